@@ -1,0 +1,158 @@
+"""Readers of foreign array files, as TensorStore views: HDF5, npy and TIFF.
+
+Each reader is a module-level function under `ts.virtual_chunked`, called once for each
+chunk in TensorStore's threads, so that a view pickles as (path, dataset) and reopens
+in a worker. HDF5 chunks compressed with gzip are read raw and inflated by ISA-L outside
+h5py's lock; h5py (and so PyTC) inflates them one at a time.
+"""
+
+import functools
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+import h5py
+import numpy as np
+import tensorstore as ts
+import tifffile
+from isal import isal_zlib
+
+from nisbjax.errors import InputError
+
+
+def _virtual(
+    reader: Any, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]
+) -> ts.TensorStore:
+    layout = ts.ChunkLayout(chunk_shape=chunks, inner_order=range(len(shape)))
+    return ts.virtual_chunked(
+        reader, dtype=ts.dtype(dtype), shape=shape, chunk_layout=layout
+    )
+
+
+def open_hdf5(
+    path: pathlib.Path, dataset: str | None
+) -> tuple[ts.TensorStore, dict[str, Any]]:
+    try:
+        with h5py.File(path, "r") as file:
+            names: list[str] = []
+            file.visititems(
+                lambda n, o: names.append(n) if isinstance(o, h5py.Dataset) else None
+            )
+            if dataset is None:
+                dataset = "main" if "main" in names or len(names) != 1 else names[0]
+            if dataset not in names:
+                raise InputError(
+                    f"{path} has no dataset {dataset!r}; it holds "
+                    f"{', '.join(names) or 'none'}"
+                )
+            found = file[dataset]
+            attributes = {k: _attribute(v) for k, v in found.attrs.items()}
+            shape, dtype = found.shape, found.dtype
+            chunks = found.chunks or shape
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as HDF5: {error}") from None
+    if math.prod(shape) == 0:
+        raise InputError(f"{path} is empty: its shape is {shape}; write it again")
+    # The modification time is in the specification, so that a file written anew under the
+    # same name is not read through a stale handle.
+    stamp = os.stat(path).st_mtime_ns
+    reader = functools.partial(_read_hdf5, str(path.absolute()), dataset, stamp)
+    return _virtual(reader, shape, dtype, chunks), attributes
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, str) and value[:1] in "[{":
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def _read_hdf5(
+    path: str, dataset: str, stamp: int, domain: Any, chunk: np.ndarray, _: Any
+) -> None:
+    source = _hdf5_at(path, dataset, stamp)
+    index = domain.index_exp
+    direct = source.chunks and source.compression in (None, "gzip")
+    if not direct or source.fletcher32 or source.scaleoffset:
+        chunk[...] = source[index]
+        return
+    origin = tuple(i.start // c * c for i, c in zip(index, source.chunks, strict=True))
+    inside = all(
+        i.stop <= o + c for i, o, c in zip(index, origin, source.chunks, strict=True)
+    )
+    if not inside or source.id.get_num_chunks() == 0:
+        chunk[...] = source[index]
+        return
+    try:
+        filter_mask, data = source.id.read_direct_chunk(origin)
+    except OSError:  # never written: the fill value
+        chunk[...] = source.fillvalue
+        return
+    if source.compression and not filter_mask & 2 ** bool(source.shuffle):
+        data = isal_zlib.decompress(data)
+    if source.shuffle and not filter_mask & 1:
+        planes = np.frombuffer(data, np.uint8).reshape(source.dtype.itemsize, -1)
+        data = np.ascontiguousarray(planes.T)
+    whole = np.frombuffer(data, source.dtype).reshape(source.chunks)
+    cut = tuple(
+        slice(i.start - o, i.stop - o) for i, o in zip(index, origin, strict=True)
+    )
+    chunk[...] = whole[cut]
+
+
+@functools.lru_cache(maxsize=8)
+def _hdf5_at(path: str, dataset: str, stamp: int) -> h5py.Dataset:
+    del stamp
+    # The library's own chunk cache would only hold memory: chunks are inflated here.
+    return h5py.File(path, "r", rdcc_nbytes=0)[dataset]
+
+
+@functools.lru_cache(maxsize=8)
+def _npy(path: str, stamp: int) -> np.ndarray:
+    del stamp
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def open_npy(path: pathlib.Path) -> tuple[ts.TensorStore, dict[str, Any]]:
+    stamp = os.stat(path).st_mtime_ns
+    try:
+        array = _npy(str(path.absolute()), stamp)
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read as npy: {error}") from None
+    chunks = tuple(
+        min(64, s) if i >= array.ndim - 3 else 1 for i, s in enumerate(array.shape)
+    )
+    reader = functools.partial(_read_npy, str(path.absolute()), stamp)
+    return _virtual(
+        reader, array.shape, array.dtype, tuple(max(c, 1) for c in chunks)
+    ), {}
+
+
+def _read_npy(path: str, stamp: int, domain: Any, chunk: np.ndarray, _: Any) -> None:
+    chunk[...] = _npy(path, stamp)[domain.index_exp]
+
+
+def open_tiff(path: pathlib.Path) -> tuple[ts.TensorStore, dict[str, Any]]:
+    try:
+        with tifffile.TiffFile(path) as file:
+            planes, page = len(file.pages), file.pages[0]
+            shape, dtype = page.shape, page.dtype
+    except tifffile.TiffFileError as error:
+        raise InputError(f"{path} cannot be read as TIFF: {error}") from None
+    if len(shape) != 2 or dtype is None:
+        raise InputError(f"{path} has planes of shape {shape}; wanted grey y x planes")
+    reader = functools.partial(_read_tiff, str(path.absolute()))
+    store = _virtual(reader, (planes, *shape), dtype, (1, *shape))
+    return store[ts.d[0, 1, 2].transpose[2, 1, 0]], {}
+
+
+def _read_tiff(path: str, domain: Any, chunk: np.ndarray, _: Any) -> None:
+    planes, rows, columns = domain.index_exp
+    for i, plane in enumerate(range(planes.start, planes.stop)):
+        chunk[i] = tifffile.imread(path, key=plane)[rows, columns]

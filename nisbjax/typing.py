@@ -1,0 +1,32 @@
+"""Axis legend and array types, written once.
+
+Notation:
+    x y z  spatial axes, in the order in which NISB stores them on disk
+    c      image channels, or affinity channels (one per offset)
+    b      samples of a batch
+    n      skeleton nodes        e  skeleton edges        t  thresholds
+
+Host volumes are `[x y z]`, images `[x y z c]`, affinities `[c x y z]`, device batches
+`[b x y z c]`. Affinity channel i at voxel v is the edge from v to v + offset_i
+(source-stored, as BANIS); any other order or convention becomes a view in one reader or
+one writer. Voxel sizes and skeleton positions are in nm.
+"""
+
+from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8, UInt64
+from numpy import ndarray
+
+Triple = tuple[int, int, int]
+FloatTriple = tuple[float, float, float]
+
+Image = Shaped[ndarray, "x y z c"]
+ImageBytes = UInt8[ndarray, "x y z c"]
+Labels = Int[ndarray, "x y z"]
+Mask = Bool[ndarray, "x y z"]
+Affinities = Shaped[ndarray, "c x y z"]  # float16, float32, or uint8 = value / 255
+
+Positions = Int[ndarray, "n 3"]  # voxel indices
+PositionsNm = Float[ndarray, "n 3"]
+NodeSegments = Int[ndarray, "n"]
+NodeSegmentsByThreshold = UInt64[ndarray, "t n"]
+
+Weights = Float32[ndarray, "x y z"]  # of a window, for blending

@@ -1,0 +1,410 @@
+"""A volume: any array file as one `tensorstore.TensorStore` with its attributes.
+
+zarr v2 and v3 are read natively, HDF5, npy and TIFF through the views of `formats`, so
+that a volume pickles as a specification and reopens in a worker. Axis order is settled
+here and nowhere else: a file whose attributes name another order is transposed lazily,
+where PyTC guesses the channel axis from its length.
+"""
+
+import hashlib
+import json
+import math
+import os
+import pathlib
+import random
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+import tensorstore as ts
+
+from nisbjax import formats
+from nisbjax.errors import InputError
+from nisbjax.geometry import Box
+from nisbjax.typing import Triple
+
+Index = Box | tuple[Any, ...] | Any
+
+_COMPRESSOR = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1}
+_SAMPLED_PIECES = 64  # of a fingerprint
+_PIECE_BYTES = 1 << 20
+_HDF5 = (".h5", ".hdf5", ".hdf")
+
+
+class Volume:
+    """An array with named axes, wherever it is stored.
+
+    Attributes:
+      store: the array, read and written asynchronously.
+      attributes: what the file says of itself (axes, voxel size, offsets, ...).
+      source: path of the file, for messages and provenance.
+      axes: one letter for each dimension: x y z, x y z c, or c x y z.
+    """
+
+    def __init__(
+        self,
+        store: ts.TensorStore,
+        axes: str,
+        attributes: Mapping[str, Any] | None = None,
+        source: str = "memory",
+    ):
+        if len(axes) != store.rank:
+            raise InputError(
+                f"{source} has shape {tuple(store.shape)}; wanted the axes "
+                f"{' '.join(axes)}"
+            )
+        self.store = store
+        self.axes = axes
+        self.attributes = dict(attributes or {})
+        self.source = source
+
+    def __repr__(self) -> str:
+        return f"Volume({self.source!r}, {self.axes}, {self.shape}, {self.dtype})"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.store.shape)
+
+    @property
+    def rank(self) -> int:
+        return self.store.rank
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.store.dtype.numpy_dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of what is read at once from disk; whole axes where unchunked."""
+        layout = self.store.chunk_layout.read_chunk.shape or (None,) * self.rank
+        return tuple(
+            c if c else s for c, s in zip(layout, self.store.shape, strict=True)
+        )
+
+    @property
+    def spatial_shape(self) -> Triple:
+        x, y, z = (self.shape[self.axes.index(a)] for a in "xyz")
+        return x, y, z
+
+    @property
+    def spatial_chunks(self) -> Triple:
+        x, y, z = (self.chunks[self.axes.index(a)] for a in "xyz")
+        return x, y, z
+
+    def at(self, index: Index) -> ts.TensorStore:
+        """The part that an index names; a `Box` selects the spatial axes."""
+        if isinstance(index, Box):
+            by_axis = dict(zip("xyz", index.slices, strict=True))
+            index = tuple(by_axis.get(a, slice(None)) for a in self.axes)
+        return self.store[index]
+
+    def read(self, index: Index = ...) -> np.ndarray:
+        return np.asarray(self.at(index).read().result())
+
+    def write(self, index: Index, array: np.ndarray) -> None:
+        """Writes and returns once the data are durable."""
+        self.at(index).write(array).result()
+
+
+def from_array(
+    array: np.ndarray,
+    axes: str,
+    attributes: Mapping[str, Any] | None = None,
+    source: str = "memory",
+) -> Volume:
+    """A volume over an array in memory; written values appear in the array."""
+    return Volume(ts.array(array), axes, attributes, source)
+
+
+def open_volume(
+    path: str | os.PathLike,
+    *,
+    axes: str | None = None,
+    dataset: str | None = None,
+    writable: bool = False,
+) -> Volume:
+    """Opens a zarr array, an HDF5 dataset, a npy file or a TIFF stack.
+
+    Args:
+      path: of a zarr array's folder, or of a file; a dataset inside an HDF5 file may
+        follow it (`raw.h5/main`).
+      axes: wanted. A file whose `axes` attribute names them in another order (`zyx`) is
+        transposed, lazily. None takes the attribute, or `xyz` and `cxyz` by rank.
+      dataset: inside an HDF5 file; `main`, or the only one, where None.
+      writable: only zarr.
+
+    Raises:
+      InputError: nothing there, not a local path, not an array, empty, or of other axes.
+    """
+    path, inner = _split(str(path))
+    store, attributes = _open(path, dataset or inner, writable)
+    if math.prod(store.shape) == 0:
+        raise InputError(
+            f"{path} is empty: its shape is {tuple(store.shape)}; write it again"
+        )
+    named = "".join(attributes.get("axes", ""))
+    axes = axes or named or {3: "xyz", 4: "cxyz"}.get(store.rank)
+    if axes is None:
+        raise InputError(f"{path} has shape {tuple(store.shape)}; wanted 3 or 4 axes")
+    if named != axes and sorted(named) == sorted(axes):
+        store = store[ts.d[tuple(named.index(a) for a in axes)].transpose[:]]
+        attributes["axes"] = list(axes)
+    return Volume(store, axes, attributes, str(path))
+
+
+def open_image(path: str | os.PathLike) -> Volume:
+    """An image [x y z c]; a 3-D array gets a trailing channel axis of 1.
+
+    Raises:
+      InputError: as `open_volume`, or another number of axes.
+    """
+    volume = open_volume(path)
+    if volume.rank == 3:
+        store = volume.store[..., ts.newaxis]
+        return Volume(store, "xyzc", volume.attributes, volume.source)
+    return open_volume(path, axes="xyzc")
+
+
+def open_labels(path: str | os.PathLike) -> Volume:
+    """Labels [x y z] of an integer type.
+
+    Raises:
+      InputError: as `open_volume`, or another rank or type.
+    """
+    volume = open_volume(path, axes="xyz")
+    if volume.dtype.kind not in "iu":
+        raise InputError(
+            f"{path} holds {volume.dtype}; wanted labels of an integer type"
+        )
+    return volume
+
+
+def open_affinities(path: str | os.PathLike) -> Volume:
+    """Affinities [c x y z], source-stored.
+
+    Raises:
+      InputError: as `open_volume`, or not float16, float32 or uint8.
+    """
+    volume = open_volume(path, axes="cxyz")
+    if volume.dtype not in (np.float16, np.float32, np.uint8):
+        raise InputError(
+            f"{path} holds {volume.dtype}; wanted affinities as float16, float32 or "
+            "uint8 (value / 255)"
+        )
+    return volume
+
+
+def create_zarr(
+    path: str | os.PathLike,
+    *,
+    shape: tuple[int, ...],
+    dtype: Any,
+    chunks: tuple[int, ...],
+    axes: str,
+    attributes: Mapping[str, Any] | None = None,
+    fill_value: int | float = 0,
+    compressor: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Volume:
+    """A new zarr v2 array on disk (chunks that equal the fill value are never written).
+
+    An array that exists with the same shape, type and chunks is opened again, so that an
+    interrupted writer goes on; its manifest says which boxes are done.
+
+    Raises:
+      InputError: an array of another shape or type stands there and `overwrite` is False.
+    """
+    path = _local(str(path))
+    if overwrite and path.exists():
+        shutil.rmtree(path)
+    chunks = tuple(min(c, s) for c, s in zip(chunks, shape, strict=True))
+    spec = _zarr_spec(path, "zarr")
+    spec["metadata"] = {
+        "shape": list(shape),
+        "chunks": list(chunks),
+        "dtype": np.dtype(dtype).str,
+        "fill_value": fill_value,
+        "compressor": dict(compressor or _COMPRESSOR),
+        "dimension_separator": "/" if math.prod(shape) > 1 << 33 else ".",
+    }
+    try:
+        store = ts.open(spec, open=True, create=True, read=True, write=True).result()
+    except ValueError:
+        raise InputError(
+            f"{path} exists with another shape, type or chunks than {tuple(shape)} "
+            f"{np.dtype(dtype)} in {tuple(chunks)}; remove it or name another output"
+        ) from None
+    attributes = {"axes": list(axes), **(attributes or {})}
+    write_attributes(path, attributes)
+    return Volume(store, axes, attributes, str(path))
+
+
+def write_attributes(path: str | os.PathLike, attributes: Mapping[str, Any]) -> None:
+    """Replaces the attributes of a zarr v2 array (TensorStore's driver cannot)."""
+    target = pathlib.Path(path) / ".zattrs"
+    temporary = target.with_name(".zattrs.partial")
+    temporary.write_text(json.dumps(dict(attributes), indent=1))
+    os.replace(temporary, target)
+
+
+def export_hdf5(
+    volume: Volume,
+    path: str | os.PathLike,
+    *,
+    dataset: str = "main",
+    gzip: int = 4,
+    chunks: tuple[int, ...] | None = None,
+) -> None:
+    """Copies a finished volume into one HDF5 file, renamed into place when complete.
+
+    Attributes become those of the dataset (containers as JSON text). Boxes of whole chunks
+    are read one ahead of the writer, so memory stays at two boxes.
+
+    Args:
+      volume: any.
+      path: of the new file.
+      dataset: `main` is what PyTC reads.
+      gzip: level; 4 as PyTC.
+      chunks: of the file; those of the volume where None.
+    """
+    path = _local(str(path))
+    temporary = path.with_name(path.name + ".partial")
+    chunks = tuple(chunks or volume.chunks)
+    with h5py.File(temporary, "w") as file:
+        target = file.create_dataset(
+            dataset,
+            shape=volume.shape,
+            dtype=volume.dtype,
+            chunks=chunks,
+            compression="gzip",
+            compression_opts=gzip,
+        )
+        for key, value in volume.attributes.items():
+            simple = isinstance(value, str | int | float | bool)
+            target.attrs[key] = value if simple else json.dumps(value)
+        pending = None
+        for index in _chunk_rows(volume.shape, chunks):
+            ahead = index, volume.store[index].read()
+            if pending is not None:
+                target[pending[0]] = pending[1].result()
+            pending = ahead
+        if pending is not None:
+            target[pending[0]] = pending[1].result()
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def fingerprint(path: str | os.PathLike) -> str:
+    """sha256 of an array's metadata, its files' names and sizes, and of 64 seeded pieces.
+
+    Cheap for volumes of any size, and independent of where the volume lies. A piece is a
+    whole chunk file of a zarr array, or 1 MiB of a single file.
+
+    Raises:
+      InputError: nothing there.
+    """
+    path, inner = _split(str(path))
+    digest = hashlib.sha256(repr(inner).encode())
+    draw = random.Random(0)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            name = file.relative_to(path).as_posix()
+            digest.update(f"{name} {file.stat().st_size}\n".encode())
+        metadata = (".zarray", ".zattrs", "zarr.json")
+        pieces = [f for f in files if f.name not in metadata]
+        chosen = draw.sample(pieces, min(_SAMPLED_PIECES, len(pieces)))
+        for file in [f for f in files if f.name in metadata] + chosen:
+            digest.update(file.read_bytes())
+        return digest.hexdigest()
+    size = path.stat().st_size
+    digest.update(f"{size}\n".encode())
+    with open(path, "rb") as file:
+        pieces = range(0, max(size, 1), _PIECE_BYTES)
+        for start in draw.sample(pieces, min(_SAMPLED_PIECES, len(pieces))):
+            file.seek(start)
+            digest.update(file.read(_PIECE_BYTES))
+    return digest.hexdigest()
+
+
+def _local(text: str) -> pathlib.Path:
+    if "://" in text or text.split("/")[0].endswith(":"):
+        raise InputError(f"{text} is not a local path; copy the file here first")
+    return pathlib.Path(text)
+
+
+def _split(text: str) -> tuple[pathlib.Path, str | None]:
+    """Separates a dataset's name from the HDF5 file that it follows."""
+    path = _local(text)
+    if path.exists():
+        return path, None
+    for parent in path.parents:
+        if parent.is_file() and parent.suffix in _HDF5:
+            return parent, path.relative_to(parent).as_posix()
+    raise InputError(f"no volume at {text}; check the path")
+
+
+def _zarr_spec(path: pathlib.Path, driver: str) -> dict[str, Any]:
+    return {
+        "driver": driver,
+        "kvstore": {"driver": "file", "path": str(path.absolute()) + "/"},
+    }
+
+
+def _open(
+    path: pathlib.Path, dataset: str | None, writable: bool
+) -> tuple[ts.TensorStore, dict[str, Any]]:
+    if path.is_dir():
+        return _open_zarr(path, writable)
+    if writable:
+        raise InputError(f"{path} cannot be written in place; wanted a zarr array")
+    if path.suffix in _HDF5:
+        return formats.open_hdf5(path, dataset)
+    if path.suffix == ".npy":
+        return formats.open_npy(path)
+    if path.suffix in (".tif", ".tiff"):
+        return formats.open_tiff(path)
+    raise InputError(f"{path} is not a zarr array, HDF5, npy or TIFF file")
+
+
+def _open_zarr(
+    path: pathlib.Path, writable: bool
+) -> tuple[ts.TensorStore, dict[str, Any]]:
+    if (path / ".zarray").is_file():
+        driver, attributes = "zarr", _json(path / ".zattrs")
+    elif (path / "zarr.json").is_file():
+        metadata = _json(path / "zarr.json")
+        driver, attributes = "zarr3", metadata.get("attributes", {})
+        if metadata.get("node_type") == "group":
+            raise InputError(f"{path} is a zarr group; name an array inside it")
+    else:
+        arrays = sorted(p.parent.name for p in path.glob("*/.zarray"))
+        inside = f"; it holds {', '.join(arrays)}" if arrays else ""
+        raise InputError(f"{path} is a folder without a zarr array{inside}")
+    try:
+        spec = _zarr_spec(path, driver)
+        return ts.open(spec, read=True, write=writable).result(), attributes
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read as a zarr array: {error}") from None
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from None
+
+
+def _chunk_rows(
+    shape: tuple[int, ...], chunks: tuple[int, ...]
+) -> Iterator[tuple[slice, ...]]:
+    """Index of every chunk, the last axis whole: long reads, aligned writes."""
+    steps = (*chunks[:-1], shape[-1])
+    for start in np.ndindex(*(-(-s // c) for s, c in zip(shape, steps, strict=True))):
+        yield tuple(
+            slice(i * c, min((i + 1) * c, s))
+            for i, c, s in zip(start, steps, shape, strict=True)
+        )

@@ -1,0 +1,49 @@
+"""What every test runs under: four virtual devices, no rank promotion, real types.
+
+Warnings are errors and jaxtyping's shapes are checked by beartype (pyproject.toml).
+"""
+
+import os
+import pathlib
+import tempfile
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+# Compiled programs are kept between runs of the tests, in a folder of this user alone.
+_CACHE = pathlib.Path(tempfile.gettempdir()) / f"nisbjax-tests-{os.getuid()}"
+_CACHE.mkdir(mode=0o700, exist_ok=True)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "jax"))
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    max_examples=20,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The real volumes beside the project; the test is skipped where they are absent."""
+    folder = pathlib.Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real volumes (../shared/data) are not on this machine")
+    return folder
+
+
+@pytest.fixture
+def strict_promotion():
+    """Mixed dtypes raise, for tests of our own numerics (optax's internals mix them)."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
