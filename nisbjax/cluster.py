@@ -53,7 +53,7 @@ def map_boxes(
                 yield from _windowed(pool.submit, work, boxes, 2 * workers, bar)
             return
         with _dask_client(kind, workers, address) as client:
-            submit = lambda f, box: client.submit(f, box, pure=False)  # noqa: E731
+            submit = lambda f, box: client.submit(f, box, pure=False)
             bound = 2 * max(1, len(client.scheduler_info()["workers"]))
             yield from _windowed(submit, work, boxes, bound, bar)
 

@@ -12,7 +12,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from nisbjax.errors import InputError
 
@@ -50,16 +50,15 @@ class Manifest:
                 else:
                     self._entries[line["key"]] = line
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "r+b" if self.path.exists() else "w+b")
-        self._file.truncate(length)
-        self._file.seek(length)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        os.ftruncate(self._file, length)
+        os.lseek(self._file, length, os.SEEK_SET)
         if not lines:
             self._append({"fingerprint": wanted})
 
     def _append(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+        os.fsync(self._file)
 
     def done(self, key: str) -> bool:
         return key in self._entries
@@ -94,9 +93,9 @@ class Manifest:
         return dict(self._finish or {})
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
 
-    def __enter__(self) -> "Manifest":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -204,7 +204,7 @@ def create_zarr(
     chunks: tuple[int, ...],
     axes: str,
     attributes: Mapping[str, Any] | None = None,
-    fill_value: int | float = 0,
+    fill_value: float = 0,
     compressor: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Volume:

@@ -1,0 +1,163 @@
+"""The only place that names a file of a run.
+
+The tree follows PyTC's (`outputs/<name>/<time stamp>/test_<checkpoint>/<volume>/...`), so
+that its users find `raw_x1_ch0-1-2.h5` and `eval_decoded_*.txt` where they look for them.
+Unlike there, the affinity mask and QC report of every volume lie beside its own prediction,
+in tuning as in testing.
+"""
+
+import dataclasses
+import datetime
+import pathlib
+
+from nisbjax.errors import InputError
+
+_RAW = "raw_x1_ch0-1-2"
+_UNINFORMATIVE = ("img", "image", "raw", "em", "main", "data", "seg", "skeleton")
+
+
+def volume_name(path: str | pathlib.Path) -> str:
+    """`.../seed6/data.zarr/img` -> `seed6`: the last part of a path that tells something."""
+    for part in reversed(pathlib.Path(path).absolute().parts):
+        stem = part.split(".")[0]
+        if stem and stem.lower() not in _UNINFORMATIVE and not part.endswith(".zarr"):
+            return stem
+    return "volume"
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeDir:
+    """What the stages write about one volume."""
+
+    path: pathlib.Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def raw(self, format: str = "h5") -> pathlib.Path:
+        """Affinities [c x y z], `h5` or `zarr`."""
+        return self.path / f"{_RAW}.{format}"
+
+    def find_raw(self) -> pathlib.Path:
+        """The affinities in whichever format they were written; zarr preferred.
+
+        Raises:
+          InputError: none there.
+        """
+        for format in ("zarr", "h5"):
+            if self.raw(format).exists():
+                return self.raw(format)
+        raise InputError(f"no {_RAW}.zarr or .h5 in {self.path}; run --mode=predict")
+
+    @property
+    def plane_statistics(self) -> pathlib.Path:
+        """Per-plane sums gathered while predicting."""
+        return self.path / f"{_RAW}.planes.npz"
+
+    @property
+    def mask(self) -> pathlib.Path:
+        return self.path / "affinity_mask.h5"
+
+    @property
+    def qc_report(self) -> pathlib.Path:
+        return self.path / "check_aff_report.md"
+
+    def decoded(self, method: str, threshold: float) -> pathlib.Path:
+        name = f"decoded_{_RAW.removeprefix('raw_')}_{method}_{threshold:g}.zarr"
+        return self.path / name
+
+    def evaluation(self, segmentation: pathlib.Path, suffix: str) -> pathlib.Path:
+        """`eval_<stem of the segmentation><suffix>`, the suffix with its dot."""
+        stem = segmentation.name
+        for extension in (".zarr", ".h5", ".hdf5", ".npy"):
+            stem = stem.removesuffix(extension)
+        return self.path / f"eval_{stem}{suffix}"
+
+    @property
+    def slices_png(self) -> pathlib.Path:
+        """Image, affinity, segmentation and truth side by side."""
+        return self.path / "slices.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneDir:
+    """A threshold study and the predictions that it scored."""
+
+    path: pathlib.Path
+
+    def prediction(self, volume: str) -> VolumeDir:
+        return VolumeDir(self.path / "predictions" / volume)
+
+    def database(self, study: str) -> pathlib.Path:
+        return self.path / f"{study}.db"
+
+    @property
+    def best_params(self) -> pathlib.Path:
+        return self.path / "best_params.yaml"
+
+    @property
+    def figure(self) -> pathlib.Path:
+        return self.path / "tune.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run's folder, as `--workdir` names it."""
+
+    path: pathlib.Path
+
+    @property
+    def config(self) -> pathlib.Path:
+        return self.path / "config.json"
+
+    @property
+    def command(self) -> pathlib.Path:
+        return self.path / "command.txt"
+
+    @property
+    def environment(self) -> pathlib.Path:
+        return self.path / "environment.json"
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> pathlib.Path:
+        return self.path / "logs"
+
+    @property
+    def history(self) -> pathlib.Path:
+        """Scalars of training, one JSON line for each logged step."""
+        return self.path / "logs" / "history.jsonl"
+
+    @property
+    def synthetic(self) -> pathlib.Path:
+        return self.path / "data"
+
+    def test(self, step: int, volume: str) -> VolumeDir:
+        return VolumeDir(self.path / f"test_step={step:08d}" / volume)
+
+    def tune(self, step: int) -> TuneDir:
+        return TuneDir(self.path / f"tune_step={step:08d}")
+
+
+def new_run(root: pathlib.Path, name: str) -> Run:
+    """`<root>/<name>/<YYYYmmdd_HHMMSS>`, not yet made."""
+    stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
+    return Run(root / name / stamp)
+
+
+def newest_run(root: pathlib.Path, name: str) -> Run:
+    """The newest run of a config that has a checkpoint.
+
+    Raises:
+      InputError: none.
+    """
+    runs = sorted(p.parent for p in (root / name).glob("*/checkpoints") if p.is_dir())
+    if not runs:
+        raise InputError(
+            f"no run of {name} under {root}; train one, or name it with --workdir=DIR"
+        )
+    return Run(runs[-1])

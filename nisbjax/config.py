@@ -1,0 +1,251 @@
+"""Every key of a run, with the values of the tutorial's LICONN recipe.
+
+One locked `ml_collections.ConfigDict`; the files in `configs/` edit it, flags override it
+(`--config.decode.threshold=0.70`). Types never change: where a value may be "none" it is a
+string, and "" means none. Where PyTC merges YAML sections for each mode, every key here
+stands once and holds in every mode.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from nisbjax.errors import InputError
+from nisbjax.offsets import OFFSETS_6
+
+NONE_WORDS = ("", "null", "None", "none")
+
+# What determines the content of each artifact; resources (memory, workers) do not.
+_DETERMINES = {
+    "train": ("seed", "data", "augment", "model", "loss", "optimizer", "schedule")
+    + ("train", "ema"),
+    "predict": ("model.size", "model.kernel_size", "model.channels")
+    + ("predict.window", "predict.overlap", "predict.edge_windows", "predict.blend")
+    + ("predict.channels", "predict.activation", "predict.scale", "predict.dtype")
+    + ("predict.tta", "predict.roi", "predict.weights", "predict.precision")
+    + ("predict.batch_per_device", "data.normalize"),
+    "qc": ("qc",),
+    "decode": ("decode.method", "decode.threshold", "decode.mask_edges")
+    + ("decode.min_size",),
+    "tune": ("tune",),
+}
+
+
+def base_config() -> ml_collections.ConfigDict:
+    """The locked configuration that every preset edits."""
+    c = ml_collections.ConfigDict()
+    c.name = "nisb_liconn_banis_v3_erosion2"
+    c.seed = 42
+    c.data = _data()
+    c.augment = _augment()
+    c.model = ml_collections.ConfigDict()
+    c.model.size = "L"
+    c.model.kernel_size = 3
+    c.model.in_channels = 1
+    c.model.out_channels = 6
+    c.model.channels = 32
+    c.model.deep_supervision = False
+    c.model.remat = True
+    c.loss = ml_collections.ConfigDict()
+    c.loss.kind = "per_channel_bce"
+    c.loss.max_pos_weight = 10.0
+    c.loss.balance_group = 2  # samples; the tutorial's per-GPU batch, 0 = whole batch
+    c.loss.logit_clamp = 20.0
+    c.loss.calibre_max = 1.0  # 1 = off
+    c.train = ml_collections.ConfigDict()
+    c.train.steps = 200_000
+    c.train.batch_per_device = 2
+    c.train.global_batch = 0  # 0: batch_per_device times the devices of the first start
+    c.train.accumulate = 1
+    c.train.precision = "fp16"
+    c.train.val_every = 5_000
+    c.train.val_crops = 200  # 100 batches of 2
+    c.train.log_every = 50
+    c.train.ckpt_every = 50_000
+    c.train.ckpt_best = 3
+    c.train.ckpt_last_minutes = 10
+    c.train.mesh = (("data", -1), ("space", 1))
+    c.train.loader_threads = 4
+    c.train.prefetch = 4
+    c.optimizer = ml_collections.ConfigDict()
+    c.optimizer.lr = 1e-3
+    c.optimizer.weight_decay = 0.01
+    c.optimizer.norm_weight_decay = 0.0
+    c.optimizer.b1 = 0.9
+    c.optimizer.b2 = 0.999
+    c.optimizer.eps = 1e-8
+    c.optimizer.clip = 1.0
+    c.schedule = ml_collections.ConfigDict()
+    c.schedule.kind = "cosine"
+    c.schedule.steps = c.train.get_ref("steps")
+    c.schedule.min_lr = 0.0
+    c.schedule.warmup_steps = 0
+    c.ema = ml_collections.ConfigDict()
+    c.ema.decay = 0.999
+    c.ema.warmup_steps = 500
+    c.ema.validate = True
+    c.predict = _predict(c.data)
+    c.qc = _qc()
+    c.mask = ml_collections.ConfigDict({"report": "", "output": ""})
+    c.decode = _decode()
+    c.evaluate = ml_collections.ConfigDict()
+    c.evaluate.segmentation = ""
+    c.evaluate.skeleton = ""
+    c.evaluate.label = ""
+    c.evaluate.metrics = ("nerl", "voi")
+    c.tune = ml_collections.ConfigDict()
+    c.tune.study = "nisb_base_banis_cc_tuning"
+    c.tune.storage = ""
+    c.tune.sampler = "grid"
+    c.tune.thresholds = (0.40, 0.46, 0.52, 0.58, 0.64, 0.70, 0.76, 0.82, 0.88, 0.94)
+    c.synth = _synth()
+    c.cluster = ml_collections.ConfigDict({"kind": "threads", "address": ""})
+    c.cluster.workers = 0
+    return c.lock()
+
+
+def _data() -> ml_collections.ConfigDict:
+    d = ml_collections.ConfigDict()
+    d.kind = "nisb"
+    d.root = ""  # the folder that holds train/ val/ test/
+    for split, seed in (("train", "seed*"), ("val", "seed5"), ("test", "seed6")):
+        d[split] = ml_collections.ConfigDict()
+        d[split].image = f"{split}/{seed}/data.zarr/img"
+        d[split].label = f"{split}/{seed}/data.zarr/seg"
+        if split != "train":
+            d[split].skeleton = f"{split}/{seed}/skeleton.pkl"
+    d.train.box = ""  # x0:x1,y0:y1,z0:z1 of every training volume; "" = all of it
+    d.val.box = ""
+    d.voxel_size_nm = (9.0, 9.0, 12.0)  # 27 um / 2250; PyTC's 18, 18, 25 is another's
+    d.normalize = "divide_255"
+    d.patch = (128, 128, 128)
+    d.offsets = OFFSETS_6
+    d.edge_stored_at = "source"
+    d.relabel = False
+    d.erosion = (0, 2, 2)  # array axes: what PyTC's scalar 2 does to x y z data
+    d.erosion_axes = "legacy"
+    return d
+
+
+def _augment() -> ml_collections.ConfigDict:
+    a = ml_collections.ConfigDict()
+    a.profile = "aug_banis"
+    a.order = "pytc"
+    a.shear = "offdiag"
+    return a
+
+
+def _predict(data: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    p = ml_collections.ConfigDict()
+    p.input = ""
+    p.output = ""
+    p.format = "h5"
+    p.weights = "ema"
+    p.window = data.get_ref("patch")
+    p.overlap = 0.5
+    p.edge_windows = False
+    p.blend = "distance"
+    p.channels = (0, 1, 2)
+    p.activation = "scale_sigmoid"
+    p.scale = 0.2
+    p.dtype = "float16"
+    p.precision = "fp32"
+    p.tta = "none"
+    p.batch_per_device = 8
+    p.memory_gb = 8.0
+    p.roi = ""
+    return p
+
+
+def _qc() -> ml_collections.ConfigDict:
+    q = ml_collections.ConfigDict()
+    q.input = ""
+    q.image = ""
+    q.report = ""
+    q.z_stride = 10
+    q.k_edge = 20
+    q.refine_window = 30
+    q.drift_thresh = 0.05
+    q.border_width = 32
+    q.bg_thresh = 30.0
+    q.n_z_border = 8
+    q.auto_extend = True
+    return q
+
+
+def _decode() -> ml_collections.ConfigDict:
+    d = ml_collections.ConfigDict()
+    d.input = ""
+    d.output = ""
+    d.method = "affinity_cc"
+    d.threshold = 0.75
+    d.threshold_from = "value"
+    d.affinity_mask = "auto"
+    d.mask_edges = "both"
+    d.min_size = 0
+    d.memory_gb = 4.0
+    return d
+
+
+def _synth() -> ml_collections.ConfigDict:
+    s = ml_collections.ConfigDict()
+    s.kind = "liconn"
+    s.root = ""
+    s.shape = (160, 160, 128)
+    s.volumes = ("train/seed0", "train/seed1", "val/seed5", "test/seed6")
+    return s
+
+
+def optional(value: str) -> str:
+    """ "" for any of the words that mean none on a command line."""
+    return "" if value in NONE_WORDS else value
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"decode.threshold": 0.75, ...}`, values as JSON has them."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = _plain(value)
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def stage_fingerprint(config: ml_collections.ConfigDict, stage: str) -> str:
+    """sha256 of the keys that determine what a stage writes."""
+    prefixes = _DETERMINES[stage]
+    chosen = {
+        key: value
+        for key, value in flatten(config).items()
+        if any(key == p or key.startswith(p + ".") for p in prefixes)
+    }
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def write(config: ml_collections.ConfigDict, path: str | os.PathLike) -> None:
+    """config.json: every key, dotted, as it was resolved."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(flatten(config), indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def require_choice(key: str, value: str, choices: tuple[str, ...] | Mapping) -> None:
+    """Refuses a word that is none of the choices.
+
+    Raises:
+      InputError: naming the key, the value and the choices.
+    """
+    if value not in choices:
+        raise InputError(f"{key} is {value!r}; wanted one of {', '.join(choices)}")
