@@ -1,0 +1,76 @@
+"""AdamW with the reference's decay groups, its cosine schedule and its clipping.
+
+torch's AdamW (decoupled decay, lr * wd * p; eps outside the square root) and optax's agree
+term by term. PyTC decays everything but normalisation layers, biases included; BANIS decays
+every parameter: `norm_weight_decay` = `weight_decay` gives that.
+"""
+
+from typing import Any
+
+import jax
+import optax
+
+from nisbjax.config import require_choice
+
+
+def learning_rate(
+    kind: str, *, lr: float, steps: int, min_lr: float = 0.0, warmup_steps: int = 0
+) -> optax.Schedule:
+    """Learning rate by optimizer step t.
+
+    `cosine`: min_lr + (lr - min_lr) (1 + cos(pi t / steps)) / 2, after a linear warm-up from
+    lr / warmup_steps where one is asked for (the cosine then spans what is left);
+    `constant`: lr.
+
+    Raises:
+      InputError: another kind.
+    """
+    require_choice("schedule.kind", kind, ("cosine", "constant"))
+    if kind == "constant":
+        main = optax.constant_schedule(lr)
+    else:
+        left = max(steps - warmup_steps, 1)
+        alpha = min_lr / lr if lr else 0.0
+        main = optax.cosine_decay_schedule(lr, left, alpha=alpha)
+    if not warmup_steps:
+        return main
+    ramp = optax.linear_schedule(lr / warmup_steps, lr, warmup_steps)
+    return optax.join_schedules([ramp, main], [warmup_steps])
+
+
+def adamw(
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float,
+    norm_weight_decay: float,
+    b1: float,
+    b2: float,
+    eps: float,
+    clip: float,
+) -> optax.GradientTransformation:
+    """AdamW behind a clip of the global L2 norm (0 = none).
+
+    Args:
+      schedule: learning rate by step.
+      weight_decay: of weights and biases.
+      norm_weight_decay: of the scales and biases of normalisation layers.
+    """
+
+    def norms(tree: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: is_norm(path), tree)
+
+    def others(tree: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: not is_norm(path), tree)
+
+    return optax.chain(
+        optax.clip_by_global_norm(clip) if clip else optax.identity(),
+        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+        optax.masked(optax.add_decayed_weights(weight_decay), others),
+        optax.masked(optax.add_decayed_weights(norm_weight_decay), norms),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def is_norm(path: tuple[Any, ...]) -> bool:
+    """Whether a parameter's path runs through a layer named `norm`."""
+    return any(getattr(key, "key", None) == "norm" for key in path)
