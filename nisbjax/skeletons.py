@@ -10,7 +10,7 @@ inert stand-in, so that not even networkx or numpy constructors run on a strange
 import hashlib
 import os
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from nisbjax.errors import InputError
+from nisbjax.typing import FloatTriple
 
 MAX_BYTES = 8 << 30
 MAX_NODES = 200_000_000
@@ -36,19 +37,19 @@ class Skeletons:
         source: where the skeletons came from, for messages.
     """
 
-    node_id: Int64[np.ndarray, "n"]
+    node_id: Int64[np.ndarray, " n"]
     index_position: Int64[np.ndarray, "n 3"]
     position_nm: Float64[np.ndarray, "n 3"]
     edges: Int64[np.ndarray, "e 2"]
     source: str = "memory"
 
     @property
-    def edge_lengths_nm(self) -> Float64[np.ndarray, "e"]:
+    def edge_lengths_nm(self) -> Float64[np.ndarray, " e"]:
         """Euclidean length of each edge [nm]; the file itself stores none."""
         ends = self.position_nm[self.edges]
         return np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
 
-    def voxel_size_nm(self) -> Float64[np.ndarray, "3"]:
+    def voxel_size_nm(self) -> Float64[np.ndarray, " 3"]:
         """Slope of `position_nm` over `index_position` per axis; nan on a flat axis."""
         index = self.index_position - self.index_position.mean(axis=0)
         position = self.position_nm - self.position_nm.mean(axis=0)
@@ -56,7 +57,7 @@ class Skeletons:
         slope = (index * position).sum(axis=0) / np.where(spread > 0, spread, 1)
         return np.where(spread > 0, slope, np.nan)
 
-    def resolution_note(self, voxel_size_nm: Iterable[float]) -> str:
+    def resolution_note(self, voxel_size_nm: FloatTriple) -> str:
         """A sentence if the configured voxel size [nm] disagrees by over 1 %, else ""."""
         wanted = np.asarray(tuple(voxel_size_nm), float)
         found = self.voxel_size_nm()
@@ -73,7 +74,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     cache: str | os.PathLike[str] | None = None,
-    voxel_size_nm: Iterable[float] | None = None,
+    voxel_size_nm: FloatTriple | None = None,
     max_bytes: int = MAX_BYTES,
     max_nodes: int = MAX_NODES,
 ) -> Skeletons:
@@ -124,7 +125,7 @@ def load(
 
 
 def content_hash(
-    path: str | os.PathLike[str], voxel_size_nm: Iterable[float] | None = None
+    path: str | os.PathLike[str], voxel_size_nm: FloatTriple | None = None
 ) -> str:
     """sha256 of the file, and of the voxel size where one stands in for nm positions."""
     with open(path, "rb") as file:
@@ -161,7 +162,7 @@ class _View(metaclass=_Sealed):
 
     __slots__ = ()
 
-    def __new__(cls, *_: object) -> "_View":
+    def __new__(cls, *_: object) -> Any:
         return object.__new__(cls)
 
     def __setstate__(self, state: object) -> None:
@@ -320,7 +321,7 @@ def _unpickle(file: BinaryIO, path: Path) -> Mapping[str, Any]:
         graph = _GraphUnpickler(file).load()
     except InputError as error:
         raise InputError(f"{path} refused: {error}") from None
-    except Exception as error:  # a damaged pickle fails in any way it likes
+    except Exception as error:  # noqa: BLE001 a damaged pickle fails in any way it likes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{path} is not a whole skeleton pickle ({reason}); wanted one pickled "
@@ -340,7 +341,7 @@ def _unpickle(file: BinaryIO, path: Path) -> Mapping[str, Any]:
 def _flatten(
     graph: Mapping[str, Any],
     path: Path,
-    voxel_size_nm: Iterable[float] | None,
+    voxel_size_nm: FloatTriple | None,
     max_nodes: int,
 ) -> Skeletons:
     # networkx 1 calls them node and adj; later ones keep views under these names
@@ -398,7 +399,9 @@ def _column(
         raise InputError(f"{path}: {name!r} of some nodes is not finite")
     if not integral:
         return column
-    whole = column.astype(np.int64)
+    # compared in its own type first, as a cast out of range would wrap around
+    fits = (column < np.float64(2**63)) & (column >= np.float64(-(2**63)))
+    whole = np.where(fits, column, 0).astype(np.int64)
     if not np.array_equal(whole, column):
         raise InputError(
             f"{path}: {name!r} of some nodes is not a whole number that fits int64; "
