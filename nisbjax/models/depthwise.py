@@ -1,0 +1,255 @@
+"""Depthwise 3-D convolution, strided and transposed, as shifted multiply-adds.
+
+Source: the depthwise layers of MedNeXt (arXiv:2303.09975), there `torch.nn.Conv3d` and
+`ConvTranspose3d` with `groups = channels`. We differ: XLA's grouped convolution is more
+than ten times slower on a CPU, so a kernel tap is one shifted, scaled copy and XLA fuses
+their sum into one loop. A strided convolution reads only what it keeps, a transposed one
+is computed phase by phase and never multiplies an inserted zero, and all three gradients
+are written out in the same way. Sums are taken in float32 whatever the dtype.
+
+Notation: a kernel tap t links position `stride * o + t - low` on the fine side with o on
+the coarse side. `_gather` goes fine to coarse, `_scatter` is its adjoint.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from nisbjax.typing import Triple
+
+# Rows of one accumulation of the weight gradient on a CPU: fewer spend their time in
+# loading and storing the accumulators, more do not fit the cache.
+ROWS = 16
+# Below this many coarse values one plain reduction per tap is as fast, and compiles
+# sooner.
+SMALL = 1 << 16
+
+
+def depthwise(
+    x: Float[Array, "b x y z c"], weight: Float[Array, "i j k c"], strides: Triple
+) -> Float[Array, "b u v w c"]:
+    """Convolves every channel with its own odd kernel; u = x / stride.
+
+    Zero padding of half a kernel, as `Conv3d(padding=k // 2, groups=c)`; sizes must be
+    divisible by the strides. The result has x's dtype.
+    """
+    low = tuple(size // 2 for size in weight.shape[:3])
+    return _gather(x, weight, strides, low)
+
+
+def depthwise_transposed(
+    x: Float[Array, "b x y z c"], weight: Float[Array, "i j k c"], strides: Triple
+) -> Float[Array, "b u v w c"]:
+    """Transposed convolution of every channel; u = x * stride, planes below s - 1 zero.
+
+    `ConvTranspose3d(padding=k // 2, groups=c)` yields (x - 1) * stride + 1 positions;
+    MedNeXt then pads stride - 1 planes of zeros on the low side of each axis, and so
+    does this. The kernel is oriented as torch stores it.
+    """
+    low = tuple(k // 2 - (s - 1) for k, s in zip(weight.shape[:3], strides))
+    return clear_low_planes(_scatter(x, weight, strides, low), strides)
+
+
+def clear_low_planes(
+    x: Float[Array, "b x y z c"], strides: Triple
+) -> Float[Array, "b x y z c"]:
+    """Sets the first stride - 1 planes of each spatial axis to zero."""
+    keep = None
+    for axis, stride in enumerate(strides, start=1):
+        if stride > 1:
+            inside = lax.broadcasted_iota(jnp.int32, x.shape, axis) >= stride - 1
+            keep = inside if keep is None else keep & inside
+    return x if keep is None else jnp.where(keep, x, jnp.zeros((), x.dtype))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _gather(x, weight, strides, low):
+    return _gathered(x, weight, strides, low)
+
+
+def _gather_forward(x, weight, strides, low):
+    return _gathered(x, weight, strides, low), (x, weight)
+
+
+def _gather_backward(strides, low, residuals, g):
+    x, weight = residuals
+    return (
+        _scattered(g, weight, strides, low),
+        _weight_gradient(x, g, weight, strides, low),
+    )
+
+
+_gather.defvjp(_gather_forward, _gather_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _scatter(x, weight, strides, low):
+    return _scattered(x, weight, strides, low)
+
+
+def _scatter_forward(x, weight, strides, low):
+    return _scattered(x, weight, strides, low), (x, weight)
+
+
+def _scatter_backward(strides, low, residuals, g):
+    x, weight = residuals
+    return (
+        _gathered(g, weight, strides, low),
+        _weight_gradient(g, x, weight, strides, low),
+    )
+
+
+_scatter.defvjp(_scatter_forward, _scatter_backward)
+
+
+def _taps(kernel: Triple) -> Iterator[Triple]:
+    return itertools.product(*(range(size) for size in kernel))
+
+
+def _scaled(x: jax.Array, weight: jax.Array, tap: Triple) -> jax.Array:
+    scale = weight[tap].astype(jnp.float32)
+    return x.astype(jnp.float32) * scale.reshape((1,) * (x.ndim - 1) + scale.shape)
+
+
+def _pad_fine(x, kernel, strides, low):
+    """Pads so that tap t of coarse position o stands at stride * o + t."""
+    pads = [
+        (before, size - s + k - before - size, 0)
+        for size, k, s, before in zip(x.shape[1:4], kernel, strides, low)
+    ]
+    zero = jnp.zeros((), x.dtype)
+    return lax.pad(x, zero, [(0, 0, 0), *pads, (0, 0, 0)])
+
+
+def _gathered(x, weight, strides, low):
+    kernel = weight.shape[:3]
+    coarse = tuple(size // s for size, s in zip(x.shape[1:4], strides))
+    padded = _pad_fine(x, kernel, strides, low)
+    total = None
+    for tap in _taps(kernel):
+        stop = [t + s * (n - 1) + 1 for t, s, n in zip(tap, strides, coarse)]
+        window = lax.slice(
+            padded,
+            (0, *tap, 0),
+            (x.shape[0], *stop, x.shape[4]),
+            (1, *strides, 1),
+        )
+        term = _scaled(window, weight, tap)
+        total = term if total is None else total + term
+    return total.astype(x.dtype)
+
+
+def _scattered(x, weight, strides, low):
+    kernel = weight.shape[:3]
+    # Fine position s * q + f receives tap t of coarse position q + d, d = (f + low - t)
+    # / s, where that division is exact: the phases f see disjoint taps.
+    shifts = [
+        [
+            [(t, (f + before - t) // s) for t in range(k) if (f + before - t) % s == 0]
+            for f in range(s)
+        ]
+        for k, s, before in zip(kernel, strides, low)
+    ]
+    reach = [[d for phase in axis for _, d in phase] for axis in shifts]
+    before = [max(0, -min(d)) for d in reach]
+    after = [max(0, max(d)) for d in reach]
+    pads = [(0, 0, 0), *((b, a, 0) for b, a in zip(before, after)), (0, 0, 0)]
+    padded = lax.pad(x, jnp.zeros((), x.dtype), pads)
+    phases = []
+    for phase in itertools.product(*shifts):
+        total = None
+        for links in itertools.product(*phase):
+            tap = tuple(t for t, _ in links)
+            start = [d + b for (_, d), b in zip(links, before)]
+            stop = [first + n for first, n in zip(start, x.shape[1:4])]
+            window = lax.slice(padded, (0, *start, 0), (x.shape[0], *stop, x.shape[4]))
+            term = _scaled(window, weight, tap)
+            total = term if total is None else total + term
+        phases.append(jnp.zeros_like(x) if total is None else total.astype(x.dtype))
+    return interleave(phases, strides)
+
+
+def interleave(phases: list[jax.Array], strides: Triple) -> jax.Array:
+    """Puts phase (i, j, k) of each axis' stride at fine positions stride * q + (i, j, k)."""
+    if len(phases) == 1:
+        return phases[0]
+    b, x, y, z, c = phases[0].shape
+    stacked = jnp.stack(phases).reshape(*strides, b, x, y, z, c)
+    mixed = stacked.transpose(3, 4, 0, 5, 1, 6, 2, 7)
+    return mixed.reshape(b, x * strides[0], y * strides[1], z * strides[2], c)
+
+
+def _weight_gradient(fine, coarse, weight, strides, low):
+    """Sum over coarse positions of coarse[o] * fine[stride * o + tap - low]."""
+    kernel = weight.shape[:3]
+    padded = _pad_fine(fine, kernel, strides, low)
+    if coarse.size <= SMALL:
+        gradient = _reduce_each_tap(padded, coarse, kernel, strides)
+    else:
+        gradient = lax.platform_dependent(
+            padded,
+            coarse,
+            cpu=functools.partial(_reduce_rows, kernel=kernel, strides=strides),
+            default=functools.partial(_reduce_each_tap, kernel=kernel, strides=strides),
+        )
+    return gradient.reshape(weight.shape).astype(weight.dtype)
+
+
+def _reduce_each_tap(padded, coarse, kernel, strides):
+    sums = []
+    for tap in _taps(kernel):
+        stop = [t + s * (n - 1) + 1 for t, s, n in zip(tap, strides, coarse.shape[1:4])]
+        window = lax.slice(
+            padded,
+            (0, *tap, 0),
+            (padded.shape[0], *stop, padded.shape[4]),
+            (1, *strides, 1),
+        )
+        product = window.astype(jnp.float32) * coarse.astype(jnp.float32)
+        # Rows first: two short sums lose less than one long sum.
+        sums.append(product.sum((2, 3)).sum((0, 1)))
+    return jnp.stack(sums)
+
+
+def _reduce_rows(padded, coarse, kernel, strides):
+    """One pass over blocks of rows; every tap keeps a (z, c) accumulator."""
+    b, nx, ny, nz, c = coarse.shape
+    rows = math.gcd(ny, ROWS)
+    blocks = ny // rows
+    window_shape = (
+        1,
+        kernel[0],
+        strides[1] * (rows - 1) + kernel[1],
+        *padded.shape[3:],
+    )
+
+    def add_block(sums, block):
+        sample, x, y = block // (nx * blocks), block // blocks % nx, block % blocks
+        window = lax.dynamic_slice(
+            padded,
+            (sample, strides[0] * x, strides[1] * rows * y, 0, 0),
+            window_shape,
+        )[0].astype(jnp.float32)
+        values = lax.dynamic_slice(
+            coarse, (sample, x, rows * y, 0, 0), (1, 1, rows, nz, c)
+        )[0, 0].astype(jnp.float32)
+        added = []
+        for total, (i, j, k) in zip(sums, _taps(kernel)):
+            last = k + strides[2] * (nz - 1) + 1
+            for row in range(rows):
+                near = window[i, j + strides[1] * row, k : last : strides[2]]
+                total = total + near * values[row]
+            added.append(total)
+        return tuple(added), None
+
+    zeros = jnp.zeros((nz, c), jnp.float32)
+    sums, _ = lax.scan(
+        add_block, (zeros,) * math.prod(kernel), jnp.arange(b * nx * blocks)
+    )
+    return jnp.stack([total.sum(0) for total in sums])

@@ -1,0 +1,301 @@
+"""MedNeXt v1 (arXiv:2303.09975), sizes S, B, M and L, in Flax NNX.
+
+Source: `nnunet_mednext`, whose parameter names are kept (`enc_block_0.conv1.weight`).
+Upsampling pads on the low side and skips are added, as there. We differ in storage: the
+equal blocks of a stage are one module whose parameters have a leading block axis, so
+that a stage is one `lax.scan` and compiles once however deep it is.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Float32
+
+from nisbjax.errors import InputError
+from nisbjax.models import blocks
+from nisbjax.typing import Triple
+
+# Expansions and block counts of enc 0-3, bottleneck, dec 3-0.
+SIZES = {
+    "S": ((2,) * 9, (2,) * 9),
+    "B": ((2, 3, 4, 4, 4, 4, 4, 3, 2), (2,) * 9),
+    "M": ((2, 3, 4, 4, 4, 4, 4, 3, 2), (3, 4, 4, 4, 4, 4, 4, 4, 3)),
+    "L": ((3, 4, 8, 8, 8, 8, 8, 4, 3), (3, 4, 8, 8, 8, 8, 8, 4, 3)),
+}
+KERNEL_SIZES = (3, 5, 7)
+LEVELS = 4
+
+
+class Affine(nnx.Module):
+    """A weight and a bias: a convolution, or the scale and shift of a norm."""
+
+    def __init__(self, weight: Array, bias: Array):
+        self.weight = nnx.Param(weight)
+        self.bias = nnx.Param(bias)
+
+    def parameters(self) -> dict[str, Array]:
+        return {"weight": self.weight[...], "bias": self.bias[...]}
+
+
+def uniform(
+    rngs: nnx.Rngs,
+    shape: Sequence[int],
+    outputs: int,
+    fan_in: int,
+    dtype: Any,
+    stack: tuple[int, ...] = (),
+) -> Affine:
+    """torch's default: weight and bias uniform in +-1 / sqrt(fan_in)."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def draw(shape):
+        return jax.random.uniform(rngs.params(), shape, dtype, -bound, bound)
+
+    return Affine(draw((*stack, *shape)), draw((*stack, outputs)))
+
+
+class Block(nnx.Module):
+    """Parameters of one block, or of `stack` equal blocks on a leading axis."""
+
+    def __init__(
+        self,
+        channels: int,
+        expansion: int,
+        kernel: Triple,
+        outputs: int,
+        dtype: Any,
+        *,
+        rngs: nnx.Rngs,
+        residual_fan_in: int | None = None,
+        stack: tuple[int, ...] = (),
+    ):
+        hidden = expansion * channels
+        taps = math.prod(kernel)
+        draw = functools.partial(uniform, rngs, dtype=dtype, stack=stack)
+        self.conv1 = draw((*kernel, channels), channels, taps)
+        self.norm = Affine(
+            jnp.ones((*stack, channels), dtype), jnp.zeros((*stack, channels), dtype)
+        )
+        self.conv2 = draw((channels, hidden), hidden, channels)
+        self.conv3 = draw((hidden, outputs), outputs, hidden)
+        if residual_fan_in is not None:
+            self.res_conv = draw((channels, outputs), outputs, residual_fan_in)
+
+    def parameters(self) -> blocks.Parameters:
+        names = ("conv1", "norm", "conv2", "conv3", "res_conv")
+        return {
+            name: getattr(self, name).parameters()
+            for name in names
+            if hasattr(self, name)
+        }
+
+
+class Head(nnx.Module):
+    """A 1x1 convolution to logits, in float32 whatever the compute dtype."""
+
+    def __init__(self, channels: int, outputs: int, dtype: Any, *, rngs: nnx.Rngs):
+        # Transposed in the reference, whose fan-in torch counts on the output side.
+        self.conv_out = uniform(rngs, (channels, outputs), outputs, outputs, dtype)
+
+    def __call__(self, x: Float[Array, "b x y z c"]) -> Float32[Array, "b x y z o"]:
+        return blocks.pointwise(x.astype(jnp.float32), self.conv_out.parameters())
+
+
+class MedNeXt(nnx.Module):
+    """Image [b x y z c] to logits [b x y z o].
+
+    Args:
+        size: S, B, M or L.
+        kernel_size: 3, 5 or 7 for every depthwise convolution.
+        in_channels: image channels.
+        out_channels: logits per voxel, one per affinity offset.
+        channels: width of the first level; level i has channels * 2^i (32 published).
+        strides: from each level to the next, four triples.
+        kernels: instead of `kernel_size`, one odd triple per level, five in all; the
+            blocks between two levels take the finer one's.
+        deep_supervision: heads on the coarser decoder levels and the bottleneck too.
+        remat: recompute each block in the backward pass instead of keeping its values.
+        dtype: compute dtype; statistics and head stay in float32.
+        param_dtype: dtype of the parameters.
+
+    Raises:
+        InputError: an argument that names no such network; when called, an image whose
+            rank, dtype, channels or size do not fit it.
+    """
+
+    def __init__(
+        self,
+        size: str = "L",
+        kernel_size: int = 3,
+        in_channels: int = 1,
+        out_channels: int = 6,
+        channels: int = 32,
+        strides: Sequence[Triple] = ((2, 2, 2),) * LEVELS,
+        kernels: Sequence[Triple] | None = None,
+        deep_supervision: bool = False,
+        remat: bool = True,
+        dtype: Any = jnp.float32,
+        param_dtype: Any = jnp.float32,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.strides, self.kernels = _checked(
+            size, kernel_size, in_channels, out_channels, channels, strides, kernels
+        )
+        self.in_channels = in_channels
+        self.deep_supervision = deep_supervision
+        self.remat = remat
+        self.dtype = jnp.dtype(dtype)
+        expansions, counts = SIZES[size]
+        width = [channels << level for level in range(LEVELS + 1)]
+
+        def stage(level: int, index: int) -> Block:
+            return Block(
+                width[level],
+                expansions[index],
+                self.kernels[level],
+                width[level],
+                param_dtype,
+                rngs=rngs,
+                stack=(counts[index],),
+            )
+
+        self.stem = uniform(
+            rngs, (in_channels, channels), channels, in_channels, param_dtype
+        )
+        for level in range(LEVELS):
+            setattr(self, f"enc_block_{level}", stage(level, level))
+            down = Block(
+                width[level],
+                expansions[level + 1],
+                self.kernels[level],
+                width[level + 1],
+                param_dtype,
+                rngs=rngs,
+                residual_fan_in=width[level],
+            )
+            setattr(self, f"down_{level}", down)
+        self.bottleneck = stage(LEVELS, LEVELS)
+        for level in reversed(range(LEVELS)):
+            up = Block(
+                width[level + 1],
+                expansions[2 * LEVELS - level],
+                self.kernels[level],
+                width[level],
+                param_dtype,
+                rngs=rngs,
+                residual_fan_in=width[level],
+            )
+            setattr(self, f"up_{level}", up)
+            setattr(self, f"dec_block_{level}", stage(level, 2 * LEVELS - level))
+        for level in range(LEVELS + 1 if deep_supervision else 1):
+            head = Head(width[level], out_channels, param_dtype, rngs=rngs)
+            setattr(self, f"out_{level}", head)
+
+    def __call__(
+        self, images: Float[Array, "b x y z c"]
+    ) -> Float32[Array, "b x y z o"]:
+        """Logits at full resolution."""
+        return self.out_0(self._features(images)[0])
+
+    def pyramid(
+        self, images: Float[Array, "b x y z c"]
+    ) -> tuple[Float32[Array, "b _x _y _z o"], ...]:
+        """Logits of every head, full resolution first; one without deep supervision."""
+        features = self._features(images)
+        heads = range(LEVELS + 1 if self.deep_supervision else 1)
+        return tuple(getattr(self, f"out_{i}")(features[i]) for i in heads)
+
+    def _features(self, images: Array) -> list[Array]:
+        """Decoder output of each level, full resolution first, bottleneck last."""
+        self._check(images)
+        x = blocks.pointwise(images.astype(self.dtype), self.stem.parameters())
+        skips = []
+        for level, strides in enumerate(self.strides):
+            x = self._stage(x, f"enc_block_{level}")
+            skips.append(x)
+            x = self._step(blocks.down_block, x, f"down_{level}", strides)
+        x = self._stage(x, "bottleneck")
+        features = [x]
+        for level in reversed(range(LEVELS)):
+            x = self._step(blocks.up_block, x, f"up_{level}", self.strides[level])
+            x = self._stage(x + skips.pop(), f"dec_block_{level}")
+            features.append(x)
+        return features[::-1]
+
+    def _stage(self, x: Array, name: str) -> Array:
+        """All blocks of a stage, compiled once."""
+
+        def body(x, parameters):
+            return blocks.block(x, parameters), None
+
+        if self.remat:
+            body = jax.checkpoint(body, prevent_cse=False)
+        return lax.scan(body, x, getattr(self, name).parameters())[0]
+
+    def _step(self, function, x: Array, name: str, strides: Triple) -> Array:
+        function = functools.partial(function, strides=strides)
+        if self.remat:
+            function = jax.checkpoint(function)
+        return function(x, getattr(self, name).parameters())
+
+    def _check(self, images: Array) -> None:
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise InputError(
+                f"MedNeXt got a {images.dtype} image, wanted floating point; divide "
+                "the bytes by 255 first"
+            )
+        if images.ndim != 5 or images.shape[-1] != self.in_channels:
+            raise InputError(
+                f"MedNeXt got an image of shape {images.shape}, wanted "
+                f"[b x y z {self.in_channels}]; set model.in_channels to the image's"
+            )
+        factors = tuple(math.prod(axis) for axis in zip(*self.strides))
+        if any(size % f or not size for size, f in zip(images.shape[1:4], factors)):
+            raise InputError(
+                f"MedNeXt got an image of {images.shape[1:4]} voxels, wanted multiples "
+                f"of {factors}, the product of its strides; choose such a patch"
+            )
+
+
+def _checked(
+    size, kernel_size, in_channels, out_channels, channels, strides, kernels
+) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
+    """Strides and per-level kernels as tuples of triples, or an InputError."""
+    if size not in SIZES:
+        raise InputError(f"MedNeXt size {size!r} is not one of {sorted(SIZES)}")
+    if kernels is None and kernel_size not in KERNEL_SIZES:
+        raise InputError(
+            f"MedNeXt kernel_size {kernel_size!r} is not one of {KERNEL_SIZES}"
+        )
+    for name, count in (
+        ("in_channels", in_channels),
+        ("out_channels", out_channels),
+        ("channels", channels),
+    ):
+        if count < 1:
+            raise InputError(f"MedNeXt got {name}={count}, wanted at least 1")
+    if kernels is None:
+        kernels = ((kernel_size,) * 3,) * (LEVELS + 1)
+    strides = tuple(tuple(int(s) for s in triple) for triple in strides)
+    kernels = tuple(tuple(int(k) for k in triple) for triple in kernels)
+    if len(strides) != LEVELS or any(
+        len(triple) != 3 or min(triple) < 1 for triple in strides
+    ):
+        raise InputError(
+            f"MedNeXt got strides {strides}, wanted {LEVELS} triples of 1 or more"
+        )
+    if len(kernels) != LEVELS + 1 or any(
+        len(triple) != 3 or any(k < 1 or k % 2 == 0 for k in triple)
+        for triple in kernels
+    ):
+        raise InputError(
+            f"MedNeXt got kernels {kernels}, wanted {LEVELS + 1} triples of odd sizes"
+        )
+    return strides, kernels

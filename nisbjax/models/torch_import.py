@@ -1,0 +1,183 @@
+"""Foreign MedNeXt weights to ours, every leaf filled and every key used, or one error.
+
+Source: the state dicts of `nnunet_mednext` and of MONAI's `MedNeXt`, and what BANIS and
+PyTC put around them. PyTC's own loader takes what fits (`strict=False`); here a name
+that is missing, left over or of another shape is an error, and all are listed.
+"""
+
+import re
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from nisbjax.errors import InputError
+from nisbjax.models.mednext import LEVELS, SIZES, MedNeXt
+
+PREFIXES = ("model.", "module.", "_orig_mod.")
+NOT_THE_NETWORK = ("loss_functions.", "dummy_tensor")
+STAGE = re.compile(r"(enc_block_\d+|dec_block_\d+|bottleneck)\.(.+)")
+STEM = "stem.weight"
+
+
+def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
+    """A MedNeXt with these weights (float32 arrays under the original or MONAI names).
+
+    Size, kernels, width, channels and heads come from the shapes; strides are 2, as in
+    every published network. Prefixes of Lightning, DataParallel and `torch.compile` are
+    stripped.
+
+    Raises:
+        InputError: no MedNeXt, none of the known sizes, or not exactly its names.
+    """
+    weights = _original_names(_strip(state_dict))
+    model = nnx.eval_shape(lambda: MedNeXt(**_architecture(weights), rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+    flat = nnx.to_flat_state(state)
+    wanted = {path: _sources(path, variable.shape) for path, variable in flat}
+    names = {name for sources in wanted.values() for name in sources}
+    missing, left_over = sorted(names - set(weights)), sorted(set(weights) - names)
+    if missing or left_over:
+        raise InputError(
+            f"the weights are not exactly a MedNeXt's: {_listed('missing', missing)}, "
+            f"{_listed('left over', left_over)}; import the whole, unchanged state dict"
+        )
+    filled = []
+    for path, variable in flat:
+        values = [_turn(path, weights[name]) for name in wanted[path]]
+        stacked = path[0].startswith(("enc_", "dec_", "bottleneck"))
+        for name, value in zip(wanted[path], values):
+            expected = variable.shape[1:] if stacked else variable.shape
+            if value.shape != expected:
+                raise InputError(
+                    f"{name} has shape {weights[name].shape}, which does not fit the "
+                    "network that the other weights describe; import an unchanged "
+                    "state dict"
+                )
+        value = np.stack(values) if stacked else values[0]
+        filled.append((path, variable.replace(jnp.asarray(value, variable.dtype))))
+    return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def _strip(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    weights = dict(state_dict)
+    while STEM not in weights:
+        stripped = {}
+        for name, value in weights.items():
+            prefix = next((p for p in PREFIXES if name.startswith(p)), "")
+            stripped[name[len(prefix) :]] = value
+        if stripped.keys() == weights.keys():
+            raise InputError(
+                f"no MedNeXt among {len(state_dict)} weights: no name ends in {STEM!r}; "
+                "give a checkpoint of BANIS, PyTC, nnunet_mednext or MONAI"
+            )
+        weights = stripped
+    return {
+        name: value
+        for name, value in weights.items()
+        if not name.startswith(NOT_THE_NETWORK)
+    }
+
+
+def _original_names(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """MONAI's names to those of `nnunet_mednext`."""
+    if not any(name.startswith("enc_stages.") for name in weights):
+        return weights
+    rules = (
+        (r"enc_stages\.(\d+)\.", lambda i: f"enc_block_{i}."),
+        (r"down_blocks\.(\d+)\.", lambda i: f"down_{i}."),
+        (r"up_blocks\.(\d+)\.", lambda i: f"up_{LEVELS - 1 - i}."),
+        (r"dec_stages\.(\d+)\.", lambda i: f"dec_block_{LEVELS - 1 - i}."),
+        (r"out_blocks\.(\d+)\.", lambda i: f"out_{LEVELS - i}."),
+    )
+    renamed = {}
+    for name, value in weights.items():
+        for pattern, rename in rules:
+            if match := re.match(pattern, name):
+                name = rename(int(match[1])) + name[match.end() :]
+                break
+        renamed[name] = value
+    if _expansion(renamed, "down_0.") != _expansion(renamed, "enc_block_1.0."):
+        raise InputError(
+            "these are MONAI's MedNeXt B, M or L, whose down blocks expand as the "
+            "level above and not, as the original's, as the level below: the networks "
+            "differ; only S can be imported from MONAI"
+        )
+    return renamed
+
+
+def _expansion(weights: Mapping[str, np.ndarray], block: str) -> int:
+    rows, columns = _shape(weights, f"{block}conv2.weight", 5)[:2]
+    return rows // columns
+
+
+def _shape(weights: Mapping[str, np.ndarray], name: str, rank: int) -> tuple[int, ...]:
+    if name not in weights or np.ndim(weights[name]) != rank:
+        raise InputError(
+            f"the weights are not exactly a MedNeXt's: missing {name} with {rank} axes; "
+            "import the whole, unchanged state dict"
+        )
+    return np.shape(weights[name])
+
+
+def _architecture(weights: Mapping[str, np.ndarray]) -> dict:
+    """Arguments of MedNeXt, read from names and shapes."""
+    width, in_channels = _shape(weights, STEM, 5)[:2]
+    stages = [
+        *(f"enc_block_{i}" for i in range(LEVELS)),
+        "bottleneck",
+        *(f"dec_block_{i}" for i in reversed(range(LEVELS))),
+    ]
+    kernels = tuple(
+        _shape(weights, f"{stage}.0.conv1.weight", 5)[2:]
+        for stage in stages[: LEVELS + 1]
+    )
+    expansions = tuple(_expansion(weights, f"{stage}.0.") for stage in stages)
+    counts = tuple(
+        len({name.split(".")[1] for name in weights if name.startswith(f"{stage}.")})
+        for stage in stages
+    )
+    for size, table in SIZES.items():
+        if table == (expansions, counts):
+            break
+    else:
+        raise InputError(
+            f"a MedNeXt of expansions {expansions} and {counts} blocks is none of "
+            f"{sorted(SIZES)}; only these can be imported"
+        )
+    return {
+        "size": size,
+        "kernels": kernels,
+        "in_channels": in_channels,
+        "out_channels": _shape(weights, "out_0.conv_out.weight", 5)[1],
+        "channels": width,
+        "deep_supervision": any(name.startswith("out_1.") for name in weights),
+    }
+
+
+def _sources(path: tuple, shape: tuple[int, ...]) -> list[str]:
+    """Original names of a parameter, one per block of a stage."""
+    stage, *rest = path
+    if stage.startswith(("enc_", "dec_", "bottleneck")):
+        return [".".join((stage, str(j), *rest)) for j in range(shape[0])]
+    return [".".join(path)]
+
+
+def _turn(path: tuple, value: np.ndarray) -> np.ndarray:
+    """torch's axes to ours: [o i] to [i o], depthwise [c 1 i j k] to [i j k c]."""
+    value = np.asarray(value)
+    if value.ndim != 5:
+        return value
+    if path[-2] == "conv1":
+        return value[:, 0].transpose(1, 2, 3, 0)
+    value = value[:, :, 0, 0, 0]
+    transposed = path[-2] == "conv_out" or path[0].startswith("up_")
+    if transposed and path[-2] in ("conv_out", "res_conv"):
+        return value
+    return value.T
+
+
+def _listed(label: str, names: list[str]) -> str:
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} {label}" + (f" ({shown})" if names else "")
