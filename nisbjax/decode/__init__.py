@@ -4,7 +4,7 @@ import os
 import pathlib
 import tempfile
 
-import numba
+from numba.core import config
 
 
 def _cache_folder() -> pathlib.Path:
@@ -32,4 +32,4 @@ def _cache_folder() -> pathlib.Path:
 if not os.environ.get("NUMBA_CACHE_DIR"):
     # Set on numba too: another module may have imported it before this one.
     os.environ["NUMBA_CACHE_DIR"] = str(_cache_folder())
-    numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+    setattr(config, "CACHE_DIR", os.environ["NUMBA_CACHE_DIR"])  # noqa: B010

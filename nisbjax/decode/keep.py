@@ -17,8 +17,9 @@ from nisbjax.typing import Mask, Triple
 from nisbjax.volume import Volume, from_array
 
 Keep = Callable[[Box], Mask]
-MaskSource = Shaped[np.ndarray, "x y z"] | Volume | MaskSpec
-ImageSource = Shaped[np.ndarray, "x y z *c"] | Volume
+# Axes of their own: a mask of another shape is refused here, with a message.
+MaskSource = Shaped[np.ndarray, "mask_x mask_y mask_z"] | Volume | MaskSpec
+ImageSource = Shaped[np.ndarray, "image_x image_y image_z *image_c"] | Volume
 
 MASK_EDGES = ("both", "source")
 
