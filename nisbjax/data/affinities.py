@@ -41,7 +41,8 @@ def affinity_targets(
       InputError: `stored_at` is another word.
     """
     _check(stored_at)
-    shape: Triple = labels.shape[1:]
+    _, x, y, z = labels.shape
+    shape = (x, y, z)
     same, known = [], []
     for offset in offsets:
         source, destination = edge_slices(shape, offset)

@@ -1,0 +1,243 @@
+"""Random crops as functions of (seed, step, sample), read ahead in threads, put on device.
+
+A volume is drawn uniformly, then a start uniformly among all positions of the crop, as
+PyTC's lazy reader does. Nothing depends on the number of threads, hosts or restarts: batch
+n is always the same arrays, where PyTC and BANIS draw from unseeded workers. Validation is
+a fixed list of crops, where both draw new ones each time.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import numpy as np
+from jaxtyping import Bool, Float32, Int, Int32, Shaped
+
+from nisbjax.data.intensity import intensity_range
+from nisbjax.data.labels import relabel_components
+from nisbjax.data.nisb import Pair
+from nisbjax.errors import InputError
+from nisbjax.geometry import Box
+from nisbjax.typing import Triple
+
+_ATTEMPTS = 32  # at a crop with a labeled object
+_ENDLESS = 2**31 - 1
+
+
+class Crop(NamedTuple):
+    """Where a sample comes from."""
+
+    pair: int
+    box: Box  # may reach beyond a volume that is smaller than the crop
+
+
+class Batch(NamedTuple):
+    """Crops of one step, on the devices; every field is sharded over samples alike."""
+
+    images: Shaped[Any, "b x y z c"]  # as stored, uint8 as a rule
+    labels: Int32[Any, "b x y z"]
+    ranges: Float32[Any, "b 2"]  # grey values that become 0 and 1
+    samples: Int32[Any, " b"]  # index in the global batch, for the sample's random key
+    real: Bool[Any, " b"]  # False: only there to fill the last validation batch
+
+
+class Loader:
+    """Batches of crops of a list of volumes.
+
+    Attributes:
+      steps: number of batches of a fixed list; None where batches are drawn without end.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        crop: Triple,
+        *,
+        seed: int,
+        global_batch: int,
+        count: int | None = None,
+        normalize: str = "divide_255",
+        relabel: bool = False,
+        sharding: jax.sharding.Sharding | None = None,
+        threads: int = 4,
+        prefetch: int = 4,
+    ):
+        """Sets up; reads nothing but what `normalize` needs.
+
+        Args:
+          pairs: volumes. One that is smaller than the crop on some axis is extended
+            there: the image by reflection, the labels by -1 (unlabeled).
+          crop: shape to read: the patch and its target context.
+          seed: of the run.
+          global_batch: samples of one batch on all hosts together.
+          count: of a fixed list of validation crops; None draws new ones at each step.
+          normalize: see `intensity.intensity_range`.
+          relabel: gives the pieces into which a crop cuts an object ids of their own.
+          sharding: of every field's leading axis; None puts batches on the first device.
+            A host reads only the samples of its own devices.
+          threads: that read and relabel.
+          prefetch: batches held ready.
+
+        Raises:
+          InputError: no volume, or images that do not suit `normalize`.
+        """
+        if not pairs:
+            raise InputError("no volume to draw crops from; check data.root")
+        self._pairs = list(pairs)
+        self._crop = crop
+        self._seed = seed
+        self._global_batch = global_batch
+        self._count = count
+        self._relabel = relabel
+        self._sharding = sharding
+        self._threads = threads
+        self._prefetch = prefetch
+        self._ranges = [intensity_range(pair.image, normalize) for pair in self._pairs]
+        self.steps = None if count is None else -(-count // global_batch)
+
+    def batches(self, first: int = 0, last: int | None = None) -> Iterator[Batch]:
+        """Batches `first`, `first + 1`, ..., up to but not including `last`."""
+        last = (self.steps or _ENDLESS) if last is None else last
+        options = grain.ReadOptions(
+            num_threads=self._threads, prefetch_buffer_size=self._prefetch
+        )
+        steps = grain.MapDataset.range(first, last).map(self.batch)
+        return iter(steps.to_iter_dataset(options))
+
+    def batch(self, step: int) -> Batch:
+        """One batch, read now.
+
+        Raises:
+          InputError: a volume in which no crop with a labeled object was found.
+        """
+        step = int(step)
+        # All reads are started before the first is waited for.
+        started = {
+            sample: (crop := self.draw(step, sample), self._read(crop))
+            for sample in self._local_samples()
+        }
+        rows = {}
+        for sample, (crop, reads) in started.items():
+            crop, image, labels = self._with_object(step, sample, crop, reads)
+            if self._relabel:
+                labels = relabel_components(labels)
+            number = step * self._global_batch + sample
+            rows[sample] = Batch(
+                image,
+                labels,
+                np.asarray(self._ranges[crop.pair], np.float32),
+                np.asarray(sample, np.int32),
+                np.asarray(self._count is None or number < self._count),
+            )
+        return self._put(rows)
+
+    def draw(self, step: int, sample: int, attempt: int = 0) -> Crop:
+        """The crop of a sample; another one for each attempt that found no object."""
+        stream = (0, step, sample)
+        if self._count is not None:  # a fixed list, whatever the batch
+            stream = (1, (step * self._global_batch + sample) % self._count, 0)
+        generator = np.random.default_rng((self._seed, *stream, attempt))
+        pair = int(generator.integers(len(self._pairs)))
+        start = []
+        sizes = self._pairs[pair].labels.spatial_shape
+        for size, crop in zip(sizes, self._crop, strict=True):
+            free = size - crop
+            start.append(int(generator.integers(free + 1)) if free >= 0 else free // 2)
+        x, y, z = start
+        return Crop(pair, Box.whole(self._crop).shift((x, y, z)))
+
+    def describe(self, step: int) -> list[str]:
+        """Source and box of every sample of a step, to reproduce what went wrong."""
+        lines = []
+        for sample in range(self._global_batch):
+            crop = self.draw(step, sample)
+            crop, _, _ = self._with_object(step, sample, crop, self._read(crop))
+            lines.append(f"{self._pairs[crop.pair].image.source} {crop.box}")
+        return lines
+
+    def _with_object(
+        self, step: int, sample: int, crop: Crop, reads: tuple[Any, Any]
+    ) -> tuple[Crop, np.ndarray, np.ndarray]:
+        """The crop if it holds a labeled object, or the next one drawn that does."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            image, labels = self._finish(reads, crop)
+            if (labels > 0).any():
+                return crop, image, labels
+            if attempt < _ATTEMPTS:
+                crop = self.draw(step, sample, attempt)
+                reads = self._read(crop)
+        raise InputError(
+            f"{self._pairs[crop.pair].labels.source}: {_ATTEMPTS} crops of shape "
+            f"{self._crop} hold no labeled object (all background or unlabeled); check "
+            "the labels"
+        )
+
+    def _read(self, crop: Crop) -> tuple[Any, Any]:
+        """Starts reading image and labels; both futures."""
+        pair = self._pairs[crop.pair]
+        box = crop.box.clip(pair.labels.spatial_shape)
+        return pair.image.at(box).read(), pair.labels.at(box).read()
+
+    def _finish(
+        self, reads: tuple[Any, Any], crop: Crop
+    ) -> tuple[Shaped[np.ndarray, "x y z c"], Int32[np.ndarray, "x y z"]]:
+        image, labels = np.asarray(reads[0].result()), np.asarray(reads[1].result())
+        labels = _int32(labels)
+        inside = crop.box.clip(self._pairs[crop.pair].labels.spatial_shape)
+        if inside != crop.box:
+            padding = [
+                (low - want, stop - high)
+                for want, low, high, stop in zip(
+                    crop.box.start,
+                    inside.start,
+                    inside.stop,
+                    crop.box.stop,
+                    strict=True,
+                )
+            ]
+            image = np.pad(image, [*padding, (0, 0)], mode="reflect")
+            labels = np.pad(labels, padding, constant_values=-1)
+        return image, labels
+
+    def _local_samples(self) -> list[int]:
+        if self._sharding is None:
+            return list(range(self._global_batch))
+        shards = self._sharding.addressable_devices_indices_map((self._global_batch,))
+        return sorted({i for index in shards.values() for i in self._rows(index)})
+
+    def _rows(self, index: tuple[slice, ...] | None) -> range:
+        """Samples of one device, from its index into an array of the whole batch."""
+        return range(self._global_batch)[index[0] if index else slice(None)]
+
+    def _put(self, rows: dict[int, Batch]) -> Batch:
+        if self._sharding is None:
+            return jax.device_put(
+                Batch(*map(np.stack, zip(*rows.values(), strict=True)))
+            )
+        fields = []
+        for name in Batch._fields:
+            values = {sample: getattr(row, name) for sample, row in rows.items()}
+            shape = (self._global_batch, *next(iter(values.values())).shape)
+
+            def shard(index: tuple[slice, ...], values=values) -> np.ndarray:
+                return np.stack(
+                    [values[i] for i in range(self._global_batch)[index[0]]]
+                )
+
+            fields.append(jax.make_array_from_callback(shape, self._sharding, shard))
+        return Batch(*fields)
+
+
+def _int32(labels: Int[np.ndarray, "x y z"]) -> Int32[np.ndarray, "x y z"]:
+    """Labels as int32; ids that do not fit are numbered anew within the crop."""
+    if labels.dtype.itemsize < 4 or labels.dtype == np.int32:
+        return labels.astype(np.int32, copy=False)
+    if labels.max(initial=0) <= np.iinfo(np.int32).max:
+        return labels.astype(np.int32)
+    ids, positions = np.unique(labels, return_inverse=True)
+    new = np.arange(1, len(ids) + 1, dtype=np.int32)
+    new[ids == 0] = 0
+    if labels.dtype.kind == "i":
+        new[ids < 0] = -1
+    return new[positions].reshape(labels.shape)

@@ -1,0 +1,118 @@
+"""Crops to examples, inside the jitted step: all that lies between bytes and the loss.
+
+The order is PyTC's: normalise, augment the whole crop, erode its labels, compute
+affinities, then cut the patch out of the crop, so that its edges end inside the crop. Each
+sample is made by the same program whatever the batch: an example is the same array on
+any number of devices.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Bool, Float32, Int
+
+from nisbjax.data import labels as label_fields
+from nisbjax.data.affinities import affinity_targets, target_context
+from nisbjax.data.augment import Augmentation, augment, sample_keys
+from nisbjax.data.intensity import normalized
+from nisbjax.data.loader import Batch
+from nisbjax.offsets import OFFSETS_6
+from nisbjax.typing import Triple
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What examples are made of; hashable, so that it may be a static argument.
+
+    Attributes:
+      patch: that the network sees.
+      offsets: of the affinity channels.
+      stored_at: the end of an edge at which it stands, `source` or `destination`.
+      erosion: radii of label erosion (x, y, z), see `labels.erosion_triple`.
+      augmentation: of training crops.
+    """
+
+    patch: Triple
+    offsets: tuple[Triple, ...] = OFFSETS_6
+    stored_at: str = "source"
+    erosion: Triple = (0, 0, 0)
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+
+    @property
+    def crop(self) -> Triple:
+        """Shape to read: the patch and its target context."""
+        before, behind = target_context(self.offsets, stored_at=self.stored_at)
+        x, y, z = (sum(n) for n in zip(before, self.patch, behind, strict=True))
+        return x, y, z
+
+
+class Examples(NamedTuple):
+    """What the network and the loss take."""
+
+    images: Float32[Array, "b x y z c"]
+    labels: Int[Array, "b x y z"]  # after augmentation and erosion
+    targets: Bool[Array, "b x y z o"]
+    valid: Bool[Array, "b x y z o"]
+
+
+def examples(
+    batch: Batch,
+    recipe: Recipe,
+    *,
+    seed: int | Array = 0,
+    step: int | Array = 0,
+    training: bool,
+    mesh: Mesh | None = None,
+) -> Examples:
+    """Makes one batch of examples; to be called inside a jitted function.
+
+    Args:
+      batch: crops as the loader put them, of shape `recipe.crop`.
+      recipe: static.
+      seed: of the run.
+      step: of training; with `seed` and the sample's index it determines every draw.
+      training: False leaves the crops as they are (validation).
+      mesh: of devices, where the batch is sharded over its axis `data`; every device then
+        makes its own samples without communication.
+
+    Returns:
+      Patches; `valid` is False throughout for samples that only pad the batch.
+    """
+
+    def local(batch: Batch, seed: Array, step: Array) -> Examples:
+        images = normalized(batch.images, batch.ranges)
+        labels = batch.labels
+        if training and recipe.augmentation.profile != "none":
+            # One sample after another: under vmap a cond would do both of its branches.
+            images, labels = lax.map(
+                lambda sample: augment(*sample, recipe.augmentation),
+                (sample_keys(seed, step, batch.samples), images, labels),
+            )
+        labels = label_fields.erode(labels, recipe.erosion)
+        targets, valid = affinity_targets(
+            labels, recipe.offsets, stored_at=recipe.stored_at
+        )
+        before, _ = target_context(recipe.offsets, stored_at=recipe.stored_at)
+        patch = tuple(
+            slice(low, low + size)
+            for low, size in zip(before, recipe.patch, strict=True)
+        )
+        valid = valid & batch.real[:, None, None, None, None]
+        made = Examples(images, labels, targets, valid)
+        return jax.tree.map(lambda field: field[:, *patch], made)
+
+    seed, step = jnp.asarray(seed, jnp.uint32), jnp.asarray(step, jnp.uint32)
+    if mesh is None:
+        return local(batch, seed, step)
+    rows, everywhere = PartitionSpec("data"), PartitionSpec()
+    return jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(rows, everywhere, everywhere),
+        out_specs=rows,
+        check_vma=False,  # a cond's branches that differ in what varies are refused
+    )(batch, seed, step)
