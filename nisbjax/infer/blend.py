@@ -1,112 +1,21 @@
-"""Where inference windows lie and how their overlapping answers become one value.
+"""How the overlapping answers of inference windows become one value for each voxel.
 
-Grid and weights follow BANIS `inference.py` and PyTC's sliding window before its border
-windows of 2026-06 (`edge_windows=True` gives those). PyTC sums in float16 over the whole
-volume; here both sums are float32 and exist for a slab of planes that rolls along x, and
-each voxel adds its windows in C order of the grid, whatever the boxes of work are.
+The weights follow BANIS `inference.py`. PyTC sums in float16 over the whole volume; here
+both sums are float32 and exist for a slab of planes that rolls along x, and each voxel
+adds its windows in C order of the grid, whatever the boxes of work are.
 """
 
-import dataclasses
-import functools
-import itertools
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Int, Shaped
+from jaxtyping import Float32, Shaped
 
 from nisbjax.errors import InputError
-from nisbjax.geometry import Box, window_starts
+from nisbjax.geometry import Box
 from nisbjax.typing import Triple, Weights
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """Positions of the inference windows over one volume.
-
-    Attributes:
-      shape: of the volume, x y z. An axis shorter than the window is padded to it on both
-        sides by reflection, the odd voxel behind.
-      window: shape of a window.
-      overlap: of neighbouring windows, 0 <= overlap < 1; stride = int(window x (1 -
-        overlap)), at least 1.
-      edge_windows: adds windows that stick out by window - stride on every face, filled by
-        reflection, so that face voxels lie near a window's centre too (PyTC since
-        2026-06). Published NISB figures are made without.
-    """
-
-    shape: Triple
-    window: Triple
-    overlap: float = 0.5
-    edge_windows: bool = False
-
-    def __post_init__(self):
-        if min(self.shape) < 1:
-            raise InputError(
-                f"a volume of shape {self.shape} is empty; nothing to predict"
-            )
-        if min(self.window) < 1 or not 0 <= self.overlap < 1:
-            raise InputError(
-                f"windows of shape {self.window} with overlap {self.overlap} were asked "
-                "for; wanted a shape >= 1 and 0 <= overlap < 1"
-            )
-
-    @property
-    def stride(self) -> Triple:
-        x, y, z = (max(1, int(w * (1 - self.overlap))) for w in self.window)
-        return x, y, z
-
-    @functools.cached_property
-    def starts(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """First voxels of the windows on each axis, ascending; may be negative."""
-        x, y, z = map(self._axis_starts, self.shape, self.window, self.stride)
-        return x, y, z
-
-    def _axis_starts(self, size: int, window: int, stride: int) -> tuple[int, ...]:
-        padded = max(size, window)
-        first = -((padded - size) // 2)
-        if self.edge_windows:
-            reach = window - stride
-            first, padded = first - reach, padded + 2 * reach
-        return tuple(
-            first + start
-            for start in window_starts(padded, window, stride)
-            if first + start < size and first + start + window > 0
-        )
-
-    @property
-    def count(self) -> int:
-        """Windows of the whole volume."""
-        x, y, z = map(len, self.starts)
-        return x * y * z
-
-    def touching(self, box: Box) -> list[Triple]:
-        """First voxels of every window that reaches into `box`, in C order."""
-        axes = [
-            [s for s in starts if s < stop and s + window > start]
-            for starts, window, start, stop in zip(
-                self.starts, self.window, box.start, box.stop, strict=True
-            )
-        ]
-        return list(itertools.product(*axes))
-
-    def box(self, start: Triple) -> Box:
-        """The voxels of the window at `start`; it may stick out of the volume."""
-        x, y, z = (s + w for s, w in zip(start, self.window, strict=True))
-        return Box(start, (x, y, z))
-
-
-def reflect_indices(start: int, stop: int, size: int) -> Int[np.ndarray, "n"]:
-    """Voxel indices start..stop-1, reflected about the first and last voxel (d c b | a b).
-
-    An axis of one voxel repeats it. Same as `numpy.pad(mode="reflect")`.
-    """
-    if size == 1:
-        return np.zeros(stop - start, np.int64)
-    period = 2 * (size - 1)
-    folded = np.arange(start, stop) % period
-    return np.minimum(folded, period - folded)
 
 
 def _distance(window: Triple) -> Weights:
@@ -150,6 +59,7 @@ def window_weights(window: Triple, kind: str = "distance") -> Weights:
     return _WEIGHTS[kind](window)
 
 
+@no_type_check
 @numba.njit(nogil=True, cache=True)
 def _add_planes(values, weights, predicted, scale, ring, low, high, at, first, stop):
     """Adds planes first..stop-1 of one window; `ring` is the buffer's plane of x = 0."""
@@ -191,7 +101,7 @@ class Sweep:
         threads: int = 0,
     ):
         _, y, z = tile.shape
-        self._tile = tile
+        self.tile = tile
         self._scale = weights
         self._values = np.zeros((channels, planes, y, z), np.float32)
         self._weights = np.zeros((planes, y, z), np.float32)
@@ -205,12 +115,12 @@ class Sweep:
         """Adds weight x value of the window at `start`, as far as it lies in the tile."""
         window = self._scale.shape
         box = Box(start, tuple(s + w for s, w in zip(start, window, strict=True)))
-        inside = box.intersect(self._tile)
+        inside = box.intersect(self.tile)
         if inside.empty:
             return
         low = tuple(a - s for a, s in zip(inside.start, start, strict=True))
         high = tuple(b - s for b, s in zip(inside.stop, start, strict=True))
-        at = tuple(s - t for s, t in zip(start, self._tile.start, strict=True))
+        at = tuple(s - t for s, t in zip(start, self.tile.start, strict=True))
         step = -(-(high[0] - low[0]) // self._threads)
         jobs = [
             self._pool.submit(
@@ -240,7 +150,7 @@ class Sweep:
         out = np.empty((channels, x1 - x0, y, z), dtype)
 
         def finish(x: int) -> None:
-            plane = (x - self._tile.start[0]) % planes
+            plane = (x - self.tile.start[0]) % planes
             weight = self._weights[plane]
             for c in range(channels):
                 mean = self._values[c, plane]
