@@ -42,6 +42,7 @@ class Overlap:
         pair_skeleton: row in `skeleton_ids` of each pair.
         pair_segment: row in `segment_ids` of each pair.
         pair_nodes: how many nodes each pair holds.
+        node_segments: segment of each node, as it came.
         node_pair: pair of each node.
         edges: rows of the nodes of each edge.
         lengths_nm: length of each edge [nm].
@@ -53,6 +54,7 @@ class Overlap:
     pair_skeleton: Int64[np.ndarray, " p"]
     pair_segment: Int64[np.ndarray, " p"]
     pair_nodes: Int64[np.ndarray, " p"]
+    node_segments: Integer[np.ndarray, " n"]
     node_pair: Int64[np.ndarray, " n"]
     edges: Int64[np.ndarray, "e 2"]
     lengths_nm: Float64[np.ndarray, " e"]
@@ -139,6 +141,7 @@ def overlap(skeletons: Skeletons, node_segments: Integer[np.ndarray, " n"]) -> O
         pair_skeleton=pairs // len(segment_ids),
         pair_segment=pairs % len(segment_ids),
         pair_nodes=pair_nodes.astype(np.int64),
+        node_segments=node_segments,
         node_pair=node_pair,
         edges=skeletons.edges,
         lengths_nm=lengths,

@@ -1,0 +1,219 @@
+"""The evaluation of one segmentation: scores, tables, and the report beside it.
+
+PyTC's `evaluation/stage.py` with BANIS's figures. It reads what any program wrote (zarr,
+HDF5, npy, TIFF), and the JSON beside the report holds everything that produced the
+numbers: configuration, the threshold's origin, versions and fingerprints.
+"""
+
+import datetime
+import json
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from nisbjax import config as config_lib
+from nisbjax import manifest, skeletons
+from nisbjax import volume as volume_lib
+from nisbjax.artifacts import VolumeDir
+from nisbjax.errors import InputError
+from nisbjax.evaluate import dense, nerl, nodes, published, report, tables
+
+METRICS = ("nerl", "voi", "adapted_rand", "instance_accuracy")
+DEFAULT_THRESHOLD = "default"
+
+
+def run(
+    config: Any,
+    out: VolumeDir,
+    *,
+    segmentation: str | os.PathLike[str] = "",
+    skeleton: str | os.PathLike[str] = "",
+    label: str | os.PathLike[str] = "",
+    threshold_origin: str = DEFAULT_THRESHOLD,
+) -> dict[str, Any]:
+    """Scores a segmentation and writes `eval_<its name>.{txt,json}` and the tables.
+
+    Args:
+        config: `evaluate.*`; a path given there wins over the arguments.
+        out: folder of the volume, where everything is written.
+        segmentation: labels [x y z] of any format that `volume` opens.
+        skeleton: `skeleton.pkl`; "" for none.
+        label: dense labels [x y z]; "" for none.
+        threshold_origin: `default`, `tuned on FILE` or `command line`, for the record.
+
+    Returns:
+        What the JSON holds: `skeletons` (of `nerl.score`), `dense`, and their origin.
+
+    Raises:
+        InputError: nothing to score or to score against, or inputs that do not fit.
+    """
+    started = time.monotonic()
+    chosen = config.evaluate
+    segmentation = config_lib.optional(chosen.segmentation) or str(segmentation)
+    skeleton = config_lib.optional(chosen.skeleton) or str(skeleton)
+    label = config_lib.optional(chosen.label) or str(label)
+    metrics = tuple(chosen.metrics)
+    _check(metrics, segmentation, skeleton, label)
+
+    manifest.require_finished(segmentation)
+    labels = volume_lib.open_labels(segmentation)
+    stem = Path(segmentation)
+    facts: dict[str, Any] = {
+        "timestamp": datetime.datetime.now().astimezone().strftime("%Y%m%d_%H%M%S"),
+        "volume": out.name,
+        "segmentation": segmentation,
+        "segmentation_fingerprint": volume_lib.fingerprint(segmentation),
+        "segmentation_attributes": labels.attributes,
+        "threshold": labels.attributes.get("threshold"),
+        "threshold_origin": threshold_origin,
+        "versions": _versions(),
+        "config": config_lib.flatten(config.to_dict()),
+    }
+    notes = [f"threshold: {facts['threshold']} ({threshold_origin})"]
+    files: dict[str, str] = {}
+    score = None
+    if skeleton:
+        out.path.mkdir(parents=True, exist_ok=True)
+        truth = load_skeletons(skeleton, config, out.path)
+        note = truth.resolution_note(_voxel_size(config))
+        if note:
+            logging.warning(note)
+            notes.append(note)
+        counts = nerl.overlap(truth, nodes.read_node_segments(labels, truth))
+        score = nerl.score(truth, counts.node_segments, counts=counts)
+        facts["skeleton"] = skeleton
+        facts["skeleton_sha256"] = skeletons.content_hash(skeleton)
+        facts["skeletons"] = score
+        files = _write_tables(out, stem, truth, counts)
+        notes += published.lines(published.setting_of(config.name), threshold_origin)
+        logging.info("%s: %s", out.name, report.summary(score))
+    dense_score = None
+    if label:
+        dense_score = _dense(metrics, label, labels, config.decode.memory_gb)
+        facts["label"] = label
+        facts["label_fingerprint"] = volume_lib.fingerprint(label)
+        facts["dense"] = dense_score
+        logging.info("%s against dense labels: %s", out.name, dense_score)
+    facts["files"] = files
+    facts["notes"] = notes
+    content = report.text(
+        timestamp=facts["timestamp"],
+        volume=out.name,
+        skeleton_score=score,
+        dense_score=dense_score,
+        files={"Graph": skeleton, **files},
+        notes=notes,
+    )
+    report.write(out.evaluation(stem, ".json"), json.dumps(facts, indent=1) + "\n")
+    report.write(out.evaluation(stem, ".txt"), content)
+    logging.info(
+        "wrote %s in %.1f s",
+        out.evaluation(stem, ".txt"),
+        time.monotonic() - started,
+    )
+    return facts
+
+
+def load_skeletons(
+    path: str | os.PathLike[str],
+    config: Any,
+    cache: Path | None = None,
+) -> skeletons.Skeletons:
+    """Skeletons with `data.voxel_size_nm` where the file itself has no nm positions."""
+    return skeletons.load(path, cache=cache, voxel_size_nm=_voxel_size(config))
+
+
+def _voxel_size(config: Any) -> tuple[float, float, float]:
+    x, y, z = map(float, config.data.voxel_size_nm)
+    return x, y, z
+
+
+def _check(
+    metrics: tuple[str, ...], segmentation: str, skeleton: str, label: str
+) -> None:
+    for metric in metrics:
+        config_lib.require_choice("evaluate.metrics", metric, METRICS)
+    if not segmentation:
+        raise InputError(
+            "no segmentation to evaluate; give --config.evaluate.segmentation=FILE, or "
+            "run --mode=decode first"
+        )
+    if "nerl" in metrics and not skeleton:
+        raise InputError(
+            "evaluate.metrics asks for nerl, but there is no skeleton; give "
+            "--config.evaluate.skeleton=FILE, or other metrics"
+        )
+    needs_label = [m for m in metrics if m in ("adapted_rand", "instance_accuracy")]
+    if (needs_label or not skeleton) and not label:
+        raise InputError(
+            f"evaluate.metrics asks for {', '.join(needs_label or metrics)}, but there "
+            "are no dense labels; give --config.evaluate.label=FILE, or other metrics"
+        )
+
+
+def _dense(
+    metrics: tuple[str, ...], label: str, labels: volume_lib.Volume, memory_gb: float
+) -> dict[str, float]:
+    table = dense.contingency_of_volumes(
+        volume_lib.open_labels(label), labels, memory_gb=memory_gb
+    )
+    functions = {
+        "adapted_rand": dense.adapted_rand,
+        "voi": dense.voi,
+        "instance_accuracy": dense.instance_accuracy,
+    }
+    result: dict[str, float] = {}
+    for name, function in functions.items():
+        if name in metrics:
+            result |= function(table)
+    return result
+
+
+def _write_tables(
+    out: VolumeDir, stem: Path, truth: skeletons.Skeletons, counts: nerl.Overlap
+) -> dict[str, str]:
+    """Writes the tables; returns their labels in the report and their paths."""
+    of_skeleton = tables.per_skeleton(truth, counts)
+    # name and arrays as PyTC writes them
+    per_gt = {
+        "gt_segment_id": of_skeleton["skeleton"],
+        "erl": np.stack([of_skeleton["erl_nm"], of_skeleton["length_nm"]], axis=1),
+    }
+    edges = {
+        "edges": truth.edges,
+        "status": nerl.edge_status(counts),
+        "status_names": np.array(nerl.STATUS_NAMES),
+        "length_nm": counts.lengths_nm,
+        "node_segments": counts.node_segments,
+        "index_position": truth.index_position,
+    }
+    files: dict[str, str] = {}
+    for label, suffix, table in (
+        ("Per-GT ERL File", "_nerl_per_gt_erl.npz", per_gt),
+        ("Per-Edge File", "_edges.npz", edges),
+        ("Per-Skeleton File", "_skeletons.npz", of_skeleton),
+        ("Per-Skeleton Table", "_skeletons.csv", of_skeleton),
+        ("Worst Mergers", "_mergers.csv", tables.worst_mergers(truth, counts)),
+        ("Worst Splits", "_splits.csv", tables.worst_splits(truth, counts)),
+    ):
+        path = out.evaluation(stem, suffix)
+        write = tables.write_csv if suffix.endswith(".csv") else tables.write_npz
+        write(table, path)
+        files[label] = str(path)
+    return files
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("nisbjax", "numpy", "numba", "tensorstore"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a checkout
+            found[package] = "not installed"
+    return found

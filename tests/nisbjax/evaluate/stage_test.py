@@ -1,0 +1,231 @@
+"""Evaluating files of any program: the report, its tables, and the error lines."""
+
+import json
+import pickle
+
+import h5py
+import networkx as nx
+import numpy as np
+import pytest
+
+from nisbjax import artifacts, config, manifest, volume
+from nisbjax.errors import InputError
+from nisbjax.evaluate import stage
+
+SHAPE = (12, 4, 4)
+
+
+def made_truth() -> np.ndarray:
+    """Two neurites along x: 3 in the half y < 2, 5 in the other."""
+    labels = np.full(SHAPE, 5, np.uint16)
+    labels[:, :2] = 3
+    return labels
+
+
+def made_segmentation() -> np.ndarray:
+    """Neurite 3 is whole (1); neurite 5 is split at x = 6 (2 | 4), background at x 11."""
+    labels = np.full(SHAPE, 1, np.uint32)
+    labels[:6, 2:], labels[6:, 2:] = 2, 4
+    labels[11, 2:] = 0
+    return labels
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Skeletons through both neurites, 12 nodes each, voxels of 9 x 9 x 12 nm."""
+    graph = nx.Graph()
+    for neurite, y in ((3, 0), (5, 3)):
+        for x in range(12):
+            graph.add_node(
+                (neurite, x),
+                id=neurite,
+                index_position=(x, y, x % 4),
+                nm_position=(9.0 * x, 9.0 * y, 12.0 * (x % 4)),
+            )
+            if x:
+                graph.add_edge((neurite, x - 1), (neurite, x))
+    path = tmp_path / "skeleton.pkl"
+    path.write_bytes(pickle.dumps(graph))
+    return path
+
+
+@pytest.fixture
+def settings():
+    return config.base_config()
+
+
+def as_zarr(folder, array):
+    written = volume.create_zarr(
+        folder / "decoded_x1_ch0-1-2_affinity_cc_0.7.zarr",
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=(5, 2, 4),
+        axes="xyz",
+        attributes={"threshold": 0.7},
+    )
+    written.write(..., array)
+    return written.source
+
+
+def as_hdf5(folder, array):
+    path = folder / "theirs.h5"
+    with h5py.File(path, "w") as file:
+        file["main"] = array
+    return path
+
+
+def as_npy(folder, array):
+    path = folder / "theirs.npy"
+    np.save(path, array)
+    return path
+
+
+@pytest.mark.parametrize("form", [as_zarr, as_hdf5, as_npy])
+def test_scores_are_those_by_hand_whatever_the_file(tmp_path, settings, inputs, form):
+    out = artifacts.VolumeDir(tmp_path / "seed5")
+    found = stage.run(
+        settings,
+        out,
+        segmentation=form(tmp_path, made_segmentation()),
+        skeleton=inputs,
+        threshold_origin="tuned on best_params.yaml",
+    )
+    # steps of one voxel in x and one in z: sqrt(9^2 + 12^2) = 15 nm, three times as
+    # much in z on the way back (3 -> 0): sqrt(9^2 + 36^2)
+    back = (81 + 36**2) ** 0.5
+    # x 0..11: steps 4 and 8 go back
+    whole = 9 * 15 + 2 * back
+    # neurite 5: steps 1-5 inside segment 2 (one goes back), 6 split, 7-10 inside 4
+    # (one goes back), 11 omitted
+    kept = (4 * 15 + back) ** 2 + (3 * 15 + back) ** 2
+    score = found["skeletons"]
+    assert score["nerl"] == pytest.approx((whole**2 + kept) / (2 * whole**2))
+    assert score["n_splits"] == 1
+    assert score["coverage"] == pytest.approx(1 / 24)
+    assert found["threshold_origin"] == "tuned on best_params.yaml"
+
+
+def test_report_and_tables_lie_beside_each_other(tmp_path, settings, inputs):
+    out = artifacts.VolumeDir(tmp_path / "seed5")
+    segmentation = as_zarr(tmp_path, made_segmentation())
+    stage.run(settings, out, segmentation=segmentation, skeleton=inputs)
+    tag = "eval_decoded_x1_ch0-1-2_affinity_cc_0.7"
+    text = (out.path / f"{tag}.txt").read_text()
+    lines = text.splitlines()
+    assert lines[0] == lines[2] == lines[5] == lines[-1] == "=" * 80
+    assert lines[1] == "EVALUATION METRICS"
+    assert lines[4] == "Volume: seed5"
+    assert "Neurite ERL Metrics:" in lines
+    # the reference's lines, its columns
+    for label in ("NERL", "Pred ERL", "GT ERL", "Skeletons", "Graph"):
+        (line,) = [line for line in lines if line.startswith(f"  {label}:")]
+        assert line[32] != " "
+        assert line[31] == " "
+    with_nerl = [line for line in lines if line.startswith("  NERL")]
+    assert len(with_nerl) == 6
+    assert all("on background: 4.2 % of nodes" in line for line in with_nerl)
+    assert "threshold: 0.7 (default)" in text
+    assert "BANIS-L: NERL 12.9 +- 0.8 %" in text
+    assert "this run: n = 1, default" in text
+
+    facts = json.loads((out.path / f"{tag}.json").read_text())
+    assert facts["config"]["decode.threshold"] == 0.75
+    assert facts["threshold"] == 0.7
+    assert len(facts["segmentation_fingerprint"]) == len(facts["skeleton_sha256"]) == 64
+    assert f"{facts['skeletons']['nerl']:.6f}" in text
+    with np.load(out.path / f"{tag}_nerl_per_gt_erl.npz") as per_gt:
+        assert per_gt["gt_segment_id"].tolist() == [3, 5]
+        assert per_gt["erl"].shape == (2, 2)
+        assert per_gt["erl"][0, 0] == pytest.approx(per_gt["erl"][0, 1])
+    with np.load(out.path / f"{tag}_edges.npz") as edges:
+        names = edges["status_names"][edges["status"]]
+        assert (names == "correct").sum() == 11 + 9
+        assert edges["node_segments"].tolist()[12:] == [2] * 6 + [4] * 5 + [0]
+    for suffix in ("_skeletons.csv", "_mergers.csv", "_splits.csv"):
+        assert (out.path / (tag + suffix)).is_file()
+    assert not list(out.path.glob("*.partial"))
+
+
+def test_dense_labels_alone_and_together(tmp_path, settings, inputs):
+    labels = as_npy(tmp_path, made_truth())
+    segmentation = as_hdf5(tmp_path, made_segmentation())
+    out = artifacts.VolumeDir(tmp_path / "seed5")
+    both = stage.run(
+        settings, out, segmentation=segmentation, skeleton=inputs, label=labels
+    )
+    assert both["dense"]["voi_merge"] == pytest.approx(0)
+    settings.evaluate.metrics = ("adapted_rand", "voi", "instance_accuracy")
+    alone = stage.run(settings, out, segmentation=segmentation, label=labels)
+    assert "skeletons" not in alone
+    text = (out.path / "eval_theirs.txt").read_text()
+    assert (
+        f"  Adapted Rand Error:           {alone['dense']['adapted_rand_error']:.6f}"
+        in text
+    )
+    assert "Neurite" not in text
+
+
+def test_a_path_in_the_config_wins(tmp_path, settings, inputs):
+    settings.evaluate.segmentation = str(as_npy(tmp_path, made_segmentation()))
+    settings.evaluate.skeleton = str(inputs)
+    out = artifacts.VolumeDir(tmp_path / "seed5")
+    found = stage.run(settings, out, segmentation="/nowhere", skeleton="/nowhere")
+    assert found["skeletons"]["n_nodes"] == 24
+
+
+@pytest.mark.parametrize(
+    ("metrics", "arguments", "message"),
+    [
+        (("nerl",), {}, "no segmentation to evaluate; give --config.evaluate.segm"),
+        (("nerl",), {"segmentation": "s"}, "asks for nerl, but there is no skeleton"),
+        (("voi",), {"segmentation": "s"}, "asks for voi, but there are no dense label"),
+        (
+            ("adapted_rand",),
+            {"segmentation": "s", "skeleton": "k"},
+            "asks for adapted_rand, but there are no dense labels",
+        ),
+        (("nerI",), {}, "evaluate.metrics is 'nerI'; wanted one of nerl, voi, adapted"),
+        (("nerl",), {"segmentation": "s", "skeleton": "k"}, "no volume at s"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path, settings, metrics, arguments, message):
+    settings.evaluate.metrics = metrics
+    out = artifacts.VolumeDir(tmp_path / "seed5")
+    with pytest.raises(InputError, match=message):
+        stage.run(settings, out, **arguments)
+    assert not out.path.exists()
+
+
+def test_an_unfinished_segmentation_is_not_scored(tmp_path, settings, inputs):
+    segmentation = as_zarr(tmp_path, made_segmentation())
+    with manifest.Manifest(manifest.path_beside(segmentation), {"a": 1}) as open_one:
+        open_one.record("0:5", "checksum")
+    with pytest.raises(InputError, match="is unfinished"):
+        stage.run(
+            settings,
+            artifacts.VolumeDir(tmp_path / "out"),
+            segmentation=segmentation,
+            skeleton=inputs,
+        )
+
+
+def test_skeletons_of_another_volume(tmp_path, settings, inputs):
+    segmentation = as_npy(tmp_path, made_segmentation()[:6])
+    with pytest.raises(InputError, match="12 of 24 nodes of .* lie outside"):
+        stage.run(
+            settings,
+            artifacts.VolumeDir(tmp_path / "out"),
+            segmentation=segmentation,
+            skeleton=inputs,
+        )
+
+
+def test_a_voxel_size_that_disagrees_is_in_the_report(tmp_path, settings, inputs):
+    settings.data.voxel_size_nm = (18.0, 18.0, 25.0)
+    found = stage.run(
+        settings,
+        artifacts.VolumeDir(tmp_path / "out"),
+        segmentation=as_npy(tmp_path, made_segmentation()),
+        skeleton=inputs,
+    )
+    assert any("data.voxel_size_nm is (18, 18, 25)" in note for note in found["notes"])
