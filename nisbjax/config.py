@@ -8,6 +8,7 @@ stands once and holds in every mode.
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -56,7 +57,6 @@ def base_config() -> ml_collections.ConfigDict:
     c.loss.max_pos_weight = 10.0
     c.loss.balance_group = 2  # samples; the tutorial's per-GPU batch, 0 = whole batch
     c.loss.logit_clamp = 20.0
-    c.loss.calibre_max = 1.0  # 1 = off
     c.train = ml_collections.ConfigDict()
     c.train.steps = 200_000
     c.train.batch_per_device = 2
@@ -136,7 +136,25 @@ def _augment() -> ml_collections.ConfigDict:
     a = ml_collections.ConfigDict()
     a.profile = "aug_banis"
     a.order = "pytc"
+    a.permute = 1.0
+    a.rotate90 = 1.0
+    a.flip = 0.5
+    a.drop = 0.5
+    a.drop_slice = 0.05
+    a.shift = 0.5
+    a.shift_slice = 0.05
+    a.shift_voxels = 10
+    a.affine = 0.5
+    a.rotation = math.pi
+    a.scale = 0.2
     a.shear = "offdiag"
+    a.shear_range = 0.5
+    a.shear_coefficients = 3
+    a.intensity = 0.5
+    a.intensity_scale = 0.1
+    a.intensity_shift = 0.1
+    a.noise = 0.5
+    a.noise_std = 0.5
     return a
 
 

@@ -9,7 +9,7 @@ SIGUSR1, SLURM's time-limit warning) saves after the step under way and ends wit
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -49,9 +49,9 @@ class NotFiniteError(FloatingPointError):
 
 
 def run(
-    step: Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]],
-    validate: Callable[[TrainState], dict[str, float]],
-    batches: Iterator[tuple[Any, Any]],
+    step: Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]],
+    validate: Callable[[TrainState], dict[str, Any]],
+    batches: Iterator[Any],
     state: TrainState,
     *,
     intervals: Intervals,
@@ -66,7 +66,7 @@ def run(
     Args:
       step: compiled, donates its state.
       validate: scalars of the fixed validation crops.
-      batches: device batches (images, labels) from `state.step` on.
+      batches: on the devices, from `state.step` on.
       state: where to start.
       intervals: see there.
       checkpoints: where to save; the last step is always saved.
@@ -110,7 +110,7 @@ def run(
                     f"{describe_batch(number)}. Lower optimizer.lr, or use fp32"
                 )
         if values:
-            scalars = {f"train/{k}": float(v) for k, v in values[max(values)].items()}
+            scalars = flat_scalars("train", values[max(values)])
             mean = np.mean([v["loss"] for v in values.values()])
             scalars["train/loss_mean"] = float(mean)
             scalars |= clock.scalars(len(values))
@@ -130,8 +130,10 @@ def run(
     ):
         for done in range(first + 1, intervals.steps + 1):
             with clock.waiting:
-                images, labels = next(batches)
-            state, scalars = step(state, images, labels)
+                batch = next(batches)
+            # At most two steps are under way, so that batches do not pile up.
+            jax.block_until_ready(pending.get(done - 3))
+            state, scalars = step(state, batch)
             pending[done - 1] = scalars
             bar.update()
             last = done == intervals.steps
@@ -141,8 +143,8 @@ def run(
             val_loss = None
             if intervals.val_every and (last or _every(done, intervals.val_every)):
                 values = validate(state)
-                val_loss = values["loss"]
-                writer.write(done, {f"val/{k}": v for k, v in values.items()})
+                val_loss = float(values["loss"])
+                writer.write(done, flat_scalars("val", values))
                 logging.info("step %d: validation loss %.4f", done, val_loss)
             minutes = (time.monotonic() - saved_at) / 60
             due |= val_loss is not None or _every(done, intervals.checkpoint_every)
@@ -157,13 +159,16 @@ def run(
     return state
 
 
-def mean_scalars(
-    evaluate: Callable[[Any, Any], Mapping[str, Any]],
-    batches: Iterable[tuple[Any, Any]],
-) -> dict[str, float]:
-    """Means of the scalars over equal batches, for validation."""
-    results = jax.device_get([evaluate(*batch) for batch in batches])
-    return {k: float(np.mean([r[k] for r in results])) for k in results[0]}
+def flat_scalars(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """`{prefix/name: value}`; a vector becomes `prefix/name/0`, `prefix/name/1`, ..."""
+    flat = {}
+    for name, value in values.items():
+        if np.ndim(value) == 0:
+            flat[f"{prefix}/{name}"] = float(value)
+        else:
+            for channel, entry in enumerate(value):
+                flat[f"{prefix}/{name}/{channel}"] = float(entry)
+    return flat
 
 
 def _every(done: int, interval: int) -> bool:

@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float32, Int32, UInt8
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float32, Int32
 
 from nisbjax import devices
+from nisbjax.data import targets
+from nisbjax.data.loader import Batch
 from nisbjax.train import ema, precision
 
-Apply = Callable[[Any, Array], Float32[Array, "b x y z c"]]
-Prepare = Callable[[Any, Any, Any], tuple[Array, Array, Array]]
-Objective = Callable[[Array, Array, Array], tuple[Float32[Array, ""], dict[str, Any]]]
+Apply = Callable[[Any, Array], Any]  # (params, images) -> logits, or a pyramid of them
+Objective = Callable[[Any, Array, Array], tuple[Float32[Array, ""], dict[str, Any]]]
+Scalars = dict[str, Array]
 
 
 class TrainState(NamedTuple):
@@ -38,30 +40,26 @@ class Recipe:
     """The functions and numbers that make a step.
 
     Attributes:
-      apply: (params, images) -> logits at full resolution.
-      prepare: (sample keys [b], images uint8, labels) -> images, targets, valid.
-      objective: (logits, targets, valid) -> loss and named scalars.
+      apply: (params, images) -> logits at full resolution, or a pyramid of them.
+      examples: what crops are made into.
+      objective: (logits, targets, valid) -> loss and named values.
       optimizer: its update is added to the parameters.
+      seed: of every draw.
       ema_decay: see `ema.update`.
       ema_warmup: updates that copy.
       accumulate: micro-batches for one update; their gradients are averaged.
-      scaled: whether overflowing steps are skipped (fp16) or reported (others).
+      scaled: whether overflowing steps change the loss scale (fp16).
     """
 
     apply: Apply
-    prepare: Prepare
+    examples: targets.Recipe
     objective: Objective
     optimizer: optax.GradientTransformation
+    seed: int
     ema_decay: float
     ema_warmup: int
     accumulate: int = 1
     scaled: bool = False
-
-
-def sample_keys(seed: int, step: Int32[Array, ""], count: int) -> Array:
-    """One key for each sample of a step: functions of (seed, step, sample) alone."""
-    key = jax.random.fold_in(jax.random.key(seed), step)
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
 
 
 def initial_state(
@@ -73,53 +71,59 @@ def initial_state(
     return TrainState(jnp.int32(0), params, copied, optimizer.init(params), scale)
 
 
-def make_train_step(recipe: Recipe, seed: int, mesh: Mesh) -> Callable:
-    """Compiles (state, images, labels) -> (state, scalars); the state is donated.
+def make_train_step(
+    recipe: Recipe, mesh: Mesh
+) -> Callable[[TrainState, Batch], tuple[TrainState, Scalars]]:
+    """Compiles (state, batch) -> (state, scalars); the state is donated.
 
     Args:
       recipe: what a step does.
-      seed: of the run.
-      mesh: the batch is split over its `data` axis, the state replicated.
+      mesh: the batch is split over its `data` axis, the state replicated. The forward and
+        backward passes run under `shard_map`, so that a device touches its own samples
+        alone and gradients are summed once.
 
     Returns:
-      A jitted function of a `TrainState`, images uint8 [b x y z c] and labels int32
-      [b x y z] with b = accumulate * batch. Scalars: `loss`, `grad_norm`, `loss_scale`,
-      `finite`, and those of the objective. A step whose gradients are not finite leaves
-      weights, average and optimizer as they were.
+      A jitted function. Its batch has `accumulate` times the samples of a micro-batch;
+      scalars are `loss`, `grad_norm`, `loss_scale`, `finite`, and those of the objective.
+      A step whose gradients are not finite leaves weights, average and optimizer as they
+      were.
     """
     whole, split = devices.replicated(mesh), devices.split_batch(mesh)
+    apply = _per_shard(recipe.apply, mesh)
 
-    def loss(params, keys, images, labels, scale):
-        images, targets, valid = recipe.prepare(keys, images, labels)
-        value, scalars = recipe.objective(recipe.apply(params, images), targets, valid)
-        return value * scale, (value, scalars)
-
-    def micro_batch(total, batch, params, scale):
-        (_, (value, scalars)), grads = jax.value_and_grad(loss, has_aux=True)(
-            params, *batch, scale
+    def loss(params, batch, step, scale):
+        made = targets.examples(
+            batch,
+            recipe.examples,
+            seed=recipe.seed,
+            step=step,
+            training=True,
+            mesh=mesh,
         )
-        return jax.tree.map(jnp.add, total, grads), {"loss": value, **scalars}
+        logits = apply(params, made.images)
+        value, scalars = recipe.objective(logits, made.targets, made.valid)
+        return value * scale, {"loss": value, **scalars}
 
-    def step(
-        state: TrainState,
-        images: UInt8[Array, "b i j k c"],
-        labels: Int32[Array, "b i j k"],
-    ) -> tuple[TrainState, dict[str, Array]]:
-        keys = sample_keys(seed, state.step, images.shape[0])
-        grads = jax.tree.map(jnp.zeros_like, state.params)
-        batch = (keys, images, labels)
-        if recipe.accumulate == 1:
-            grads, scalars = micro_batch(grads, batch, state.params, state.scale.scale)
-        else:
-            parts = jax.tree.map(
-                lambda a: a.reshape(recipe.accumulate, -1, *a.shape[1:]), batch
-            )
-            grads, scalars = jax.lax.scan(
-                lambda g, part: micro_batch(g, part, state.params, state.scale.scale),
-                grads,
-                parts,
-            )
-            scalars = jax.tree.map(lambda s: s.mean(axis=0), scalars)
+    def micro_batch(state, batch):
+        gradient = jax.grad(loss, has_aux=True)
+        return gradient(state.params, batch, state.step, state.scale.scale)
+
+    def accumulated(state, batch):
+        parts = jax.tree.map(
+            lambda a: a.reshape(recipe.accumulate, -1, *a.shape[1:]), batch
+        )
+
+        def add(total, part):
+            grads, scalars = micro_batch(state, part)
+            return jax.tree.map(jnp.add, total, grads), scalars
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        grads, scalars = jax.lax.scan(add, zeros, parts)
+        return grads, jax.tree.map(lambda s: s.mean(axis=0), scalars)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
+        gradients = micro_batch if recipe.accumulate == 1 else accumulated
+        grads, scalars = gradients(state, batch)
         divisor = state.scale.scale * recipe.accumulate
         grads = jax.tree.map(lambda g: g / divisor, grads)
         finite = precision.all_finite(grads) & jnp.isfinite(scalars["loss"])
@@ -151,38 +155,46 @@ def make_train_step(recipe: Recipe, seed: int, mesh: Mesh) -> Callable:
 
     return jax.jit(
         step,
-        in_shardings=(whole, split, split),
+        in_shardings=(whole, split),
         out_shardings=(whole, whole),
         donate_argnums=0,
     )
 
 
-def make_validation_step(recipe: Recipe, prepare: Prepare, mesh: Mesh) -> Callable:
-    """Compiles (params, images, labels) -> scalars, without augmentation.
+def make_validation_step(recipe: Recipe, mesh: Mesh) -> Callable[[Any, Batch], Scalars]:
+    """Compiles (params, batch) -> scalars of crops as they are, without augmentation.
 
-    Args:
-      recipe: its `apply` and `objective` are used.
-      prepare: as the recipe's, without augmentation.
-      mesh: as in training.
+    Samples that only pad the batch count nowhere. Scalars: those of the objective, `loss`,
+    and `accuracy`, the share of known edges on the right side of logit 0.
     """
     whole, split = devices.replicated(mesh), devices.split_batch(mesh)
+    apply = _per_shard(recipe.apply, mesh)
 
-    def step(
-        params: Any,
-        images: UInt8[Array, "b i j k c"],
-        labels: Int32[Array, "b i j k"],
-    ) -> dict[str, Array]:
-        keys = sample_keys(0, jnp.int32(0), images.shape[0])
-        images, targets, valid = prepare(keys, images, labels)
-        logits = recipe.apply(params, images)
-        value, scalars = recipe.objective(logits, targets, valid)
-        return {"loss": value, **scalars, "accuracy": _accuracy(logits, targets, valid)}
+    def step(params: Any, batch: Batch) -> Scalars:
+        made = targets.examples(batch, recipe.examples, training=False, mesh=mesh)
+        logits = apply(params, made.images)
+        value, scalars = recipe.objective(logits, made.targets, made.valid)
+        finest = logits[0] if isinstance(logits, tuple) else logits
+        accuracy = _accuracy(finest, made.targets, made.valid)
+        return {"loss": value, **scalars, "accuracy": accuracy}
 
-    return jax.jit(step, in_shardings=(whole, split, split), out_shardings=whole)
+    return jax.jit(step, in_shardings=(whole, split), out_shardings=whole)
+
+
+def _per_shard(apply: Apply, mesh: Mesh) -> Apply:
+    rows = PartitionSpec(devices.DATA)
+    return jax.shard_map(
+        apply,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), rows),
+        out_specs=rows,
+        check_vma=False,
+    )
 
 
 def _accuracy(
     logits: Array, targets: Bool[Array, "..."], valid: Bool[Array, "..."]
 ) -> Float32[Array, ""]:
     right = ((logits > 0) == targets) & valid
-    return right.sum() / jnp.maximum(valid.sum(), 1).astype(jnp.float32)
+    known = jnp.maximum(valid.sum(), 1)
+    return right.sum().astype(jnp.float32) / known.astype(jnp.float32)

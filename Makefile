@@ -1,0 +1,61 @@
+# Two commands do all the set-up on a machine with Python, make and git:
+#   make demo    the main job on made data: synth, train, tune, test, about 10 minutes
+#   make test    the tests, without torch
+PYTHON ?= python3
+BIN := .venv/bin
+# The registry's build for the CPU; a plain torch wheel is gigabytes. Parity tests only.
+TORCH ?= torch==2.13.0
+
+.PHONY: install install-test install-parity demo test test-slow lint format bench \
+	bench-gpu tensorboard clean
+
+install: .venv/.core
+install-test: .venv/.test
+install-parity: .venv/.parity
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/.core: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/.test: pyproject.toml .venv/.core
+	$(BIN)/python -m pip install --quiet --editable '.[cluster,waterz,mutex,viz,dev]'
+	@touch $@
+
+.venv/.parity: .venv/.test
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[parity]'
+	@touch $@
+
+demo: .venv/.core
+	$(BIN)/python -m nisbjax.launch --config=configs/demo.py --mode=demo $(ARGS)
+
+test: .venv/.test
+	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
+
+test-slow: .venv/.parity
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: .venv/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: .venv/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.parity
+	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+bench-gpu: .venv/.test
+	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
+
+tensorboard: .venv/.test
+	$(BIN)/tensorboard --bind_all=false --host=127.0.0.1 --logdir=$(or $(RUN),outputs)
+
+clean:
+	rm -rf .venv outputs
