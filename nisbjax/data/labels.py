@@ -8,11 +8,13 @@ labels with numba inside the loader's threads. Unlike PyTC, whose scalar erosion
 array axis 0 while its documentation says z, the axes are always written out as a triple.
 """
 
+from typing import no_type_check
+
 import jax.numpy as jnp
 import numba
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Int
+from jaxtyping import Int, Int32, Integer
 from numpy import ndarray
 
 from nisbjax.errors import InputError
@@ -92,7 +94,9 @@ def _extremum(values: Array, choose, neutral: int, radius: int, axis: int) -> Ar
     )
 
 
-def relabel_components(labels: Int[ndarray, "x y z"]) -> Int[ndarray, "x y z"]:
+def relabel_components(
+    labels: Integer[ndarray, "x y z"],
+) -> Int32[ndarray, "x y z"]:
     """Gives every 6-connected piece of equal label its own id.
 
     Two branches of a neuron that meet outside the crop become two ids, so that a
@@ -109,6 +113,7 @@ def relabel_components(labels: Int[ndarray, "x y z"]) -> Int[ndarray, "x y z"]:
     return _label_components(labels)
 
 
+@no_type_check  # beartype cannot wrap what numba compiles
 @numba.njit(nogil=True, cache=True)
 def _root(parent, node):
     while parent[node] != node:
@@ -117,6 +122,7 @@ def _root(parent, node):
     return node
 
 
+@no_type_check  # beartype cannot wrap what numba compiles
 @numba.njit(nogil=True, cache=True)
 def _join(parent, a, b):
     a, b = _root(parent, a), _root(parent, b)
@@ -127,6 +133,7 @@ def _join(parent, a, b):
     return b
 
 
+@no_type_check  # beartype cannot wrap what numba compiles
 @numba.njit(nogil=True, cache=True)
 def _label_components(labels):
     nx, ny, nz = labels.shape

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import grain
 import jax
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32, Shaped
+from jaxtyping import Bool, Float32, Int32, Integer, Shaped
 
 from nisbjax.data.intensity import intensity_range
 from nisbjax.data.labels import relabel_components
@@ -220,16 +220,14 @@ class Loader:
             values = {sample: getattr(row, name) for sample, row in rows.items()}
             shape = (self._global_batch, *next(iter(values.values())).shape)
 
-            def shard(index: tuple[slice, ...], values=values) -> np.ndarray:
-                return np.stack(
-                    [values[i] for i in range(self._global_batch)[index[0]]]
-                )
+            def shard(index: Any, values: dict[int, Any] = values) -> np.ndarray:
+                return np.stack([values[sample] for sample in self._rows(index)])
 
             fields.append(jax.make_array_from_callback(shape, self._sharding, shard))
         return Batch(*fields)
 
 
-def _int32(labels: Int[np.ndarray, "x y z"]) -> Int32[np.ndarray, "x y z"]:
+def _int32(labels: Integer[np.ndarray, "x y z"]) -> Int32[np.ndarray, "x y z"]:
     """Labels as int32; ids that do not fit are numbered anew within the crop."""
     if labels.dtype.itemsize < 4 or labels.dtype == np.int32:
         return labels.astype(np.int32, copy=False)

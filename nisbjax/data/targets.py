@@ -89,7 +89,7 @@ def examples(
         if training and recipe.augmentation.profile != "none":
             # One sample after another: under vmap a cond would do both of its branches.
             images, labels = lax.map(
-                lambda sample: augment(*sample, recipe.augmentation),
+                lambda s: augment(s[0], s[1], s[2], recipe.augmentation),
                 (sample_keys(seed, step, batch.samples), images, labels),
             )
         labels = label_fields.erode(labels, recipe.erosion)
