@@ -20,9 +20,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Shaped
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float32, Shaped
 from tqdm import tqdm
 
+from nisbjax.data.intensity import intensity_range, normalized
 from nisbjax.devices import DATA, replicated, split_batch
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
@@ -44,10 +46,10 @@ def predict_volume(
     grid: Grid,
     *,
     batch_per_device: int = 8,
-    memory_gb: float | int = 8.0,
+    memory_gb: float = 8.0,
     channels: tuple[int, ...] = (0, 1, 2),
     activation: str = "scale_sigmoid",
-    scale: float | int = 0.2,
+    scale: float = 0.2,
     normalize: str = "divide_255",
     blend: str = "distance",
     mesh: jax.sharding.Mesh | None = None,
@@ -75,7 +77,7 @@ def predict_volume(
       activation: `scale_sigmoid` is sigmoid(scale x logit), which does not saturate in
         half precision; `sigmoid`; `none`.
       scale: of `scale_sigmoid`.
-      normalize: `divide_255` divides integers by 255 and leaves floats alone; `none`.
+      normalize: as in training, see `intensity_range`; `none` takes values as they are.
       blend: weights of overlapping windows, see `window_weights`.
       mesh: devices; a batch is split over its axis `data`.
       manifest: which slabs are done; they are skipped, new ones recorded.
@@ -90,14 +92,13 @@ def predict_volume(
     """
     region = region or Box.whole(grid.shape)
     _check(image, output, grid, channels, region)
-    forward = _forward(apply, tuple(channels), activation, scale, normalize, mesh)
-    devices = mesh.shape[DATA] if mesh is not None else 1
-    batch = batch_per_device * devices
+    program = _program(apply, tuple(channels), activation, float(scale), mesh)
+    span = (0.0, 1.0) if normalize == "none" else intensity_range(image, normalize)
+    batch = batch_per_device * (mesh.shape[DATA] if mesh is not None else 1)
     weights = window_weights(grid.window, blend)
-    if mesh is not None:
-        params = jax.device_put(params, replicated(mesh))
-    else:
-        params = jax.device_put(params)
+    everywhere = replicated(mesh) if mesh is not None else None
+    params, span = jax.device_put((params, np.array(span, np.float32)), everywhere)
+    forward = functools.partial(program, params, span)
 
     slab, tile = tile_shape(
         image, output, grid, batch=batch, memory_bytes=int(memory_gb * 1e9)
@@ -117,7 +118,7 @@ def predict_volume(
         for run in runs:
             box = run.shift(region.start)
             groups = read_ahead(reader, image, grid, box)
-            answers = _answers(forward, params, groups, batch, mesh)
+            answers = _answers(forward, groups, batch, mesh)
             sweep = Sweep(
                 box,
                 channels=len(channels),
@@ -210,36 +211,25 @@ _ACTIVATIONS = {
 }
 
 
-def _divide_255(images: Shaped[Array, "b x y z c"]) -> Float32[Array, "b x y z c"]:
-    values = images.astype(jnp.float32)
-    return values / 255.0 if jnp.issubdtype(images.dtype, jnp.integer) else values
-
-
-_NORMALIZATIONS = {
-    "divide_255": _divide_255,
-    "none": lambda images: images.astype(jnp.float32),
-}
-
-
 @functools.lru_cache(maxsize=4)
-def _forward(
+def _program(
     apply: Apply,
     channels: tuple[int, ...],
     activation: str,
     scale: float,
-    normalize: str,
     mesh: jax.sharding.Mesh | None,
-) -> Callable[[Any, Any], Any]:
-    """The compiled program: images [b x y z c] -> predictions [b c x y z], float32."""
-    for name, value, known in (
-        ("predict.activation", activation, _ACTIVATIONS),
-        ("data.normalize", normalize, _NORMALIZATIONS),
-    ):
-        if value not in known:
-            raise InputError(f"{name}={value!r} is not one of {sorted(known)}")
+) -> Callable[[Any, Any, Any], Any]:
+    """Compiled (params, range, images [b x y z c]) -> float32 predictions [b o x y z]."""
+    if activation not in _ACTIVATIONS:
+        raise InputError(
+            f"predict.activation={activation!r} is not one of {sorted(_ACTIVATIONS)}"
+        )
 
-    def forward(params: Any, images: Shaped[Array, "b x y z c"]) -> Float[Array, "..."]:
-        logits = apply(params, _NORMALIZATIONS[normalize](images))
+    def predict(
+        params: Any, span: Float32[Array, "2"], images: Shaped[Array, "b x y z c"]
+    ) -> Float32[Array, "b o x y z"]:
+        ranges = jnp.broadcast_to(span[None], (images.shape[0], 2))
+        logits = apply(params, normalized(images, ranges))
         if logits.shape[:4] != images.shape[:4]:
             raise InputError(
                 f"the network answers windows of {images.shape[1:4]} with "
@@ -251,20 +241,24 @@ def _forward(
                 f"{logits.shape[-1]} output channels"
             )
         kept = logits[..., np.asarray(channels)].astype(jnp.float32)
-        kept = jnp.moveaxis(kept, -1, 1)
-        return _ACTIVATIONS[activation](kept, jnp.float32(scale))
+        return _ACTIVATIONS[activation](jnp.moveaxis(kept, -1, 1), jnp.float32(scale))
 
     if mesh is None:
-        return jax.jit(forward)
-    by_batch = split_batch(mesh)
-    return jax.jit(
-        forward, in_shardings=(replicated(mesh), by_batch), out_shardings=by_batch
+        return jax.jit(predict)
+    whole, rows = PartitionSpec(), PartitionSpec(DATA)
+    # Each device runs the one-device program on its share: equal devices, equal bits.
+    shared = jax.shard_map(
+        predict,
+        mesh=mesh,
+        in_specs=(whole, whole, rows),
+        out_specs=rows,
+        check_vma=False,
     )
+    return jax.jit(shared)
 
 
 def _answers(
-    forward: Callable[[Any, Any], Any],
-    params: Any,
+    forward: Callable[[Any], Any],
     groups: Iterator[Windows],
     batch: int,
     mesh: jax.sharding.Mesh | None,
@@ -278,7 +272,7 @@ def _answers(
         images = np.zeros((batch, *taken[0][1].shape), taken[0][1].dtype)
         for i, (_, values) in enumerate(taken):
             images[i] = values
-        flying.append((starts, forward(params, jax.device_put(images, sharding))))
+        flying.append((starts, forward(jax.device_put(images, sharding))))
         if len(flying) == 2:
             yield from _fetch(*flying.popleft())
     while flying:

@@ -1,0 +1,240 @@
+"""The prediction stage: a checkpoint and an image become one file of affinities.
+
+The work file is always zarr with a manifest; `predict.format = h5` adds the file that PyTC
+writes (`raw_x1_ch0-1-2.h5`, dataset `main`), complete or absent. Unlike there, every file
+says what made it: axes, voxel size, offsets, source, weights and software.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+import nisbjax
+from nisbjax import checkpoint, devices
+from nisbjax.artifacts import VolumeDir
+from nisbjax.config import optional, require_choice, stage_fingerprint
+from nisbjax.errors import InputError
+from nisbjax.geometry import Box
+from nisbjax.infer.predict import predict_volume
+from nisbjax.infer.windows import Grid
+from nisbjax.manifest import Manifest, path_beside
+from nisbjax.models import build
+from nisbjax.typing import Triple
+from nisbjax.volume import Volume, create_zarr, export_hdf5, fingerprint, open_image
+
+_COMPUTE = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}
+_DTYPES = ("float16", "float32", "uint8")
+_CHUNK = (64, 128, 128)  # thin in x, along which prediction sweeps
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A function of parameters and images, and where its parameters come from.
+
+    Attributes:
+      apply: (params, images [b x y z c]) -> logits [b x y z o].
+      params: pytree of arrays.
+      facts: checkpoint step, `ema` or `raw`, sha256 of the parameters; for attributes.
+    """
+
+    apply: Callable[[Any, Any], Any]
+    params: Any
+    facts: dict[str, Any]
+
+
+def load_network(config: Any, path: pathlib.Path) -> Network:
+    """The network of a checkpoint, with the weights that `predict.weights` names.
+
+    Args:
+      config: keys `model`, `predict.weights` and `predict.precision`.
+      path: of a checkpoint, or of the run that holds it (the newest is taken).
+
+    Raises:
+      InputError: no checkpoint there, or it is of another model.
+    """
+    found = checkpoint.find(path)
+    arguments = config.model.to_dict()
+    checkpoint.require_model(found, build.describe(arguments))
+    like = build.abstract_params(arguments)
+    params = checkpoint.weights(found, config.predict.weights, like)
+    step = checkpoint.step_of(found)
+    return _network(config, params, {"weights": config.predict.weights, "step": step})
+
+
+def untrained_network(config: Any) -> Network:
+    """The network as it is drawn from the seed, for comparison."""
+    params = build.initial_params(config.model.to_dict(), config.seed)
+    return _network(config, params, {"weights": "untrained", "step": 0})
+
+
+def _network(config: Any, params: Any, facts: dict[str, Any]) -> Network:
+    require_choice("predict.precision", config.predict.precision, _COMPUTE)
+    dtype = _COMPUTE[config.predict.precision]
+    apply = build.make_apply(config.model.to_dict(), dtype, remat=False)
+    if config.model.deep_supervision:
+        apply = _finest(apply)
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(jax.device_get(params)):
+        digest.update(np.ascontiguousarray(leaf).data)
+    return Network(apply, params, facts | {"params_sha256": digest.hexdigest()})
+
+
+def _finest(pyramid: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda params, images: pyramid(params, images)[0]
+
+
+def run(
+    config: Any, network: Network, image_path: str | pathlib.Path, target: VolumeDir
+) -> pathlib.Path:
+    """Predicts one image; goes on where an earlier attempt stopped.
+
+    Args:
+      config: keys `predict`, `data.voxel_size_nm`, `data.offsets`, `data.normalize`.
+      network: from `load_network`.
+      image_path: [x y z c] or [x y z]; `predict.input` wins over it.
+      target: where the affinities go, unless `predict.output` names a file.
+
+    Returns:
+      The finished file, in `predict.format`.
+
+    Raises:
+      InputError: a key without meaning, an image that does not suit the network, or an
+        output that another configuration began.
+    """
+    settings = config.predict
+    require_choice("predict.format", settings.format, ("h5", "zarr"))
+    require_choice("predict.dtype", settings.dtype, _DTYPES)
+    require_choice("predict.tta", settings.tta, ("none",))
+    source = optional(settings.input) or str(image_path)
+    image = open_image(source)
+    if image.shape[-1] != config.model.in_channels:
+        raise InputError(
+            f"{image.source} has {image.shape[-1]} channels, model.in_channels is "
+            f"{config.model.in_channels}; wanted the same"
+        )
+    work, final = _paths(optional(settings.output), settings.format, target)
+    grid = Grid(
+        image.spatial_shape,
+        _triple(settings.window),
+        settings.overlap,
+        settings.edge_windows,
+    )
+    roi = optional(settings.roi)
+    region = Box.parse(roi) if roi else Box.whole(grid.shape)
+    made_from = {
+        "config": stage_fingerprint(config, "predict"),
+        "image": fingerprint(source),
+        "network": network.facts,
+        "shape": list(region.shape),
+    }
+    started = time.monotonic()
+    with Manifest(path_beside(work), made_from) as manifest:
+        if manifest.finished and final.exists():
+            logging.info("%s is there already", final)
+            return final
+        output = create_zarr(
+            work,
+            shape=(len(settings.channels), *region.shape),
+            dtype=settings.dtype,
+            chunks=(1, *_CHUNK),
+            axes="cxyz",
+            attributes=_attributes(config, image, made_from, region),
+        )
+        _predict(config, network, image, output, grid, region, manifest)
+        if not manifest.finished:
+            manifest.finish()
+    if final != work:
+        export_hdf5(output, final)
+    seconds = time.monotonic() - started
+    logging.info(
+        "predicted %s from %s: %d windows, %.1f s, %s",
+        image.source,
+        network.facts,
+        grid.count,
+        seconds,
+        final,
+    )
+    return final
+
+
+def _predict(
+    config: Any,
+    network: Network,
+    image: Volume,
+    output: Volume,
+    grid: Grid,
+    region: Box,
+    manifest: Manifest,
+) -> None:
+    settings = config.predict
+    # A process predicts on its own devices; several hosts take a volume or a region each.
+    mesh = devices.make_mesh(((devices.DATA, -1),), jax.local_devices())
+    predict_volume(
+        network.apply,
+        network.params,
+        image,
+        output,
+        grid,
+        batch_per_device=settings.batch_per_device,
+        memory_gb=settings.memory_gb,
+        channels=tuple(settings.channels),
+        activation=settings.activation,
+        scale=settings.scale,
+        normalize=config.data.normalize,
+        blend=settings.blend,
+        mesh=mesh,
+        manifest=manifest,
+        region=region,
+    )
+
+
+def _paths(
+    output: str, format: str, target: VolumeDir
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """The zarr that is worked in, and the file that is asked for."""
+    if not output:
+        return target.raw("zarr"), target.raw(format)
+    path = pathlib.Path(output)
+    if path.suffix not in (".zarr", ".h5"):
+        raise InputError(
+            f"predict.output is {output!r}; wanted a name that ends in .zarr or .h5"
+        )
+    return path.with_suffix(".zarr"), path
+
+
+def _attributes(
+    config: Any, image: Volume, made_from: dict[str, Any], region: Box
+) -> dict[str, Any]:
+    settings = config.predict
+    offsets = [list(o) for o in config.data.offsets]
+    return {
+        "kind": "affinities",
+        "voxel_size_nm": list(config.data.voxel_size_nm),
+        "offsets": [offsets[c] for c in settings.channels if c < len(offsets)],
+        "edge_stored_at": config.data.edge_stored_at,
+        "activation": settings.activation,
+        "scale": settings.scale,
+        "window": list(settings.window),
+        "overlap": settings.overlap,
+        "edge_windows": settings.edge_windows,
+        "blend": settings.blend,
+        "box": str(region),
+        "source": str(pathlib.Path(image.source).absolute()),
+        "source_fingerprint": made_from["image"],
+        "config_fingerprint": made_from["config"],
+        "network": made_from["network"],
+        "software": f"nisbjax {nisbjax.__version__}",
+    }
+
+
+def _triple(values: Any) -> Triple:
+    x, y, z = (int(v) for v in values)
+    return x, y, z

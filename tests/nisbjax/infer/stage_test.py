@@ -1,0 +1,140 @@
+"""The prediction stage on files: names, attributes, resuming, and refusals."""
+
+import json
+
+import h5py
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nisbjax.artifacts import VolumeDir
+from nisbjax.config import base_config
+from nisbjax.errors import InputError
+from nisbjax.infer import stage
+from nisbjax.manifest import path_beside
+from nisbjax.volume import create_zarr, open_affinities
+
+
+@pytest.fixture
+def config():
+    c = base_config().unlock()
+    c.model.size = "S"
+    c.model.channels = 2
+    c.data.patch = (16, 16, 16)
+    c.predict.batch_per_device = 1
+    return c
+
+
+def apply(params, images):
+    """Six channels that know where in the window they are."""
+    ramp = jnp.arange(images.shape[1], dtype=images.dtype)[None, :, None, None, None]
+    return (images - 0.5) * (params + ramp)
+
+
+@pytest.fixture
+def network():
+    facts = {"weights": "ema", "step": 7}
+    return stage.Network(
+        apply, np.arange(1, 7, dtype=np.float32)[None, None, None, None], facts
+    )
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "seed6" / "data.zarr" / "img"
+    volume = create_zarr(
+        path, shape=(10, 20, 18, 1), dtype="uint8", chunks=(8, 8, 8, 1), axes="xyzc"
+    )
+    values = np.random.default_rng(0).integers(0, 256, volume.shape, np.uint8)
+    volume.write(..., values)
+    return path
+
+
+def test_a_run_writes_the_tutorials_file_with_its_origin(
+    tmp_path, config, network, image
+):
+    target = VolumeDir(tmp_path / "test_step=00000000" / "seed6")
+    final = stage.run(config, network, image, target)
+    assert final.name == "raw_x1_ch0-1-2.h5"
+    with h5py.File(final) as file:
+        main = file["main"]
+        assert main.shape == (3, 10, 20, 18) and main.dtype == np.float16
+        assert main.compression == "gzip" and main.compression_opts == 4
+        attributes = dict(main.attrs)
+        values = main[:]
+    assert json.loads(attributes["offsets"]) == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert attributes["edge_stored_at"] == "source"
+    assert json.loads(attributes["voxel_size_nm"]) == [9.0, 9.0, 12.0]
+    assert json.loads(attributes["network"]) == network.facts
+    assert attributes["software"].startswith("nisbjax ")
+    assert np.isfinite(values).all() and 0 < values.min() < values.max() < 1
+
+    # Again: nothing is predicted; with the end cut off the manifest, the same bytes.
+    before = final.stat().st_mtime_ns
+    assert stage.run(config, network, image, target) == final
+    assert final.stat().st_mtime_ns == before
+    work = target.raw("zarr")
+    manifest = path_beside(work)
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    manifest.write_bytes(lines[0])
+    for chunk in work.glob("[0-9]*"):
+        chunk.unlink()
+    final.unlink()
+    stage.run(config, network, image, target)
+    np.testing.assert_array_equal(open_affinities(final).read(), values)
+
+
+def test_a_region_is_a_part_of_the_whole(tmp_path, config, network, image):
+    config.predict.format = "zarr"
+    whole = stage.run(config, network, image, VolumeDir(tmp_path / "whole"))
+    config.predict.roi = "2:9,0:20,5:18"
+    config.predict.output = str(tmp_path / "part.zarr")
+    part = stage.run(config, network, image, VolumeDir(tmp_path / "unused"))
+    assert open_affinities(part).attributes["box"] == "2:9,0:20,5:18"
+    np.testing.assert_array_equal(
+        open_affinities(part).read(), open_affinities(whole).read()[:, 2:9, :, 5:18]
+    )
+
+
+@pytest.mark.parametrize(
+    "key, value, text",
+    [
+        ("format", "tif", "predict.format is 'tif'; wanted one of h5, zarr"),
+        ("dtype", "int8", "predict.dtype is 'int8'"),
+        ("tta", "rotations", "predict.tta is 'rotations'"),
+        ("output", "raw.npy", "wanted a name that ends in .zarr or .h5"),
+        ("roi", "2:9", "a box was given as '2:9'"),
+        ("input", "/nowhere/img", "no volume at /nowhere/img"),
+    ],
+)
+def test_keys_without_meaning_are_refused(
+    tmp_path, config, network, image, key, value, text
+):
+    config.predict[key] = value
+    with pytest.raises(InputError, match=text):
+        stage.run(config, network, image, VolumeDir(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_configuration_does_not_go_on_with_a_file(
+    tmp_path, config, network, image
+):
+    stage.run(config, network, image, VolumeDir(tmp_path / "out"))
+    config.predict.scale = 0.5
+    with pytest.raises(InputError, match="belongs to a run with other config"):
+        stage.run(config, network, image, VolumeDir(tmp_path / "out"))
+
+
+def test_an_image_with_other_channels_is_refused(tmp_path, config, network, image):
+    config.model.in_channels = 8
+    with pytest.raises(InputError, match="has 1 channels, model.in_channels is 8"):
+        stage.run(config, network, image, VolumeDir(tmp_path))
+
+
+def test_the_untrained_network_is_a_function_of_the_seed(tmp_path, config, image):
+    network = stage.untrained_network(config)
+    assert network.facts["weights"] == "untrained"
+    assert network.facts == stage.untrained_network(config).facts
+    final = stage.run(config, network, image, VolumeDir(tmp_path / "out"))
+    values = open_affinities(final).read()
+    assert values.shape == (3, 10, 20, 18) and 0 < values.min() < values.max() < 1
