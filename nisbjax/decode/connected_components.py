@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt
 
-from nisbjax.decode import kernels
+from nisbjax.decode import kernels, numbering
 from nisbjax.decode.keep import MASK_EDGES, ImageSource, Keep, MaskSource, keep_mask
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
@@ -237,7 +237,7 @@ def _number(pool, forest, cuts, attached, threads) -> int:
 
     def count(piece, bound):
         part = slice(*bound)
-        return kernels.count_roots(*forest, *piece, roots[part], ranks[part])
+        return numbering.count_roots(*forest, *piece, roots[part], ranks[part])
 
     counts = list(pool.map(count, pieces, bounds))
     before = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
@@ -251,6 +251,6 @@ def _number(pool, forest, cuts, attached, threads) -> int:
         cross = forest.parent[attached[own]] < start * plane
         base = before[i * threads]
         part = attached[own][cross], labels[own][cross]
-        return kernels.write_labels(*forest, start, stop, base, *part)
+        return numbering.write_labels(*forest, start, stop, base, *part)
 
     return int(list(pool.map(write, range(len(cuts) - 1)))[-1])

@@ -1,4 +1,4 @@
-"""The compiled kernels of decoding: a union-find over runs of voxels, on bits.
+"""Compiled: a forest over the runs of voxels that affinities join, built from rows of bits.
 
 Each row of affinities along z becomes a row of bits, 64 voxels to the word; runs along z are
 the nodes of a forest that lives in the label array itself (Rem's algorithm with splicing;
@@ -6,8 +6,8 @@ Patwary, Blair and Manne, SEA 2010). Edges that a closed square of other edges i
 dropped as bits, before any memory is touched. BANIS `inference.py` floods voxel by voxel,
 PyTC sweeps labels along the axes at most 256 times.
 
-All kernels stand in this one module: numba's cache does not see a changed callee in another
-file.
+Kernels that call one another stand in one module: numba's cache does not see a changed
+callee in another file. What turns the forest into labels calls none of these (`numbering`).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ leading_zeros: Callable[..., Any] = numbers.leading_zeros
 trailing_zeros: Callable[..., Any] = numbers.trailing_zeros
 
 
-def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled at the first call and cached on disk; runs without Python's lock."""
     return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
 
@@ -96,7 +96,7 @@ def _unite_rows(parent, edges, base, joined, base_before, joined_before, w):
 
 
 @no_type_check
-@_kernel
+@kernel
 def unite_planes(
     affinities_x,
     affinities_y,
@@ -217,7 +217,7 @@ def unite_planes(
 
 
 @no_type_check
-@_kernel
+@kernel
 def flatten_plane(parent, joined, x):
     """Points every run start of a plane to the root of its slab's own forest."""
     ny, words = joined.shape[1:]
@@ -251,7 +251,7 @@ def _attached_root(parent, root):
 
 
 @no_type_check
-@_kernel
+@kernel
 def join_seam(
     affinities_x,
     keep_before,
@@ -328,85 +328,8 @@ def join_seam(
 
 
 @no_type_check
-@_kernel
+@kernel
 def resolve(parent, attached):
     """Points attached roots, in ascending order, to the roots of the whole volume."""
     for i in range(attached.size):
         parent[attached[i]] = parent[np.uint64(parent[attached[i]])]
-
-
-@no_type_check
-@_kernel
-def count_roots(parent, foreground, joined, start, stop, wanted, ranks):
-    """Counts the components that begin in planes start to stop.
-
-    `ranks` receives, for each ascending root `wanted` of these planes, how many components
-    begin there up to and with its own.
-    """
-    ny, words = joined.shape[1:]
-    nz = np.uint64(parent.size // (joined.shape[0] * ny))
-    count, i = 0, 0
-    for x in range(start, stop):
-        for y in range(ny):
-            base = np.uint64(x * ny + y) * nz
-            for w in range(np.uint64(words)):
-                starts = foreground[x, y, w] & ~joined[x, y, w]
-                while starts != _0:
-                    v = base + w * _64 + np.uint64(trailing_zeros(starts))
-                    starts &= starts - _1
-                    if np.uint64(parent[v]) == v:
-                        count += 1
-                        if i < wanted.size and np.uint64(wanted[i]) == v:
-                            ranks[i] = count
-                            i += 1
-    return count
-
-
-@no_type_check
-@_kernel
-def write_labels(parent, foreground, joined, start, stop, label, cross, cross_labels):
-    """Turns the forest of planes start to stop into labels, in place.
-
-    Args:
-      label: the last one given before these planes.
-      cross: ascending run starts whose root lies before these planes.
-      cross_labels: theirs.
-
-    Returns:
-      The last label given.
-    """
-    ny, words = joined.shape[1:]
-    nz = np.uint64(parent.size // (joined.shape[0] * ny))
-    first = np.uint64(start * ny) * nz
-    forest = np.empty(nz, parent.dtype)
-    label = np.uint64(label)
-    i = 0
-    for x in range(start, stop):
-        for y in range(ny):
-            base = np.uint64(x * ny + y) * nz
-            row = parent[base : base + nz]
-            joints = joined[x, y]
-            forest[:] = row
-            row[:] = 0
-            for w in range(np.uint64(words)):
-                starts = foreground[x, y, w] & ~joints[w]
-                while starts != _0:
-                    bit = np.uint64(trailing_zeros(starts))
-                    starts &= starts - _1
-                    z = w * _64 + bit
-                    above = np.uint64(forest[z])
-                    if above == base + z:
-                        label += _1
-                        own = label
-                    elif above >= first:
-                        own = np.uint64(parent[above])  # labelled: it comes before
-                    else:
-                        own = np.uint64(cross_labels[i])
-                        i += 1
-                    row[z] = own
-                    # To the end of the run, the next voxel without an edge before it.
-                    z += _1
-                    while z < nz and (joints[z >> np.uint64(6)] >> (z & _63)) & _1:
-                        row[z] = own
-                        z += _1
-    return label

@@ -1,0 +1,210 @@
+"""One box of a streamed decode: its own labels, and what its neighbours must know of it.
+
+A box is labelled alone. Its faces keep the labels of their voxels and the edges that cross
+them, so every affinity is read once and no box waits for another; PyTC's streamed decoder
+reads a halo and shifts each chunk's labels by the running maximum of those before.
+"""
+
+import dataclasses
+import functools
+import itertools
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+from jaxtyping import Bool, Int, Integer, Shaped
+
+from nisbjax.decode import numbering
+from nisbjax.decode.connected_components import edge_range, label_box
+from nisbjax.decode.keep import ImageSource, Keep, MaskSource, keep_mask
+from nisbjax.geometry import Box, box_grid
+from nisbjax.typing import Triple
+from nisbjax.volume import Volume
+
+Sides = tuple[Integer[np.ndarray, "a b"], Integer[np.ndarray, "a b"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Boxes of one shape over a volume, in C order; the last ones are smaller."""
+
+    shape: Triple
+    box_shape: Triple
+
+    @functools.cached_property
+    def boxes(self) -> list[Box]:
+        return box_grid(self.shape, self.box_shape)
+
+    @functools.cached_property
+    def counts(self) -> Triple:
+        x, y, z = (-(-s // b) for s, b in zip(self.shape, self.box_shape, strict=True))
+        return x, y, z
+
+    def position(self, index: int) -> Triple:
+        x, y, z = map(int, np.unravel_index(index, self.counts))
+        return x, y, z
+
+    def neighbour(self, index: int, axis: int, step: int) -> int | None:
+        """The box behind (+1) or before (-1) on an axis; None at the volume's face."""
+        position = list(self.position(index))
+        position[axis] += step
+        if not 0 <= position[axis] < self.counts[axis]:
+            return None
+        return int(np.ravel_multi_index(position, self.counts))
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxDecoder:
+    """`decoder(index)` labels one box and writes its labels and its record.
+
+    Attributes:
+      affinities: [c x y z].
+      provisional: [x y z], receives the labels 1..N of each box.
+      folder: of the records.
+      grid: of boxes.
+      threshold, edge_offset, mask, image, mask_edges, threads: as `label_affinities`.
+    """
+
+    affinities: Volume
+    provisional: Volume
+    folder: pathlib.Path
+    grid: Grid
+    threshold: float
+    edge_offset: int
+    mask: MaskSource | None
+    image: ImageSource | None
+    mask_edges: str
+    threads: int | None
+
+    def __call__(self, index: int) -> dict[str, int | str]:
+        box = self.grid.boxes[index]
+        keep = keep_mask(self.mask, self.image, self.grid.shape)
+        values = read_channels(self.affinities, box)
+        edges = self._cross_edges(values, index, keep)
+        own = None if keep is None else lambda part: keep(part.shift(box.start))
+        labels, count = label_box(
+            values,
+            self.threshold,
+            keep=own,
+            edge_offset=self.edge_offset,
+            mask_edges=self.mask_edges,
+            threads=self.threads,
+        )
+        self.provisional.write(box, labels)
+        record = {f"edges{axis}": edge for axis, edge in edges.items()}
+        for axis, side in itertools.product(range(3), (0, -1)):
+            record[f"face{axis}{side}"] = labels.take(side, axis)
+        first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+        numbering.measure(labels.reshape(-1), first, size)
+        record |= {"first": first, "size": size}
+        save(self.folder / f"{index}.npz", **record)
+        return {"checksum": f"{isal_zlib.crc32(labels):08x}", "count": count}
+
+    def _cross_edges(
+        self, values, index: int, keep: Keep | None
+    ) -> dict[int, np.ndarray]:
+        """Edges through the faces where they are stored; those into masked voxels go."""
+        _, low, high = edge_range(values.dtype, self.threshold)
+        box = self.grid.boxes[index]
+        step = -1 if self.edge_offset else 1
+        edges = {}
+        for axis in range(3):
+            if self.grid.neighbour(index, axis, step) is None:
+                continue
+            face = values[axis].take(0 if self.edge_offset else -1, axis)
+            bits = np.ascontiguousarray(face).view(low.dtype)
+            edge = (bits > low) & (bits <= high)
+            if keep is not None:
+                stored = _face(box, axis, 0 if self.edge_offset else -1)
+                edge &= keep(stored).squeeze(axis)
+                if self.mask_edges == "both":
+                    x, y, z = (step * (a == axis) for a in range(3))
+                    other = keep(stored.shift((x, y, z))).squeeze(axis)
+                    edge &= other
+                    # The box alone would take it for one that leaves the volume.
+                    values[(axis, *stored.relative_to(box.start).slices)] *= (
+                        np.expand_dims(other, axis)
+                    )
+            edges[axis] = edge
+        return edges
+
+
+def _face(box: Box, axis: int, side: int) -> Box:
+    """The first (0) or last (-1) plane of a box."""
+    start, stop = list(box.start), list(box.stop)
+    if side:
+        start[axis] = stop[axis] - 1
+    else:
+        stop[axis] = start[axis] + 1
+    (x0, y0, z0), (x1, y1, z1) = start, stop
+    return Box((x0, y0, z0), (x1, y1, z1))
+
+
+def read_channels(affinities: Volume, box: Box) -> Shaped[np.ndarray, "3 x y z"]:
+    """Channels 0-2 of a box, as an array that may be changed."""
+    values = affinities.store[(slice(0, 3), *box.slices)].read().result()
+    return values if values.flags.writeable else values.copy()
+
+
+def save(path: pathlib.Path, **arrays: Any) -> None:
+    """Writes arrays to a file that is there whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    with open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class Record:
+    """What a decoded box left for its neighbours.
+
+    A voxel whose only edges cross a face is background to its box alone; such `orphans`
+    get the labels N + 1.. in the order of their indices in the box.
+    """
+
+    def __init__(self, folder: pathlib.Path, grid: Grid, index: int):
+        self._arrays = np.load(folder / f"{index}.npz")
+        self._orphans = folder / f"{index}.orphans.npy"
+        self.box = grid.boxes[index]
+
+    def edges(self, axis: int) -> Bool[np.ndarray, "a b"]:
+        return self._arrays[f"edges{axis}"]
+
+    def face(self, axis: int, side: int) -> Integer[np.ndarray, "a b"]:
+        return self._arrays[f"face{axis}{side}"]
+
+    def positions(self, axis: int, side: int, where: Bool[np.ndarray, "a b"]):
+        """Indices in the box, flat, of some voxels of a face."""
+        a, b = np.nonzero(where)
+        index = [a, b]
+        index.insert(axis, np.full_like(a, self.box.shape[axis] - 1 if side else 0))
+        return np.ravel_multi_index(index, self.box.shape)
+
+    def labels(self, axis: int, side: int, where: Bool[np.ndarray, "a b"]):
+        """Labels of some foreground voxels of a face, orphans among them."""
+        labels = self.face(axis, side)[where].astype(np.int64)
+        alone = labels == 0
+        at = self.positions(axis, side, where)[alone]
+        labels[alone] = len(self.first) + np.searchsorted(self.orphans, at)
+        return labels
+
+    @functools.cached_property
+    def first(self) -> Int[np.ndarray, " n"]:
+        return self._arrays["first"]
+
+    @functools.cached_property
+    def size(self) -> Int[np.ndarray, " n"]:
+        return self._arrays["size"]
+
+    @functools.cached_property
+    def orphans(self) -> Int[np.ndarray, " m"]:
+        return np.load(self._orphans) if self._orphans.exists() else np.empty(0, int)
+
+    def set_orphans(self, positions: Int[np.ndarray, " m"]) -> None:
+        if len(positions):
+            np.save(self._orphans, positions)
+        elif self._orphans.exists():
+            self._orphans.unlink()

@@ -1,0 +1,52 @@
+"""What a segmentation consists of: how many segments, how large, how much background.
+
+Gathered while labels are made, so that no pass over the volume is needed for it (neither
+PyTC nor BANIS reports any of this).
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+
+@dataclasses.dataclass
+class Statistics:
+    """Sums over the segments of one volume; sizes are in voxels.
+
+    Attributes:
+      voxels: of the volume.
+      segments: how many.
+      labelled: voxels inside of segments.
+      largest: voxels of the largest segment.
+      by_decade: segments of 1-9 voxels, 10-99, 100-999, ...
+    """
+
+    voxels: int
+    segments: int = 0
+    labelled: int = 0
+    largest: int = 0
+    by_decade: list[int] = dataclasses.field(default_factory=list)
+
+    def add(self, sizes: Int[np.ndarray, " n"]) -> None:
+        """Counts segments of these sizes."""
+        if not len(sizes):
+            return
+        self.segments += len(sizes)
+        self.labelled += int(sizes.sum())
+        self.largest = max(self.largest, int(sizes.max()))
+        decade = np.searchsorted(10 ** np.arange(1, 19), sizes, side="right")
+        counts = np.bincount(decade, minlength=len(self.by_decade))
+        counts[: len(self.by_decade)] += np.array(self.by_decade, np.int64)
+        self.by_decade = counts.tolist()
+
+    def attributes(self) -> dict[str, Any]:
+        """As they stand beside the labels."""
+        return {
+            "segments": self.segments,
+            "background": round(1 - self.labelled / max(self.voxels, 1), 6),
+            "largest_segment_voxels": self.largest,
+            "mean_segment_voxels": round(self.labelled / max(self.segments, 1), 2),
+            "segments_by_decade_of_voxels": self.by_decade,
+        }

@@ -1,0 +1,266 @@
+"""Labels of a volume that is larger than memory, equal to those made in memory.
+
+Every box of chunks is read and labelled once; then the seams are joined in layers; then the
+provisional labels, kept compressed in a scratch folder beside the output, are written with
+their final numbers. The output is written once: relabelling it in place could not be
+resumed after a kill, and a lazily relabelled view would leave every later reader with a
+table as large as the number of fragments. PyTC's streamed decoder needs a halo, numbers by
+chunk, and applies no mask.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+from isal import isal_zlib
+
+from nisbjax import cluster
+from nisbjax.decode import numbering
+from nisbjax.decode.boxes import BoxDecoder, Grid, Record
+from nisbjax.decode.connected_components import (
+    check_options,
+    edge_range,
+)
+from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
+from nisbjax.decode.seams import Seams
+from nisbjax.decode.statistics import Statistics
+from nisbjax.errors import InputError
+from nisbjax.geometry import fit_box
+from nisbjax.manifest import Manifest, path_beside
+from nisbjax.typing import Triple
+from nisbjax.volume import Volume, create_zarr
+
+_FAST = {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 2}
+_AT_ONCE = 2  # boxes, so that one computes while another reads or writes
+_UNCHUNKED = 64  # boxes are multiples of this where a store names no chunks
+
+
+def label_volume(
+    affinities: Volume,
+    output: Volume,
+    threshold: float,
+    *,
+    memory_gb: float,
+    mask: MaskSource | None = None,
+    image: ImageSource | None = None,
+    mask_edges: str = "both",
+    edge_offset: int = 0,
+    min_size: int = 0,
+    threads: int | None = None,
+    box_shape: Triple | None = None,
+    scratch: str | os.PathLike | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
+    kind: str = "threads",
+    workers: int = 0,
+    address: str = "",
+) -> Statistics:
+    """Decodes `affinities` into `output`: the labels of `label_affinities`, box by box.
+
+    Args:
+      affinities: [c x y z], c >= 3; float16, float32, or uint8 meaning value / 255.
+      output: [x y z], an unsigned type that holds the number of labels.
+      threshold, mask, image, mask_edges, edge_offset: as `label_affinities`; mask and image
+        may be volumes on disk.
+      memory_gb: for everything that is held at once; in each worker of a cluster.
+      min_size: segments of fewer voxels become background before numbering.
+      threads: at work on a box; all cores where None.
+      box_shape: instead of what memory allows; the labels do not depend on it.
+      scratch: folder for provisional labels and tables, about the size of the output;
+        beside the output where None. Removed at the end.
+      fingerprint: of the inputs, noted in the manifest; an interrupted decode goes on only
+        with equal inputs and settings.
+      kind, workers, address: who decodes boxes, as `cluster.map_boxes`.
+
+    Returns:
+      Number and sizes of the segments, and the share of background.
+
+    Raises:
+      InputError: as `label_affinities`; shapes that differ; an output type that cannot hold
+        the labels; or an output that belongs to other inputs or settings.
+    """
+    began = time.monotonic()
+    shape = affinities.spatial_shape
+    _check(affinities, output, threshold, edge_offset, mask_edges)
+    keep_mask(mask, image, shape)
+    grid = Grid(shape, box_shape or _box_shape(affinities, output, memory_gb))
+    settings = {
+        "threshold": threshold,
+        "edge_offset": edge_offset,
+        "mask_edges": mask_edges,
+        "min_size": min_size,
+        **(fingerprint or {}),
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        on_disk = pathlib.Path(output.source).is_dir()
+        beside = path_beside(output.source if on_disk else f"{temporary}/labels")
+        folder = pathlib.Path(scratch or f"{beside}.scratch")
+        with Manifest(beside, settings) as manifest:
+            if manifest.finished:
+                return Statistics(**manifest.finish_facts)
+            if manifest.done("grid"):
+                grid = Grid(shape, tuple(manifest.facts("grid")["box_shape"]))
+            else:
+                manifest.record("grid", "", box_shape=list(grid.box_shape))
+            provisional = _provisional(folder, output, grid)
+            decoder = BoxDecoder(
+                affinities,
+                provisional,
+                folder,
+                grid,
+                threshold,
+                edge_offset,
+                mask,
+                image,
+                mask_edges,
+                threads or max(1, len(os.sched_getaffinity(0)) // _AT_ONCE),
+            )
+            run = functools.partial(
+                _map, grid=grid, manifest=manifest, kind=kind, workers=workers
+            )
+            run = functools.partial(run, address=address)
+            run(decoder, "decode")
+            statistics = Seams(folder, grid, edge_offset).number(min_size)
+            _check_labels(output, statistics.segments)
+            run(Relabeler(provisional, output, folder, grid), "relabel")
+            manifest.finish(**dataclasses.asdict(statistics))
+        shutil.rmtree(folder, ignore_errors=True)
+    seconds = time.monotonic() - began
+    logging.info(
+        "decoded %s at threshold %g into %s: %d segments, %.1f %% background, "
+        "%d boxes, %.1f s",
+        affinities.source,
+        threshold,
+        output.source,
+        statistics.segments,
+        100 * statistics.attributes()["background"],
+        len(grid.boxes),
+        seconds,
+    )
+    return statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabeler:
+    """`relabeler(index)` writes the final labels of one box."""
+
+    provisional: Volume
+    output: Volume
+    folder: pathlib.Path
+    grid: Grid
+
+    def __call__(self, index: int) -> dict[str, str]:
+        box = self.grid.boxes[index]
+        record = Record(self.folder, self.grid, index)
+        table = np.load(self.folder / f"{index}.table.npy").astype(self.output.dtype)
+        labels = self.provisional.read(box)
+        result = np.empty(box.shape, self.output.dtype)
+        numbering.relabel(labels.reshape(-1), table, result.reshape(-1))
+        result.reshape(-1)[record.orphans] = table[len(record.first) :]
+        self.output.write(box, result)
+        return {"checksum": f"{isal_zlib.crc32(result):08x}"}
+
+
+def _map(work, name, *, grid, manifest, kind, workers, address) -> None:
+    """Runs the boxes that the manifest does not have yet, and notes them."""
+    missing = [i for i in range(len(grid.boxes)) if not manifest.done(f"{name} {i}")]
+    facts = cluster.map_boxes(
+        work,
+        missing,
+        kind=kind,
+        workers=_AT_ONCE if kind == "threads" else workers,
+        address=address,
+        description=name,
+    )
+    for index, found in zip(missing, facts, strict=True):
+        manifest.record(f"{name} {index}", **found)
+
+
+def _check(affinities, output, threshold, edge_offset, mask_edges) -> None:
+    """Refuses what would fail in every box, before anything is written."""
+    if affinities.shape[0] < 3:
+        raise InputError(
+            f"{affinities.source} has {affinities.shape[0]} channel(s); wanted at least "
+            "3, the edges on x, y and z"
+        )
+    if affinities.spatial_shape != output.shape:
+        raise InputError(
+            f"output {output.source} {output.shape} does not match affinities "
+            f"{affinities.spatial_shape}; make it of the same shape"
+        )
+    if output.dtype.kind != "u":
+        raise InputError(
+            f"output {output.source} is {output.dtype}; wanted an unsigned integer type"
+        )
+    edge_range(affinities.dtype, threshold)
+    check_options(edge_offset, mask_edges)
+
+
+def _check_labels(output: Volume, count: int) -> None:
+    if count > np.iinfo(output.dtype).max:
+        raise InputError(
+            f"output {output.source} is {output.dtype}, too small for {count} segments; "
+            "make it uint64"
+        )
+
+
+def _provisional(folder: pathlib.Path, output: Volume, grid: Grid) -> Volume:
+    folder.mkdir(parents=True, exist_ok=True)
+    chunks = [
+        math.gcd(b, c) if b < s else min(c, s)
+        for b, c, s in zip(grid.box_shape, output.chunks, grid.shape, strict=True)
+    ]
+    return create_zarr(
+        folder / "provisional.zarr",
+        shape=grid.shape,
+        dtype=np.uint32,
+        chunks=tuple(chunks),
+        axes="xyz",
+        compressor=_FAST,
+    )
+
+
+def _box_shape(affinities: Volume, output: Volume, memory_gb: float) -> Triple:
+    """Boxes of whole chunks that fit, or parts of chunks where one does not."""
+    shape = affinities.spatial_shape
+    budget = memory_gb * 1e9 / _AT_ONCE
+    per_voxel = 4.5 * affinities.dtype.itemsize + 12
+    unit = [
+        min(math.lcm(a, b), s)
+        for a, b, s in zip(_chunks(affinities), _chunks(output), shape, strict=True)
+    ]
+    x, y, z = unit
+    box = fit_box(shape, (x, y, z), per_voxel, budget)
+    if math.prod(box) * per_voxel <= budget:
+        return box
+    while math.prod(unit) * per_voxel > budget and max(unit) > 1:
+        axis = int(np.argmax(unit))
+        unit[axis] = -(-unit[axis] // 2)
+    logging.warning(
+        "%s has chunks of %s, which need %.1f GB at a time; with memory_gb=%g each is "
+        "read about %d times. Raise decode.memory_gb to %.1f, or store smaller chunks",
+        affinities.source,
+        affinities.chunks,
+        math.prod(box) * per_voxel * _AT_ONCE / 1e9,
+        memory_gb,
+        -(-math.prod(box) // math.prod(unit)),
+        math.prod(box) * per_voxel * _AT_ONCE / 1e9 + 0.1,
+    )
+    x, y, z = unit
+    return x, y, z
+
+
+def _chunks(volume: Volume) -> Triple:
+    """Chunks along x, y and z; a small unit on axes that the store does not divide."""
+    layout = volume.store.chunk_layout.read_chunk.shape or (0,) * volume.rank
+    sizes = (layout[volume.axes.index(a)] or _UNCHUNKED for a in "xyz")
+    x, y, z = (min(c, s) for c, s in zip(sizes, volume.spatial_shape, strict=True))
+    return x, y, z
