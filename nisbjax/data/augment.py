@@ -24,6 +24,8 @@ from nisbjax.typing import Triple
 
 PROFILES = ("aug_banis", "none")
 ORDERS = ("pytc", "banis")
+_PROBABILITIES = ("permute", "rotate90", "flip", "drop", "drop_slice", "shift")
+_PROBABILITIES += ("shift_slice", "affine", "intensity", "noise")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,12 @@ class Augmentation:
                     f"augment.{name} is {getattr(self, name)!r}; wanted one of "
                     f"{', '.join(map(str, choices))}"
                 )
+        for name in _PROBABILITIES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(
+                    f"augment.{name} is {getattr(self, name)}; wanted a probability, "
+                    "0 to 1"
+                )
 
 
 Image = Float32[Array, "x y z c"]
@@ -108,14 +116,19 @@ def augment(
     if options.profile == "none":
         return image, labels
     turn, drop, shift, warp, intensity, noise = random.split(key, 6)
-    image, labels = _turn(turn, image, labels, options)
-    image = _drop_slices(drop, image, options)
-    image = _shift_slices(shift, image, options)
-    if options.order == "pytc":
+    if options.permute or options.rotate90 or options.flip:
+        image, labels = _turn(turn, image, labels, options)
+    if options.drop:
+        image = _drop_slices(drop, image, options)
+    if options.shift:
+        image = _shift_slices(shift, image, options)
+    if options.affine and options.order == "pytc":
         image, labels = _warp(warp, image, labels, options)
-    image = _intensity(intensity, image, options)
-    image = _noise(noise, image, options)
-    if options.order == "banis":
+    if options.intensity:
+        image = _intensity(intensity, image, options)
+    if options.noise:
+        image = _noise(noise, image, options)
+    if options.affine and options.order == "banis":
         image, labels = _warp(warp, image, labels, options)
     return image, labels
 
