@@ -1,0 +1,125 @@
+"""Pictures of a run: slices side by side, and training curves.
+
+Figures are drawn by matplotlib's object interface, so that nothing needs a display. BANIS
+logs single planes to TensorBoard; here image, affinity, segmentation and truth of the same
+planes stand in one PNG beside the numbers.
+"""
+
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int, Shaped, UInt8
+from matplotlib.figure import Figure
+
+from nisbjax.geometry import Box
+from nisbjax.volume import Volume
+
+_PLANES = ((2, "z"), (1, "y"), (0, "x"))
+_EDGE = 512  # voxels shown along an axis, around the centre
+
+
+def label_colours(labels: Int[np.ndarray, "i j"]) -> UInt8[np.ndarray, "i j 3"]:
+    """A colour for each id, the same in every picture; background is black."""
+    ids = labels.astype(np.uint64)
+    with np.errstate(over="ignore"):
+        mixed = (ids + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    channels = [(mixed >> np.uint64(shift)) & np.uint64(0xFF) for shift in (8, 24, 40)]
+    colours = 55 + np.stack(channels, axis=-1) * 200 // 255
+    return np.where(labels[..., None] == 0, 0, colours).astype(np.uint8)
+
+
+def slices(
+    path: str | os.PathLike,
+    columns: Mapping[str, Volume],
+    voxel_size_nm: Sequence[float],
+) -> pathlib.Path:
+    """Three mid-planes (z, y, x) of several volumes of one shape, one volume a column.
+
+    Args:
+      path: of the PNG; written under a temporary name and renamed.
+      columns: title -> image [x y z c], affinities [c x y z] (mean over channels), or
+        labels [x y z] (coloured by id). At most 512 voxels of an axis are shown.
+      voxel_size_nm: x y z, for the aspect ratio.
+
+    Returns:
+      The path.
+    """
+    path = pathlib.Path(path)
+    figure = Figure(figsize=(3.2 * len(columns), 9), layout="constrained")
+    axes = figure.subplots(len(_PLANES), len(columns), squeeze=False)
+    for column, (title, volume) in enumerate(columns.items()):
+        for row, (axis, name) in enumerate(_PLANES):
+            plane = _plane(volume, axis)
+            across, down = (a for a in range(3) if a != axis)
+            shown = axes[row][column]
+            grey = plane.ndim == 2
+            shown.imshow(
+                plane.swapaxes(0, 1),
+                cmap="gray" if grey else None,
+                vmin=0 if grey else None,
+                vmax=_white(volume) if grey else None,
+                interpolation="nearest",
+                aspect=voxel_size_nm[down] / voxel_size_nm[across],
+            )
+            shown.set_xticks([])
+            shown.set_yticks([])
+            if row == 0:
+                shown.set_title(title)
+            if column == 0:
+                middle = volume.spatial_shape[axis] // 2
+                shown.set_ylabel(f"{name} = {middle}")
+    return _save(figure, path)
+
+
+def curves(
+    path: str | os.PathLike, series: Mapping[str, tuple[Sequence, Sequence]]
+) -> pathlib.Path:
+    """Lines over training steps, one panel for each (steps, values) pair.
+
+    Args:
+      path: of the PNG.
+      series: title -> (steps, values).
+    """
+    path = pathlib.Path(path)
+    columns = min(3, max(1, len(series)))
+    rows = max(1, math.ceil(len(series) / columns))
+    figure = Figure(figsize=(4 * columns, 2.8 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, (title, (steps, values)) in zip(panels, series.items(), strict=False):
+        panel.plot(steps, values, linewidth=1)
+        panel.set_title(title, fontsize=9)
+        panel.set_xlabel("step", fontsize=8)
+        panel.grid(alpha=0.3)
+    for panel in panels[len(series) :]:
+        panel.set_axis_off()
+    return _save(figure, path)
+
+
+def _plane(volume: Volume, axis: int) -> Shaped[np.ndarray, "..."]:
+    start = [max(0, (size - _EDGE) // 2) for size in volume.spatial_shape]
+    stop = [min(size, s + _EDGE) for s, size in zip(start, volume.spatial_shape)]
+    start[axis] = volume.spatial_shape[axis] // 2
+    stop[axis] = start[axis] + 1
+    box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    values = volume.read(box)
+    if volume.axes == "xyz":
+        return label_colours(values.squeeze(axis).astype(np.int64))
+    channel = volume.axes.index("c")
+    return values.astype(np.float32).mean(axis=channel).squeeze(axis)
+
+
+def _white(volume: Volume) -> float:
+    return 255.0 if volume.dtype == np.uint8 else 1.0
+
+
+def _save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    figure.savefig(temporary, format="png", dpi=110)
+    os.replace(temporary, path)
+    return path
