@@ -1,0 +1,157 @@
+"""Crops as functions of (seed, step, sample), whatever reads them and wherever they go."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from nisbjax.data.loader import Loader
+from nisbjax.data.nisb import Pair
+from nisbjax.errors import InputError
+from nisbjax.volume import from_array
+
+SHAPE = (7, 6, 5)
+
+
+def pair(seed=0, shape=SHAPE, labels=None, name="cube"):
+    """Every voxel of the image says where it is; labels have no background."""
+    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(*shape, 1)
+    if labels is None:
+        labels = np.random.default_rng(seed).integers(1, 9, shape).astype(np.uint16)
+    return Pair(
+        from_array(image, "xyzc", source=f"{name}/img"),
+        from_array(labels, "xyz", source=f"{name}/seg"),
+    )
+
+
+def loader(pairs=None, crop=(3, 3, 3), **options):
+    return Loader(pairs or [pair()], crop, **{"seed": 1, "global_batch": 4, **options})
+
+
+def same(a, b):
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_image_and_labels_come_from_the_box_that_was_drawn():
+    pairs = [pair(0), pair(1)]
+    batches = loader(pairs)
+    batch = batches.batch(5)
+    assert batch.images.shape == (4, 3, 3, 3, 1) and batch.images.dtype == np.uint8
+    assert batch.labels.dtype == np.int32
+    for sample in range(4):
+        crop = batches.draw(5, sample)
+        image, labels = (v.read(crop.box) for v in pairs[crop.pair])
+        np.testing.assert_array_equal(batch.images[sample], image)
+        np.testing.assert_array_equal(batch.labels[sample], labels)
+    assert batch.samples.tolist() == [0, 1, 2, 3]
+    assert batch.ranges.tolist() == [[0, 255]] * 4
+    assert batches.describe(5)[2] == f"cube/img {batches.draw(5, 2).box}"
+
+
+def test_threads_restarts_and_batch_order_change_nothing():
+    want = [loader().batch(step) for step in range(3)]
+    for threads in (1, 3):
+        got = list(loader(threads=threads).batches(0, 3))
+        for a, b in zip(got, want, strict=True):
+            same(a, b)
+    resumed = loader().batches(first=2)
+    same(next(resumed), want[2])
+    assert not np.array_equal(want[0].images, want[1].images)
+
+
+def test_devices_get_their_own_samples():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    split = loader(sharding=sharding).batch(1)
+    same(split, loader().batch(1))
+    assert split.labels.sharding == sharding
+    assert {s.data.shape for s in split.images.addressable_shards} == {(1, 3, 3, 3, 1)}
+
+
+def test_every_position_and_volume_is_drawn_alike():
+    batches = loader([pair(0), pair(1)], crop=(5, 6, 4), global_batch=1)
+    starts = [batches.draw(step, 0) for step in range(600)]
+    places, counts = np.unique(
+        [(c.pair, *c.box.start) for c in starts], axis=0, return_counts=True
+    )
+    # 2 volumes x 3 x 1 x 2 starts (7 - 5 + 1, 6 - 6 + 1, 5 - 4 + 1).
+    assert len(places) == 12
+    # chi-squared with 11 degrees of freedom: mean 11, sd 4.7.
+    assert ((counts - 50) ** 2 / 50).sum() < 11 + 4 * 4.7
+
+
+def test_validation_is_a_fixed_list_whatever_the_batch():
+    six = loader(count=6, global_batch=4)
+    assert six.steps == 2
+    batches = list(six.batches())
+    assert [b.real.tolist() for b in batches] == [
+        [True] * 4,
+        [True, True, False, False],
+    ]
+    ones = [loader(count=6, global_batch=1).batch(i) for i in range(6)]
+    images = np.concatenate([b.images for b in batches])[:6]
+    np.testing.assert_array_equal(images, np.concatenate([b.images for b in ones]))
+    same(batches[0], next(iter(loader(count=6).batches())))
+
+
+def test_a_volume_smaller_than_the_crop_is_extended():
+    row = np.arange(1, 5, dtype=np.uint8).reshape(4, 1, 1)
+    small = Pair(from_array(row[..., None], "xyzc"), from_array(row, "xyz"))
+    batch = loader([small], crop=(7, 1, 1), global_batch=1).batch(0)
+    # 7 - 4 = 3 voxels are missing: 2 before, 1 behind. Reflection about the outer centres.
+    assert batch.images.ravel().tolist() == [3, 2, 1, 2, 3, 4, 3]
+    assert batch.labels.ravel().tolist() == [-1, -1, 1, 2, 3, 4, -1]
+
+
+def test_a_crop_without_an_object_is_drawn_again():
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[:4] = 6
+    batches = loader([pair(labels=labels)], crop=(2, 2, 2), global_batch=1)
+    for step in range(30):
+        assert (batches.batch(step).labels > 0).any()
+    # Starts 4 and 5 of 0..5 hold background alone: a third of the first draws.
+    again = [s for s in range(30) if batches.draw(s, 0).box.start[0] > 3]
+    assert again
+    crop = batches.describe(again[0])[0]
+    assert str(batches.draw(again[0], 0).box) not in crop
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_nothing_but_background_is_refused(value):
+    labels = np.full(SHAPE, value, np.int32)
+    message = (
+        r"cube/seg: 32 crops of shape \(3, 3, 3\) hold no labeled object \(all backg"
+    )
+    with pytest.raises(InputError, match=message):
+        loader([pair(labels=labels)]).batch(0)
+    with pytest.raises(InputError, match=message):  # out of the reading threads, too
+        next(loader([pair(labels=labels)]).batches())
+
+
+def test_relabelling_splits_what_the_crop_cut_apart():
+    labels = np.zeros((3, 3, 3), np.uint16)
+    labels[:, 0, 0] = labels[:, 2, 0] = 9
+    cut = (
+        loader([pair(shape=(3, 3, 3), labels=labels)], relabel=True).batch(0).labels[0]
+    )
+    assert cut[:, 0, 0].tolist() == [1, 1, 1] and cut[:, 2, 0].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.uint64])
+def test_large_ids_stay_distinct(dtype):
+    labels = np.zeros((2, 2, 2), dtype)
+    labels.flat[:4] = [2**31 + 1, 2**31 + 2, 5, 2**31 + 1]
+    got = np.asarray(
+        loader([pair(shape=(2, 2, 2), labels=labels)], (2, 2, 2)).batch(0).labels
+    )
+    first, second, third, again, *rest = got[0].ravel().tolist()
+    assert first == again and len({first, second, third}) == 3
+    assert min(first, second, third) > 0 and rest == [0] * 4
+
+
+def test_no_volume_is_refused():
+    with pytest.raises(
+        InputError, match="no volume to draw crops from; check data.root"
+    ):
+        Loader([], (2, 2, 2), seed=0, global_batch=1)

@@ -1,0 +1,79 @@
+"""Volumes found in a NISB tree, and one line for everything that is not as it should be."""
+
+import numpy as np
+import pytest
+
+from nisbjax.data.nisb import find, in_memory, open_pairs
+from nisbjax.errors import InputError
+from nisbjax.volume import create_zarr
+
+IMAGE, LABEL = "train/seed*/data.zarr/img", "train/seed*/data.zarr/seg"
+
+
+def write(root, seed, shape=(5, 4, 3), label_shape=None, channels=1):
+    folder = root / "train" / f"seed{seed}" / "data.zarr"
+    image = np.full((*shape, channels), seed, np.uint8)
+    labels = np.arange(np.prod(label_shape or shape), dtype=np.uint16)
+    labels = labels.reshape(label_shape or shape)
+    for name, array, axes in (("img", image, "xyzc"), ("seg", labels, "xyz")):
+        volume = create_zarr(
+            folder / name,
+            shape=array.shape,
+            dtype=array.dtype,
+            chunks=array.shape,
+            axes=axes,
+        )
+        volume.write(..., array)
+
+
+def test_seeds_are_sorted_by_number(tmp_path):
+    for seed in (10, 2, 0):
+        write(tmp_path, seed)
+    pairs = open_pairs(tmp_path, IMAGE, LABEL)
+    assert [int(p.image.read().max()) for p in pairs] == [0, 2, 10]
+    assert pairs[0].image.shape == (5, 4, 3, 1)
+    held = in_memory(pairs, 1.0)
+    assert held[1].image.source == pairs[1].image.source
+    np.testing.assert_array_equal(held[1].labels.read(), pairs[1].labels.read())
+    assert in_memory(pairs, 1e-9) == pairs
+
+
+def test_a_box_hides_the_rest_of_a_volume(tmp_path):
+    write(tmp_path, 0)
+    (pair,) = open_pairs(tmp_path, IMAGE, LABEL, box="1:4,0:4,2:3")
+    assert pair.image.spatial_shape == pair.labels.shape == (3, 4, 1)
+    # Voxel (1, 0, 2) of 5 x 4 x 3 is number 1 * 12 + 0 + 2.
+    assert pair.labels.read()[0, 0, 0] == 14
+    assert pair.labels.store.domain.origin == (0, 0, 0)
+    with pytest.raises(InputError, match=r"shape \(5, 4, 3\); wanted a box inside it"):
+        open_pairs(tmp_path, IMAGE, LABEL, box="1:4,0:5,2:3")
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(InputError, match="no volume matches .*seed.*; check data.root"):
+        find(tmp_path, IMAGE)
+
+
+def test_labels_of_another_shape(tmp_path):
+    write(tmp_path, 0, label_shape=(5, 4, 2))
+    message = (
+        r"seg has shape \(5, 4, 2\) but .*img has \(5, 4, 3\); wanted labels for every"
+    )
+    with pytest.raises(InputError, match=message):
+        open_pairs(tmp_path, IMAGE, LABEL)
+
+
+def test_an_image_without_labels(tmp_path):
+    write(tmp_path, 0)
+    write(tmp_path, 1)
+    with pytest.raises(InputError, match="2 volumes match .* but 1 match .*seed0"):
+        open_pairs(tmp_path, IMAGE, "train/seed0/data.zarr/seg")
+
+
+def test_images_of_different_channels(tmp_path):
+    write(tmp_path, 0)
+    write(tmp_path, 1, channels=8)
+    with pytest.raises(
+        InputError, match="img has 8 channels but .*img has 1; wanted the"
+    ):
+        open_pairs(tmp_path, IMAGE, LABEL)
