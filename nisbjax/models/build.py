@@ -1,13 +1,15 @@
 """A network as a pure function of a plain pytree of parameters.
 
 The NNX module is split once; what trains, is averaged, checkpointed and predicted with is
-a nested dict of arrays under the original's names.
+a nested dict of arrays under the original's names (`enc_block_0.conv1.weight`).
 """
 
+import math
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
+import numpy as np
 from flax import nnx
 
 from nisbjax.models.mednext import MedNeXt
@@ -21,19 +23,18 @@ def describe(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: arguments[name] for name in DESCRIPTION}
 
 
-def initial_params(arguments: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Parameters by torch's default initialisation, a function of the seed alone."""
-
-    def draw():
-        model = MedNeXt(**describe(arguments), rngs=nnx.Rngs(seed))
-        return nnx.to_pure_dict(nnx.state(model))
-
-    return jax.jit(draw)()
-
-
 def abstract_params(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Shapes and types of the parameters; computes nothing."""
-    return jax.eval_shape(lambda: initial_params(arguments, 0))
+    return nnx.to_pure_dict(nnx.state(_abstract_model(arguments)))
+
+
+def initial_params(arguments: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Parameters by torch's default initialisation, float32 arrays on the host.
+
+    The distribution of `MedNeXt(rngs=...)`, drawn by numpy as a function of (seed, name):
+    nothing is compiled, and the values are the same on every kind of device.
+    """
+    return _drawn(abstract_params(arguments), (), seed)
 
 
 def make_apply(
@@ -46,16 +47,44 @@ def make_apply(
       dtype: of the computation.
       remat: whether blocks are computed again in the backward pass.
     """
-    described = describe(arguments)
-    model = nnx.eval_shape(
-        lambda: MedNeXt(**described, remat=remat, dtype=dtype, rngs=nnx.Rngs(0))
-    )
-    graph = nnx.graphdef(model)
+    graph = nnx.graphdef(_abstract_model(arguments, remat=remat, dtype=dtype))
+    pyramid = arguments["deep_supervision"]
 
     def apply(params, images):
         network = nnx.merge(graph, params)
-        if described["deep_supervision"]:
-            return network.pyramid(images)
-        return network(images)
+        return network.pyramid(images) if pyramid else network(images)
 
     return apply
+
+
+def _abstract_model(arguments: Mapping[str, Any], **computation: Any) -> Any:
+    described = describe(arguments)
+    return nnx.eval_shape(lambda: MedNeXt(**described, **computation, rngs=nnx.Rngs(0)))
+
+
+def _drawn(tree: Mapping[str, Any], path: tuple[str, ...], seed: int) -> dict[str, Any]:
+    if "weight" not in tree:
+        return {name: _drawn(part, (*path, name), seed) for name, part in tree.items()}
+    if path[-1] == "norm":
+        return {
+            "weight": np.ones(tree["weight"].shape, np.float32),
+            "bias": np.zeros(tree["bias"].shape, np.float32),
+        }
+    bound = 1 / math.sqrt(_fan_in(path, tree["weight"].shape))
+    layer = {}
+    for name in ("weight", "bias"):
+        stream = zlib.crc32(".".join((*path, name)).encode())
+        draw = np.random.default_rng((seed, stream))
+        values = draw.uniform(-bound, bound, tree[name].shape)
+        layer[name] = values.astype(np.float32)
+    return layer
+
+
+def _fan_in(path: tuple[str, ...], weight_shape: tuple[int, ...]) -> int:
+    """Inputs of one output, as torch counts: on the output side of transposed layers."""
+    if path[-1] == "conv1":  # depthwise: [... i j k c]
+        return math.prod(weight_shape[-4:-1])
+    transposed = path[-1] == "conv_out" or (
+        path[-1] == "res_conv" and path[0].startswith("up_")
+    )
+    return weight_shape[-1] if transposed else weight_shape[-2]
