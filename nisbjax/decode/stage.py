@@ -1,0 +1,196 @@
+"""The decoding stage: a file of affinities becomes a file of segments.
+
+PyTC's decode stage (`decoding/stage.py`) with its mask; unlike there the work is streamed,
+goes on after a kill, and the segmentation says what made it and what it consists of.
+"""
+
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+import nisbjax
+from nisbjax.artifacts import VolumeDir
+from nisbjax.config import optional, require_choice, stage_fingerprint
+from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
+from nisbjax.decode.streamed import label_volume
+from nisbjax.errors import InputError
+from nisbjax.manifest import require_finished
+from nisbjax.masking import MaskSpec
+from nisbjax.volume import (
+    Volume,
+    create_zarr,
+    fingerprint,
+    open_affinities,
+    open_image,
+    open_volume,
+    write_attributes,
+)
+
+METHODS = {"affinity_cc": label_volume}
+# As predictions are chunked, so that boxes fit both; neuroglancer reads 1 to 4 MB at once.
+_CHUNKS = (64, 128, 128)
+_SPECIFICATION = ("low_z", "high_z", "border_width", "bg_thresh", "source_image")
+
+
+def run(
+    config: Any,
+    out: VolumeDir,
+    *,
+    affinities: str | pathlib.Path = "",
+    mask: str | pathlib.Path = "",
+    threshold: float | None = None,
+) -> pathlib.Path:
+    """Decodes one prediction; goes on where an earlier attempt stopped.
+
+    Args:
+      config: keys `decode`, `cluster`, `data.edge_stored_at`.
+      out: folder of the volume: its raw affinities are the input where nothing else is
+        named, and the segmentation goes there unless `decode.output` names a file.
+      affinities: [c x y z]; `decode.input` wins over it.
+      mask: [x y z], 0 = masked; "" for none. A path in `decode.affinity_mask` wins over
+        it; `auto` there takes this one (whoever composes the stages makes it), "" none.
+      threshold: instead of `decode.threshold` (a tuned one).
+
+    Returns:
+      The finished zarr array.
+
+    Raises:
+      InputError: a key without meaning, unfinished input, too few channels, a mask of
+        another shape, or an output that other inputs or settings began.
+    """
+    settings = config.decode
+    require_choice("decode.method", settings.method, METHODS)
+    level = float(settings.threshold if threshold is None else threshold)
+    source = optional(settings.input) or str(affinities) or str(out.find_raw())
+    require_finished(source)
+    volume = open_affinities(source)
+    masked = _mask_path(settings.affinity_mask, mask)
+    if masked:
+        require_finished(masked)
+    made_from = {
+        "config": stage_fingerprint(config, "decode"),
+        "affinities": fingerprint(source),
+        "mask": fingerprint(masked) if masked else "",
+    }
+    keep, image = open_mask(masked) if masked else (None, None)
+    path = pathlib.Path(
+        optional(settings.output) or out.decoded(settings.method, level)
+    )
+    _refuse_unsuitable(volume, path, level)
+    keep_mask(keep, image, volume.spatial_shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = int(np.prod(volume.spatial_shape, dtype=np.int64))
+    attributes = {
+        "axes": list("xyz"),
+        "method": settings.method,
+        "threshold": level,
+        "compared_threshold": compared(level, volume.dtype),
+        "mask": str(masked),
+        "mask_edges": settings.mask_edges,
+        "min_size": settings.min_size,
+        "source": str(source),
+        "source_fingerprint": made_from["affinities"],
+        "mask_fingerprint": made_from["mask"],
+        "config_fingerprint": made_from["config"],
+        "software": f"nisbjax {nisbjax.__version__}",
+    }
+    for inherited in ("voxel_size_nm", "origin"):
+        if inherited in volume.attributes:
+            attributes[inherited] = volume.attributes[inherited]
+    output = create_zarr(
+        path,
+        shape=volume.spatial_shape,
+        dtype=np.uint32 if voxels < 2**32 else np.uint64,
+        chunks=_CHUNKS,
+        axes="xyz",
+        attributes=attributes,
+    )
+    started = time.monotonic()
+    statistics = METHODS[settings.method](
+        volume,
+        output,
+        level,
+        memory_gb=settings.memory_gb,
+        mask=keep,
+        image=image,
+        mask_edges=settings.mask_edges,
+        edge_offset=edge_offset(config, volume),
+        min_size=settings.min_size,
+        fingerprint=made_from,
+        kind=config.cluster.kind,
+        workers=config.cluster.workers,
+        address=config.cluster.address,
+    )
+    write_attributes(path, {**output.attributes, **statistics.attributes()})
+    logging.info(
+        "wrote %s in %.1f s: %d segments, %.2f %% background",
+        path,
+        time.monotonic() - started,
+        statistics.segments,
+        100 * statistics.attributes()["background"],
+    )
+    return path
+
+
+def edge_offset(config: Any, affinities: Volume) -> int:
+    """0 where edges are stored at their source, 1 at the destination; the file's word wins.
+
+    Raises:
+      InputError: neither word.
+    """
+    stored = affinities.attributes.get("edge_stored_at", config.data.edge_stored_at)
+    require_choice("data.edge_stored_at", stored, ("source", "destination"))
+    return int(stored == "destination")
+
+
+def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]:
+    """A mask as its specification where its file has one, else as a volume.
+
+    PyTC's fast path: with the attributes of its mask builder only the border ring of the
+    source image is read. Where that image is not found, the mask itself is read.
+    """
+    volume = open_volume(path, axes="xyz")
+    found = volume.attributes
+    if not all(key in found for key in _SPECIFICATION):
+        return volume, None
+    image = pathlib.Path(path).absolute().parent / str(found["source_image"])
+    try:
+        opened = open_image(image)
+    except InputError:
+        logging.info("%s names no image that is here; reading the mask itself", path)
+        return volume, None
+    if opened.spatial_shape != volume.spatial_shape:
+        return volume, None
+    spec = MaskSpec(
+        volume.spatial_shape,
+        int(found["low_z"]),
+        int(found["high_z"]),
+        int(found["border_width"]),
+        float(found["bg_thresh"]),
+    )
+    return spec, opened
+
+
+def compared(threshold: float, dtype: np.dtype) -> float:
+    """The number that affinities are really compared with, rounded to their own type."""
+    return threshold if dtype == np.uint8 else float(dtype.type(threshold))
+
+
+def _mask_path(chosen: str, composed: str | pathlib.Path) -> str:
+    return str(composed) if chosen == "auto" else optional(chosen)
+
+
+def _refuse_unsuitable(volume: Volume, path: pathlib.Path, threshold: float) -> None:
+    """What the decoder refuses too, but before a folder is made."""
+    if volume.shape[0] < 3:
+        raise InputError(
+            f"{volume.source} has {volume.shape[0]} channel(s); wanted at least 3, the "
+            "edges on x, y and z"
+        )
+    if not 0 <= threshold <= 1:
+        raise InputError(f"decode.threshold is {threshold}; wanted a number in [0, 1]")
+    if path.suffix != ".zarr":
+        raise InputError(f"decode.output is {path}; wanted a name that ends in .zarr")

@@ -1,0 +1,163 @@
+import json
+
+import h5py
+import ml_collections
+import numpy as np
+import pytest
+
+from nisbjax.artifacts import VolumeDir
+from nisbjax.config import base_config
+from nisbjax.decode import stage
+from nisbjax.decode.connected_components import label_affinities
+from nisbjax.errors import InputError
+from nisbjax.manifest import path_beside
+from nisbjax.volume import create_zarr, open_labels
+
+SHAPE = (12, 10, 9)
+
+
+@pytest.fixture
+def config() -> ml_collections.ConfigDict:
+    config = base_config()
+    config.decode.threshold = 0.7
+    return config
+
+
+@pytest.fixture
+def affinities():
+    return np.random.default_rng(0).random((3, *SHAPE)).astype(np.float16)
+
+
+@pytest.fixture
+def folder(tmp_path, affinities) -> VolumeDir:
+    folder = VolumeDir(tmp_path / "seed6")
+    raw = create_zarr(
+        folder.raw("zarr"),
+        shape=affinities.shape,
+        dtype=np.float16,
+        chunks=(1, 8, 8, 8),
+        axes="cxyz",
+        attributes={"voxel_size_nm": [9, 9, 12], "edge_stored_at": "source"},
+    )
+    raw.write(..., affinities)
+    return folder
+
+
+def write_mask(path, mask, **attributes):
+    with h5py.File(path, "w") as file:
+        file["main"] = mask.astype(np.uint8)
+        file["main"].attrs.update(attributes)
+
+
+def test_writes_the_segments_and_what_made_them(config, folder, affinities):
+    path = stage.run(config, folder)
+    assert path.name == "decoded_x1_ch0-1-2_affinity_cc_0.7.zarr"
+    volume = open_labels(path)
+    expected = label_affinities(affinities, 0.7)
+    np.testing.assert_array_equal(volume.read(), expected)
+    found = volume.attributes
+    assert found["segments"] == expected.max()
+    assert found["background"] == pytest.approx((expected == 0).mean(), abs=1e-6)
+    assert found["largest_segment_voxels"] == np.bincount(expected[expected > 0]).max()
+    assert found["threshold"] == 0.7
+    assert found["compared_threshold"] == 0.7001953125  # the float16 next to .7
+    assert found["source"] == str(folder.raw("zarr"))
+    assert len(found["source_fingerprint"]) == 64
+    assert found["voxel_size_nm"] == [9, 9, 12]
+    assert not list(folder.path.glob("*.scratch"))
+
+
+def test_a_second_run_finds_it_finished(config, folder):
+    path = stage.run(config, folder)
+    before = {f: f.stat().st_mtime_ns for f in path.rglob("*") if f.name[0] != "."}
+    assert stage.run(config, folder) == path
+    after = {f: f.stat().st_mtime_ns for f in path.rglob("*") if f.name[0] != "."}
+    assert before == after
+    assert open_labels(path).attributes["segments"] > 0
+
+
+def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_path):
+    image = np.random.default_rng(1).integers(0, 60, SHAPE).astype(np.uint8)
+    np.save(tmp_path / "image.npy", image)
+    x, y, z = np.indices(SHAPE)
+    ring = (x < 2) | (x >= 10) | (y < 2) | (y >= 8)
+    mask = (z >= 1) & (z < 8) & ~(ring & (image <= 30))
+    plain, specified = tmp_path / "plain.h5", tmp_path / "specified.h5"
+    write_mask(plain, mask)
+    numbers = {"low_z": 1, "high_z": 8, "border_width": 2, "bg_thresh": 30.0}
+    # Its array says "keep all", so that what is read shows.
+    everything = np.ones(SHAPE)
+    write_mask(specified, everything, **numbers, source_image="image.npy")
+    expected = label_affinities(affinities, 0.7, mask=mask)
+    for given in (plain, specified):
+        path = stage.run(
+            config,
+            VolumeDir(tmp_path / given.stem),
+            affinities=folder.raw("zarr"),
+            mask=given,
+        )
+        np.testing.assert_array_equal(open_labels(path).read(), expected)
+    # A source image that is not here: the array counts.
+    write_mask(specified, everything, **numbers, source_image="elsewhere.npy")
+    path = stage.run(
+        config,
+        VolumeDir(tmp_path / "moved"),
+        affinities=folder.raw("zarr"),
+        mask=specified,
+    )
+    unmasked = label_affinities(affinities, 0.7)
+    np.testing.assert_array_equal(open_labels(path).read(), unmasked)
+    # A path in the configuration wins over what launch composed; "" is none.
+    config.decode.affinity_mask = str(plain)
+    path = stage.run(
+        config, VolumeDir(tmp_path / "named"), affinities=folder.raw("zarr")
+    )
+    np.testing.assert_array_equal(open_labels(path).read(), expected)
+    config.decode.affinity_mask = "null"
+    path = stage.run(
+        config, VolumeDir(tmp_path / "none"), affinities=folder.raw("zarr"), mask=plain
+    )
+    np.testing.assert_array_equal(open_labels(path).read(), unmasked)
+
+
+def test_small_segments_and_another_threshold(config, folder, affinities):
+    config.decode.min_size = 5
+    path = stage.run(config, folder, threshold=0.6)
+    assert path.name.endswith("_0.6.zarr")
+    labels = label_affinities(affinities, 0.6)
+    sizes = np.bincount(labels.ravel())
+    kept = sizes >= 5
+    kept[0] = False
+    expected = np.where(kept, np.cumsum(kept), 0)[labels]
+    np.testing.assert_array_equal(open_labels(path).read(), expected)
+
+
+def test_bad_input_is_named_and_nothing_is_written(config, folder, tmp_path):
+    out = VolumeDir(tmp_path / "out")
+
+    def refused(match, **options):
+        with pytest.raises(InputError, match=match):
+            stage.run(config, out, **{"affinities": folder.raw("zarr"), **options})
+        assert not out.path.exists()
+
+    refused(r"decode.threshold is 1.7; wanted a number in \[0, 1\]", threshold=1.7)
+    refused("decode.threshold is nan", threshold=float("nan"))
+    write_mask(tmp_path / "mask.h5", np.ones((12, 10, 8)))
+    refused(
+        r"mask \(12, 10, 8\) does not match affinities \(12, 10, 9\); rerun --mode=mask",
+        mask=tmp_path / "mask.h5",
+    )
+    np.save(tmp_path / "two.npy", np.zeros((2, 3, 3, 3), np.float32))
+    refused(r"two.npy has 2 channel\(s\)", affinities=tmp_path / "two.npy")
+    refused("no volume at .*nothing.h5", affinities=tmp_path / "nothing.h5")
+    path_beside(folder.raw("zarr")).write_text(json.dumps({"fingerprint": {}}) + "\n")
+    refused("raw_x1_ch0-1-2.zarr is unfinished")
+    path_beside(folder.raw("zarr")).unlink()
+    config.decode.output = str(tmp_path / "labels.h5")
+    refused("wanted a name that ends in .zarr")
+    config.decode.output = ""
+    config.decode.method = "affinty"
+    refused("decode.method is 'affinty'; wanted one of affinity_cc")
+    config.decode.method = "affinity_cc"
+    with pytest.raises(InputError, match="no raw_x1_ch0-1-2.zarr or .h5"):
+        stage.run(config, out)
