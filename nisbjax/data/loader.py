@@ -162,7 +162,7 @@ class Loader:
         """The crop if it holds a labeled object, or the next one drawn that does."""
         for attempt in range(1, _ATTEMPTS + 1):
             image, labels = self._finish(reads, crop)
-            if (labels > 0).any():
+            if labels.max() > 0:
                 return crop, image, labels
             if attempt < _ATTEMPTS:
                 crop = self.draw(step, sample, attempt)
@@ -181,9 +181,9 @@ class Loader:
 
     def _finish(
         self, reads: tuple[Any, Any], crop: Crop
-    ) -> tuple[Shaped[np.ndarray, "x y z c"], Int32[np.ndarray, "x y z"]]:
+    ) -> tuple[Shaped[np.ndarray, "x y z c"], Integer[np.ndarray, "x y z"]]:
         image, labels = np.asarray(reads[0].result()), np.asarray(reads[1].result())
-        labels = _int32(labels)
+        labels = _fit_int32(labels)
         inside = crop.box.clip(self._pairs[crop.pair].labels.spatial_shape)
         if inside != crop.box:
             padding = [
@@ -197,7 +197,7 @@ class Loader:
                 )
             ]
             image = np.pad(image, [*padding, (0, 0)], mode="reflect")
-            labels = np.pad(labels, padding, constant_values=-1)
+            labels = np.pad(labels.astype(np.int32), padding, constant_values=-1)
         return image, labels
 
     def _local_samples(self) -> list[int]:
@@ -211,28 +211,34 @@ class Loader:
         return range(self._global_batch)[index[0] if index else slice(None)]
 
     def _put(self, rows: dict[int, Batch]) -> Batch:
-        if self._sharding is None:
-            return jax.device_put(
-                Batch(*map(np.stack, zip(*rows.values(), strict=True)))
-            )
         fields = []
         for name in Batch._fields:
             values = {sample: getattr(row, name) for sample, row in rows.items()}
+            if self._sharding is None:
+                fields.append(jax.device_put(_stacked(name, list(values.values()))))
+                continue
+
+            def shard(index: Any, name=name, values: dict = values) -> np.ndarray:
+                return _stacked(name, [values[sample] for sample in self._rows(index)])
+
             shape = (self._global_batch, *next(iter(values.values())).shape)
-
-            def shard(index: Any, values: dict[int, Any] = values) -> np.ndarray:
-                return np.stack([values[sample] for sample in self._rows(index)])
-
             fields.append(jax.make_array_from_callback(shape, self._sharding, shard))
         return Batch(*fields)
 
 
-def _int32(labels: Integer[np.ndarray, "x y z"]) -> Int32[np.ndarray, "x y z"]:
-    """Labels as int32; ids that do not fit are numbered anew within the crop."""
-    if labels.dtype.itemsize < 4 or labels.dtype == np.int32:
-        return labels.astype(np.int32, copy=False)
-    if labels.max(initial=0) <= np.iinfo(np.int32).max:
-        return labels.astype(np.int32)
+def _stacked(name: str, values: list[np.ndarray]) -> np.ndarray:
+    """Samples side by side; labels become int32 in the same pass over memory."""
+    dtype = np.int32 if name == "labels" else values[0].dtype
+    out = np.empty((len(values), *values[0].shape), dtype)
+    for place, value in enumerate(values):
+        out[place] = value
+    return out
+
+
+def _fit_int32(labels: Integer[np.ndarray, "x y z"]) -> Integer[np.ndarray, "x y z"]:
+    """Labels whose ids int32 can hold: numbered anew within the crop where it cannot."""
+    if labels.dtype.itemsize < 4 or labels.max(initial=0) <= np.iinfo(np.int32).max:
+        return labels
     ids, positions = np.unique(labels, return_inverse=True)
     new = np.arange(1, len(ids) + 1, dtype=np.int32)
     new[ids == 0] = 0
