@@ -23,12 +23,9 @@ from jaxtyping import Array, Float
 
 from nisbjax.typing import Triple
 
-# Rows of one accumulation of the weight gradient on a CPU: fewer spend their time in
-# loading and storing the accumulators, more do not fit the cache.
+# Rows added up in one visit to an accumulator of the weight gradient on a CPU: fewer
+# spend their time on loading and storing it, more do not fit the cache.
 ROWS = 16
-# Below this many coarse values one plain reduction per tap is as fast, and compiles
-# sooner.
-SMALL = 1 << 16
 
 
 def depthwise(
@@ -189,15 +186,12 @@ def _weight_gradient(fine, coarse, weight, strides, low):
     """Sum over coarse positions of coarse[o] * fine[stride * o + tap - low]."""
     kernel = weight.shape[:3]
     padded = _pad_fine(fine, kernel, strides, low)
-    if coarse.size <= SMALL:
-        gradient = _reduce_each_tap(padded, coarse, kernel, strides)
-    else:
-        gradient = lax.platform_dependent(
-            padded,
-            coarse,
-            cpu=functools.partial(_reduce_rows, kernel=kernel, strides=strides),
-            default=functools.partial(_reduce_each_tap, kernel=kernel, strides=strides),
-        )
+    gradient = lax.platform_dependent(
+        padded,
+        coarse,
+        cpu=functools.partial(_reduce_rows, kernel=kernel, strides=strides),
+        default=functools.partial(_reduce_each_tap, kernel=kernel, strides=strides),
+    )
     return gradient.reshape(weight.shape).astype(weight.dtype)
 
 
@@ -218,38 +212,39 @@ def _reduce_each_tap(padded, coarse, kernel, strides):
 
 
 def _reduce_rows(padded, coarse, kernel, strides):
-    """One pass over blocks of rows; every tap keeps a (z, c) accumulator."""
+    """One loop over (block of rows, tap), whose body is a single fused sum over rows.
+
+    XLA does not keep the accumulators of many taps in registers, so each visit adds
+    `ROWS` products to the (z, c) accumulator of one tap; the block stays in the cache
+    for all taps. One small body also compiles in a fifth of the time of all taps.
+    """
     b, nx, ny, nz, c = coarse.shape
+    sx, sy, sz = strides
+    taps = math.prod(kernel)
     rows = math.gcd(ny, ROWS)
-    blocks = ny // rows
-    window_shape = (
-        1,
-        kernel[0],
-        strides[1] * (rows - 1) + kernel[1],
-        *padded.shape[3:],
+    length = sz * (nz - 1) + 1
+    # Where each visit reads, as rows of (z, c): computed once, not in the loop.
+    sample, x, y, i, j, k = jnp.unravel_index(
+        jnp.arange(b * nx * (ny // rows) * taps), (b, nx, ny // rows, *kernel)
     )
+    near_row = (sample * padded.shape[1] + sx * x + i) * padded.shape[2]
+    near_row += sy * rows * y + j
+    value_row = (sample * nx + x) * ny + rows * y
+    tap = (i * kernel[1] + j) * kernel[2] + k
+    visits = jnp.stack([near_row, k, value_row, tap], axis=1)
+    padded = padded.reshape(-1, *padded.shape[3:])
+    coarse = coarse.reshape(-1, nz, c)
 
-    def add_block(sums, block):
-        sample, x, y = block // (nx * blocks), block // blocks % nx, block % blocks
-        window = lax.dynamic_slice(
-            padded,
-            (sample, strides[0] * x, strides[1] * rows * y, 0, 0),
-            window_shape,
-        )[0].astype(jnp.float32)
-        values = lax.dynamic_slice(
-            coarse, (sample, x, rows * y, 0, 0), (1, 1, rows, nz, c)
-        )[0, 0].astype(jnp.float32)
-        added = []
-        for total, (i, j, k) in zip(sums, _taps(kernel)):
-            last = k + strides[2] * (nz - 1) + 1
-            for row in range(rows):
-                near = window[i, j + strides[1] * row, k : last : strides[2]]
-                total = total + near * values[row]
-            added.append(total)
-        return tuple(added), None
+    def add_rows(sums, visit):
+        near_row, k, value_row, tap = visit
+        total = lax.dynamic_slice(sums, (tap, 0, 0), (1, nz, c))
+        for row in range(rows):
+            near = lax.dynamic_slice(
+                padded, (near_row + sy * row, k, 0), (1, length, c)
+            )
+            value = lax.dynamic_slice(coarse, (value_row + row, 0, 0), (1, nz, c))
+            total += near[:, ::sz].astype(jnp.float32) * value.astype(jnp.float32)
+        return lax.dynamic_update_slice(sums, total, (tap, 0, 0)), None
 
-    zeros = jnp.zeros((nz, c), jnp.float32)
-    sums, _ = lax.scan(
-        add_block, (zeros,) * math.prod(kernel), jnp.arange(b * nx * blocks)
-    )
-    return jnp.stack([total.sum(0) for total in sums])
+    zeros = jnp.zeros((taps, nz, c), jnp.float32)
+    return lax.scan(add_rows, zeros, visits)[0].sum(1)
