@@ -1,0 +1,62 @@
+"""The tuning curve: NERL, VOI, coverage and mergers over the threshold, in one figure.
+
+Neither PyTC nor BANIS draws it; a best threshold without its curve hides whether it lies
+at the edge of the grid, on a plateau, or trades coverage against mergers.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw(
+    rows: Sequence[Mapping[str, float]], best: float, path: str | os.PathLike[str]
+) -> None:
+    """Writes the figure as PNG.
+
+    Args:
+        rows: one for each threshold, ascending: threshold, nerl, voi_split, voi_merge,
+            voi_sum, coverage, coverage_length, n_non0_mergers, n_splits.
+        best: the chosen threshold.
+        path: of the file.
+    """
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = {
+        "NERL": {"nerl": "NERL"},
+        "skeleton VOI [bit]": {
+            "voi_sum": "sum",
+            "voi_split": "split",
+            "voi_merge": "merge",
+        },
+        "share on background": {"coverage": "of nodes", "coverage_length": "of length"},
+        "count": {
+            "n_non0_mergers": "skeletons in shared segments",
+            "n_splits": "split edges",
+        },
+    }
+    thresholds = [row["threshold"] for row in rows]
+    for axes, (label, series) in zip(
+        figure.subplots(2, 2, sharex=True).flat, panels.items(), strict=True
+    ):
+        for name, legend in series.items():
+            values = [row[name] for row in rows]
+            axes.plot(thresholds, values, marker="o", markersize=4, label=legend)
+        axes.axvline(best, color="0.5", linestyle=":", linewidth=1)
+        axes.set_ylabel(label)
+        axes.set_xlabel("threshold")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    top = max(rows, key=lambda row: row["nerl"])
+    figure.suptitle(
+        f"best threshold {best:g}: NERL {top['nerl']:.4f}, "
+        f"{100 * top['coverage']:.1f} % of nodes on background"
+    )
+    path = Path(path)
+    temporary = path.with_name(path.name + ".partial")
+    figure.savefig(temporary, format="png", dpi=120)
+    os.replace(temporary, path)

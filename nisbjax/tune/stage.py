@@ -1,0 +1,293 @@
+"""Tuning of the decoder on the validation volume: study, best parameters, curve.
+
+PyTC's `tune` mode and BANIS's threshold loop. Both decode the whole volume once for each
+threshold, PyTC without the mask that testing applies; here one pass over the affinities
+gives the segments at the skeleton nodes for every threshold, under the mask of testing.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import yaml
+from absl import logging
+
+from nisbjax import config as config_lib
+from nisbjax import manifest, skeletons
+from nisbjax import volume as volume_lib
+from nisbjax.artifacts import TuneDir
+from nisbjax.decode.keep import MaskSource
+from nisbjax.errors import InputError
+from nisbjax.evaluate import nerl, nodes, report
+from nisbjax.evaluate.stage import load_skeletons
+from nisbjax.masking import MaskSpec
+from nisbjax.tune import figure, storage, study, sweep
+from nisbjax.volume import Volume
+
+Decode = Callable[[Mapping[str, float | int]], str | os.PathLike[str]]
+
+
+def run(
+    config: Any,
+    out: TuneDir,
+    *,
+    prediction: str | os.PathLike[str],
+    skeleton: str | os.PathLike[str],
+    mask: MaskSource | None = None,
+    image: Volume | None = None,
+    decode: Decode | None = None,
+) -> dict[str, Any]:
+    """Completes the study and writes `best_params.yaml` and `tune.png`.
+
+    Run again, it evaluates only what is missing, and appends.
+
+    Args:
+        config: `tune.*`, `decode.*`, `data.*`.
+        out: the study's folder.
+        prediction: affinities [c x y z] of the validation volume.
+        skeleton: its `skeleton.pkl`.
+        mask: what testing would apply, or None.
+        image: of the same volume, where the mask has a border ring.
+        decode: for samplers over more than the threshold: a segmentation's path for
+            parameters of `decode.*` (`{"threshold": 0.7, "min_size": 100}`).
+
+    Returns:
+        What `best_params.yaml` holds.
+
+    Raises:
+        InputError: inputs that are missing or do not fit, the test volume without
+            `tune.allow_test_data`, a study that is damaged, busy or of other inputs, or
+            trials that failed.
+    """
+    started = time.monotonic()
+    kind = config.tune.sampler
+    config_lib.require_choice("tune.sampler", kind, study.SAMPLERS)
+    on_test = _guard_test_data(config, skeleton)
+    manifest.require_finished(prediction)
+    affinities = volume_lib.open_affinities(prediction)
+    truth = load_skeletons(skeleton, config, out.path)
+    nodes.check_inside(truth, affinities.spatial_shape, affinities.source)
+    made_from = _made_from(config, prediction, skeleton, mask)
+    where = config_lib.optional(config.tune.storage)
+    where = where or str(out.database(config.tune.study))
+
+    def segments_at(thresholds: list[float]) -> np.ndarray:
+        logging.info("one pass over %s for %s", prediction, thresholds)
+        return sweep.nodes_by_threshold(
+            affinities,
+            truth.index_position,
+            tuple(thresholds),
+            mask=mask,
+            image=image,
+            mask_edges=config.decode.mask_edges,
+            edge_offset=edge_offset(config, affinities),
+            memory_gb=config.decode.memory_gb,
+        )
+
+    def score(segments: np.ndarray) -> dict[str, float | int]:
+        return nerl.score(truth, segments)
+
+    def score_of(parameters: Mapping[str, float | int]) -> dict[str, float | int]:
+        if set(parameters) == {"threshold"}:
+            return score(segments_at([float(parameters["threshold"])])[0])
+        assert decode is not None  # checked by _space
+        labels = volume_lib.open_labels(decode(parameters))
+        return score(nodes.read_node_segments(labels, truth))
+
+    with storage.reserved(where, alone=kind == "grid") as reservation:
+        seed = config.seed + os.getpid() * (not reservation.alone)
+        opened = storage.open_study(
+            where, config.tune.study, made_from, study.sampler(kind, seed)
+        )
+        with storage.clear_errors(where):
+            if reservation.alone:
+                study.release_orphans(opened, retry=kind != "grid")
+            if kind == "grid":
+                done = study.run_grid(opened, grid(config), segments_at, score)
+            else:
+                reservation.share()
+                space, first = _space(config, decode)
+                done = study.run_sampled(
+                    opened, space, first, config.tune.trials, score_of
+                )
+            result = _conclude(config, opened, where, made_from, on_test)
+            _write(out, opened, result)
+    logging.info(
+        "tuned: %d trials evaluated, %d complete, best %s, in %.1f s; wrote %s",
+        done,
+        len(study.complete(opened)),
+        result["decoding_params"],
+        time.monotonic() - started,
+        out.best_params,
+    )
+    return result
+
+
+def grid(config: Any) -> tuple[float, ...]:
+    """The thresholds: of `tune.grid` by name, or `tune.thresholds`.
+
+    Raises:
+        InputError: no such grid, or a threshold outside (0, 1).
+    """
+    name = config_lib.optional(config.tune.grid)
+    if name:
+        config_lib.require_choice("tune.grid", name, study.GRIDS)
+        return study.GRIDS[name]
+    thresholds = tuple(sorted({float(x) for x in config.tune.thresholds}))
+    if not thresholds or thresholds[0] < 0 or thresholds[-1] >= 1:
+        raise InputError(
+            f"tune.thresholds is {thresholds}; wanted one or more numbers from 0 to 1"
+        )
+    return thresholds
+
+
+def read_best_params(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a finished tuning chose: `decoding_params` and where they come from.
+
+    Raises:
+        InputError: no such file, or one without a threshold.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no tuned parameters at {path}; run --mode=tune first")
+    try:
+        found = yaml.safe_load(path.read_text())
+        float(found["decoding_params"]["threshold"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{path} has no decoding_params.threshold; run --mode=tune again"
+        ) from None
+    return found
+
+
+def edge_offset(config: Any, affinities: Volume) -> int:
+    """0 where an edge is stored at its source voxel, 1 at its destination.
+
+    The file's own attribute wins over `data.edge_stored_at`.
+
+    Raises:
+        InputError: neither word.
+    """
+    stored = affinities.attributes.get("edge_stored_at", config.data.edge_stored_at)
+    choices = {"source": 0, "destination": 1}
+    config_lib.require_choice("data.edge_stored_at", stored, choices)
+    return choices[stored]
+
+
+def _guard_test_data(config: Any, skeleton: str | os.PathLike[str]) -> bool:
+    """Whether the skeletons are the test volume's, which needs an explicit word."""
+    test = Path(config.data.root) / config.data.test.skeleton
+    on_test = (
+        test.is_file()
+        and Path(skeleton).is_file()
+        and skeletons.content_hash(test) == skeletons.content_hash(skeleton)
+    )
+    if on_test and not config.tune.allow_test_data:
+        raise InputError(
+            f"{skeleton} belongs to the test volume, which thresholds are not chosen on; "
+            "name the validation volume, or set --config.tune.allow_test_data=True, "
+            "which the results will say"
+        )
+    return on_test
+
+
+def _made_from(
+    config: Any,
+    prediction: str | os.PathLike[str],
+    skeleton: str | os.PathLike[str],
+    mask: MaskSource | None,
+) -> dict[str, Any]:
+    """What the scores of a study depend on, apart from its parameters."""
+    if isinstance(mask, MaskSpec):
+        masked: Any = dataclasses.asdict(mask) | {"shape": list(mask.shape)}
+    elif isinstance(mask, Volume):
+        masked = volume_lib.fingerprint(mask.source)
+    else:
+        masked = "none" if mask is None else "array"
+    return {
+        "prediction": volume_lib.fingerprint(prediction),
+        "skeleton": skeletons.content_hash(skeleton),
+        "mask": masked,
+        "mask_edges": config.decode.mask_edges,
+        "method": config.decode.method,
+        "metric": "nerl",
+    }
+
+
+def _space(
+    config: Any, decode: Decode | None
+) -> tuple[dict[str, tuple], dict[str, float | int]]:
+    """Ranges of the parameters, and their configured values."""
+    space = {name: (low, high) for name, low, high in config.tune.space}
+    if "threshold" not in space:
+        raise InputError(
+            f"tune.space names {sorted(space)}; wanted (name, low, high) of the threshold "
+            "at least"
+        )
+    unknown = sorted(name for name in space if name not in config.decode)
+    if unknown:
+        raise InputError(
+            f"tune.space names {', '.join(unknown)}, which is no key of decode; wanted "
+            f"some of {', '.join(sorted(config.decode))}"
+        )
+    if set(space) != {"threshold"} and decode is None:
+        raise InputError(
+            f"tune.space names {sorted(space)}, which need a whole decode for each trial; "
+            "run it by --mode=tune"
+        )
+    if config.tune.trials < 1:
+        raise InputError(
+            f"tune.trials is {config.tune.trials}; wanted 1 or more for tune.sampler="
+            f"{config.tune.sampler}"
+        )
+    return space, {name: config.decode[name] for name in space}
+
+
+def _conclude(
+    config: Any,
+    opened: optuna.Study,
+    where: str,
+    made_from: Mapping[str, Any],
+    on_test: bool,
+) -> dict[str, Any]:
+    top = study.best(opened)
+    found = study.warnings(opened)
+    if on_test:
+        found.append("the threshold was chosen on test data: not a test result")
+    for warning in found:
+        logging.warning(warning)
+    score = {"nerl": top.value, **top.user_attrs}
+    logging.info("best %s: %s", top.params, report.summary(score))
+    return {
+        "best_trial": top.number,
+        "best_value": top.value,
+        "metric": "nerl",
+        "decoding_function": config.decode.method,
+        "decoding_params": dict(top.params),
+        "scores": {k: v for k, v in score.items() if k in ("nerl", *study.ATTRIBUTES)},
+        "warnings": found,
+        "test_data_used": on_test,
+        "study": opened.study_name,
+        "storage": where,
+        "trials_complete": len(study.complete(opened)),
+        "made_from": dict(made_from),
+    }
+
+
+def _write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> None:
+    """The figure first: who finds best_params.yaml finds everything."""
+    rows = [
+        {"threshold": t.params["threshold"], "nerl": t.value or 0.0, **t.user_attrs}
+        for t in study.complete(opened)
+    ]
+    rows.sort(key=lambda row: row["threshold"])
+    for row in rows:
+        logging.info("threshold %.4g: %s", row["threshold"], report.summary(row))
+    out.path.mkdir(parents=True, exist_ok=True)
+    figure.draw(rows, result["decoding_params"]["threshold"], out.figure)
+    report.write(out.best_params, yaml.safe_dump(dict(result), sort_keys=False))

@@ -1,0 +1,311 @@
+"""The trials of a study: a grid, each value once, or a sampler over several parameters.
+
+PyTC drives Optuna's GridSampler, for which a FAILed trial counts as visited, so a killed
+threshold never returns. Here a value is missing until a trial with it is COMPLETE; trials
+that died are marked FAIL, missing values are enqueued, and ask/tell does the rest.
+"""
+
+import math
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from absl import logging
+from optuna.distributions import (
+    BaseDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nisbjax.errors import InputError
+
+# PyTC's LICONN tutorial; BANIS sigmoid(0.2 k), k = -1 .. 11; PyTC's present grid
+GRIDS = {
+    "tutorial": tuple(round(0.40 + 0.06 * k, 2) for k in range(10)),
+    "banis": tuple(round(1 / (1 + math.exp(-0.2 * k)), 4) for k in range(-1, 12)),
+    "pytc": tuple(round(0.50 + 0.02 * k, 2) for k in range(21)),
+}
+SAMPLERS = ("grid", "tpe", "random", "qmc")
+SAME = 1e-6  # two thresholds closer than this are one
+FLAT = 0.02  # a curve that varies by less than this share of its best says little
+ATTRIBUTES = (
+    *("erl", "max_erl", "nerl_5", "nerl_20", "nerl_100", "nerl_inf", "nerl_em_erl_50"),
+    *("voi_sum", "voi_split", "voi_merge", "n_mergers", "n_non0_mergers", "n_splits"),
+    *("n_segments", "coverage", "coverage_length"),
+)
+_MOST_FAILURES = 3  # in a row, of a sampler's trials
+
+_THRESHOLD: dict[str, BaseDistribution] = {"threshold": FloatDistribution(0.0, 1.0)}
+Score = Mapping[str, float | int]
+Range = tuple[float, float] | tuple[int, int]
+
+
+def sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler | None:
+    """The sampler of a name in `SAMPLERS`; None for the grid, which asks for none."""
+    if kind == "tpe":
+        # constant_liar: workers that run side by side propose different points
+        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if kind == "qmc":
+        return optuna.samplers.QMCSampler(seed=seed)
+    return None
+
+
+def complete(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials with a finite NERL, in their order."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [t for t in trials if t.value is not None and math.isfinite(t.value)]
+
+
+def missing(study: optuna.Study, grid: Sequence[float]) -> list[float]:
+    """The values of the grid that no COMPLETE trial has, ascending."""
+    done = [t.params.get("threshold", math.nan) for t in complete(study)]
+    return [x for x in sorted(grid) if not any(abs(x - y) <= SAME for y in done)]
+
+
+def release_orphans(study: optuna.Study, *, retry: bool) -> int:
+    """Marks trials FAIL whose process died; call it alone (`Reservation.alone`).
+
+    Args:
+        study: whose RUNNING trials on this host belong to nobody.
+        retry: enqueue their parameters again, for samplers; a grid finds its own.
+
+    Returns:
+        How many there were.
+    """
+    orphans = [
+        t
+        for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        # a worker of another host may be alive
+        if t.user_attrs.get("host", socket.gethostname()) == socket.gethostname()
+    ]
+    for trial in orphans:
+        _fail(study, trial, "its process ended before it did")
+        if retry and trial.params:
+            study.enqueue_trial(trial.params)
+    if orphans:
+        logging.info("%d killed trials are released", len(orphans))
+    return len(orphans)
+
+
+def run_grid(
+    study: optuna.Study,
+    grid: Sequence[float],
+    prepare: Callable[[list[float]], Iterable[Any]],
+    score: Callable[[Any], Score],
+) -> int:
+    """Evaluates every threshold of the grid that is missing, each in its own trial.
+
+    Args:
+        study: reserved alone, its orphans released.
+        grid: thresholds.
+        prepare: the segments at the nodes for each of some thresholds, all in one pass.
+        score: of one of them, with `nerl`.
+
+    Returns:
+        How many were evaluated.
+
+    Raises:
+        InputError: trials failed; they are FAIL, with the error, and stay missing.
+    """
+    for left in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        logging.info("trial %d was enqueued by a run that was killed", left.number)
+        _fail(study, study.ask(_THRESHOLD), "its run ended before it began")
+    wanted = missing(study, grid)
+    if not wanted:
+        return 0
+    rest, failures = list(wanted), []
+    try:
+        prepared = iter(prepare(wanted))
+        for threshold in wanted:
+            segments = next(prepared)
+            failures += _tell(study, threshold, lambda: score(segments))  # noqa: B023
+            rest.remove(threshold)
+    except BaseException as error:
+        # KeyboardInterrupt too: what ends without a score is never a score
+        for threshold in rest:
+            _tell(study, threshold, _raiser(error))
+        raise
+    if failures:
+        raise InputError(
+            f"{len(failures)} of {len(wanted)} thresholds failed ({failures[0]}); they "
+            "are tried again when --mode=tune runs again"
+        )
+    return len(wanted)
+
+
+def run_sampled(
+    study: optuna.Study,
+    space: Mapping[str, Range],
+    first: Mapping[str, float | int],
+    n_trials: int,
+    score: Callable[[Mapping[str, float | int]], Score],
+) -> int:
+    """Evaluates what the sampler proposes until the study has `n_trials` COMPLETE ones.
+
+    Several processes may do so on one study at a time.
+
+    Args:
+        study: with its sampler.
+        space: lowest and highest value of each parameter; integers where both are.
+        first: parameters of the first trial, the configured ones; those outside the
+            space are left to the sampler.
+        n_trials: of the study in all, those of earlier runs among them.
+        score: of parameters, with `nerl`.
+
+    Returns:
+        How many trials this call completed.
+
+    Raises:
+        InputError: three trials in a row failed.
+    """
+    distributions = {name: _distribution(ends) for name, ends in space.items()}
+    inside = {
+        name: first[name]
+        for name, (low, high) in space.items()
+        if name in first and low <= first[name] <= high
+    }
+    if inside and not study.get_trials(deepcopy=False):
+        study.enqueue_trial(inside)
+    completed, failures = 0, []
+    while _taken(study) < n_trials:
+        trial = study.ask(distributions)
+        for name, value in _worker().items():
+            trial.set_user_attr(name, value)
+        found, failed = _measure(lambda: score(trial.params))  # noqa: B023
+        if failed:
+            logging.warning("trial %d failed: %s", trial.number, failed)
+            _fail(study, trial, failed)
+            failures.append(failed)
+        else:
+            for name, value in _attributes(found).items():
+                trial.set_user_attr(name, value)
+            study.tell(trial, float(found["nerl"]))
+            completed, failures = completed + 1, []
+        if len(failures) >= _MOST_FAILURES:
+            raise InputError(
+                f"{len(failures)} trials in a row failed ({failures[-1]}); see the FAIL "
+                f"trials of {study.study_name}"
+            )
+    return completed
+
+
+def best(study: optuna.Study) -> FrozenTrial:
+    """The COMPLETE trial of the highest NERL, the earliest of equals.
+
+    Raises:
+        InputError: none is COMPLETE.
+    """
+    trials = complete(study)
+    if not trials:
+        raise InputError(
+            f"study {study.study_name} has no complete trial; run --mode=tune"
+        )
+    return max(trials, key=lambda t: (t.value, -t.number))
+
+
+def warnings(study: optuna.Study) -> list[str]:
+    """What a reader of the best threshold must know: the edge of the grid, a flat curve."""
+    trials = [t for t in complete(study) if "threshold" in t.params]
+    if len(trials) < 2:
+        return []
+    top = best(study)
+    tried = sorted(t.params["threshold"] for t in trials)
+    values = [t.value for t in trials if t.value is not None]
+    found = []
+    threshold = top.params["threshold"]
+    for end, side in ((tried[0], "lowest"), (tried[-1], "highest")):
+        if abs(threshold - end) <= SAME:
+            found.append(
+                f"the best threshold {threshold:g} is the {side} that was tried; the "
+                "optimum may lie beyond: extend --config.tune.thresholds"
+            )
+    spread = max(values) - min(values)
+    if spread <= FLAT * max(values):
+        found.append(
+            f"the curve is flat: NERL varies by {spread:.4f} between thresholds "
+            f"{tried[0]:g} and {tried[-1]:g}, so the best one says little"
+        )
+    return found
+
+
+def _tell(
+    study: optuna.Study, threshold: float, score: Callable[[], Score]
+) -> list[str]:
+    """One trial of a threshold, from the queue; returns its error, if it failed.
+
+    Attributes come with the queue's entry, in one transaction rather than twenty.
+    """
+    found, failed = _measure(score)
+    attributes = _worker() | ({"error": failed} if failed else _attributes(found))
+    while True:
+        study.enqueue_trial({"threshold": threshold}, user_attrs=attributes)
+        trial = study.ask(_THRESHOLD)
+        if abs(trial.params["threshold"] - threshold) <= SAME:
+            break
+        _fail(study, trial, "a tuner of another host enqueued it")
+    # one transaction: a trial is COMPLETE with its value, or still RUNNING
+    if failed:
+        logging.warning("threshold %g failed: %s", threshold, failed)
+        study.tell(trial, state=TrialState.FAIL)
+        return [failed]
+    study.tell(trial, float(found["nerl"]))
+    return []
+
+
+def _measure(score: Callable[[], Score]) -> tuple[Score, str]:
+    """A score with a finite NERL, or the line of its error."""
+    try:
+        found = score()
+        if not math.isfinite(found["nerl"]):
+            raise InputError(f"its NERL is {found['nerl']}")
+        return found, ""
+    except Exception as error:  # noqa: BLE001 whatever it was, it belongs to the trial
+        return {}, _line(error)
+
+
+def _raiser(error: BaseException) -> Callable[[], Score]:
+    def again() -> Score:
+        raise InputError(_line(error))
+
+    return again
+
+
+def _attributes(found: Score) -> dict[str, float | int]:
+    return {name: found[name] for name in ATTRIBUTES if name in found}
+
+
+def _worker() -> dict[str, str | int]:
+    return {"host": socket.gethostname(), "process": os.getpid()}
+
+
+def _fail(study: optuna.Study, trial: Trial | FrozenTrial, reason: str) -> None:
+    if isinstance(trial, FrozenTrial):
+        trial = Trial(study, trial._trial_id)
+    trial.set_user_attr("error", reason)
+    study.tell(trial, state=TrialState.FAIL)
+
+
+def _taken(study: optuna.Study) -> int:
+    """Trials that are COMPLETE or under way."""
+    states = (TrialState.COMPLETE, TrialState.RUNNING)
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
+def _distribution(ends: Range) -> BaseDistribution:
+    low, high = ends
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high)
+    return FloatDistribution(float(low), float(high))
+
+
+def _line(error: BaseException) -> str:
+    """`TypeName: text` in one line; an InputError's text alone."""
+    text = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
