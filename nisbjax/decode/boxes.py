@@ -7,7 +7,6 @@ reads a halo and shifts each chunk's labels by the running maximum of those befo
 
 import dataclasses
 import functools
-import itertools
 import os
 import pathlib
 from typing import Any
@@ -18,41 +17,10 @@ from jaxtyping import Bool, Int, Integer, Shaped
 
 from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import edge_range, label_box
+from nisbjax.decode.grid import Grid
 from nisbjax.decode.keep import ImageSource, Keep, MaskSource, keep_mask
-from nisbjax.geometry import Box, box_grid
-from nisbjax.typing import Triple
+from nisbjax.geometry import Box
 from nisbjax.volume import Volume
-
-Sides = tuple[Integer[np.ndarray, "a b"], Integer[np.ndarray, "a b"]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """Boxes of one shape over a volume, in C order; the last ones are smaller."""
-
-    shape: Triple
-    box_shape: Triple
-
-    @functools.cached_property
-    def boxes(self) -> list[Box]:
-        return box_grid(self.shape, self.box_shape)
-
-    @functools.cached_property
-    def counts(self) -> Triple:
-        x, y, z = (-(-s // b) for s, b in zip(self.shape, self.box_shape, strict=True))
-        return x, y, z
-
-    def position(self, index: int) -> Triple:
-        x, y, z = map(int, np.unravel_index(index, self.counts))
-        return x, y, z
-
-    def neighbour(self, index: int, axis: int, step: int) -> int | None:
-        """The box behind (+1) or before (-1) on an axis; None at the volume's face."""
-        position = list(self.position(index))
-        position[axis] += step
-        if not 0 <= position[axis] < self.counts[axis]:
-            return None
-        return int(np.ravel_multi_index(position, self.counts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,53 +50,62 @@ class BoxDecoder:
         box = self.grid.boxes[index]
         keep = keep_mask(self.mask, self.image, self.grid.shape)
         values = read_channels(self.affinities, box)
-        edges = self._cross_edges(values, index, keep)
-        own = None if keep is None else lambda part: keep(part.shift(box.start))
+        _, low, high = edge_range(values.dtype, self.threshold)
+        faces = crossing(
+            values, self.grid, index, self.edge_offset, keep, self.mask_edges
+        )
         labels, count = label_box(
             values,
             self.threshold,
-            keep=own,
+            keep=inside(keep, box),
             edge_offset=self.edge_offset,
             mask_edges=self.mask_edges,
             threads=self.threads,
         )
         self.provisional.write(box, labels)
-        record = {f"edges{axis}": edge for axis, edge in edges.items()}
-        for axis, side in itertools.product(range(3), (0, -1)):
+        record = {f"edges{a}": (f > low) & (f <= high) for a, f in faces.items()}
+        for axis, side in self.grid.seams(index):
             record[f"face{axis}{side}"] = labels.take(side, axis)
         first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
         numbering.measure(labels.reshape(-1), first, size)
-        record |= {"first": first, "size": size}
-        save(self.folder / f"{index}.npz", **record)
+        save(self.folder / f"{index}.npz", **record, first=first, size=size)
         return {"checksum": f"{isal_zlib.crc32(labels):08x}", "count": count}
 
-    def _cross_edges(
-        self, values, index: int, keep: Keep | None
-    ) -> dict[int, np.ndarray]:
-        """Edges through the faces where they are stored; those into masked voxels go."""
-        _, low, high = edge_range(values.dtype, self.threshold)
-        box = self.grid.boxes[index]
-        step = -1 if self.edge_offset else 1
-        edges = {}
-        for axis in range(3):
-            if self.grid.neighbour(index, axis, step) is None:
-                continue
-            face = values[axis].take(0 if self.edge_offset else -1, axis)
-            bits = np.ascontiguousarray(face).view(low.dtype)
-            edge = (bits > low) & (bits <= high)
-            if keep is not None:
-                stored = _face(box, axis, 0 if self.edge_offset else -1)
-                edge &= keep(stored).squeeze(axis)
-                if self.mask_edges == "both":
-                    x, y, z = (step * (a == axis) for a in range(3))
-                    other = keep(stored.shift((x, y, z))).squeeze(axis)
-                    edge &= other
-                    # The box alone would take it for one that leaves the volume.
-                    values[(axis, *stored.relative_to(box.start).slices)] *= (
-                        np.expand_dims(other, axis)
-                    )
-            edges[axis] = edge
-        return edges
+
+def inside(keep: Keep | None, box: Box) -> Keep | None:
+    """The mask of a box, by its own coordinates."""
+    return None if keep is None else lambda part: keep(part.shift(box.start))
+
+
+def crossing(
+    values: Shaped[np.ndarray, "3 x y z"],
+    grid: Grid,
+    index: int,
+    edge_offset: int,
+    keep: Keep | None,
+    mask_edges: str,
+) -> dict[int, Shaped[np.ndarray, "a b"]]:
+    """Bits of the affinities that are stored in a box for edges to its neighbours.
+
+    Those that the mask takes away are 0; so they become in `values`, for the box alone
+    would take an edge into a masked voxel for one that leaves the volume.
+    """
+    box = grid.boxes[index]
+    step, side = (-1, 0) if edge_offset else (1, -1)
+    bits, _, _ = edge_range(values.dtype, 0)
+    faces = {}
+    for axis in range(3):
+        if grid.neighbour(index, axis, step) is None:
+            continue
+        stored = _face(box, axis, side)
+        own = values[(axis, *stored.relative_to(box.start).slices)]
+        if keep is not None:
+            own[~keep(stored)] = 0
+            if mask_edges == "both":
+                x, y, z = (step * (a == axis) for a in range(3))
+                own[~keep(stored.shift((x, y, z)))] = 0
+        faces[axis] = np.ascontiguousarray(own.squeeze(axis)).view(bits)
+    return faces
 
 
 def _face(box: Box, axis: int, side: int) -> Box:

@@ -21,7 +21,7 @@ from nisbjax.geometry import Box
 from nisbjax.typing import Affinities, Triple
 
 
-class _Range(NamedTuple):
+class Range(NamedTuple):
     """Unsigned values v with low < v <= high are edges."""
 
     bits: np.dtype
@@ -29,7 +29,7 @@ class _Range(NamedTuple):
     high: np.unsignedinteger
 
 
-def edge_range(dtype: np.dtype, threshold: float) -> _Range:
+def edge_range(dtype: np.dtype, threshold: float) -> Range:
     """`affinity > threshold` as a comparison of the stored bits.
 
     A float's bits grow with its value from 0 to infinity; negative values and NaN lie
@@ -45,11 +45,11 @@ def edge_range(dtype: np.dtype, threshold: float) -> _Range:
         )
     if dtype == np.uint8:
         low = np.flatnonzero(np.arange(256) / 255 <= threshold)[-1]
-        return _Range(np.dtype(np.uint8), np.uint8(low), np.uint8(255))
+        return Range(np.dtype(np.uint8), np.uint8(low), np.uint8(255))
     for real, bits in ((np.float16, np.uint16), (np.float32, np.uint32)):
         if dtype == real:
             low, high = np.array([abs(threshold), np.inf], real).view(bits)
-            return _Range(np.dtype(bits), low, high)
+            return Range(np.dtype(bits), low, high)
     raise InputError(
         f"affinities are {dtype}; wanted float16, float32, or uint8 (value / 255)"
     )
@@ -130,23 +130,21 @@ def label_box(
     labels = np.empty(shape, dtype)
     if labels.size == 0:
         return labels, 0
-    words = (shape[2] + 63) // 64
-    forest = _Forest(
-        labels.reshape(-1),
-        np.empty((*shape[:2], words), np.uint64),
-        np.empty((*shape[:2], words), np.uint64),
-    )
-    rule = (low, high, bool(edge_offset), keep is not None, mask_edges == "both")
+    forest = Forest.over(labels)
+    rule = Rule(low, high, bool(edge_offset), keep is not None, mask_edges == "both")
     threads = threads or len(os.sched_getaffinity(0))
     cuts = np.linspace(0, shape[0], min(threads, shape[0]) + 1)
     cuts = cuts.astype(int).tolist()
     slabs = list(itertools.pairwise(cuts))
     with ThreadPoolExecutor(threads) as pool:
 
-        def unite(slab):
-            _unite_slab(values, keep, rule, forest, *slab)
+        def unite_slab(slab):
+            unite(values, keep, rule, forest, *slab)
+            # For its seams; both planes belong to this slab alone.
+            kernels.flatten_plane(forest.parent, forest.joined, slab[0])
+            kernels.flatten_plane(forest.parent, forest.joined, slab[1] - 1)
 
-        list(pool.map(unite, slabs))
+        list(pool.map(unite_slab, slabs))
         attached = [_join(values, keep, rule, forest, x) for x in cuts[1:-1]]
         attached = np.sort(np.concatenate([np.empty(0, dtype), *attached]))
         kernels.resolve(forest.parent, attached)
@@ -170,10 +168,58 @@ def check_options(edge_offset: int, mask_edges: str) -> None:
         )
 
 
-class _Forest(NamedTuple):
+_PLANES_VOXELS = 1 << 21  # at once, where planes are copied or a mask is made of them
+
+
+class Rule(NamedTuple):
+    """Which affinities are edges: low < bits <= high, as stored, and what a mask takes."""
+
+    low: np.unsignedinteger
+    high: np.unsignedinteger
+    destination: bool
+    masked: bool
+    both: bool
+
+
+class Forest(NamedTuple):
+    """Runs of voxels and how they hang together; see `kernels`."""
+
     parent: UInt[np.ndarray, " v"]
     foreground: UInt[np.ndarray, "x y w"]
     joined: UInt[np.ndarray, "x y w"]
+
+    @classmethod
+    def over(cls, labels: UInt[np.ndarray, "x y z"]) -> "Forest":
+        """A forest in the memory of an array of labels."""
+        bits = (*labels.shape[:2], (labels.shape[2] + 63) // 64)
+        return cls(
+            labels.reshape(-1), np.empty(bits, np.uint64), np.empty(bits, np.uint64)
+        )
+
+
+def unite(
+    values: UInt[np.ndarray, "c x y z"],
+    keep: Keep | None,
+    rule: Rule,
+    forest: Forest,
+    start: int,
+    stop: int,
+    *,
+    more: bool = False,
+) -> None:
+    """Adds planes start to stop to a forest; with `more`, edges among those it has."""
+    shape = values.shape[1:]
+    carry = np.zeros((2, *forest.joined.shape[1:]), np.uint64)
+    step = stop - start
+    if keep is not None or not values[0].flags.c_contiguous:
+        step = max(1, _PLANES_VOXELS // (shape[1] * shape[2]))
+    for first in range(start, stop, step):
+        planes = slice(first, min(first + step, stop))
+        kept = _kept(keep, planes.start, planes.stop, shape)
+        channels = [_fixed(values[c, planes]) for c in range(3)]
+        kernels.unite_planes(
+            *channels, kept, *rule, first, first > start, more, *forest, carry
+        )
 
 
 def _fixed(array: np.ndarray) -> np.ndarray:
@@ -189,26 +235,6 @@ def _kept(keep: Keep | None, start: int, stop: int, shape: Triple) -> np.ndarray
         return _fixed(np.empty((0, 0, 0), np.uint8))
     box = Box((start, 0, 0), (stop, *shape[1:]))
     return _fixed(np.ascontiguousarray(keep(box)).view(np.uint8))
-
-
-_PLANES_VOXELS = 1 << 21  # at once, where planes are copied or a mask is made of them
-
-
-def _unite_slab(values, keep, rule, forest, start, stop):
-    shape = values.shape[1:]
-    carry = np.zeros((2, *forest.joined.shape[1:]), np.uint64)
-    step = stop - start
-    if keep is not None or not values[0].flags.c_contiguous:
-        step = max(1, _PLANES_VOXELS // (shape[1] * shape[2]))
-    for first in range(start, stop, step):
-        planes = slice(first, min(first + step, stop))
-        kept = _kept(keep, planes.start, planes.stop, shape)
-        channels = [_fixed(values[c, planes]) for c in range(3)]
-        inner = first > start
-        kernels.unite_planes(*channels, kept, *rule, first, inner, *forest, carry)
-    # What the seams need; both planes belong to this slab alone.
-    kernels.flatten_plane(forest.parent, forest.joined, start)
-    kernels.flatten_plane(forest.parent, forest.joined, stop - 1)
 
 
 def _join(values, keep, rule, forest, x):

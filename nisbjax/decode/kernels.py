@@ -109,12 +109,13 @@ def unite_planes(
     both,
     first,
     inner,
+    more,
     parent,
     foreground,
     joined,
     carry,
 ):
-    """Adds planes to the forest; those before them, from `first` > 0 on, are in it.
+    """Adds planes to the forest, or more edges between planes that are in it.
 
     Args:
       affinities_*: p y z, of the planes.
@@ -124,6 +125,7 @@ def unite_planes(
       masked, both: whether there is a mask, and whether it takes edges at both ends.
       first: index of the first of these planes in the volume.
       inner: whether the plane before `first` is in the forest (else a seam is left).
+      more: whether these planes are in it, with all edges above `high`.
       parent: x*y*z, the forest over run starts.
       foreground, joined: x y w, bits of foreground voxels and of edges along z.
       carry: 2 y w, of the last plane: edges along y, and what edges along x need.
@@ -135,13 +137,16 @@ def unite_planes(
     hy, hy_before = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
     k, k_before = np.full(words, _ALL), np.full(words, _ALL)
     x_row, x_row_before = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
+    nothing = np.zeros(words, np.uint64)
     last_word, last_bit = np.uint64((nz - 1) // 64), np.uint64((nz - 1) % 64)
     for p in range(planes):
         x = first + p
         for y in range(ny):
             base = np.uint64(x * ny + y) * np.uint64(nz)
-            for z in range(np.uint64(nz)):
-                parent[base + z] = base + z
+            if not more:
+                joined[x, y], foreground[x, y] = 0, 0
+                for z in range(np.uint64(nz)):
+                    parent[base + z] = base + z
             _pack(affinities_x[p, y], low, high, flags, hx)
             _pack(affinities_y[p, y], low, high, flags, hy)
             _pack(affinities_z[p, y], low, high, flags, hz)
@@ -190,15 +195,17 @@ def unite_planes(
                 if p == 0 and not inner:
                     ix = _0
                 h_above, k_above = hz[w] >> _63, k[w] >> _63
-                row[w] = iz
-                front[w] = alone | iz | (iz >> _1) | iy | ix
+                row[w] |= iz
+                front[w] |= alone | iz | (iz >> _1) | iy | ix
                 if w and iz & _1:
                     front[w - _1] |= _1 << _63
                 front_y[w] |= iy
                 front_x[w] |= ix
+                if more:  # else the run itself is the node
+                    _unite_rows(parent, iz, base, row, base, nothing, w)
                 # A square of edges that lacks one joins its corners all the same.
-                edges_y = iy & ~(((iy << _1) | iy_above) & iz & row_y[w])
-                edges_x = ix & ~(((ix << _1) | ix_above) & iz & row_x[w])
+                edges_y = iy & ~(((iy << _1) | iy_above) & row[w] & row_y[w])
+                edges_x = ix & ~(((ix << _1) | ix_above) & row[w] & row_x[w])
                 edges_x &= ~(x_row_before[w] & iy & carry[0, y, w])
                 iy_above, ix_above = iy >> _63, ix >> _63
                 x_row[w] = ix
@@ -333,3 +340,28 @@ def resolve(parent, attached):
     """Points attached roots, in ascending order, to the roots of the whole volume."""
     for i in range(attached.size):
         parent[attached[i]] = parent[np.uint64(parent[attached[i]])]
+
+
+@no_type_check
+@kernel
+def find_segments(parent, foreground, joined, voxels, segments):
+    """First voxel + 1 of the segment at each voxel (flat index); 0 for background."""
+    ny = joined.shape[1]
+    nz = np.uint64(parent.size // (joined.shape[0] * ny))
+    for i in range(voxels.size):
+        voxel = np.uint64(voxels[i])
+        row, z = voxel // nz, voxel % nz
+        x, y = row // np.uint64(ny), row % np.uint64(ny)
+        w, bit = z // _64, z % _64
+        if not (foreground[x, y, w] >> bit) & _1:
+            segments[i] = 0
+            continue
+        v = row * nz + _run_start(joined[x, y], w, bit)
+        root = np.uint64(parent[v])
+        while np.uint64(parent[root]) != root:
+            root = np.uint64(parent[root])
+        while v != root:
+            above = np.uint64(parent[v])
+            parent[v] = root
+            v = above
+        segments[i] = root + _1

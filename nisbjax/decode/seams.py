@@ -9,7 +9,7 @@ tables lie on disk. Memory is thus that of one layer, however long the volume is
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -47,7 +47,7 @@ class Seams:
         order = np.arange(len(self.grid.boxes)).reshape(self.grid.counts)
         return [part.ravel().tolist() for part in np.moveaxis(order, axis, 0)]
 
-    def find_orphans(self, index: int) -> None:
+    def _find_orphans(self, index: int) -> None:
         """Notes the voxels of a box whose only edges come from other boxes."""
         record = self.record(index)
         step, side = (1, -1) if self.edge_offset else (-1, 0)
@@ -59,7 +59,7 @@ class Seams:
                 found.append(record.positions(axis, side, alone))
         record.set_orphans(np.unique(np.concatenate(found)))
 
-    def pairs(self, index: int, axis: int, starts: dict[int, int]):
+    def _pairs(self, index: int, axis: int, starts: dict[int, int]):
         """Which labels a box shares with the box behind it on an axis.
 
         Args:
@@ -88,12 +88,7 @@ class Seams:
 
         May be interrupted and called again.
         """
-        for index in range(len(self.grid.boxes)):
-            self.find_orphans(index)
-        layers = self.layers()
-        starts = [self._starts(layer) for layer in layers]
-        self._unite(layers, starts)
-        self._descend(len(layers), ("first", "size"))
+        layers, starts = self._join()
         statistics = Statistics(int(np.prod(self.grid.shape)))
         for k, layer in enumerate(layers):
             for index in layer:
@@ -115,6 +110,29 @@ class Seams:
                 np.save(self.table(index), table)
         return statistics
 
+    def segments(self) -> Iterator[tuple[int, Keys]]:
+        """Boxes, and the first voxel in the volume of each label's segment in them.
+
+        Entry 0 means nothing; orphans follow the labels.
+        """
+        layers, starts = self._join()
+        for k, layer in enumerate(layers):
+            first = self._layer(k)["first"]
+            for index in layer:
+                box = self._members(k, index, starts[k])
+                box.first[box.open] = first[box.component]
+                yield index, box.first
+
+    def _join(self) -> tuple[list[list[int]], list[dict[int, int]]]:
+        """Unites all layers, and tells each what the later ones found."""
+        for index in range(len(self.grid.boxes)):
+            self._find_orphans(index)
+        layers = self.layers()
+        starts = [self._starts(layer) for layer in layers]
+        self._unite(layers, starts)
+        self._descend(len(layers), ("first", "size"))
+        return layers, starts
+
     def _starts(self, layer: list[int]) -> dict[int, int]:
         records = [self.record(index) for index in layer]
         lengths = [len(r.first) + len(r.orphans) for r in records]
@@ -131,8 +149,8 @@ class Seams:
         for k, layer in enumerate(layers):
             offsets = {**starts[k], **({} if k + 1 == len(layers) else starts[k + 1])}
             nothing = [np.empty((2, 0), np.int64)]
-            inside = [self.pairs(i, a, offsets) for i in layer for a in across]
-            onward = [self.pairs(i, along, offsets) for i in layer]
+            inside = [self._pairs(i, a, offsets) for i in layer for a in across]
+            onward = [self._pairs(i, along, offsets) for i in layer]
             inside, onward = np.hstack(nothing + inside), np.hstack(nothing + onward)
             keys = np.unique(np.concatenate([inside.ravel(), onward[0], into[1]]))
             below = last["component"][np.searchsorted(last["keys"], into[0])]

@@ -25,23 +25,21 @@ from isal import isal_zlib
 
 from nisbjax import cluster
 from nisbjax.decode import numbering
-from nisbjax.decode.boxes import BoxDecoder, Grid, Record
+from nisbjax.decode.boxes import BoxDecoder, Record
 from nisbjax.decode.connected_components import (
     check_options,
     edge_range,
 )
+from nisbjax.decode.grid import AT_ONCE, Grid, choose_box
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.decode.seams import Seams
 from nisbjax.decode.statistics import Statistics
 from nisbjax.errors import InputError
-from nisbjax.geometry import fit_box
 from nisbjax.manifest import Manifest, path_beside
 from nisbjax.typing import Triple
 from nisbjax.volume import Volume, create_zarr
 
 _FAST = {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 2}
-_AT_ONCE = 2  # boxes, so that one computes while another reads or writes
-_UNCHUNKED = 64  # boxes are multiples of this where a store names no chunks
 
 
 def label_volume(
@@ -91,7 +89,11 @@ def label_volume(
     shape = affinities.spatial_shape
     _check(affinities, output, threshold, edge_offset, mask_edges)
     keep_mask(mask, image, shape)
-    grid = Grid(shape, box_shape or _box_shape(affinities, output, memory_gb))
+    # Affinities and what they are read from, labels twice, a mask and its image, tables.
+    need = 4.5 * affinities.dtype.itemsize + 12
+    grid = Grid(
+        shape, box_shape or choose_box(affinities, need, memory_gb, output=output)
+    )
     settings = {
         "threshold": threshold,
         "edge_offset": edge_offset,
@@ -121,7 +123,7 @@ def label_volume(
                 mask,
                 image,
                 mask_edges,
-                threads or max(1, len(os.sched_getaffinity(0)) // _AT_ONCE),
+                threads or max(1, len(os.sched_getaffinity(0)) // AT_ONCE),
             )
             run = functools.partial(
                 _map, grid=grid, manifest=manifest, kind=kind, workers=workers
@@ -176,7 +178,7 @@ def _map(work, name, *, grid, manifest, kind, workers, address) -> None:
         work,
         missing,
         kind=kind,
-        workers=_AT_ONCE if kind == "threads" else workers,
+        workers=AT_ONCE if kind == "threads" else workers,
         address=address,
         description=name,
     )
@@ -226,41 +228,3 @@ def _provisional(folder: pathlib.Path, output: Volume, grid: Grid) -> Volume:
         axes="xyz",
         compressor=_FAST,
     )
-
-
-def _box_shape(affinities: Volume, output: Volume, memory_gb: float) -> Triple:
-    """Boxes of whole chunks that fit, or parts of chunks where one does not."""
-    shape = affinities.spatial_shape
-    budget = memory_gb * 1e9 / _AT_ONCE
-    per_voxel = 4.5 * affinities.dtype.itemsize + 12
-    unit = [
-        min(math.lcm(a, b), s)
-        for a, b, s in zip(_chunks(affinities), _chunks(output), shape, strict=True)
-    ]
-    x, y, z = unit
-    box = fit_box(shape, (x, y, z), per_voxel, budget)
-    if math.prod(box) * per_voxel <= budget:
-        return box
-    while math.prod(unit) * per_voxel > budget and max(unit) > 1:
-        axis = int(np.argmax(unit))
-        unit[axis] = -(-unit[axis] // 2)
-    logging.warning(
-        "%s has chunks of %s, which need %.1f GB at a time; with memory_gb=%g each is "
-        "read about %d times. Raise decode.memory_gb to %.1f, or store smaller chunks",
-        affinities.source,
-        affinities.chunks,
-        math.prod(box) * per_voxel * _AT_ONCE / 1e9,
-        memory_gb,
-        -(-math.prod(box) // math.prod(unit)),
-        math.prod(box) * per_voxel * _AT_ONCE / 1e9 + 0.1,
-    )
-    x, y, z = unit
-    return x, y, z
-
-
-def _chunks(volume: Volume) -> Triple:
-    """Chunks along x, y and z; a small unit on axes that the store does not divide."""
-    layout = volume.store.chunk_layout.read_chunk.shape or (0,) * volume.rank
-    sizes = (layout[volume.axes.index(a)] or _UNCHUNKED for a in "xyz")
-    x, y, z = (min(c, s) for c, s in zip(sizes, volume.spatial_shape, strict=True))
-    return x, y, z

@@ -1,0 +1,113 @@
+"""The boxes of a streamed decode: whole chunks, as large as memory allows."""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import numpy as np
+from absl import logging
+
+from nisbjax.geometry import Box, box_grid, fit_box
+from nisbjax.typing import Triple
+from nisbjax.volume import Volume
+
+AT_ONCE = 2  # boxes, so that one computes while another reads or writes
+_UNCHUNKED = 64  # boxes are multiples of this where a store names no chunks
+_SMALL = 1 << 21  # voxels that are not worth dividing
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Boxes of one shape over a volume, in C order; the last ones are smaller."""
+
+    shape: Triple
+    box_shape: Triple
+
+    @functools.cached_property
+    def boxes(self) -> list[Box]:
+        return box_grid(self.shape, self.box_shape)
+
+    @functools.cached_property
+    def counts(self) -> Triple:
+        x, y, z = (-(-s // b) for s, b in zip(self.shape, self.box_shape, strict=True))
+        return x, y, z
+
+    def position(self, index: int) -> Triple:
+        x, y, z = map(int, np.unravel_index(index, self.counts))
+        return x, y, z
+
+    def neighbour(self, index: int, axis: int, step: int) -> int | None:
+        """The box behind (+1) or before (-1) on an axis; None at the volume's face."""
+        position = list(self.position(index))
+        position[axis] += step
+        if not 0 <= position[axis] < self.counts[axis]:
+            return None
+        return int(np.ravel_multi_index(position, self.counts))
+
+    def seams(self, index: int) -> list[tuple[int, int]]:
+        """(axis, 0 or -1) of the faces that a box shares with another."""
+        return [
+            (axis, side)
+            for axis, side in itertools.product(range(3), (0, -1))
+            if self.neighbour(index, axis, 1 if side else -1) is not None
+        ]
+
+
+def choose_box(
+    affinities: Volume,
+    bytes_per_voxel: float,
+    memory_gb: float,
+    *,
+    output: Volume | None = None,
+    divide: bool = False,
+) -> Triple:
+    """Boxes of whole chunks of which two fit, or parts of chunks where one does not.
+
+    Chunks that must be taken apart are read several times; a warning says how often, and
+    what memory or storage avoids it.
+
+    Args:
+      affinities: [c x y z].
+      bytes_per_voxel: that the work on a box needs.
+      memory_gb: for all boxes at work.
+      output: [x y z], whose chunks a box does not share with another either.
+      divide: makes at least two boxes of all but small volumes, for two threads.
+    """
+    shape = affinities.spatial_shape
+    # A box has its labels in 32 bits.
+    budget = min(memory_gb * 1e9 / AT_ONCE, (2**32 - 1) * bytes_per_voxel)
+    voxels = math.prod(shape)
+    if divide and voxels > _SMALL:
+        budget = min(budget, 0.6 * voxels * bytes_per_voxel)
+    chunks = [_chunks(affinities), _chunks(output or affinities)]
+    unit = [min(math.lcm(a, b), s) for a, b, s in zip(*chunks, shape, strict=True)]
+    x, y, z = unit
+    box = fit_box(shape, (x, y, z), bytes_per_voxel, budget)
+    if math.prod(box) * bytes_per_voxel <= budget:
+        return box
+    while math.prod(unit) * bytes_per_voxel > budget and max(unit) > 1:
+        axis = int(np.argmax(unit))
+        unit[axis] = -(-unit[axis] // 2)
+    needed = math.prod(box) * bytes_per_voxel * AT_ONCE / 1e9
+    if needed > memory_gb:
+        logging.warning(
+            "%s has chunks of %s, which need %.1f GB at a time; with memory_gb=%g each is "
+            "read about %d times. Raise decode.memory_gb to %.1f, or store smaller chunks",
+            affinities.source,
+            affinities.chunks,
+            needed,
+            memory_gb,
+            -(-math.prod(box) // math.prod(unit)),
+            needed + 0.1,
+        )
+    x, y, z = unit
+    return x, y, z
+
+
+def _chunks(volume: Volume) -> Triple:
+    """Chunks along x, y and z; a small unit on axes that the store does not divide."""
+    layout = volume.store.chunk_layout.read_chunk.shape or (0,) * volume.rank
+    sizes = (layout[volume.axes.index(a)] or _UNCHUNKED for a in "xyz")
+    x, y, z = (min(c, s) for c, s in zip(sizes, volume.spatial_shape, strict=True))
+    return x, y, z
