@@ -1,0 +1,236 @@
+"""Made-up LICONN-like cubes in the layout of the NISB data sets.
+
+`<root>/{train,val,test}/seed<i>/data.zarr/{img,seg}` and `skeleton.pkl`, as on NISB's
+server (BANIS README), so that a newcomer runs the whole workflow without a download of
+500 GB. Cubes are written box by box, and a box is a function of the seed alone; NISB's
+own come from a diffusion model on a cluster.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import pickle
+import re
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from nisbjax import artifacts, cluster, volume
+from nisbjax.data import rendering, tissue, tracing
+from nisbjax.data.tissue import Neurites, Tissue
+from nisbjax.errors import InputError
+from nisbjax.geometry import Box, box_grid, fit_box
+from nisbjax.manifest import Manifest, path_beside
+from nisbjax.typing import FloatTriple, Triple
+from nisbjax.volume import Volume
+
+CHUNK: Triple = (64, 64, 64)
+_SMALLEST = 24  # voxels along an axis
+
+
+def run(config, run: artifacts.Run) -> None:
+    """Mode synth: writes `synth.volumes` below `synth.root` (default: in the run)."""
+    if config.synth.kind != "liconn":
+        raise InputError(f"synth.kind is {config.synth.kind!r}; wanted liconn")
+    names = [field.name for field in dataclasses.fields(Tissue)]
+    chosen = {name: config.synth[name] for name in names if name in config.synth}
+    write_dataset(
+        pathlib.Path(config.synth.root or run.synthetic),
+        tuple(config.synth.shape),
+        tuple(config.synth.volumes),
+        Tissue(**chosen),
+        config.seed,
+        tuple(config.data.voxel_size_nm),
+        workers=config.cluster.workers,
+    )
+
+
+def write_dataset(
+    root: pathlib.Path,
+    shape: Sequence[int],
+    volumes: Sequence[str],
+    tissue_kind: Tissue,
+    seed: int,
+    voxel_size_nm: FloatTriple,
+    *,
+    box_shape: Triple | None = None,
+    workers: int = 0,
+) -> list[pathlib.Path]:
+    """Writes cubes; those that are complete are left alone, others go on.
+
+    Args:
+      root: of the data set; made if missing.
+      shape: of every cube, x y z.
+      volumes: `train/seed0`, `val/seed5`, ...; the number alone (with `seed`) determines
+        a cube, so no two may share it.
+      tissue_kind: what the tissue and its image look like.
+      seed: of the data set.
+      voxel_size_nm: x y z.
+      box_shape: voxels that are made at once, a multiple of `CHUNK`; the bytes do not
+        depend on it. By default some 60 MB of work for each worker.
+      workers: threads, 0 for one for each core.
+
+    Returns:
+      The folders of the cubes, in the order of `volumes`.
+
+    Raises:
+      InputError: a cube that is too small, a name of another form, a number used twice,
+        boxes not aligned to chunks, or a root that holds cubes of other parameters.
+    """
+    size = _checked_shape(shape)
+    numbers = _cube_numbers(volumes)
+    if box_shape is None:
+        box_shape = fit_box(size, CHUNK, rendering.BYTES_PER_VOXEL, 60e6)
+    if any(b % c and b < s for b, c, s in zip(box_shape, CHUNK, size, strict=True)):
+        raise InputError(f"box_shape is {box_shape}; wanted multiples of {CHUNK}")
+    began = time.monotonic()
+    make = functools.partial(
+        _open_cube, size, tissue_kind, seed, tuple(voxel_size_nm), pathlib.Path(root)
+    )
+    cubes = list(
+        cluster.map_boxes(
+            lambda item: make(*item),
+            list(zip(volumes, numbers, strict=True)),
+            workers=workers,
+            description="synth: centre lines",
+        )
+    )
+    tasks = [(cube, box) for cube in cubes for box in box_grid(size, box_shape)]
+    for _ in cluster.map_boxes(
+        lambda task: task[0].write(task[1]),
+        tasks,
+        workers=workers,
+        description="synth: boxes",
+    ):
+        pass
+    for cube in cubes:
+        cube.finish(box_shape)
+        logging.info(
+            "synth: wrote %s, %d x %d x %d voxels, %d neurites",
+            cube.folder,
+            *size,
+            cube.neurites.count,
+        )
+    logging.info("synth: %d cubes in %.1f s", len(cubes), time.monotonic() - began)
+    return [cube.folder for cube in cubes]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cube:
+    """One cube that is being written."""
+
+    folder: pathlib.Path
+    neurites: Neurites
+    tissue: Tissue
+    seed: int
+    voxel_size_nm: FloatTriple
+    image: Volume
+    labels: Volume
+    manifest: Manifest
+
+    def write(self, box: Box) -> None:
+        if self.manifest.finished or self.manifest.done(str(box)):
+            return
+        image, labels = rendering.render_box(
+            self.neurites,
+            self.tissue,
+            box,
+            self.labels.spatial_shape,
+            self.voxel_size_nm,
+            self.seed,
+        )
+        labels = labels.astype(self.labels.dtype)
+        self.image.write(box, image[..., None])
+        self.labels.write(box, labels)
+        content = hashlib.sha256(image.tobytes() + labels.tobytes()).hexdigest()
+        self.manifest.record(str(box), content)
+
+    def finish(self, box_shape: Triple) -> None:
+        """Writes the skeletons, which need the labels to be complete."""
+        if not self.manifest.finished:
+            graph = tracing.skeleton_graph(
+                self.neurites,
+                self.tissue.labelled(self.labels.spatial_shape),
+                self.labels,
+                self.voxel_size_nm,
+                box_shape,
+            )
+            partial = self.folder / "skeleton.pkl.partial"
+            partial.write_bytes(pickle.dumps(graph, protocol=4))
+            os.replace(partial, self.folder / "skeleton.pkl")
+            self.manifest.finish(neurites=self.neurites.count, nodes=len(graph))
+        self.manifest.close()
+
+
+def _open_cube(shape, tissue_kind, seed, voxel_size_nm, root, name, number) -> _Cube:
+    folder = root / name
+    made_of = {
+        "shape": shape,
+        "tissue": dataclasses.asdict(tissue_kind),
+        "seed": seed,
+        "cube": number,
+        "voxel_size_nm": voxel_size_nm,
+    }
+    manifest = Manifest(path_beside(folder / "data.zarr"), made_of)
+    cube_seed = rendering.cube_seed(seed, number)
+    neurites = tissue.grow_neurites(shape, voxel_size_nm, tissue_kind, cube_seed)
+    attributes = {"voxel_size_nm": list(voxel_size_nm), "made_of": made_of}
+    image = volume.create_zarr(
+        folder / "data.zarr" / "img",
+        shape=(*shape, 1),
+        dtype=np.uint8,
+        chunks=(*CHUNK, 1),
+        axes="xyzc",
+        attributes=attributes,
+    )
+    labels = volume.create_zarr(
+        folder / "data.zarr" / "seg",
+        shape=shape,
+        dtype=np.uint16 if neurites.count < 1 << 16 else np.uint32,
+        chunks=CHUNK,
+        axes="xyz",
+        attributes=attributes,
+    )
+    (folder / "data.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    return _Cube(
+        folder,
+        neurites,
+        tissue_kind,
+        cube_seed,
+        voxel_size_nm,
+        image,
+        labels,
+        manifest,
+    )
+
+
+def _checked_shape(shape: Sequence[int]) -> Triple:
+    if len(shape) != 3 or min(shape) < _SMALLEST:
+        raise InputError(
+            f"synth.shape is {tuple(shape)}; wanted three sizes of at least {_SMALLEST}"
+        )
+    x, y, z = map(int, shape)
+    return x, y, z
+
+
+def _cube_numbers(volumes: Sequence[str]) -> list[int]:
+    numbers = []
+    for name in volumes:
+        match = re.fullmatch(r"(?:train|val|test)/seed(\d+)", name)
+        if not match:
+            raise InputError(
+                f"synth.volumes holds {name!r}; wanted train/seed0, val/seed5 and the like"
+            )
+        numbers.append(int(match[1]))
+    if not numbers:
+        raise InputError("synth.volumes is empty; wanted train/seed0 and the like")
+    if len(set(numbers)) < len(numbers):
+        raise InputError(
+            f"synth.volumes is {', '.join(volumes)}; wanted a number of its own for each, "
+            "as equal numbers are equal tissue"
+        )
+    return numbers

@@ -1,0 +1,288 @@
+"""Made-up cubes: layout, determinism for any box, skeletons, gaps and defects."""
+
+import dataclasses
+import json
+import pickle
+import types
+
+import networkx
+import numpy as np
+import pytest
+
+from nisbjax import artifacts, skeletons, volume
+from nisbjax.data import rendering, synthetic, tissue, tracing
+from nisbjax.data.tissue import Tissue
+from nisbjax.errors import InputError
+from nisbjax.geometry import Box, box_grid
+
+SHAPE = (72, 70, 66)  # one chunk of 64 and a rest along every axis
+SIZE_NM = (9.0, 9.0, 12.0)
+THIN = Tissue(median_radius=50.0, radius_range=(36.0, 90.0), defects=(3, 2))
+VOLUMES = ("train/seed0", "test/seed6")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("made")
+    return synthetic.write_dataset(root, SHAPE, VOLUMES, THIN, 42, SIZE_NM)
+
+
+@pytest.fixture(scope="module")
+def cube(folders):
+    data = folders[1] / "data.zarr"
+    image = volume.open_image(data / "img").read()[..., 0]
+    return image, volume.open_labels(data / "seg").read()
+
+
+@pytest.fixture(scope="module")
+def neurites():
+    return tissue.grow_neurites(SHAPE, SIZE_NM, THIN, rendering.cube_seed(42, 6))
+
+
+def test_layout_is_that_of_nisb(folders):
+    assert [f"{f.parent.name}/{f.name}" for f in folders] == list(VOLUMES)
+    data = folders[0] / "data.zarr"
+    image, labels = (json.loads((data / n / ".zarray").read_text()) for n in IMG_SEG)
+    assert json.loads((data / ".zgroup").read_text()) == {"zarr_format": 2}
+    assert image["zarr_format"] == labels["zarr_format"] == 2
+    assert image["shape"] == [*SHAPE, 1]
+    assert labels["shape"] == list(SHAPE)
+    assert (image["dtype"], labels["dtype"]) == ("|u1", "<u2")
+    assert volume.open_labels(data / "seg").attributes["voxel_size_nm"] == [9, 9, 12]
+
+
+IMG_SEG = ("img", "seg")
+
+
+def test_skeletons_lie_in_their_labels(folders, cube):
+    with open(folders[1] / "skeleton.pkl", "rb") as file:
+        graph = pickle.load(file)
+    assert type(graph) is networkx.Graph
+    for _, node in graph.nodes(data=True):
+        assert set(node) == {"id", "index_position", "nm_position"}
+        x, y, z = node["index_position"]
+        assert node["nm_position"] == (9.0 * x, 9.0 * y, 12.0 * z)
+        assert cube[1][x, y, z] == node["id"] > 0
+    for a, b, attributes in graph.edges(data=True):
+        assert attributes == {}
+        assert graph.nodes[a]["id"] == graph.nodes[b]["id"]
+    loaded = skeletons.load(folders[1] / "skeleton.pkl")
+    assert len(loaded.node_id) == len(graph) > 50
+    # Samples are 36 nm apart before packing and snapping.
+    assert np.median(loaded.edge_lengths_nm) == pytest.approx(36, rel=0.25)
+
+
+def test_no_two_neurites_share_a_face_and_most_is_filled(cube):
+    labels = cube[1].astype(int)
+    for axis in range(3):
+        a, b = (np.moveaxis(labels, axis, 0)[s] for s in (slice(1, None), slice(-1)))
+        assert not np.any((a != b) & (a > 0) & (b > 0))
+    inside = labels[THIN.labelled(SHAPE).slices]
+    assert (inside > 0).mean() > 0.4
+    assert len(np.unique(inside)) > 10
+
+
+def test_the_ring_and_the_defective_planes(cube):
+    image, labels = cube
+    middle = image[20:-20, 20:-20]
+    for planes in (slice(3), slice(-2, None)):
+        # 0.42 * 150 = 63 grey values, and 15 % of the tissue's difference from 150.
+        assert middle[..., planes].mean() == pytest.approx(60, abs=8)
+        assert middle[..., planes].std() < 0.4 * middle[..., 10:-10].std()
+        assert not labels[..., planes].any()
+    # The ring is 3 to 6 voxels wide.
+    for face in (image[:3], image[-3:], image[:, :3], image[:, -3:]):
+        assert face.max() <= THIN.background
+    dark = image <= THIN.background
+    assert not dark[6:-6, 6:-6].any()
+    assert not labels[dark].any()
+
+
+def test_membranes_are_darker_than_their_neurites(cube):
+    image, labels = cube
+    whole = THIN.labelled(SHAPE).slices
+    inside, between = image[whole][labels[whole] > 0], image[whole][labels[whole] == 0]
+    assert between.mean() < 0.8 * inside.mean()
+
+
+@pytest.mark.parametrize("box_shape", [(20, 33, 66), (72, 70, 17)])
+def test_a_box_alone_has_the_bytes_of_the_whole(neurites, cube, box_shape):
+    seed = rendering.cube_seed(42, 6)
+    for box in box_grid(SHAPE, box_shape)[::3]:
+        made = rendering.render_box(neurites, THIN, box, SHAPE, SIZE_NM, seed)
+        for alone, whole in zip(made, cube, strict=True):
+            np.testing.assert_array_equal(alone, whole[box.slices])
+
+
+def test_files_are_equal_for_any_box_and_after_an_interruption(folders, tmp_path):
+    cubes = tmp_path / "again"
+    arguments = (cubes, SHAPE, VOLUMES[1:], THIN, 42, SIZE_NM)
+    (folder,) = synthetic.write_dataset(*arguments, box_shape=(64, 128, 64), workers=1)
+    _assert_equal_trees(folder, folders[1])
+    # Interrupted: the skeletons and one box were not recorded, its chunk is lost.
+    manifest = folder / "data.zarr.manifest.jsonl"
+    lines = manifest.read_text().splitlines(keepends=True)
+    box = Box.parse(json.loads(lines[-2])["key"])
+    name = ".".join(str(s // 64) for s in (*box.start, 0))
+    (folder / "data.zarr" / "img" / name).unlink()
+    (folder / "skeleton.pkl").unlink()
+    manifest.write_text("".join(lines[:-2]))
+    synthetic.write_dataset(*arguments, box_shape=(64, 128, 64))
+    _assert_equal_trees(folder, folders[1])
+
+
+def _assert_equal_trees(made, wanted):
+    names = {p.relative_to(wanted) for p in wanted.rglob("*") if p.is_file()}
+    assert names == {p.relative_to(made) for p in made.rglob("*") if p.is_file()}
+    for name in names:
+        if "manifest" not in name.name:  # whose boxes differ
+            assert (made / name).read_bytes() == (wanted / name).read_bytes(), name
+
+
+def test_seeds_differ(neurites):
+    other = tissue.grow_neurites(SHAPE, SIZE_NM, THIN, rendering.cube_seed(43, 6))
+    assert not np.array_equal(neurites.position, other.position)
+
+
+def test_every_sample_follows_its_parent_on_a_neurite(neurites):
+    has_parent = neurites.parent >= 0
+    rows = np.flatnonzero(has_parent)
+    parents = neurites.parent[rows]
+    assert np.all(parents < rows)
+    np.testing.assert_array_equal(neurites.neurite[rows], neurites.neurite[parents])
+    # One root for each neurite, and numbers without gaps.
+    roots = neurites.neurite[~has_parent]
+    np.testing.assert_array_equal(np.sort(roots), np.arange(1, neurites.count + 1))
+
+
+def _line(positions, parents, numbers):
+    """Neurites of radius 60 nm through given voxels."""
+    n = len(parents)
+    return tissue.Neurites(
+        position=np.array(positions) * np.array(SIZE_NM),
+        radius=np.full(n, 60.0),
+        parent=np.array(parents),
+        neurite=np.array(numbers),
+        axis=np.tile([1.0, 0.0, 0.0], (n, 1)),
+        flatness=np.zeros(n),
+        organelle=np.zeros(n),
+    )
+
+
+def test_labels_are_the_nearest_line_less_the_gap():
+    # Two parallel lines along z at x = 20 and x = 32, of equal radius: the membrane's
+    # middle is x = 26, i.e. 6 voxels = 54 nm from each; labels end 13 nm before it, so
+    # x = 24 (18 nm) is the last of the first and x = 28 the first of the second.
+    positions = [(x, 30, z) for x in (20, 32) for z in (-20, 100)]
+    lines = _line(positions, [-1, 0, -1, 2], [1, 1, 2, 2])
+    kind = dataclasses.replace(THIN, halo_voxels=0, defects=(0, 0), gap=13.0)
+    box = Box((0, 30, 20), (60, 31, 21))
+    _, labels = rendering.render_box(lines, kind, box, (60, 60, 60), SIZE_NM, 0)
+    # A neurite reaches 1.7 * 60 = 102 nm where nothing stops it, less the gap: 89 nm,
+    # which is 9 voxels.
+    wanted = np.zeros(60, int)
+    wanted[20 - 9 : 25] = 1
+    wanted[28 : 32 + 10] = 2
+    np.testing.assert_array_equal(labels[:, 0, 0], wanted)
+
+
+def test_skeletons_move_into_labels_and_join_over_gaps():
+    labels = np.zeros((30, 30, 30), np.uint16)
+    labels[5:26, 10, 10] = 1
+    labels[15, 10, 10] = 0
+    # Voxels of five samples in a row: in the label; in it; one beside it; off by four
+    # (left out); in it. And a neurite whose label vanished.
+    positions = [(5, 10, 10), (9, 10, 10), (13, 11, 10), (17, 14, 10), (21, 10, 10)]
+    positions += [(20, 20, 20), (24, 20, 20)]
+    lines = _line(positions, [-1, 0, 1, 2, 3, -1, 5], [1] * 5 + [2] * 2)
+    stored = volume.from_array(labels, "xyz")
+    whole = Box.whole((30, 30, 30))
+    for box_shape in ((30, 30, 30), (7, 11, 30)):
+        graph = tracing.skeleton_graph(lines, whole, stored, SIZE_NM, box_shape)
+        at = [graph.nodes[n]["index_position"] for n in graph]
+        assert at == [(5, 10, 10), (9, 10, 10), (13, 10, 10), (21, 10, 10)]
+        assert list(graph.edges) == [(0, 1), (1, 2), (2, 3)]
+    # Where the labelled part ends in between, nothing is joined.
+    graph = tracing.skeleton_graph(lines, Box((0, 0, 0), (30, 13, 30)), stored, SIZE_NM)
+    assert list(graph.edges) == [(0, 1), (1, 2)]
+
+
+def test_many_neurites_need_wider_labels(tmp_path, monkeypatch, neurites):
+    many = dataclasses.replace(neurites, neurite=neurites.neurite + 70_000)
+    monkeypatch.setattr(tissue, "grow_neurites", lambda *_: many)
+    (folder,) = synthetic.write_dataset(
+        tmp_path, SHAPE, ("val/seed1",), THIN, 0, SIZE_NM
+    )
+    labels = volume.open_labels(folder / "data.zarr" / "seg").read()
+    assert labels.dtype == np.uint32
+    assert labels.max() > 70_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"shape": (64, 64)}, r"synth.shape is \(64, 64\); wanted three sizes of at"),
+        ({"shape": (64, 64, 8)}, r"wanted three sizes of at least 24"),
+        ({"volumes": ()}, "synth.volumes is empty; wanted train/seed0"),
+        (
+            {"volumes": ("train/3",)},
+            "synth.volumes holds 'train/3'; wanted train/seed0",
+        ),
+        ({"volumes": ("train/seed1", "val/seed1")}, "a number of its own for each"),
+        ({"box_shape": (32, 64, 64)}, r"box_shape is .*; wanted multiples of \(64"),
+    ],
+)
+def test_wrong_requests_are_refused(tmp_path, changed, message):
+    request = {"shape": SHAPE, "volumes": VOLUMES, "box_shape": None} | changed
+    with pytest.raises(InputError, match=message):
+        synthetic.write_dataset(
+            tmp_path,
+            request["shape"],
+            request["volumes"],
+            THIN,
+            0,
+            SIZE_NM,
+            box_shape=request["box_shape"],
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_parameters_in_the_same_place_are_refused(folders):
+    root = folders[0].parents[1]
+    with pytest.raises(InputError, match=r"other seed \(seed: 42, now 1\)"):
+        synthetic.write_dataset(root, SHAPE, VOLUMES[:1], THIN, 1, SIZE_NM)
+
+
+def test_impossible_tissue_is_refused():
+    with pytest.raises(InputError, match="wanted 0 < thinnest <= median <= thickest"):
+        Tissue(radius_range=(80.0, 200.0))
+    with pytest.raises(InputError, match=r"synth.fill is 0.0; wanted more than 0"):
+        Tissue(fill=0.0)
+    with pytest.raises(InputError, match="a ring of 11 and 4 .* holds no tissue"):
+        Tissue(halo_voxels=11).labelled((24, 24, 24))
+
+
+def test_the_stage_reads_its_config(tmp_path):
+    synth = {"kind": "liconn", "root": "", "shape": (24, 24, 24), "halo_voxels": 2}
+    synth |= {"volumes": ("val/seed3",), "defects": (1, 1)}
+    config = _config(synth)
+    synthetic.run(config, artifacts.Run(tmp_path))
+    image = volume.open_image(tmp_path / "data" / "val" / "seed3" / "data.zarr" / "img")
+    assert image.shape == (24, 24, 24, 1)
+    assert image.attributes["made_of"]["tissue"]["halo_voxels"] == 2
+    config = _config(synth | {"kind": "mouse"})
+    with pytest.raises(InputError, match="synth.kind is 'mouse'; wanted liconn"):
+        synthetic.run(config, artifacts.Run(tmp_path))
+
+
+class _Section(dict):
+    __getattr__ = dict.__getitem__
+
+
+def _config(synth):
+    return types.SimpleNamespace(
+        synth=_Section(synth),
+        seed=7,
+        data=types.SimpleNamespace(voxel_size_nm=SIZE_NM),
+        cluster=types.SimpleNamespace(workers=1),
+    )
