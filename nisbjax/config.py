@@ -103,6 +103,10 @@ def base_config() -> ml_collections.ConfigDict:
     c.tune.storage = ""
     c.tune.sampler = "grid"
     c.tune.thresholds = (0.40, 0.46, 0.52, 0.58, 0.64, 0.70, 0.76, 0.82, 0.88, 0.94)
+    c.tune.grid = ""  # banis | pytc: instead of the thresholds above
+    c.tune.trials = 25  # of a sampler that is not a grid
+    c.tune.space = (("threshold", 0.40, 0.94),)  # (decode key, low, high)
+    c.tune.allow_test_data = False
     c.synth = _synth()
     c.cluster = ml_collections.ConfigDict({"kind": "threads", "address": ""})
     c.cluster.workers = 0

@@ -36,12 +36,13 @@ ALLOWED["infer"] = BASE | {"data", "models", "qc"}
 ALLOWED["tune"] = BASE | {"decode", "evaluate"}
 ALLOWED["viz"] = BASE
 STAGES = {"data", "models", "train", "infer", "qc", "decode", "evaluate", "tune", "viz"}
-ALLOWED["demo"] = BASE | STAGES
-ALLOWED["launch"] = BASE | STAGES | {"demo"}
+ALLOWED["pipeline"] = BASE | STAGES
+ALLOWED["demo"] = BASE | STAGES | {"pipeline"}
+ALLOWED["launch"] = BASE | STAGES | {"pipeline", "demo"}
 
 WITHOUT_JAX = ["qc", "decode", "evaluate", "tune"]
 MAY_IMPORT_JAX = {"devices", "checkpoint", "data", "models", "train", "infer", "demo"}
-MAY_IMPORT_JAX |= {"launch"}
+MAY_IMPORT_JAX |= {"pipeline", "launch"}
 
 
 def modules():

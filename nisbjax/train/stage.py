@@ -31,12 +31,13 @@ from nisbjax.train.metric_writer import MetricWriter
 _IN_MEMORY_GB = 2.0  # volumes that fit are read once
 
 
-def run(config: Any, run_dir: Run) -> None:
+def run(config: Any, run_dir: Run, recipe: step.Recipe | None = None) -> None:
     """Trains to `train.steps`, from the newest checkpoint of the folder if there is one.
 
     Args:
       config: the whole configuration.
       run_dir: where checkpoints and logs go.
+      recipe: of `make_recipe`, where it was made already.
 
     Raises:
       InputError: data, model or a checkpoint do not fit the config; another run is writing
@@ -49,7 +50,7 @@ def run(config: Any, run_dir: Run) -> None:
             "wanted 1: split the batch over data"
         )
     logging.info("training on %s", devices.describe())
-    recipe = make_recipe(config)
+    recipe = recipe or make_recipe(config)
     with _lock(run_dir):
         _train(config, run_dir, mesh, recipe)
 
@@ -152,6 +153,17 @@ def make_recipe(config: Any) -> step.Recipe:
     )
 
 
+def open_training_data(config: Any) -> None:
+    """Opens what training would read, so that a wrong path ends before a folder is made.
+
+    Raises:
+      InputError: data are missing, or do not fit one another or the model.
+    """
+    _open_pairs(config, "train")
+    if config.train.val_every:
+        _open_pairs(config, "val")
+
+
 def _objective(config: Any) -> step.Objective:
     loss = losses.make_loss(**config.loss)
     if not config.model.deep_supervision:
@@ -161,9 +173,7 @@ def _objective(config: Any) -> step.Objective:
     )
 
 
-def _loader(
-    config: Any, split: str, crop: Any, mesh: Any, batch: int, count: int | None = None
-) -> Loader:
+def _open_pairs(config: Any, split: str) -> list[nisb.Pair]:
     data = config.data[split]
     pairs = nisb.open_pairs(config.data.root, data.image, data.label, data.box)
     for pair in pairs:
@@ -172,8 +182,14 @@ def _loader(
                 f"{pair.image.source} has {pair.image.shape[-1]} channels, "
                 f"model.in_channels is {config.model.in_channels}; wanted the same"
             )
+    return pairs
+
+
+def _loader(
+    config: Any, split: str, crop: Any, mesh: Any, batch: int, count: int | None = None
+) -> Loader:
     return Loader(
-        nisb.in_memory(pairs, _IN_MEMORY_GB),
+        nisb.in_memory(_open_pairs(config, split), _IN_MEMORY_GB),
         crop,
         seed=config.seed,
         global_batch=batch * (config.train.accumulate if count is None else 1),

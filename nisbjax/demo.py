@@ -1,0 +1,160 @@
+"""The main job on made data, and the bounds that a score lies between.
+
+A NERL by itself says little, so the demo puts three rows into one table: the trained model,
+the same model untrained, and the image's own intensity thresholded at its best. Neither
+PyTC nor BANIS ships a job that runs from nothing to a score.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float32
+
+from nisbjax import pipeline
+from nisbjax.artifacts import Run
+from nisbjax.data import baselines, synthetic
+from nisbjax.evaluate import nerl
+from nisbjax.evaluate.stage import load_skeletons
+from nisbjax.skeletons import Skeletons
+from nisbjax.tune import sweep
+from nisbjax.volume import from_array, open_affinities, open_image, open_labels
+
+_COLUMNS = {
+    "nerl": ("NERL", "{:.3f}"),
+    "voi_sum": ("VOI", "{:.2f}"),
+    "voi_split": ("split", "{:.2f}"),
+    "voi_merge": ("merge", "{:.2f}"),
+    "n_non0_mergers": ("mergers", "{:d}"),
+    "n_splits": ("splits", "{:d}"),
+    "coverage": ("on bg", "{:.1%}"),
+    "threshold": ("threshold", "{:.3f}"),
+}
+_SIGMAS = (0.0, 0.7, 1.4)  # voxels of smoothing that the intensity baseline may choose
+_LEVELS = np.linspace(0.02, 0.98, 49)
+
+
+def synth(settings: Any, run_dir: Run, _: str) -> None:
+    """Mode synth: writes the data set and prints how hard its test cube is."""
+    synthetic.run(settings, run_dir)
+    settings.data.root = str(settings.synth.root or run_dir.synthetic)
+    rows = bounds(settings)
+    print(table(rows))
+    print(f"wrote {settings.data.root}")
+
+
+def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
+    """Mode demo: synth, train, tune on val, test; then the baselines and the table.
+
+    Returns:
+      What `demo.json` holds: one row of scores each for `trained`, `untrained`,
+      `intensity` and `truth`, and the paths of what was written.
+    """
+    from nisbjax.infer import stage as inference
+
+    settings.data.root = str(settings.synth.root or run_dir.synthetic)
+    synthetic.run(settings, run_dir)
+    pipeline.train(settings, run_dir, "")
+    facts = pipeline.tune_test(settings, run_dir, "")
+    rows = {"trained": {**facts["skeletons"], "threshold": facts["threshold"]}}
+    rows["untrained"] = _untrained(
+        settings, run_dir, inference.untrained_network(settings)
+    )
+    rows |= bounds(settings)
+    place = pipeline.test_dir(settings, run_dir, "")
+    step = int(place.path.parent.name.split("=")[1])
+    paths = {
+        "slices": place.slices_png,
+        "report": place.qc_report,
+        "mask": place.mask,
+        "evaluation": facts["segmentation"],
+        "tuning": run_dir.tune(step).figure,
+        "scores": run_dir.path / "demo.json",
+    }
+    result = {"rows": rows, "paths": {k: str(v) for k, v in paths.items()}}
+    temporary = run_dir.path / "demo.json.partial"
+    temporary.write_text(json.dumps(result, indent=1, default=float) + "\n")
+    os.replace(temporary, run_dir.path / "demo.json")
+    print(table(rows))
+    for name, path in result["paths"].items():
+        print(f"{name:>10}  {path}")
+    return result
+
+
+def bounds(settings: Any) -> dict[str, dict[str, Any]]:
+    """Scores of the test cube's intensity at its best threshold, and of its true affinities.
+
+    The intensity baseline may choose polarity, smoothing and threshold on the test cube
+    itself: it is the best that thresholding can do.
+    """
+    split = pipeline.split_of(settings, "test")
+    truth = load_skeletons(split.skeleton, settings)
+    image = open_image(split.image).read()
+    best: dict[str, Any] = {"nerl": -1.0}
+    for interior in baselines.INTERIORS:
+        for sigma in _SIGMAS:
+            affinities = baselines.intensity_affinities(
+                image, interior=interior, sigma=sigma
+            )
+            rows = _scores(settings, affinities, truth, _LEVELS)
+            best = max([best, *rows], key=lambda row: row["nerl"])
+    true = baselines.true_affinities(open_labels(split.label).read())
+    (ceiling,) = _scores(settings, true, truth, np.array([0.5]))
+    return {"intensity": best, "truth": ceiling}
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The rows' scores in columns."""
+    lines = ["test cube  " + "".join(f"{t:>10}" for t, _ in _COLUMNS.values())]
+    for name, row in rows.items():
+        cells = (
+            form.format(row[key]) if key in row else "-"
+            for key, (_, form) in _COLUMNS.items()
+        )
+        lines.append(f"{name:<11}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _scores(
+    settings: Any,
+    affinities: Float32[np.ndarray, "c x y z"],
+    truth: Skeletons,
+    thresholds: np.ndarray,
+) -> list[dict[str, Any]]:
+    segments = sweep.nodes_by_threshold(
+        from_array(affinities, "cxyz"),
+        truth.index_position,
+        tuple(float(t) for t in thresholds),
+        memory_gb=settings.decode.memory_gb,
+    )
+    return [
+        {**nerl.score(truth, nodes), "threshold": float(level)}
+        for level, nodes in zip(thresholds, segments, strict=True)
+    ]
+
+
+def _untrained(settings: Any, run_dir: Run, network: Any) -> dict[str, Any]:
+    """The test score of the initial weights, their threshold tuned on val likewise."""
+    from nisbjax.infer import stage as inference
+
+    chosen = run_dir.path / "untrained"
+    best: dict[str, Any] = {"nerl": -1.0}
+    level = 0.0
+    for name in ("val", "test"):
+        split = pipeline.split_of(settings, name)
+        place = Run(chosen).test(0, split.name)
+        prediction = inference.run(settings, network, split.image, place)
+        truth = load_skeletons(split.skeleton, settings)
+        affinities = open_affinities(prediction).read()
+        # An untrained net answers close to 1/2: its own quantiles are the levels.
+        levels = np.unique(np.quantile(affinities, np.linspace(0.02, 0.98, 49)))
+        if name == "val":
+            rows = _scores(settings, affinities, truth, levels)
+            level = max(rows, key=lambda row: row["nerl"])["threshold"]
+        else:
+            (best,) = _scores(settings, affinities, truth, np.array([level]))
+    logging.info("untrained: threshold %.4f chosen on val", level)
+    return best

@@ -1,0 +1,192 @@
+"""nisbjax: affinity segmentation of neurons, from crops to a NERL score.
+
+python -m nisbjax.launch --config=configs/liconn.py [--mode=M] [--workdir=DIR]
+                         [--checkpoint=DIR] [--config.any.key=value]
+
+modes:
+  synth      write a procedural LICONN-like data set in the NISB layout
+  train      (default) train, validate, checkpoint; goes on by itself from --workdir
+  predict    affinities of the test volume, or of --config.predict.input
+  qc         scan a prediction, decide the z cuts, write the report
+  mask       build affinity_mask.h5 from a QC report
+  decode     affinities to a segmentation
+  evaluate   NERL, VOI and the rest of a segmentation
+  test       predict, qc, mask, decode and evaluate the test volume
+  tune       threshold study on the validation volume
+  tune-test  tune, then test with the best threshold
+  demo       synth, train, tune, test, and the untrained and intensity baselines beside them
+
+Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
+newest run of the config and say which. Input that cannot be used ends with one line and
+exit status 2.
+"""
+
+import importlib
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from nisbjax import artifacts, config
+from nisbjax.artifacts import Run
+from nisbjax.errors import InputError
+
+OUTPUTS = pathlib.Path("outputs")
+
+# Mode -> the function that runs it, as (settings, run, checkpoint path); imported when its
+# mode is asked for, so that decoding or scoring does not load JAX.
+MODES = {
+    "synth": "nisbjax.demo:synth",
+    "train": "nisbjax.pipeline:train",
+    "predict": "nisbjax.pipeline:predict_alone",
+    "qc": "nisbjax.pipeline:qc_alone",
+    "mask": "nisbjax.pipeline:mask_alone",
+    "decode": "nisbjax.pipeline:decode_alone",
+    "evaluate": "nisbjax.pipeline:evaluate_alone",
+    "test": "nisbjax.pipeline:test",
+    "tune": "nisbjax.pipeline:tune",
+    "tune-test": "nisbjax.pipeline:tune_test",
+    "demo": "nisbjax.demo:run",
+}
+_START_A_RUN = ("train", "synth", "demo")
+# The key by which a mode works on a file that any program wrote.
+_FOREIGN_INPUT = {
+    "qc": "qc.input",
+    "mask": "mask.report",
+    "decode": "decode.input",
+    "evaluate": "evaluate.segmentation",
+}
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    config_flags.DEFINE_config_file(
+        "config", None, "A file of configs/.", lock_config=True
+    )
+    flags.DEFINE_string("mode", "train", "What to do, see above.")
+    flags.DEFINE_string("workdir", "", "The run's folder.")
+    flags.DEFINE_string("checkpoint", "", "A checkpoint, or the run that holds it.")
+
+
+def main(_: Sequence[str]) -> None:
+    """Runs the mode that the flags name."""
+    quiet_libraries()
+    try:
+        run_mode(FLAGS.mode, FLAGS.config, FLAGS.workdir, FLAGS.checkpoint)
+    except InputError as error:
+        fail(str(error))
+
+
+def run_mode(
+    mode: str, settings: Any, workdir: str = "", checkpoint_path: str = ""
+) -> Any:
+    """One mode of the command line, as a function.
+
+    Args:
+      mode: a key of `MODES`.
+      settings: the configuration; `data.root` is filled in where the run made its data.
+      workdir: the run's folder; "" for a new one (train, synth, demo) or the newest.
+      checkpoint_path: "" for the run's newest.
+
+    Returns:
+      What the mode's function returns.
+
+    Raises:
+      InputError: whatever in the input cannot be used.
+    """
+    config.require_choice("--mode", mode, MODES)
+    if settings is None:
+        raise InputError("--config is missing; wanted a file such as configs/liconn.py")
+    run_dir = find_run(mode, settings, workdir, checkpoint_path)
+    logging.info("%s in %s", mode, run_dir.path)
+    if not settings.data.root and run_dir.synthetic.is_dir():
+        settings.data.root = str(run_dir.synthetic)
+    started = time.monotonic()
+    module, function = MODES[mode].split(":")
+    work = getattr(importlib.import_module(module), function)
+    result = work(settings, run_dir, checkpoint_path)
+    logging.info("%s took %.1f s", mode, time.monotonic() - started)
+    return result
+
+
+def find_run(mode: str, settings: Any, workdir: str, checkpoint_path: str) -> Run:
+    """The folder to work in: as named, a new one, the input's, the checkpoint's, the newest.
+
+    Raises:
+      InputError: the mode needs a run and there is none.
+    """
+    if workdir:
+        return Run(pathlib.Path(workdir))
+    if mode in _START_A_RUN:
+        return artifacts.new_run(OUTPUTS, settings.name)
+    if mode in _FOREIGN_INPUT:
+        section, key = _FOREIGN_INPUT[mode].split(".")
+        named = config.optional(settings[section][key])
+        if named:
+            return Run(pathlib.Path(named).parent)
+    if checkpoint_path:
+        path = pathlib.Path(checkpoint_path).absolute()
+        for folder in (path, *path.parents):
+            if (folder / "checkpoints").is_dir():
+                return Run(folder)
+    return artifacts.newest_run(OUTPUTS, settings.name)
+
+
+def quiet_libraries() -> None:
+    """Shows our own progress, and only warnings of the libraries."""
+    own = os.path.dirname(__file__)
+    logging.set_verbosity(logging.INFO)
+    logging.use_absl_handler()
+    logging.get_absl_handler().addFilter(
+        lambda record: record.levelno > 20 or record.pathname.startswith(own)
+    )
+
+
+def fail(message: str) -> NoReturn:
+    """One line on standard error, and exit status 2."""
+    print(f"nisbjax: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parse_flags(arguments: Sequence[str]) -> list[str]:
+    """The flags, or one line that says what is wrong with them."""
+    try:
+        left = FLAGS(list(arguments))
+        getattr(FLAGS.config, "name", "")  # a file that did not load says so here
+        return left
+    except Exception as error:  # noqa: BLE001 (the library raises ten kinds)
+        text = str(error.args[0] if error.args else error)
+    wanted = [a for a in arguments if a.startswith("--config=")]
+    path = wanted[-1].partition("=")[2].split(":")[0] if wanted else ""
+    if path and not pathlib.Path(path).is_file():
+        fail(f"no config file at {path}; wanted one such as configs/liconn.py")
+    text = " ".join(text.replace("\\n", " ").replace("\\'", "'").split())
+    text = text.replace("''", "'")
+    fail(f"{text}; --help lists the flags, nisbjax/config.py the keys")
+
+
+def use_huge_pages() -> None:
+    """Starts the process again with 2 MiB pages for large buffers, once.
+
+    XLA's buffers on a CPU come from malloc, and glibc reads the setting when a process
+    starts; memory-bound loops ran 1.5 to 3 times as fast with it (docs/performance.md).
+    """
+    name, value = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+    if sys.platform == "linux" and "glibc.malloc.hugetlb" not in os.environ.get(
+        name, ""
+    ):
+        before = os.environ.get(name)
+        os.environ[name] = f"{before}:{value}" if before else value
+        os.execv(sys.executable, sys.orig_argv)
+
+
+if __name__ == "__main__":
+    use_huge_pages()
+    define_flags()
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,338 @@
+"""How the stages follow one another on the test and validation volumes.
+
+predict -> qc -> mask -> decode -> evaluate, each stage on files that the one before wrote.
+PyTC composes the same stages inside one process that holds the whole volume, and applies
+the mask in testing but not in tuning; here both go through `affinity_mask`.
+"""
+
+import dataclasses
+import json
+import pathlib
+import platform
+import shlex
+import sys
+from importlib import metadata
+from typing import Any
+
+from absl import logging
+
+from nisbjax import checkpoint, config
+from nisbjax.artifacts import Run, VolumeDir, volume_name
+from nisbjax.config import optional
+from nisbjax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Paths of the validation or the test volume; "" where the config names none."""
+
+    image: str
+    label: str
+    skeleton: str
+
+    @property
+    def name(self) -> str:
+        return volume_name(self.image)
+
+
+def split_of(settings: Any, split: str) -> Split:
+    """The volume that `data.<split>` names below `data.root`."""
+    chosen = settings.data[split]
+
+    def path(value: str) -> str:
+        value = optional(value)
+        return str(pathlib.Path(settings.data.root) / value) if value else ""
+
+    return Split(path(chosen.image), path(chosen.label), path(chosen.skeleton))
+
+
+def find_checkpoint(run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """The checkpoint that was named, or the newest of the run.
+
+    Raises:
+      InputError: none.
+    """
+    found = checkpoint.find(optional(checkpoint_path) or run_dir.path)
+    logging.info("checkpoint %s", found)
+    return found
+
+
+def test_dir(settings: Any, run_dir: Run, checkpoint_path: str) -> VolumeDir:
+    """Where the files of the test volume stand, for one checkpoint."""
+    step = checkpoint.step_of(find_checkpoint(run_dir, checkpoint_path))
+    return run_dir.test(step, split_of(settings, "test").name)
+
+
+def predict(
+    settings: Any, found: pathlib.Path, image: str, place: VolumeDir
+) -> pathlib.Path:
+    """Affinities of an image by a checkpoint; what is there already is taken."""
+    from nisbjax.infer import stage
+
+    return stage.run(settings, stage.load_network(settings, found), image, place)
+
+
+def affinity_mask(
+    settings: Any, place: VolumeDir, prediction: pathlib.Path, image: str
+) -> str:
+    """The mask that decoding and tuning apply: made by QC, named, or none.
+
+    `decode.affinity_mask`: `auto` scans the prediction and builds the mask from the report;
+    a path is taken as it is; "" is no mask.
+    """
+    chosen = settings.decode.affinity_mask
+    if chosen != "auto":
+        return optional(chosen)
+    from nisbjax.qc import stage
+
+    return str(stage.run(settings, place, prediction=prediction, image=image))
+
+
+def train(settings: Any, run_dir: Run, checkpoint_path: str) -> None:
+    """Mode train; notes beside the checkpoints what was asked for, and on what.
+
+    Raises:
+      InputError: the config, the data or a checkpoint in the folder do not fit.
+    """
+    from nisbjax import devices
+    from nisbjax.train import stage
+
+    if optional(checkpoint_path):
+        raise InputError(
+            "--checkpoint goes with the other modes; training goes on from --workdir"
+        )
+    devices.join_hosts()
+    recipe = stage.make_recipe(settings)
+    stage.open_training_data(settings)
+    describe_run(settings, run_dir)
+    stage.run(settings, run_dir, recipe)
+
+
+def describe_run(settings: Any, run_dir: Run) -> None:
+    """Writes config.json, command.txt (one line for each start) and environment.json."""
+    config.write(settings, run_dir.config)
+    with open(run_dir.command, "a") as file:
+        file.write(shlex.join(sys.orig_argv) + "\n")
+    packages = ("nisbjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+    packages += ("tensorstore", "numpy", "numba")
+    facts = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in packages},
+    }
+    run_dir.environment.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def test(
+    settings: Any,
+    run_dir: Run,
+    checkpoint_path: str,
+    *,
+    threshold: float | None = None,
+    threshold_origin: str = "",
+) -> dict[str, Any]:
+    """Predicts, checks, masks, decodes and scores the test volume.
+
+    Args:
+      settings: the configuration.
+      run_dir: of the checkpoint.
+      checkpoint_path: "" for the newest.
+      threshold: instead of `decode.threshold`.
+      threshold_origin: where it comes from, for the record.
+
+    Returns:
+      What the evaluation's JSON holds.
+    """
+    found = find_checkpoint(run_dir, checkpoint_path)
+    step = checkpoint.step_of(found)
+    if threshold is None:
+        threshold, threshold_origin = chosen_threshold(settings, run_dir, step)
+    split = split_of(settings, "test")
+    place = run_dir.test(step, split.name)
+    prediction = predict(settings, found, split.image, place)
+    return decode_and_score(
+        settings, place, prediction, split, threshold, threshold_origin
+    )
+
+
+def decode_and_score(
+    settings: Any,
+    place: VolumeDir,
+    prediction: pathlib.Path,
+    split: Split,
+    threshold: float,
+    threshold_origin: str,
+) -> dict[str, Any]:
+    """Decodes one prediction under its mask, scores it and draws its slices."""
+    from nisbjax.decode import stage as decoding
+    from nisbjax.evaluate import stage as evaluation
+
+    mask = affinity_mask(settings, place, prediction, split.image)
+    segmentation = decoding.run(
+        settings, place, affinities=prediction, mask=mask, threshold=threshold
+    )
+    facts = evaluation.run(
+        settings,
+        place,
+        segmentation=segmentation,
+        skeleton=split.skeleton,
+        threshold_origin=threshold_origin,
+    )
+    draw_slices(settings, place, prediction, segmentation, split)
+    return facts
+
+
+def draw_slices(
+    settings: Any,
+    place: VolumeDir,
+    prediction: pathlib.Path,
+    segmentation: pathlib.Path,
+    split: Split,
+) -> None:
+    """Image, affinity, segmentation and, where there are labels, truth side by side."""
+    from nisbjax.viz import plots
+    from nisbjax.volume import open_affinities, open_image, open_labels
+
+    columns = {
+        "image": open_image(split.image),
+        "affinity (mean)": open_affinities(prediction),
+        "segmentation": open_labels(segmentation),
+    }
+    if split.label and pathlib.Path(split.label).exists():
+        columns["truth"] = open_labels(split.label)
+    path = plots.slices(place.slices_png, columns, settings.data.voxel_size_nm)
+    logging.info("wrote %s", path)
+
+
+def chosen_threshold(settings: Any, run_dir: Run, step: int) -> tuple[float, str]:
+    """The threshold and where it comes from, by `decode.threshold_from`.
+
+    Raises:
+      InputError: another word, or `study` without a study.
+    """
+    from nisbjax.tune import stage
+
+    origin = settings.decode.threshold_from
+    if origin == "value":
+        return float(settings.decode.threshold), "configuration or command line"
+    if origin != "study":
+        raise InputError(
+            f"decode.threshold_from is {origin!r}; wanted one of value, study"
+        )
+    path = run_dir.tune(step).best_params
+    best = stage.read_best_params(path)
+    return float(best["decoding_params"]["threshold"]), f"tuned on {path}"
+
+
+def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
+    """Completes the threshold study on the validation volume; predicts it first if needed.
+
+    Returns:
+      What `best_params.yaml` holds.
+    """
+    from nisbjax.decode import stage as decoding
+    from nisbjax.tune import stage
+
+    found = find_checkpoint(run_dir, checkpoint_path)
+    split = split_of(settings, "val")
+    out = run_dir.tune(checkpoint.step_of(found))
+    place = out.prediction(split.name)
+    prediction = predict(settings, found, split.image, place)
+    mask = affinity_mask(settings, place, prediction, split.image)
+    keep, image = decoding.open_mask(mask) if mask else (None, None)
+
+    def decode(parameters: Any) -> pathlib.Path:
+        chosen = settings.copy_and_resolve_references()
+        for key, value in parameters.items():
+            chosen.decode[key] = value
+        return decoding.run(chosen, place, affinities=prediction, mask=mask)
+
+    return stage.run(
+        settings,
+        out,
+        prediction=prediction,
+        skeleton=split.skeleton,
+        mask=keep,
+        image=image,
+        decode=decode,
+    )
+
+
+def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
+    """Tunes on the validation volume, then tests with the best threshold."""
+    best = tune(settings, run_dir, checkpoint_path)
+    found = find_checkpoint(run_dir, checkpoint_path)
+    return test(
+        settings,
+        run_dir,
+        str(found),
+        threshold=float(best["decoding_params"]["threshold"]),
+        threshold_origin=f"tuned on {split_of(settings, 'val').skeleton}",
+    )
+
+
+def predict_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """Mode predict: the test volume, or `predict.input`."""
+    found = find_checkpoint(run_dir, checkpoint_path)
+    image = optional(settings.predict.input) or split_of(settings, "test").image
+    place = run_dir.test(checkpoint.step_of(found), volume_name(image))
+    return predict(settings, found, image, place)
+
+
+def qc_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """Mode qc: scans the run's prediction of the test volume, or `qc.input`."""
+    from nisbjax.qc import stage
+
+    place = _place(settings, run_dir, checkpoint_path, settings.qc.input)
+    prediction = optional(settings.qc.input) or place.find_raw()
+    image = optional(settings.qc.image) or _test_image(settings)
+    return stage.check(settings, place, prediction=prediction, image=image)
+
+
+def mask_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """Mode mask: builds the mask from the run's report, or from `mask.report`."""
+    from nisbjax.qc import stage
+
+    place = _place(settings, run_dir, checkpoint_path, settings.mask.report)
+    return stage.build(settings, place)
+
+
+def decode_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """Mode decode: the run's prediction of the test volume, or `decode.input`."""
+    from nisbjax.decode import stage
+
+    place = _place(settings, run_dir, checkpoint_path, settings.decode.input)
+    prediction = pathlib.Path(optional(settings.decode.input) or place.find_raw())
+    mask = affinity_mask(settings, place, prediction, _test_image(settings))
+    return stage.run(settings, place, affinities=prediction, mask=mask)
+
+
+def evaluate_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
+    """Mode evaluate: the run's newest segmentation, or `evaluate.segmentation`."""
+    from nisbjax.evaluate import stage
+
+    named = optional(settings.evaluate.segmentation)
+    place = _place(settings, run_dir, checkpoint_path, named)
+    if not named:
+        decoded = sorted(
+            place.path.glob("decoded_*.zarr"), key=lambda p: p.stat().st_mtime
+        )
+        if not decoded:
+            raise InputError(f"no segmentation in {place.path}; run --mode=decode")
+        named = str(decoded[-1])
+    skeleton = (
+        optional(settings.evaluate.skeleton) or split_of(settings, "test").skeleton
+    )
+    return stage.run(settings, place, segmentation=named, skeleton=skeleton)
+
+
+def _place(settings: Any, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:
+    """The run's folder itself for a file that was named, else that of the test volume."""
+    if optional(named):
+        return VolumeDir(run_dir.path)
+    return test_dir(settings, run_dir, checkpoint_path)
+
+
+def _test_image(settings: Any) -> str:
+    path = split_of(settings, "test").image
+    return path if path and pathlib.Path(path).exists() else ""
