@@ -18,14 +18,25 @@ import numpy as np
 import tensorstore as ts
 import tifffile
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from nisbjax.errors import InputError
 
+# Pipelines of HDF5 filters that are undone here; h5py undoes all others.
+_SHUFFLE, _DEFLATE = h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE
+_DIRECT = ((), (_SHUFFLE,), (_DEFLATE,), (_SHUFFLE, _DEFLATE))
+
 
 def _virtual(
-    reader: Any, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]
+    path: pathlib.Path,
+    reader: Any,
+    shape: tuple[int, ...],
+    dtype: Any,
+    chunks: tuple[int, ...],
 ) -> ts.TensorStore:
     layout = ts.ChunkLayout(chunk_shape=chunks, inner_order=range(len(shape)))
+    if np.dtype(dtype).kind not in "biuf":
+        raise InputError(f"{path} holds {dtype}; wanted numbers")
     return ts.virtual_chunked(
         reader, dtype=ts.dtype(dtype), shape=shape, chunk_layout=layout
     )
@@ -47,7 +58,7 @@ def open_hdf5(
                     f"{path} has no dataset {dataset!r}; it holds "
                     f"{', '.join(names) or 'none'}"
                 )
-            found = file[dataset]
+            found: Any = file[dataset]
             attributes = {k: _attribute(v) for k, v in found.attrs.items()}
             shape, dtype = found.shape, found.dtype
             chunks = found.chunks or shape
@@ -59,7 +70,7 @@ def open_hdf5(
     # same name is not read through a stale handle.
     stamp = os.stat(path).st_mtime_ns
     reader = functools.partial(_read_hdf5, str(path.absolute()), dataset, stamp)
-    return _virtual(reader, shape, dtype, chunks), attributes
+    return _virtual(path, reader, shape, dtype, chunks), attributes
 
 
 def _attribute(value: Any) -> Any:
@@ -78,8 +89,8 @@ def _read_hdf5(
 ) -> None:
     source = _hdf5_at(path, dataset, stamp)
     index = domain.index_exp
-    direct = source.chunks and source.compression in (None, "gzip")
-    if not direct or source.fletcher32 or source.scaleoffset:
+    filters = _filters(source)
+    if not source.chunks or filters not in _DIRECT:
         chunk[...] = source[index]
         return
     origin = tuple(i.start // c * c for i, c in zip(index, source.chunks, strict=True))
@@ -91,12 +102,19 @@ def _read_hdf5(
         return
     try:
         filter_mask, data = source.id.read_direct_chunk(origin)
-    except OSError:  # never written: the fill value
-        chunk[...] = source.fillvalue
+    except (OSError, RuntimeError):  # never written: h5py knows the fill value
+        chunk[...] = source[index]
         return
-    if source.compression and not filter_mask & 2 ** bool(source.shuffle):
-        data = isal_zlib.decompress(data)
-    if source.shuffle and not filter_mask & 1:
+    # A bit of the mask says that a chunk went past that filter.
+    if _DEFLATE in filters and not filter_mask >> filters.index(_DEFLATE) & 1:
+        try:
+            data = isal_zlib.decompress(data)
+        except IsalError as error:  # pyright: ignore (the stub makes it no class)
+            raise InputError(
+                f"{path} is damaged: its chunk at {origin} cannot be inflated ({error}); "
+                "copy or write it again"
+            ) from None
+    if _SHUFFLE in filters and not filter_mask & 1:
         planes = np.frombuffer(data, np.uint8).reshape(source.dtype.itemsize, -1)
         data = np.ascontiguousarray(planes.T)
     whole = np.frombuffer(data, source.dtype).reshape(source.chunks)
@@ -106,11 +124,18 @@ def _read_hdf5(
     chunk[...] = whole[cut]
 
 
+def _filters(source: h5py.Dataset) -> tuple[int, ...]:
+    """Codes of the filters behind a dataset, in the order in which they were applied."""
+    pipeline = source.id.get_create_plist()
+    return tuple(pipeline.get_filter(i)[0] for i in range(pipeline.get_nfilters()))
+
+
 @functools.lru_cache(maxsize=8)
 def _hdf5_at(path: str, dataset: str, stamp: int) -> h5py.Dataset:
     del stamp
     # The library's own chunk cache would only hold memory: chunks are inflated here.
-    return h5py.File(path, "r", rdcc_nbytes=0)[dataset]
+    found: Any = h5py.File(path, "r", rdcc_nbytes=0)[dataset]
+    return found
 
 
 @functools.lru_cache(maxsize=8)
@@ -123,15 +148,14 @@ def open_npy(path: pathlib.Path) -> tuple[ts.TensorStore, dict[str, Any]]:
     stamp = os.stat(path).st_mtime_ns
     try:
         array = _npy(str(path.absolute()), stamp)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise InputError(f"{path} cannot be read as npy: {error}") from None
     chunks = tuple(
         min(64, s) if i >= array.ndim - 3 else 1 for i, s in enumerate(array.shape)
     )
     reader = functools.partial(_read_npy, str(path.absolute()), stamp)
-    return _virtual(
-        reader, array.shape, array.dtype, tuple(max(c, 1) for c in chunks)
-    ), {}
+    chunks = tuple(max(c, 1) for c in chunks)
+    return _virtual(path, reader, array.shape, array.dtype, chunks), {}
 
 
 def _read_npy(path: str, stamp: int, domain: Any, chunk: np.ndarray, _: Any) -> None:
@@ -143,12 +167,18 @@ def open_tiff(path: pathlib.Path) -> tuple[ts.TensorStore, dict[str, Any]]:
         with tifffile.TiffFile(path) as file:
             planes, page = len(file.pages), file.pages[0]
             shape, dtype = page.shape, page.dtype
+            wanted = math.prod(file.series[0].shape[: -len(shape)])
     except tifffile.TiffFileError as error:
         raise InputError(f"{path} cannot be read as TIFF: {error}") from None
     if len(shape) != 2 or dtype is None:
         raise InputError(f"{path} has planes of shape {shape}; wanted grey y x planes")
+    if planes != wanted:  # ImageJ's stacks beyond 4 GB, or several series
+        raise InputError(
+            f"{path} holds {planes} TIFF pages for a stack of {wanted} planes; save it "
+            "with one page for each plane"
+        )
     reader = functools.partial(_read_tiff, str(path.absolute()))
-    store = _virtual(reader, (planes, *shape), dtype, (1, *shape))
+    store = _virtual(path, reader, (planes, *shape), dtype, (1, *shape))
     return store[ts.d[0, 1, 2].transpose[2, 1, 0]], {}
 
 

@@ -1,0 +1,264 @@
+"""Every kind of HDF5, npy and TIFF file reads as what was written."""
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nisbjax.errors import InputError
+from nisbjax.volume import open_volume
+
+SHAPE = (5, 6, 7)
+VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)
+PIECES = [slice(None), slice(1, 4), slice(3, 4), slice(2, 5)]
+
+STORED = {
+    "gzip": {"chunks": (2, 3, 4), "compression": "gzip"},
+    "shuffled gzip": {"chunks": (2, 3, 4), "compression": "gzip", "shuffle": True},
+    "uncompressed": {"chunks": (2, 3, 4)},
+    "shuffled": {"chunks": (2, 3, 4), "shuffle": True},
+    "lzf": {"chunks": (2, 3, 4), "compression": "lzf"},
+    "checksummed": {"chunks": (2, 3, 4), "compression": "gzip", "fletcher32": True},
+    "integer scale": {"chunks": (2, 3, 4), "scaleoffset": 0},
+    "contiguous": {},
+    "chunk beyond the data": {
+        "chunks": (8, 8, 8),
+        "maxshape": (None, None, None),
+        "compression": "gzip",
+    },
+}
+
+
+def write_hdf5(path, values=VALUES, **options):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("main", data=values, **options)
+    return path
+
+
+KINDS = [
+    pytest.param(options, dtype, id=f"{name} {dtype}")
+    for name, options in STORED.items()
+    for dtype in ("uint16", ">u2", "uint8", "float16")
+    if name != "integer scale" or dtype != "float16"  # HDF5 scales none
+]
+
+
+@pytest.mark.parametrize("options, dtype", KINDS)
+def test_hdf5_however_it_is_stored(tmp_path, options, dtype):
+    values = (VALUES % 251).astype(dtype)
+    volume = open_volume(write_hdf5(tmp_path / "a.h5", values, **options))
+    assert volume.chunks == options.get("chunks", SHAPE)
+    assert volume.dtype == np.dtype(dtype).newbyteorder("=")
+    np.testing.assert_array_equal(volume.read(), values)
+    for x in PIECES:
+        for z in PIECES:
+            index = x, slice(1, 3), z
+            np.testing.assert_array_equal(volume.read(index), values[index])
+
+
+def low_level(file, filters):
+    """A dataset whose filters are applied in another order, or twice."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk((2, 3, 4))
+    for name, *arguments in filters:
+        getattr(creation, f"set_{name}")(*arguments)
+    space = h5py.h5s.create_simple(SHAPE)
+    found = h5py.h5d.create(file.id, b"main", h5py.h5t.NATIVE_UINT16, space, creation)
+    return h5py.Dataset(found)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        [("deflate", 4), ("shuffle",)],
+        [("deflate", 4), ("deflate", 4)],
+        [("shuffle",), ("deflate", 1)],
+    ],
+    ids=str,
+)
+def test_filters_in_any_order(tmp_path, filters):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        low_level(file, filters)[...] = VALUES
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.h5").read(), VALUES)
+
+
+def test_chunks_that_went_past_a_filter(tmp_path):
+    """HDF5 leaves a chunk that gzip would enlarge as it was, and says so in a mask."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        main = file.create_dataset(
+            "main", (4, 3, 4), "u2", chunks=(2, 3, 4), compression="gzip", shuffle=True
+        )
+        first = np.ascontiguousarray(VALUES[:2, :3, :4])
+        # Bit 0 is the shuffle, bit 1 the deflate: neither was applied.
+        main.id.write_direct_chunk((0, 0, 0), first.tobytes(), filter_mask=3)
+        main[2:] = VALUES[2:4, :3, :4]
+    volume = open_volume(tmp_path / "a.h5")
+    np.testing.assert_array_equal(volume.read(), VALUES[:4, :3, :4])
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_chunks_never_written_hold_the_fill_value(tmp_path, compression):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        options = {"chunks": (2, 3, 4), "fillvalue": 7, "compression": compression}
+        file.create_dataset("none", SHAPE, "u2", **options)
+        some = file.create_dataset("some", SHAPE, "u2", **options)
+        some[:2, :3, :4] = VALUES[:2, :3, :4]
+    assert (open_volume(tmp_path / "a.h5", dataset="none").read() == 7).all()
+    expected = np.full(SHAPE, 7, np.uint16)
+    expected[:2, :3, :4] = VALUES[:2, :3, :4]
+    read = open_volume(tmp_path / "a.h5/some").read()
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_a_chunk_across_the_files_chunks(tmp_path):
+    """Whoever asks for other pieces than the file's chunks gets the same values."""
+    volume = open_volume(write_hdf5(tmp_path / "a.h5", **STORED["shuffled gzip"]))
+    starts, stops = st.integers(0, 4), st.integers(1, 5)
+
+    @given(st.tuples(starts, starts, starts), st.tuples(stops, stops, stops))
+    def check(start, size):
+        index = tuple(
+            slice(a, min(a + n, s)) for a, n, s in zip(start, size, SHAPE, strict=True)
+        )
+        np.testing.assert_array_equal(volume.read(index), VALUES[index])
+
+    check()
+
+
+def test_a_file_written_anew_is_not_read_through_an_old_handle(tmp_path):
+    path = write_hdf5(tmp_path / "a.h5", **STORED["gzip"])
+    assert open_volume(path).read((0, 0, 0)) == VALUES[0, 0, 0]
+    write_hdf5(tmp_path / "b.h5", VALUES + 1, **STORED["gzip"]).replace(path)
+    assert open_volume(path).read((0, 0, 0)) == VALUES[0, 0, 0] + 1
+
+
+def test_which_dataset_of_a_file(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["deep/inside"] = VALUES
+    np.testing.assert_array_equal(open_volume(path).read(), VALUES)  # the only one
+    np.testing.assert_array_equal(open_volume(path / "deep/inside").read(), VALUES)
+    path = tmp_path / "b.h5"
+    with h5py.File(path, "w") as file:
+        file["deep/inside"], file["other"] = VALUES, VALUES + 1
+    with pytest.raises(
+        InputError, match="has no dataset 'main'; it holds deep/inside, other"
+    ):
+        open_volume(path)
+    with pytest.raises(InputError, match="has no dataset 'deep'"):
+        open_volume(path, dataset="deep")
+    with h5py.File(path, "a") as file:
+        file["main"] = VALUES + 2
+    np.testing.assert_array_equal(open_volume(path).read(), VALUES + 2)
+
+
+def test_attributes_of_a_dataset(tmp_path):
+    with h5py.File(write_hdf5(tmp_path / "a.h5"), "a") as file:
+        attributes = file["main"].attrs
+        attributes["axes"] = '["x", "y", "z"]'
+        attributes["voxel_size_nm"] = np.array([9.0, 9.0, 12.0])
+        attributes["resolution"] = np.int64(9)
+        attributes["name"] = np.bytes_(b"seed6")
+        attributes["note"] = "[not JSON"
+    assert open_volume(tmp_path / "a.h5").attributes == {
+        "axes": ["x", "y", "z"],
+        "voxel_size_nm": [9.0, 9.0, 12.0],
+        "resolution": 9,
+        "name": "seed6",
+        "note": "[not JSON",
+    }
+
+
+def test_hdf5_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "a.h5").write_bytes(b"not HDF5")
+    with pytest.raises(InputError, match="a.h5 cannot be read as HDF5"):
+        open_volume(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_dataset("main", (0, 3, 4), "u1")
+    with pytest.raises(InputError, match=r"b.h5 is empty: its shape is \(0, 3, 4\)"):
+        open_volume(tmp_path / "b.h5")
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        pair = np.dtype([("a", "u1"), ("b", "f4")])
+        file.create_dataset("main", (2, 3, 4), pair)
+    with pytest.raises(InputError, match="c.h5 holds .* wanted numbers"):
+        open_volume(tmp_path / "c.h5")
+
+
+def test_a_damaged_chunk_is_named(tmp_path):
+    path = write_hdf5(tmp_path / "a.h5", **STORED["gzip"])
+    with h5py.File(path) as file:
+        chunk = file["main"].id.get_chunk_info_by_coord((2, 3, 4))
+    data = bytearray(path.read_bytes())
+    data[chunk.byte_offset : chunk.byte_offset + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    volume = open_volume(path)
+    np.testing.assert_array_equal(volume.read((slice(2),) * 3), VALUES[:2, :2, :2])
+    with pytest.raises(
+        InputError, match=r"a.h5 is damaged: its chunk at \(2, 3, 4\) cannot be infl"
+    ):
+        volume.read((2, 3, 4))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["uint16", ">u2", "float32"])
+def test_npy(tmp_path, order, dtype):
+    values = np.asarray(VALUES.astype(dtype), order=order)
+    np.save(tmp_path / "a.npy", values)
+    volume = open_volume(tmp_path / "a.npy")
+    assert volume.chunks == SHAPE  # whole where smaller than 64
+    np.testing.assert_array_equal(volume.read(), values)
+    index = slice(1, 4), slice(2, 3), slice(0, 5)
+    np.testing.assert_array_equal(volume.read(index), values[index])
+
+
+def test_npy_of_affinities_is_read_channel_by_channel(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 70, 4, 5), np.uint8))
+    volume = open_volume(tmp_path / "a.npy")
+    assert volume.axes == "cxyz" and volume.chunks == (1, 64, 4, 5)
+
+
+def test_npy_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"")
+    with pytest.raises(InputError, match="a.npy cannot be read as npy"):
+        open_volume(tmp_path / "a.npy")
+    np.save(tmp_path / "b.npy", np.full((2, 2, 2), None))
+    with pytest.raises(InputError, match="b.npy cannot be read as npy"):
+        open_volume(tmp_path / "b.npy")
+    np.save(tmp_path / "c.npy", np.full((2, 2, 2), "abc"))
+    with pytest.raises(InputError, match="c.npy holds <U3; wanted numbers"):
+        open_volume(tmp_path / "c.npy")
+    np.save(tmp_path / "d.npy", np.zeros((0, 3, 3)))
+    with pytest.raises(InputError, match=r"d.npy is empty: its shape is \(0, 3, 3\)"):
+        open_volume(tmp_path / "d.npy")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zlib"}, {"byteorder": ">"}, {"imagej": True}]
+)
+def test_tiff_planes_are_z_y_x_on_disk(tmp_path, options):
+    on_disk = np.ascontiguousarray(VALUES.transpose(2, 1, 0))
+    options = {"photometric": "minisblack", **options}
+    tifffile.imwrite(tmp_path / "a.tif", on_disk, **options)
+    volume = open_volume(tmp_path / "a.tif")
+    assert volume.axes == "xyz" and volume.chunks == (5, 6, 1)  # a plane
+    np.testing.assert_array_equal(volume.read(), VALUES)
+    index = slice(1, 4), slice(2, 3), slice(3, 6)
+    np.testing.assert_array_equal(volume.read(index), VALUES[index])
+
+
+def test_tiff_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"abc")
+    with pytest.raises(InputError, match="a.tif cannot be read as TIFF"):
+        open_volume(tmp_path / "a.tif")
+    colour = np.zeros((4, 5, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "b.tif", colour, photometric="rgb")
+    with pytest.raises(
+        InputError, match=r"planes of shape \(4, 5, 3\); wanted grey y x planes"
+    ):
+        open_volume(tmp_path / "b.tif")
+    stack = np.zeros((4, 5, 6), np.uint8)
+    tifffile.imwrite(tmp_path / "c.tif", stack, truncate=True, photometric="minisblack")
+    with pytest.raises(InputError, match="holds 1 TIFF pages for a stack of 4 planes"):
+        open_volume(tmp_path / "c.tif")
