@@ -144,7 +144,7 @@ def open_volume(
         raise InputError(
             f"{path} is empty: its shape is {tuple(store.shape)}; write it again"
         )
-    named = "".join(attributes.get("axes", ""))
+    named = _named_axes(attributes.get("axes", ""))
     axes = axes or named or {3: "xyz", 4: "cxyz"}.get(store.rank)
     if axes is None:
         raise InputError(f"{path} has shape {tuple(store.shape)}; wanted 3 or 4 axes")
@@ -160,8 +160,8 @@ def open_image(path: str | os.PathLike) -> Volume:
     Raises:
       InputError: as `open_volume`, or another number of axes.
     """
-    volume = open_volume(path)
-    if volume.rank == 3:
+    if open_volume(path).rank == 3:
+        volume = open_volume(path, axes="xyz")
         store = volume.store[..., ts.newaxis]
         return Volume(store, "xyzc", volume.attributes, volume.source)
     return open_volume(path, axes="xyzc")
@@ -328,6 +328,12 @@ def fingerprint(path: str | os.PathLike) -> str:
             file.seek(start)
             digest.update(file.read(_PIECE_BYTES))
     return digest.hexdigest()
+
+
+def _named_axes(value: Any) -> str:
+    """`xyzc` from ["x", "y", "z", "c"]; "" where the attribute is of another kind."""
+    plain = isinstance(value, str | list) and all(isinstance(a, str) for a in value)
+    return "".join(value) if plain else ""
 
 
 def _local(text: str) -> pathlib.Path:
