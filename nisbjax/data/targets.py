@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float32, Int
 from nisbjax.data import labels as label_fields
 from nisbjax.data.affinities import affinity_targets, target_context
 from nisbjax.data.augment import Augmentation, augment, sample_keys
+from nisbjax.data.calibre import calibre_weights
 from nisbjax.data.intensity import normalized
 from nisbjax.data.loader import Batch
 from nisbjax.offsets import OFFSETS_6
@@ -34,6 +35,7 @@ class Recipe:
       stored_at: the end of an edge at which it stands, `source` or `destination`.
       erosion: radii of label erosion (x, y, z), see `labels.erosion_triple`.
       augmentation: of training crops.
+      calibre_max: weight of true edges in the thinnest neurites; 1 for no weights.
     """
 
     patch: Triple
@@ -41,6 +43,7 @@ class Recipe:
     stored_at: str = "source"
     erosion: Triple = (0, 0, 0)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    calibre_max: float = 1.0
 
     @property
     def crop(self) -> Triple:
@@ -57,6 +60,7 @@ class Examples(NamedTuple):
     labels: Int[Array, "b x y z"]  # after augmentation and erosion
     targets: Bool[Array, "b x y z o"]
     valid: Bool[Array, "b x y z o"]
+    weights: Float32[Array, "b x y z o"] | None  # see `calibre`; None for none
 
 
 def examples(
@@ -102,7 +106,10 @@ def examples(
             for low, size in zip(before, recipe.patch, strict=True)
         )
         valid = valid & batch.real[:, None, None, None, None]
-        made = Examples(images, labels, targets, valid)
+        weights = None
+        if recipe.calibre_max != 1.0:
+            weights = calibre_weights(labels, targets, largest=recipe.calibre_max)
+        made = Examples(images, labels, targets, valid, weights)
         return jax.tree.map(lambda field: field[:, *patch], made)
 
     seed, step = jnp.asarray(seed, jnp.uint32), jnp.asarray(step, jnp.uint32)

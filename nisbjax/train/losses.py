@@ -19,7 +19,7 @@ Logits = Float[Array, "b x y z c"]
 Targets = Shaped[Array, "b x y z c"]  # bool, or float after rescaling
 Valid = Bool[Array, "b x y z c"]
 Terms = dict[str, Array]
-Loss = Callable[[Logits, Targets, Valid], tuple[Float32[Array, ""], Terms]]
+Loss = Callable[..., tuple[Float32[Array, ""], Terms]]  # see `make_loss`
 
 
 def per_channel_bce(
@@ -133,7 +133,11 @@ def make_loss(
 
 
 def deep_supervision(
-    pyramid: Sequence[Logits], targets: Targets, valid: Valid, loss: Loss
+    pyramid: Sequence[Logits],
+    targets: Targets,
+    valid: Valid,
+    loss: Loss,
+    weights: Float32[Array, "b x y z c"] | None = None,
 ) -> tuple[Float32[Array, ""], Terms]:
     """Sum of the losses of every scale, each half the weight of the finer one.
 
@@ -142,11 +146,12 @@ def deep_supervision(
       targets: at full resolution; coarser scales see them trilinearly resized, as PyTC.
       valid: likewise; a coarse voxel counts where all that it covers is known.
       loss: of one scale.
+      weights: of each edge at full resolution; coarser scales are not weighted.
 
     Returns:
       The weighted sum, and the terms of full resolution.
     """
-    total, terms = loss(pyramid[0], targets, valid)
+    total, terms = loss(pyramid[0], targets, valid, weights)
     for level, logits in enumerate(pyramid[1:], start=1):
         _, x, y, z, _ = logits.shape
         coarse = at_scale(targets, valid, (x, y, z))

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from nisbjax.data.affinities import affinity_targets
 from nisbjax.data.augment import Augmentation, augment, sample_keys
+from nisbjax.data.calibre import calibre_weights
 from nisbjax.data.labels import erode
 from nisbjax.data.loader import Batch
 from nisbjax.data.targets import Recipe, examples
@@ -85,7 +86,8 @@ def test_a_sample_is_the_same_array_on_one_device_and_on_four():
     shared = jax.device_put(batch, rows)
     with jax.transfer_guard("disallow"):
         split = made(shared, step, RECIPE, mesh=mesh)
-    for a, b in zip(alone, split, strict=True):
+    assert alone.weights is None
+    for a, b in zip(alone[:4], split[:4], strict=True):
         np.testing.assert_array_equal(a, b)
     assert split.targets.sharding.spec[0] == "data"
     program = made.lower(shared, step, RECIPE, mesh=mesh).compile().as_text()
@@ -103,3 +105,14 @@ def test_steps_differ_and_repeat():
 def test_the_rules_of_precision_hold(strict_promotion):
     got = made(jax.device_put(crops(RECIPE)), jnp.uint32(0), RECIPE, training=False)
     assert got.images.dtype == jnp.float32 and got.targets.dtype == jnp.bool_
+
+
+def test_calibre_weights_are_cut_like_the_targets_they_weigh():
+    recipe = Recipe((4, 4, 4), OFFSETS, calibre_max=3.0)
+    batch = crops(recipe)
+    got = made(jax.device_put(batch), jnp.uint32(0), recipe, training=False)
+    labels = jnp.asarray(batch.labels)
+    targets, _ = affinity_targets(labels, OFFSETS)
+    weights = calibre_weights(labels, targets, largest=3.0)[:, :4, :4, :4]
+    np.testing.assert_allclose(got.weights, weights, rtol=1e-6)
+    assert float(weights.max()) > 1.0
