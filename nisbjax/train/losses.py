@@ -133,7 +133,7 @@ def make_loss(
 
 
 def deep_supervision(
-    pyramid: Sequence[Logits],
+    pyramid: Sequence[Float[Array, "b _ _ _ c"]],
     targets: Targets,
     valid: Valid,
     loss: Loss,
