@@ -92,7 +92,7 @@ def crossing(
     """
     box = grid.boxes[index]
     step, side = (-1, 0) if edge_offset else (1, -1)
-    bits, _, _ = edge_range(values.dtype, 0)
+    bits, _, _ = edge_range(values.dtype, 0.0)
     faces = {}
     for axis in range(3):
         if grid.neighbour(index, axis, step) is None:

@@ -80,8 +80,11 @@ def choose_box(
     voxels = math.prod(shape)
     if divide and voxels > _SMALL:
         budget = min(budget, 0.6 * voxels * bytes_per_voxel)
-    chunks = [_chunks(affinities), _chunks(output or affinities)]
-    unit = [min(math.lcm(a, b), s) for a, b, s in zip(*chunks, shape, strict=True)]
+    units = (
+        math.lcm(a, b) if max(a, b) > 1 else _UNCHUNKED
+        for a, b in zip(_chunks(affinities), _chunks(output), strict=True)
+    )
+    unit = [min(u, s) for u, s in zip(units, shape, strict=True)]
     x, y, z = unit
     box = fit_box(shape, (x, y, z), bytes_per_voxel, budget)
     if math.prod(box) * bytes_per_voxel <= budget:
@@ -105,9 +108,10 @@ def choose_box(
     return x, y, z
 
 
-def _chunks(volume: Volume) -> Triple:
-    """Chunks along x, y and z; a small unit on axes that the store does not divide."""
+def _chunks(volume: Volume | None) -> Triple:
+    """Chunks along x, y and z; 1 on axes that the store does not divide."""
+    if volume is None:
+        return 1, 1, 1
     layout = volume.store.chunk_layout.read_chunk.shape or (0,) * volume.rank
-    sizes = (layout[volume.axes.index(a)] or _UNCHUNKED for a in "xyz")
-    x, y, z = (min(c, s) for c, s in zip(sizes, volume.spatial_shape, strict=True))
+    x, y, z = (max(1, layout[volume.axes.index(a)] or 1) for a in "xyz")
     return x, y, z

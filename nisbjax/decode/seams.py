@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from nisbjax.decode.boxes import Grid, Record, save
 from nisbjax.decode.statistics import Statistics
 
-Keys = Int[np.ndarray, " n"]
+Keys = Int[np.ndarray, " _"]  # any number of them
 _FAR = np.iinfo(np.int64).max
 _ROWS = 1 << 21  # of which counts are in memory at once
 

@@ -109,6 +109,11 @@ def label_volume(
             if manifest.finished:
                 return Statistics(**manifest.finish_facts)
             if manifest.done("grid"):
+                if not folder.exists():
+                    raise InputError(
+                        f"scratch folder {folder} is gone, and an unfinished decode needs "
+                        f"it; remove {beside} to begin anew"
+                    )
                 grid = Grid(shape, tuple(manifest.facts("grid")["box_shape"]))
             else:
                 manifest.record("grid", "", box_shape=list(grid.box_shape))

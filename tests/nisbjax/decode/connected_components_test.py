@@ -30,9 +30,9 @@ def flood(affinities, threshold, *, edge_offset=0, keep=None, mask_edges="both")
         w = tuple(i + (axis == channel) for axis, i in enumerate(v))
         inside = w[channel] < shape[channel]
         stored, other = (w, v) if edge_offset else (v, w)
-        if edge_offset and v[channel] == 0 and above[(channel, *v)]:
-            if keep is None or keep[v]:
-                foreground.add(v)  # its edge comes from outside of the volume
+        first = v[channel] == 0 and above[(channel, *v)]
+        if edge_offset and first and (keep is None or keep[v]):
+            foreground.add(v)  # its edge comes from outside of the volume
         if edge_offset and not inside:
             continue
         if not above[(channel, *stored)]:
@@ -111,7 +111,7 @@ def test_equals_the_definition(
 ):
     affinities = noise(seed, shape, dtype)
     keep = np.random.default_rng(seed).random(shape) < 0.8 if masked else None
-    options = dict(edge_offset=edge_offset, mask_edges=masked or "both")
+    options = {"edge_offset": edge_offset, "mask_edges": masked or "both"}
     expected = flood(affinities, threshold, keep=keep, **options)
     labels = label_affinities(
         affinities, threshold, mask=keep, threads=threads, **options
@@ -125,7 +125,7 @@ def test_rows_of_several_words(length, threshold):
     affinities = noise(length, (3, 4, length), np.float16)
     keep = np.random.default_rng(1).random((3, 4, length)) < 0.95
     for edge_offset, mask_edges in itertools.product((0, 1), ("both", "source")):
-        options = dict(edge_offset=edge_offset, mask_edges=mask_edges)
+        options = {"edge_offset": edge_offset, "mask_edges": mask_edges}
         expected = flood(affinities, threshold, keep=keep, **options)
         labels = label_affinities(affinities, threshold, mask=keep, **options)
         np.testing.assert_array_equal(labels, expected)
