@@ -125,13 +125,14 @@ def read_channels(affinities: Volume, box: Box) -> Shaped[np.ndarray, "3 x y z"]
     return values if values.flags.writeable else values.copy()
 
 
-def save(path: pathlib.Path, **arrays: Any) -> None:
+def save(path: pathlib.Path, *, durable: bool = True, **arrays: Any) -> None:
     """Writes arrays to a file that is there whole or not at all."""
     temporary = path.with_name(path.name + ".partial")
     with open(temporary, "wb") as file:
         np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(temporary, path)
 
 

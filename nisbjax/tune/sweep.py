@@ -165,7 +165,7 @@ class _BoxSweep:
         ends = np.cumsum([len(v) for v in voxels])
         voxels = np.concatenate(voxels).astype(np.uint64)
         forest = Forest.over(np.empty(box.shape, np.uint32))
-        bits, _, above = edge_range(values.dtype, 0)
+        bits, _, above = edge_range(values.dtype, 0.0)
         high = above
         segments = np.zeros((len(self.levels), len(nodes)), np.int64)
         for level, threshold in enumerate(self.levels):
@@ -199,6 +199,7 @@ class _BoxSweep:
             first = np.maximum(first.astype(np.int64) - 1, 0)
             save(
                 self.at(level) / f"{index}.npz",
+                durable=False,
                 **record,
                 first=first,
                 size=np.zeros_like(first),
