@@ -147,7 +147,7 @@ def make_train_step(
         if recipe.scaled:
             scale = precision.next_scale(scale, finite)
         scalars |= {
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "loss_scale": state.scale.scale,
             "finite": finite,
         }
