@@ -8,7 +8,7 @@ gives the segments at the skeleton nodes for every threshold, under the mask of 
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from nisbjax import config as config_lib
 from nisbjax import manifest, skeletons
 from nisbjax import volume as volume_lib
 from nisbjax.artifacts import TuneDir
-from nisbjax.decode.keep import MaskSource
+from nisbjax.decode import stage as decode_stage
+from nisbjax.decode.keep import ImageSource, MaskSource
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes, report
 from nisbjax.evaluate.stage import load_skeletons
@@ -29,7 +30,8 @@ from nisbjax.masking import MaskSpec
 from nisbjax.tune import figure, storage, study, sweep
 from nisbjax.volume import Volume
 
-Decode = Callable[[Mapping[str, float | int]], str | os.PathLike[str]]
+Parameters = Mapping[str, float | int]
+Decode = Callable[[Parameters], str | os.PathLike[str]]
 
 
 def run(
@@ -39,7 +41,7 @@ def run(
     prediction: str | os.PathLike[str],
     skeleton: str | os.PathLike[str],
     mask: MaskSource | None = None,
-    image: Volume | None = None,
+    image: ImageSource | None = None,
     decode: Decode | None = None,
 ) -> dict[str, Any]:
     """Completes the study and writes `best_params.yaml` and `tune.png`.
@@ -51,10 +53,12 @@ def run(
         out: the study's folder.
         prediction: affinities [c x y z] of the validation volume.
         skeleton: its `skeleton.pkl`.
-        mask: what testing would apply, or None.
+        mask: of the same volume, made as testing makes its own; None for none.
+            `decode.affinity_mask=` (none) holds here too.
         image: of the same volume, where the mask has a border ring.
-        decode: for samplers over more than the threshold: a segmentation's path for
-            parameters of `decode.*` (`{"threshold": 0.7, "min_size": 100}`).
+        decode: a whole decode with other values of `decode.*`, for what the one pass
+            does not know: other methods, `min_size`, other parameters in `tune.space`.
+            Takes `{"threshold": 0.7, "min_size": 100}`, returns the segmentation's path.
 
     Returns:
         What `best_params.yaml` holds.
@@ -67,17 +71,35 @@ def run(
     started = time.monotonic()
     kind = config.tune.sampler
     config_lib.require_choice("tune.sampler", kind, study.SAMPLERS)
+    if not config_lib.optional(config.decode.affinity_mask):
+        mask = None
+    space = {} if kind == "grid" else _space(config)
     on_test = _guard_test_data(config, skeleton)
     manifest.require_finished(prediction)
     affinities = volume_lib.open_affinities(prediction)
     truth = load_skeletons(skeleton, config, out.path)
     nodes.check_inside(truth, affinities.spatial_shape, affinities.source)
-    made_from = _made_from(config, prediction, skeleton, mask)
+    made_from = _made_from(config, prediction, skeleton, mask, space)
     where = config_lib.optional(config.tune.storage)
     where = where or str(out.database(config.tune.study))
+    # what follows a node's segment from the forest needs no decoded volume
+    plain = config.decode.method == "affinity_cc" and not config.decode.min_size
+    if decode is None and not (plain and set(space) <= {"threshold"}):
+        raise InputError(
+            f"tuning {sorted(space) or ['threshold']} with decode.method="
+            f"{config.decode.method} and decode.min_size={config.decode.min_size} needs a "
+            "whole decode for each trial; run it by --mode=tune"
+        )
 
-    def segments_at(thresholds: list[float]) -> np.ndarray:
-        logging.info("one pass over %s for %s", prediction, thresholds)
+    def decoded(parameters: Parameters) -> np.ndarray:
+        assert decode is not None
+        labels = volume_lib.open_labels(decode(parameters))
+        return nodes.read_node_segments(labels, truth)
+
+    def segments_at(thresholds: list[float]) -> Iterable[np.ndarray]:
+        if not plain:
+            return (decoded({"threshold": t}) for t in thresholds)
+        logging.info("one pass over %s for thresholds %s", prediction, thresholds)
         return sweep.nodes_by_threshold(
             affinities,
             truth.index_position,
@@ -85,19 +107,18 @@ def run(
             mask=mask,
             image=image,
             mask_edges=config.decode.mask_edges,
-            edge_offset=edge_offset(config, affinities),
+            edge_offset=decode_stage.edge_offset(config, affinities),
             memory_gb=config.decode.memory_gb,
+            scratch=out.path,
         )
 
     def score(segments: np.ndarray) -> dict[str, float | int]:
         return nerl.score(truth, segments)
 
-    def score_of(parameters: Mapping[str, float | int]) -> dict[str, float | int]:
-        if set(parameters) == {"threshold"}:
-            return score(segments_at([float(parameters["threshold"])])[0])
-        assert decode is not None  # checked by _space
-        labels = volume_lib.open_labels(decode(parameters))
-        return score(nodes.read_node_segments(labels, truth))
+    def score_of(parameters: Parameters) -> dict[str, float | int]:
+        if plain and set(parameters) == {"threshold"}:
+            return score(*segments_at([float(parameters["threshold"])]))
+        return score(decoded(parameters))
 
     with storage.reserved(where, alone=kind == "grid") as reservation:
         seed = config.seed + os.getpid() * (not reservation.alone)
@@ -111,7 +132,7 @@ def run(
                 done = study.run_grid(opened, grid(config), segments_at, score)
             else:
                 reservation.share()
-                space, first = _space(config, decode)
+                first = {name: config.decode[name] for name in space}
                 done = study.run_sampled(
                     opened, space, first, config.tune.trials, score_of
                 )
@@ -165,20 +186,6 @@ def read_best_params(path: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
-def edge_offset(config: Any, affinities: Volume) -> int:
-    """0 where an edge is stored at its source voxel, 1 at its destination.
-
-    The file's own attribute wins over `data.edge_stored_at`.
-
-    Raises:
-        InputError: neither word.
-    """
-    stored = affinities.attributes.get("edge_stored_at", config.data.edge_stored_at)
-    choices = {"source": 0, "destination": 1}
-    config_lib.require_choice("data.edge_stored_at", stored, choices)
-    return choices[stored]
-
-
 def _guard_test_data(config: Any, skeleton: str | os.PathLike[str]) -> bool:
     """Whether the skeletons are the test volume's, which needs an explicit word."""
     test = Path(config.data.root) / config.data.test.skeleton
@@ -201,6 +208,7 @@ def _made_from(
     prediction: str | os.PathLike[str],
     skeleton: str | os.PathLike[str],
     mask: MaskSource | None,
+    space: Mapping[str, study.Range],
 ) -> dict[str, Any]:
     """What the scores of a study depend on, apart from its parameters."""
     if isinstance(mask, MaskSpec):
@@ -209,20 +217,23 @@ def _made_from(
         masked = volume_lib.fingerprint(mask.source)
     else:
         masked = "none" if mask is None else "array"
+    fixed = {
+        "method": config.decode.method,
+        "min_size": config.decode.min_size,
+        "mask_edges": config.decode.mask_edges,
+    }
     return {
         "prediction": volume_lib.fingerprint(prediction),
         "skeleton": skeletons.content_hash(skeleton),
         "mask": masked,
-        "mask_edges": config.decode.mask_edges,
-        "method": config.decode.method,
         "metric": "nerl",
+        "parameters": sorted(space) or ["threshold"],
+        **{key: value for key, value in fixed.items() if key not in space},
     }
 
 
-def _space(
-    config: Any, decode: Decode | None
-) -> tuple[dict[str, tuple], dict[str, float | int]]:
-    """Ranges of the parameters, and their configured values."""
+def _space(config: Any) -> dict[str, study.Range]:
+    """Ranges of the parameters of a sampler."""
     space = {name: (low, high) for name, low, high in config.tune.space}
     if "threshold" not in space:
         raise InputError(
@@ -235,17 +246,12 @@ def _space(
             f"tune.space names {', '.join(unknown)}, which is no key of decode; wanted "
             f"some of {', '.join(sorted(config.decode))}"
         )
-    if set(space) != {"threshold"} and decode is None:
-        raise InputError(
-            f"tune.space names {sorted(space)}, which need a whole decode for each trial; "
-            "run it by --mode=tune"
-        )
     if config.tune.trials < 1:
         raise InputError(
             f"tune.trials is {config.tune.trials}; wanted 1 or more for tune.sampler="
             f"{config.tune.sampler}"
         )
-    return space, {name: config.decode[name] for name in space}
+    return space
 
 
 def _conclude(

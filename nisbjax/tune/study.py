@@ -305,7 +305,7 @@ def _distribution(ends: Range) -> BaseDistribution:
 
 def _line(error: BaseException) -> str:
     """`TypeName: text` in one line; an InputError's text alone."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split())[:300]
     if isinstance(error, InputError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -62,7 +62,10 @@ def inputs(tmp_path):
 
 @pytest.fixture
 def settings():
-    return config.base_config()
+    """The preset, with four of its ten thresholds."""
+    settings = config.base_config()
+    settings.tune.thresholds = (0.52, 0.58, 0.64, 0.76)
+    return settings
 
 
 @pytest.fixture
@@ -75,8 +78,38 @@ WITHOUT_PLANE_0 = MaskSpec(
 )
 
 
-def test_finds_the_gap_between_contact_and_thin_neurite(settings, inputs, out):
-    best = stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0)
+def load_study(settings, out) -> optuna.Study:
+    return optuna.load_study(
+        study_name=settings.tune.study,
+        storage=f"sqlite:///{out.database(settings.tune.study)}",
+    )
+
+
+@pytest.fixture
+def masked(tmp_path, inputs):
+    """The inputs with a mask that takes the plane z = 0 away."""
+    return inputs | {"mask": WITHOUT_PLANE_0}
+
+
+@pytest.fixture
+def decode(tmp_path):
+    """A whole decode of the made volume under that mask."""
+
+    def whole(parameters):
+        labels = label_affinities(
+            made_affinities(), parameters["threshold"], mask=WITHOUT_PLANE_0
+        )
+        sizes = np.bincount(labels.ravel())
+        labels[sizes[labels] < parameters.get("min_size", 130)] = 0
+        path = tmp_path / "trial.npy"
+        np.save(path, labels)
+        return path
+
+    return whole
+
+
+def test_finds_the_gap_between_contact_and_thin_neurite(masked, out):
+    best = stage.run(config.base_config(), out, **masked)
     # of the tutorial's grid, 0.58 and 0.64 lie in (0.55, 0.65); the earlier is taken
     assert best["decoding_params"] == {"threshold": 0.58}
     assert best["best_value"] == pytest.approx(1)
@@ -85,22 +118,17 @@ def test_finds_the_gap_between_contact_and_thin_neurite(settings, inputs, out):
     kept = stage.read_best_params(out.best_params)
     assert kept == best
     assert out.figure.read_bytes()[:4] == b"\x89PNG"
-    opened = optuna.load_study(
-        study_name="nisb_base_banis_cc_tuning",
-        storage=f"sqlite:///{out.database('nisb_base_banis_cc_tuning')}",
-    )
+    assert out.database("nisb_base_banis_cc_tuning").is_file()
+    opened = load_study(config.base_config(), out)
     assert len(opened.trials) == 10
     attributes = opened.trials[0].user_attrs
     assert {"voi_sum", "n_splits", "coverage", "n_non0_mergers"} <= attributes.keys()
 
 
-def test_scores_are_those_of_decoding_at_each_threshold(settings, inputs, out):
-    stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0)
+def test_scores_are_those_of_decoding_at_each_threshold(settings, inputs, masked, out):
+    stage.run(settings, out, **masked)
     truth = load(inputs["skeleton"])
-    opened = optuna.load_study(
-        study_name=settings.tune.study,
-        storage=f"sqlite:///{out.database(settings.tune.study)}",
-    )
+    opened = load_study(settings, out)
     for trial in opened.trials:
         labels = label_affinities(
             made_affinities(), trial.params["threshold"], mask=WITHOUT_PLANE_0
@@ -114,8 +142,8 @@ def test_without_the_mask_the_bad_plane_merges_all(settings, inputs, out):
     assert best["decoding_params"]["threshold"] != 0.58
 
 
-def test_a_second_run_appends_and_redoes_nothing(settings, inputs, out, monkeypatch):
-    stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0)
+def test_a_second_run_appends_and_redoes_nothing(settings, masked, out, monkeypatch):
+    stage.run(settings, out, **masked)
     passes = []
     original = stage.sweep.nodes_by_threshold
 
@@ -124,23 +152,24 @@ def test_a_second_run_appends_and_redoes_nothing(settings, inputs, out, monkeypa
         return original(affinities, positions, thresholds, **rest)
 
     monkeypatch.setattr(stage.sweep, "nodes_by_threshold", counted)
-    stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0)
+    stage.run(settings, out, **masked)
     assert passes == []
     settings.tune.thresholds = (0.58, 0.61)
-    best = stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0)
+    best = stage.run(settings, out, **masked)
     assert passes == [(0.61,)]
-    assert best["trials_complete"] == 11
+    assert best["trials_complete"] == 5
 
 
-def test_another_prediction_or_mask_is_another_study(settings, inputs, out):
+def test_another_prediction_or_mask_is_another_study(settings, inputs, masked, out):
     stage.run(settings, out, **inputs)
     with pytest.raises(InputError, match="scored other mask"):
-        stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0)
+        stage.run(settings, out, **masked)
     settings.tune.study = "masked"
-    stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0)
+    stage.run(settings, out, **masked)
 
 
-def test_named_grids(settings):
+def test_named_grids():
+    settings = config.base_config()
     assert stage.grid(settings) == study.GRIDS["tutorial"]
     settings.tune.grid = "banis"
     assert len(stage.grid(settings)) == 13
@@ -156,32 +185,38 @@ def test_named_grids(settings):
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_samplers_over_the_threshold(settings, inputs, out, sampler):
+def test_samplers_over_the_threshold(settings, masked, out, sampler):
     settings.tune.sampler = sampler
-    settings.tune.trials = 6
-    best = stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0)
-    assert best["trials_complete"] == 6
+    settings.tune.trials = 3
+    best = stage.run(settings, out, **masked)
+    assert best["trials_complete"] == 3
     assert 0.4 <= best["decoding_params"]["threshold"] <= 0.94
 
 
-def test_samplers_over_parameters_of_a_whole_decode(settings, inputs, out, tmp_path):
+def test_samplers_over_parameters_of_a_whole_decode(settings, masked, out, decode):
     settings.tune.sampler = "tpe"
-    settings.tune.trials = 5
+    settings.tune.trials = 3
     settings.tune.space = (("threshold", 0.56, 0.64), ("min_size", 0, 50))
-    with pytest.raises(InputError, match="which need a whole decode for each trial"):
-        stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0)
-
-    def decode(parameters):
-        labels = label_affinities(
-            made_affinities(), parameters["threshold"], mask=WITHOUT_PLANE_0
-        )
-        path = tmp_path / f"{parameters['threshold']}_{parameters['min_size']}.npy"
-        np.save(path, labels)
-        return path
-
-    best = stage.run(settings, out, **inputs, mask=WITHOUT_PLANE_0, decode=decode)
+    with pytest.raises(
+        InputError, match=r"tuning \['min_size', 'threshold'\] with .* whole"
+    ):
+        stage.run(settings, out, **masked)
+    best = stage.run(settings, out, **masked, decode=decode)
     assert set(best["decoding_params"]) == {"threshold", "min_size"}
     assert best["best_value"] == pytest.approx(1)
+    assert best["made_from"]["parameters"] == ["min_size", "threshold"]
+
+
+def test_a_minimal_size_is_tuned_as_it_is_tested(settings, masked, out, decode):
+    # each neurite has 16 x 2 x 5 = 160 voxels without the plane z = 0, those cut at the
+    # thin place fewer: above 0.65 every piece is below 130 voxels, and goes
+    settings.decode.min_size = 130
+    settings.tune.thresholds = (0.58, 0.76)
+    best = stage.run(settings, out, **masked, decode=decode)
+    assert best["best_value"] == pytest.approx(1)
+    opened = load_study(settings, out)
+    assert opened.trials[1].user_attrs["coverage"] == 1
+    assert opened.trials[1].value == 0
 
 
 def test_test_data_need_an_explicit_word(settings, inputs, out):
@@ -243,11 +278,6 @@ def test_best_params_that_are_missing_or_empty(tmp_path):
             stage.read_best_params(path)
 
 
-def test_where_edges_are_stored(settings):
-    affinities = volume.from_array(made_affinities(), "cxyz")
-    assert stage.edge_offset(settings, affinities) == 0
-    affinities.attributes["edge_stored_at"] = "destination"
-    assert stage.edge_offset(settings, affinities) == 1
-    affinities.attributes["edge_stored_at"] = "nowhere"
-    with pytest.raises(InputError, match="wanted one of source, destination"):
-        stage.edge_offset(settings, affinities)
+def test_no_mask_in_decoding_is_none_in_tuning(settings, masked, out):
+    settings.decode.affinity_mask = "none"
+    assert stage.run(settings, out, **masked)["made_from"]["mask"] == "none"

@@ -1,0 +1,124 @@
+"""Twenty kills at random moments; then each value of the grid is COMPLETE once."""
+
+import collections
+import pickle
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+
+import networkx as nx
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from nisbjax import volume
+from nisbjax.tune.study import GRIDS
+
+pytestmark = pytest.mark.slow
+
+SHAPE = (24, 8, 8)
+
+CHILD = """
+import pathlib, sys, time
+from nisbjax import artifacts, config
+from nisbjax.evaluate import nerl
+from nisbjax.tune import stage
+
+folder = pathlib.Path(sys.argv[1])
+settings = config.base_config()
+settings.tune.grid = "pytc"
+settings.tune.storage = sys.argv[2]
+original = nerl.score
+
+def slower(*arguments, **options):
+    time.sleep(0.05)
+    return original(*arguments, **options)
+
+nerl.score = slower
+print("ready", flush=True)
+stage.run(
+    settings,
+    artifacts.Run(folder).tune(1),
+    prediction=folder / "raw.zarr",
+    skeleton=folder / "skeleton.pkl",
+)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    affinities = rng.uniform(0.4, 1, (3, *SHAPE)).astype(np.float16)
+    volume.create_zarr(
+        tmp_path / "raw.zarr",
+        shape=affinities.shape,
+        dtype=np.float16,
+        chunks=(3, 8, 8, 8),
+        axes="cxyz",
+    ).write(..., affinities)
+    graph = nx.Graph()
+    for x in range(24):
+        where = (x, 3, 3)
+        nm = tuple(9.0 * w for w in where)
+        graph.add_node(x, id=1, index_position=where, nm_position=nm)
+        if x:
+            graph.add_edge(x - 1, x)
+    (tmp_path / "skeleton.pkl").write_bytes(pickle.dumps(graph))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.journal"])
+def test_twenty_kills(folder, name):
+    storage = folder / name
+    draw = random.Random(name)
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(folder), str(storage)]
+    for _ in range(20):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            time.sleep(draw.uniform(0, 1.5))
+            child.send_signal(signal.SIGKILL)
+        if storage.suffix == ".db" and storage.exists():
+            with sqlite3.connect(storage) as database:
+                (verdict,) = database.execute("PRAGMA integrity_check").fetchone()
+            database.close()
+            assert verdict == "ok"
+        counts = complete(storage)
+        assert not counts or max(counts.values()) == 1
+    subprocess.run(command, check=True)
+    assert complete(storage) == dict.fromkeys(GRIDS["pytc"], 1)
+    before = trials(storage)
+    subprocess.run(command, check=True)
+    assert len(trials(storage)) == len(before)
+    assert {t.state for t in before} <= {TrialState.COMPLETE, TrialState.FAIL}
+
+
+def trials(storage) -> list:
+    if not storage.exists():
+        return []
+    if storage.suffix == ".db":
+        backend = f"sqlite:///{storage}"
+    else:
+        backend = optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(storage))
+        )
+    if not optuna.get_all_study_names(backend):
+        return []
+    return optuna.load_study(
+        study_name="nisb_base_banis_cc_tuning", storage=backend
+    ).trials
+
+
+def complete(storage) -> dict[float, int]:
+    """How often each threshold (to 1e-6) is COMPLETE with a finite value."""
+    values = [
+        round(t.params["threshold"], 6)
+        for t in trials(storage)
+        if t.state == TrialState.COMPLETE and np.isfinite(t.value)
+    ]
+    return dict(collections.Counter(values))
