@@ -25,7 +25,13 @@ _METRIC = "val_loss"
 
 
 class Checkpoints:
-    """The checkpoints of one run; saving is asynchronous."""
+    """The checkpoints of one run; saving is asynchronous.
+
+    Args:
+      directory: of all of them.
+      best: how many of the lowest validation loss to keep; 0 for none.
+      every: steps of which every multiple is kept; 0 for none.
+    """
 
     def __init__(
         self, directory: pathlib.Path, *, best: int = 3, every: int = 50_000
@@ -37,7 +43,9 @@ class Checkpoints:
             n=best,
             keep_checkpoints_without_metrics=False,
         )
-        kept = [latest, policies.EveryNSteps(interval_steps=every)]
+        kept: list[policies.PreservationPolicy] = [latest]
+        if every:
+            kept.append(policies.EveryNSteps(interval_steps=every))
         if best:
             kept.append(lowest)
         self.directory = directory.absolute()
@@ -96,7 +104,7 @@ class Checkpoints:
         Raises:
           InputError: the checkpoint is of another model or optimizer.
         """
-        items = {
+        items: dict[str, Any] = {
             name: ocp.args.StandardRestore(jax.tree.map(_abstract, like[name]))
             for name in _ARRAYS
         }
