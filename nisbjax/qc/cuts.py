@@ -1,0 +1,110 @@
+"""Where a prediction begins and ends to be usable along z.
+
+A plane passes if the mean of every channel is at least the interior's mean less a drift
+(PyTC `decoding/qc/affinity.py`). PyTC searches only the first and last 30 planes and returns
+30 and Z - 30 where none of them passes, without a word; here that is called saturated and,
+with `auto_extend`, the search goes on until a plane passes.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from nisbjax.qc.statistics import PlaneSums
+
+
+@dataclasses.dataclass(frozen=True)
+class Cuts:
+    """Planes low_z <= z < high_z are kept.
+
+    Attributes:
+      low_z, high_z: first plane kept, first plane behind.
+      reference_low_z, reference_high_z: what PyTC's search of `refine_window` planes says.
+      saturated_low, saturated_high: whether no plane of that search window passed.
+      interior_mean: of each channel, over sampled planes away from both ends.
+      cutoff: of each channel, interior_mean - drift_thresh.
+      bad_inside: planes between the cuts that do not pass.
+      sampled: planes of the reference's statistics, every `z_stride`-th.
+    """
+
+    low_z: int
+    high_z: int
+    reference_low_z: int
+    reference_high_z: int
+    saturated_low: bool
+    saturated_high: bool
+    interior_mean: tuple[float, ...]
+    cutoff: tuple[float, ...]
+    bad_inside: tuple[int, ...]
+    sampled: tuple[int, ...]
+
+    @property
+    def usable(self) -> bool:
+        return self.low_z < self.high_z
+
+
+def find_cuts(
+    planes: PlaneSums,
+    *,
+    z_stride: int = 10,
+    k_edge: int = 20,
+    refine_window: int = 30,
+    drift_thresh: float = 0.05,
+    auto_extend: bool = True,
+) -> Cuts:
+    """Finds both cuts from the means of all planes.
+
+    Args:
+      planes: sums of every plane.
+      z_stride: between the planes that make the interior's mean.
+      k_edge: of them left out at each end, where there are more than 2 k_edge + 1.
+      refine_window: planes searched at each end.
+      drift_thresh: how far below the interior's mean a plane may be.
+      auto_extend: search on where no plane of the window passes. If no plane of the whole
+        volume passes, nothing is kept (low_z = high_z).
+    """
+    mean = planes.mean
+    depth = mean.shape[1]
+    sampled = mean[:, ::z_stride]
+    enough = sampled.shape[1] > 2 * k_edge + 1
+    interior = sampled[:, k_edge : sampled.shape[1] - k_edge] if enough else sampled
+    interior_mean = _mean(interior)
+    cutoff = interior_mean - drift_thresh
+    # A plane without a finite value has the mean NaN and does not pass.
+    passes: np.ndarray = np.all(mean >= cutoff[:, None], axis=0)
+
+    low = _first(passes[:refine_window])
+    high = _first(passes[::-1][:refine_window])
+    reference_low = refine_window if low is None else low
+    reference_high = depth - (refine_window if high is None else high)
+    low_z, high_z = min(reference_low, depth), max(reference_high, 0)
+    if auto_extend:
+        first, last = _first(passes), _first(passes[::-1])
+        low_z = 0 if first is None else first
+        high_z = 0 if last is None else depth - last
+    return Cuts(
+        low_z,
+        high_z,
+        reference_low,
+        reference_high,
+        low is None,
+        high is None,
+        tuple(map(float, interior_mean)),
+        tuple(map(float, cutoff)),
+        tuple(z for z in range(low_z, high_z) if not passes[z]),
+        tuple(range(0, depth, z_stride)),
+    )
+
+
+def _mean(values: Float64[np.ndarray, "c s"]) -> Float64[np.ndarray, " c"]:
+    """Over finite entries: planes that are all NaN or Inf say nothing of the interior."""
+    finite = np.isfinite(values)
+    count = finite.sum(1)
+    total = np.where(finite, values, 0.0).sum(1)
+    return np.asarray(total / np.where(count, count, np.nan))
+
+
+def _first(passes: Bool[np.ndarray, " n"]) -> int | None:
+    found = np.flatnonzero(passes)
+    return int(found[0]) if found.size else None

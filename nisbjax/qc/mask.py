@@ -1,0 +1,155 @@
+"""The affinity mask: from a report to `affinity_mask.h5`.
+
+The file is PyTC's (`build_affinity_mask`: dataset `main`, uint8, x y z, 1 = keep, the
+specification in its attributes), written chunk by chunk: one that is kept whole is
+compressed once and its bytes are used again. The source image stands in it by relative path
+and fingerprint, where PyTC keeps an absolute path that breaks when data move.
+"""
+
+import math
+import os
+import pathlib
+import time
+import zlib
+from typing import Any
+
+import h5py
+import numpy as np
+from absl import logging
+
+from nisbjax.cluster import map_boxes
+from nisbjax.errors import InputError
+from nisbjax.geometry import Box, box_grid
+from nisbjax.masking import MaskSpec
+from nisbjax.qc import report
+from nisbjax.volume import Volume, fingerprint, open_image
+
+_CHUNK = 256
+_GZIP = 4
+
+
+def from_report(
+    path: str | os.PathLike, *, image_path: str = "", out: str = ""
+) -> pathlib.Path:
+    """Builds the mask that a report describes.
+
+    Args:
+      path: of the report.
+      image_path: of the source image, instead of the one that the report names.
+      out: path of the mask, instead of the one that the report names.
+
+    Returns:
+      The path of the mask.
+
+    Raises:
+      InputError: the report, its image or its cuts cannot be used.
+    """
+    started = time.monotonic()
+    front = report.read(path)
+    image_path = image_path or _beside(path, front.img)
+    if not image_path:
+        raise InputError(f"{path} names no image; name it with --config.qc.image=PATH")
+    out = out or _beside(path, front.out)
+    image = open_image(image_path)
+    spec = MaskSpec(
+        image.spatial_shape,
+        front.low_z,
+        front.high_z,
+        front.border_width,
+        front.bg_thresh,
+    )
+    kept = build(image, spec, out)
+    logging.info(
+        "masked %.1f %% of %s as %s says, into %s, %.1f s",
+        100 * (1 - kept / math.prod(spec.shape)),
+        spec.shape,
+        path,
+        out,
+        time.monotonic() - started,
+    )
+    return pathlib.Path(out)
+
+
+def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
+    """Writes the mask of a specification; the file appears when it is complete.
+
+    Args:
+      image: the source image, [x y z c]; read only where the border ring is.
+      spec: what is kept.
+      path: of the new HDF5 file.
+
+    Returns:
+      Voxels kept.
+
+    Raises:
+      InputError: the path is not local, or the specification is of another shape.
+    """
+    if image.spatial_shape != spec.shape:
+        raise InputError(
+            f"image {image.source} {image.spatial_shape} does not match the mask's "
+            f"{spec.shape}; name the image that was predicted"
+        )
+    if "://" in str(path):
+        raise InputError(f"{path} is not a local path; name a file here")
+    path = pathlib.Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    x, y, z = (min(_CHUNK, size) for size in spec.shape)
+    chunk = x, y, z
+    ones = zlib.compress(np.ones(chunk, np.uint8).tobytes(), _GZIP)
+
+    def compressed(box: Box) -> tuple[int, bytes]:
+        pixels = image.read(box)[..., 0] if spec.touches_ring(box) else None
+        keep = spec.keep(box, pixels)
+        count = int(keep.sum())
+        if count == math.prod(chunk):
+            return count, ones
+        padded = np.zeros(chunk, np.uint8)
+        padded[tuple(map(slice, keep.shape))] = keep
+        return count, zlib.compress(padded.tobytes(), _GZIP) if count else b""
+
+    boxes = box_grid(spec.shape, chunk)
+    kept = 0
+    with h5py.File(temporary, "w") as file:
+        main = file.create_dataset(
+            "main",
+            shape=spec.shape,
+            dtype=np.uint8,
+            chunks=chunk,
+            compression="gzip",
+            compression_opts=_GZIP,
+        )
+        main.attrs.update(_attributes(image, spec, path))
+        results = map_boxes(compressed, boxes, description="mask")
+        for box, (count, data) in zip(boxes, results, strict=True):
+            kept += count
+            if data:  # a chunk that is not there reads as 0
+                main.id.write_direct_chunk(box.start, data)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return kept
+
+
+def _attributes(image: Volume, spec: MaskSpec, path: pathlib.Path) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "bg_thresh": spec.bg_thresh,
+        "border_width": spec.border_width,
+        "low_z": spec.low_z,
+        "high_z": spec.high_z,
+        "axis_order": "XYZ",
+        "source_image": "",
+    }
+    if os.path.exists(image.source):
+        source = os.path.abspath(image.source)
+        attributes["source_image"] = os.path.relpath(source, path.parent)
+        attributes["source_fingerprint"] = fingerprint(image.source)
+    return attributes
+
+
+def _beside(file: str | os.PathLike, path: str) -> str:
+    """A path as written in a file: relative ones count from the file's folder."""
+    if not path or "://" in path or os.path.isabs(path):
+        return path
+    beside = os.path.join(os.path.dirname(os.path.abspath(file)), path)
+    return beside if os.path.exists(beside) or not os.path.exists(path) else path

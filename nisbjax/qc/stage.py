@@ -1,0 +1,166 @@
+"""The QC stage: a prediction becomes a report, and the report an affinity mask.
+
+PyTC reads the prediction with a script of its own (`check_aff.py` in the tutorial); here
+the same figures come from one pass over the chunks, or were gathered while predicting.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from absl import logging
+
+from nisbjax.artifacts import VolumeDir
+from nisbjax.config import optional
+from nisbjax.errors import InputError
+from nisbjax.manifest import require_finished
+from nisbjax.qc import mask, plots, report, statistics
+from nisbjax.qc.cuts import find_cuts
+from nisbjax.volume import Volume, open_affinities, open_image
+
+_CUTS = ("z_stride", "k_edge", "refine_window", "drift_thresh", "auto_extend")
+_BORDER = ("n_z_border", "border_width", "bg_thresh")
+
+
+def run(
+    config: Any,
+    target: VolumeDir,
+    *,
+    prediction: str | os.PathLike,
+    image: str | os.PathLike,
+) -> pathlib.Path:
+    """Checks a prediction and builds its mask; returns the mask's path."""
+    found = check(config, target, prediction=prediction, image=image)
+    return mask.from_report(
+        found, image_path=optional(config.qc.image), out=_mask_path(config, target)
+    )
+
+
+def build(config: Any, target: VolumeDir) -> pathlib.Path:
+    """Builds the mask of `mask.report` (the run's report where ""); returns its path.
+
+    Without `mask.output`, a report that is named goes where its own `out` says.
+
+    Raises:
+      InputError: no report there, or keys, image or cuts that cannot be used.
+    """
+    named = optional(config.mask.report)
+    out = optional(config.mask.output) or ("" if named else str(target.mask))
+    return mask.from_report(
+        named or target.qc_report, image_path=optional(config.qc.image), out=out
+    )
+
+
+def check(
+    config: Any,
+    target: VolumeDir,
+    *,
+    prediction: str | os.PathLike,
+    image: str | os.PathLike,
+) -> pathlib.Path:
+    """Scans a prediction, decides the cuts and writes the report with its plots.
+
+    Args:
+      config: keys `qc` (its `input`, `image` and `report` win over the arguments) and
+        `mask.output`.
+      target: where the report goes.
+      prediction: path of affinities [c x y z].
+      image: path of the image that was predicted; "" for none.
+
+    Returns:
+      The path of the report.
+
+    Raises:
+      InputError: no prediction there, an unfinished one, or keys that make no sense.
+    """
+    started = time.monotonic()
+    settings = config.qc
+    _refuse_nonsense(settings)
+    source = optional(settings.input) or str(prediction)
+    require_finished(source)
+    affinities = open_affinities(source)
+    image_name = optional(settings.image) or str(image)
+    pixels = open_image(image_name) if image_name else None
+    if pixels is not None and pixels.spatial_shape != affinities.spatial_shape:
+        logging.warning(
+            "image %s %s has not the prediction's shape %s: no border rows",
+            image_name,
+            pixels.spatial_shape,
+            affinities.spatial_shape,
+        )
+        pixels = None
+    border_keys = {key: settings[key] for key in _BORDER}
+    found = statistics.load(
+        target.plane_statistics, identity(affinities.attributes, border_keys)
+    )
+    gathered = found is not None
+    if found is None:
+        found = statistics.scan(affinities, _border(pixels, border_keys))
+    cuts = find_cuts(found.planes, **{key: settings[key] for key in _CUTS})
+    if not cuts.usable:
+        logging.warning("%s: no plane passes in all channels; none is kept", source)
+    path = pathlib.Path(optional(settings.report) or target.qc_report)
+    front = report.FrontMatter(
+        img=os.path.abspath(image_name) if image_name else "",
+        out=os.path.abspath(_mask_path(config, target)),
+        low_z=cuts.low_z,
+        high_z=cuts.high_z,
+        bg_thresh=float(settings.bg_thresh),
+        border_width=settings.border_width,
+    )
+    subject = report.Subject(
+        prediction=os.path.abspath(source),
+        shape=affinities.shape,
+        dtype=str(affinities.dtype),
+        image=front.img,
+        plots=plots.draw_all(path, affinities, found, cuts),
+    )
+    report.write(path, front, subject, found, cuts, settings.to_dict())
+    logging.info(
+        "%s %s: keeps z %d to %d of %d%s, %.1f s; %s",
+        "took the gathered statistics of" if gathered else "scanned",
+        source,
+        cuts.low_z,
+        cuts.high_z,
+        affinities.spatial_shape[2],
+        ", saturated" if cuts.saturated_low or cuts.saturated_high else "",
+        time.monotonic() - started,
+        path,
+    )
+    return path
+
+
+def _mask_path(config: Any, target: VolumeDir) -> str:
+    return optional(config.mask.output) or str(target.mask)
+
+
+def _refuse_nonsense(settings: Any) -> None:
+    for key in ("z_stride", "refine_window", "n_z_border"):
+        if settings[key] < 1:
+            raise InputError(f"qc.{key} is {settings[key]}; wanted 1 or more planes")
+    for key in ("k_edge", "border_width", "drift_thresh"):
+        if settings[key] < 0:
+            raise InputError(f"qc.{key} is {settings[key]}; wanted 0 or more")
+
+
+def _border(image: Volume | None, keys: Mapping[str, Any]) -> statistics.Border | None:
+    if image is None:
+        return None
+    return statistics.find_border(
+        image,
+        n_z_border=keys["n_z_border"],
+        width=keys["border_width"],
+        thresh=float(keys["bg_thresh"]),
+    )
+
+
+def identity(attributes: Mapping[str, Any], border_keys: Mapping[str, Any]) -> str:
+    """sha256 of what determines the statistics of one of our own predictions."""
+    made_by = ("config_fingerprint", "source_fingerprint", "network", "box")
+    facts = {key: attributes.get(key) for key in made_by}
+    facts |= {key: float(border_keys[key]) for key in _BORDER}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""Front matter in the reference's form: written, read again, typed by hand, and refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nisbjax.errors import InputError
+from nisbjax.qc import report
+
+GOOD = """\
+---
+img: /data/seed6/data.zarr/img
+out: /runs/mask.h5
+low_z: 30
+high_z: 2220
+bg_thresh: 30
+border_width: 32
+---
+
+# Affinity check report
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "report.md"
+    path.write_text(text)
+    return path
+
+
+def test_the_references_report_is_read(tmp_path):
+    assert report.read(written(tmp_path, GOOD)) == report.FrontMatter(
+        "/data/seed6/data.zarr/img", "/runs/mask.h5", 30, 2220, 30.0, 32
+    )
+
+
+def test_a_report_edited_by_hand_is_read(tmp_path):
+    text = """
+---
+# my own cuts
+low_z: 0
+high_z: 0x10
+border_width: 0   # no ring
+bg_thresh: 12.5
+out: "a mask: new.h5"
+img:
+---
+"""
+    assert report.read(written(tmp_path, text)) == report.FrontMatter(
+        "", "a mask: new.h5", 0, 16, 12.5, 0
+    )
+
+
+@pytest.mark.parametrize(
+    "old, new, text",
+    [
+        (
+            "low_z: 30",
+            "low_zz: 30",
+            "line 4: 'low_zz' is not a key; wanted img, out, low",
+        ),
+        ("low_z: 30\n", "", "lines 1 to 7: the front matter lacks low_z"),
+        (
+            "low_z: 30",
+            "low_z: thirty",
+            "line 4: low_z is 'thirty'; wanted a whole number",
+        ),
+        ("high_z: 2220", "high_z: 2220.5", "line 5: high_z is 2220.5; wanted a whole"),
+        ("low_z: 30", "low_z: yes", "line 4: low_z is True; wanted a whole number"),
+        ("low_z: 30", "low_z: -1", "line 4: low_z is -1; wanted 0 or more"),
+        ("bg_thresh: 30", "bg_thresh:", "line 6: bg_thresh is None; wanted a number"),
+        ("out: /runs/mask.h5", "out: 3", "line 3: out is 3; wanted a path"),
+        ("high_z: 2220", "high_z: 29", "line 5: high_z 29 is below low_z 30"),
+        ("high_z: 2220", "low_z: 2220", "line 5: low_z is there a second time"),
+        ("high_z: 2220", "high_z: [1", "line 6: "),
+        ("low_z: 30", "low_z 30", "line 5: |line 4: "),
+        ("---\nimg", "img", "has no front matter; wanted the keys img, out"),
+        ("low_z: 30", "low_z: !!python/object:os.system x", "line 4: "),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path, old, new, text):
+    assert old in GOOD
+    with pytest.raises(InputError, match=text):
+        report.read(written(tmp_path, GOOD.replace(old, new, 1)))
+
+
+def test_a_missing_report_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no report at .*run --mode=qc"):
+        report.read(tmp_path / "nothing.md")
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]))
+)
+def test_any_path_comes_back(name):
+    line = report._yaml_line("img", name)
+    assert report.yaml.safe_load(line) == {"img": name} and "\n" not in line
+
+
+def test_ranges_are_short():
+    assert report._ranges((3, 7, 8, 9, 12)) == "3, 7-9, 12"
+    assert report._ranges(tuple(range(0, 100, 2))).endswith(", 38 and 30 more")

@@ -1,0 +1,170 @@
+"""QC on files: planted planes and halo are found, and go from report to mask."""
+
+import h5py
+import numpy as np
+import pytest
+
+from nisbjax.artifacts import VolumeDir
+from nisbjax.config import base_config
+from nisbjax.errors import InputError
+from nisbjax.manifest import Manifest, path_beside
+from nisbjax.qc import report, stage, statistics
+from nisbjax.volume import create_zarr
+
+SHAPE = (40, 30, 90)
+
+
+@pytest.fixture
+def config():
+    c = base_config().unlock()
+    c.qc.border_width = 4
+    return c
+
+
+def planted():
+    """Affinities 0.6, 0.1 in planes 0-34, 60 and 88-89; halo: dark, affinity 0.9 there."""
+    draw = np.random.default_rng(0)
+    affinities = draw.normal(0.6, 0.01, (3, *SHAPE)).astype(np.float16)
+    image = draw.integers(80, 200, (*SHAPE, 1), np.uint8)
+    image[:4], affinities[:, :4] = 10, 0.9
+    for z in (*range(35), 60, 88, 89):
+        affinities[:, :, :, z] = 0.1
+    affinities[0, 20, 20, 50], affinities[1, 20, 20, 50] = np.nan, np.inf
+    return affinities, image
+
+
+@pytest.fixture
+def files(tmp_path):
+    affinities, image = planted()
+    volume = create_zarr(
+        tmp_path / "img", shape=image.shape, dtype="uint8", chunks=(16,) * 3 + (1,),
+        axes="xyzc",
+    )  # fmt: skip
+    volume.write(..., image)
+    # A foreign file: dataset main, no attributes.
+    with h5py.File(tmp_path / "raw_x1.h5", "w") as file:
+        file.create_dataset("main", data=affinities, chunks=True, compression="gzip")
+    return tmp_path / "raw_x1.h5", tmp_path / "img"
+
+
+def test_planted_planes_and_halo_are_reported(tmp_path, config, files):
+    prediction, image = files
+    target = VolumeDir(tmp_path / "seed6")
+    path = stage.check(config, target, prediction=prediction, image=image)
+    front = report.read(path)
+    # 35 bad planes saturate the reference's 30; ours goes on to plane 35.
+    assert (front.low_z, front.high_z) == (35, 88)
+    assert (front.border_width, front.bg_thresh) == (4, 30)
+    assert (front.img, front.out) == (str(image), str(target.mask))
+    text = path.read_text()
+    keys = [line.split(":")[0] for line in text.splitlines()[1:7]]
+    assert keys == ["img", "out", "low_z", "high_z", "bg_thresh", "border_width"]
+    assert text.splitlines()[3:7] == [
+        "low_z: 35", "high_z: 88", "bg_thresh: 30", "border_width: 4",
+    ]  # fmt: skip
+    assert "low_z **saturated**: none of the first 30 planes passes" in text
+    assert "high_z **saturated**" not in text
+    assert "at each end says low_z 30, high_z 88" in text
+    assert "1 planes between the cuts do not pass and are kept: 60" in text
+    assert "NaN: 1, Inf: 1" in text
+    assert "(OK)" in text
+    # Ring background: planes 1, 13, 25, 38, 50, 63, 75, 88; 4 x 30 dark voxels at 0.9,
+    # in good planes; nothing inside the ring is dark.
+    assert "   38   x        120     0.8999    0.8999    1.0000          nan" in text
+    assert "   13   x        120     0.1000    0.1000    0.0000          nan" in text
+    for what in ("planes", "cuts", "border"):
+        name = f"check_aff_report.{what}.png"
+        assert f"![{name}]({name})" in text
+        assert (path.parent / name).read_bytes().startswith(b"\x89PNG")
+    assert not list(path.parent.glob("*.partial"))
+
+
+def test_report_and_mask_in_one_go(tmp_path, config, files):
+    prediction, image = files
+    target = VolumeDir(tmp_path / "seed6")
+    path = stage.run(config, target, prediction=prediction, image=image)
+    assert path == target.mask
+    with h5py.File(path) as file:
+        kept = file["main"][:]
+    want = np.zeros(SHAPE, np.uint8)
+    want[4:, :, 35:88] = 1  # the dark halo is x < 4; the rest of the ring is bright
+    np.testing.assert_array_equal(kept, want)
+    # Edited by hand and built again, in place of the report's own mask.
+    edited = target.qc_report.read_text().replace("low_z: 35", "low_z: 80")
+    target.qc_report.write_text(edited)
+    assert stage.build(config, target) == target.mask
+    with h5py.File(path) as file:
+        assert file["main"][:].sum() == 36 * 30 * 8
+
+
+def test_a_named_report_says_where_its_mask_goes(tmp_path, config, files):
+    prediction, image = files
+    config.mask.output = str(tmp_path / "mine.h5")
+    config.qc.report = str(tmp_path / "mine.md")
+    target = VolumeDir(tmp_path / "seed6")
+    stage.check(config, target, prediction=prediction, image=image)
+    config.mask.output, config.mask.report = "", str(tmp_path / "mine.md")
+    assert stage.build(config, target) == tmp_path / "mine.h5"
+
+
+def test_gathered_statistics_are_taken_instead_of_the_file(
+    tmp_path, config, files, monkeypatch
+):
+    prediction, image = files
+    target = VolumeDir(tmp_path / "seed6")
+    target.path.mkdir()
+    affinities, _ = planted()
+    border = statistics.find_border(
+        stage.open_image(image), n_z_border=8, width=4, thresh=30.0
+    )
+    gathered = statistics.measure(affinities, (0, 0, 0), border, SHAPE)
+    made_from = stage.identity({}, {k: config.qc[k] for k in stage._BORDER})
+    statistics.save(gathered, target.plane_statistics, made_from)
+    want = stage.check(config, target, prediction=prediction, image=image).read_text()
+    target.plane_statistics.rename(tmp_path / "aside")
+    scanned = stage.check(config, target, prediction=prediction, image=image)
+    assert scanned.read_text() == want
+    (tmp_path / "aside").rename(target.plane_statistics)
+
+    def refuse(*_, **__):
+        raise AssertionError("the prediction was read again")
+
+    monkeypatch.setattr(statistics, "scan", refuse)
+    stage.check(config, target, prediction=prediction, image=image)
+    config.qc.border_width = 5  # another ring: the samples do not fit
+    with pytest.raises(AssertionError, match="read again"):
+        stage.check(config, target, prediction=prediction, image=image)
+
+
+def test_without_an_image_the_border_is_skipped(tmp_path, config, files):
+    prediction, _ = files
+    path = stage.check(
+        config, VolumeDir(tmp_path / "a"), prediction=prediction, image=""
+    )
+    assert "WARN: no image of the prediction's shape; skipped" in path.read_text()
+    assert report.read(path).img == ""
+
+
+@pytest.mark.parametrize(
+    "key, value, text",
+    [
+        ("z_stride", 0, "qc.z_stride is 0; wanted 1 or more planes"),
+        ("border_width", -1, "qc.border_width is -1; wanted 0 or more"),
+        ("input", "/nowhere.h5", "no volume at /nowhere.h5"),
+    ],
+)
+def test_keys_without_meaning_are_refused(tmp_path, config, files, key, value, text):
+    config.qc[key] = value
+    with pytest.raises(InputError, match=text):
+        stage.check(
+            config, VolumeDir(tmp_path / "a"), prediction=files[0], image=files[1]
+        )
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_unfinished_prediction_is_refused(tmp_path, config, files):
+    Manifest(path_beside(files[0]), {}).close()
+    with pytest.raises(InputError, match="is unfinished"):
+        stage.check(
+            config, VolumeDir(tmp_path / "a"), prediction=files[0], image=files[1]
+        )
