@@ -27,20 +27,24 @@ CHILD = """
 import pathlib, sys, time
 from nisbjax import artifacts, config
 from nisbjax.evaluate import nerl
-from nisbjax.tune import stage
+from nisbjax.tune import stage, storage
 
 folder = pathlib.Path(sys.argv[1])
 settings = config.base_config()
 settings.tune.grid = "pytc"
 settings.tune.storage = sys.argv[2]
-original = nerl.score
+score, open_study = nerl.score, storage.open_study
 
-def slower(*arguments, **options):
+def slow_score(*arguments, **options):
+    print("scoring", flush=True)
     time.sleep(0.05)
-    return original(*arguments, **options)
+    return score(*arguments, **options)
 
-nerl.score = slower
-print("ready", flush=True)
+def announced(*arguments):
+    print("opening", flush=True)
+    return open_study(*arguments)
+
+nerl.score, storage.open_study = slow_score, announced
 stage.run(
     settings,
     artifacts.Run(folder).tune(1),
@@ -77,11 +81,14 @@ def test_twenty_kills(folder, name):
     storage = folder / name
     draw = random.Random(name)
     command = [sys.executable, "-c", textwrap.dedent(CHILD), str(folder), str(storage)]
+    reached = []
     for _ in range(20):
+        moment = draw.choice([b"opening\n", b"scoring\n"])
         with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
-            assert child.stdout.readline() == b"ready\n"
-            time.sleep(draw.uniform(0, 1.5))
+            while child.stdout.readline() not in (moment, b""):
+                pass
+            time.sleep(draw.uniform(0, 0.6))
             child.send_signal(signal.SIGKILL)
         if storage.suffix == ".db" and storage.exists():
             with sqlite3.connect(storage) as database:
@@ -90,10 +97,14 @@ def test_twenty_kills(folder, name):
             assert verdict == "ok"
         counts = complete(storage)
         assert not counts or max(counts.values()) == 1
-    subprocess.run(command, check=True)
+        reached.append(len(counts))
+    # the kills fell before, between and among the trials
+    assert reached[0] < 21
+    assert len(set(reached)) > 4
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert complete(storage) == dict.fromkeys(GRIDS["pytc"], 1)
     before = trials(storage)
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert len(trials(storage)) == len(before)
     assert {t.state for t in before} <= {TrialState.COMPLETE, TrialState.FAIL}
 
