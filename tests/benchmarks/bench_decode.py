@@ -1,0 +1,191 @@
+"""Decoding against the reference's algorithm: seconds, ratio, extra memory, exactness.
+
+    python tests/benchmarks/bench_decode.py [--size 512] [--repeats 3] [--real raw.zarr]
+
+The yardstick is BANIS's decoder, written anew: threshold into booleans, then flood from
+each foreground voxel in C order with a stack, in one numba kernel. Both are timed in turns
+in one process and the best of each counts. Affinities are the edges of real labels
+(`../shared/data/pinky40`, mirrored to the size; else of random cells) plus noise.
+"""
+
+import argparse
+import pathlib
+import threading
+import time
+
+import numba
+import numpy as np
+import psutil
+from scipy import ndimage
+
+from nisbjax.decode.connected_components import label_affinities
+from nisbjax.tune.sweep import nodes_by_threshold
+from nisbjax.volume import open_labels, open_volume
+
+PINKY = (
+    pathlib.Path(__file__).parents[3] / "shared/data/pinky40/val/seed0/data.zarr/seg"
+)
+THRESHOLDS = (0.55, 0.75)
+
+
+@numba.njit(cache=True)
+def flood(above):
+    """Labels of boolean affinities [3 x y z], voxel by voxel with a stack."""
+    _, nx, ny, nz = above.shape
+    seen = np.zeros((nx, ny, nz), np.bool_)
+    labels = np.zeros((nx, ny, nz), np.uint32)
+    label = np.uint32(0)
+    for i in range(nx):
+        for j in range(ny):
+            for k in range(nz):
+                if seen[i, j, k] or not above[:, i, j, k].any():
+                    continue
+                label += np.uint32(1)
+                seen[i, j, k] = True
+                stack = [(i, j, k)]
+                while stack:
+                    x, y, z = stack.pop()
+                    labels[x, y, z] = label
+                    if x + 1 < nx and above[0, x, y, z] and not seen[x + 1, y, z]:
+                        seen[x + 1, y, z] = True
+                        stack.append((x + 1, y, z))
+                    if y + 1 < ny and above[1, x, y, z] and not seen[x, y + 1, z]:
+                        seen[x, y + 1, z] = True
+                        stack.append((x, y + 1, z))
+                    if z + 1 < nz and above[2, x, y, z] and not seen[x, y, z + 1]:
+                        seen[x, y, z + 1] = True
+                        stack.append((x, y, z + 1))
+                    if x > 0 and above[0, x - 1, y, z] and not seen[x - 1, y, z]:
+                        seen[x - 1, y, z] = True
+                        stack.append((x - 1, y, z))
+                    if y > 0 and above[1, x, y - 1, z] and not seen[x, y - 1, z]:
+                        seen[x, y - 1, z] = True
+                        stack.append((x, y - 1, z))
+                    if z > 0 and above[2, x, y, z - 1] and not seen[x, y, z - 1]:
+                        seen[x, y, z - 1] = True
+                        stack.append((x, y, z - 1))
+    return labels
+
+
+def reference(affinities, threshold):
+    return flood(affinities > np.float16(threshold))
+
+
+def make_labels(size, rng):
+    """Labels of `size`^3 voxels: real ones mirrored, or the cells of random points."""
+    if PINKY.exists():
+        labels = open_labels(PINKY).read()
+        pad = [(0, max(0, size - s)) for s in labels.shape]
+        return np.pad(labels, pad, mode="symmetric")[:size, :size, :size]
+    points = np.zeros((size,) * 3, bool)
+    points[tuple(rng.integers(0, size, (3, size**3 // 30000)))] = True
+    marked = np.cumsum(points.ravel()).reshape(points.shape) * points
+    nearest = ndimage.distance_transform_edt(
+        ~points, return_distances=False, return_indices=True
+    )
+    return marked[tuple(nearest)]
+
+
+def make_affinities(labels, kind, rng):
+    """.8 on edges inside of a segment, .3 elsewhere, with noise of deviation .15."""
+    shape = labels.shape
+    result = np.empty((3, *shape), np.float16)
+    for axis in range(3):
+        for x in range(0, shape[0], 64):
+            part = labels[x : x + 65]
+            after = np.roll(part, -1, axis)[: min(64, len(part))]
+            same = (part[: len(after)] == after) & (after > 0)
+            noise = rng.standard_normal(same.shape, np.float32)
+            if kind == "correlated":
+                noise = ndimage.gaussian_filter(noise, 2)
+                noise /= noise.std()
+            value = np.where(same, np.float32(0.8), np.float32(0.3))
+            result[axis, x : x + 64] = np.clip(value + 0.15 * noise, 0, 1)
+    return result
+
+
+class PeakMemory:
+    """Resident bytes beyond those at the start, sampled every 2 ms."""
+
+    def __enter__(self):
+        self._process = psutil.Process()
+        self._start = self._process.memory_info().rss
+        self.bytes, self._stop = 0, threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+        self._thread.start()
+        return self
+
+    def _sample(self):
+        while not self._stop.wait(0.002):
+            rss = self._process.memory_info().rss
+            self.bytes = max(self.bytes, rss - self._start)
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+
+def seconds(function, *arguments):
+    began = time.perf_counter()
+    result = function(*arguments)
+    return time.perf_counter() - began, result
+
+
+def compare(name, affinities, repeats):
+    for threshold in THRESHOLDS:
+        ours, theirs = [], []
+        for _ in range(repeats):
+            taken, expected = seconds(reference, affinities, threshold)
+            theirs.append(taken)
+            for _ in range(2):
+                taken, labels = seconds(label_affinities, affinities, threshold)
+                ours.append(taken)
+        equal = np.array_equal(labels, expected)
+        del labels, expected
+        with PeakMemory() as memory:
+            labels = label_affinities(affinities, threshold)
+        print(
+            f"{name:12} {threshold:.2f}  BANIS {min(theirs):6.2f} s  "
+            f"ours {min(ours):5.2f} s  ratio {min(theirs) / min(ours):5.1f}  "
+            f"extra memory {memory.bytes / labels.nbytes:.3f} label arrays  "
+            f"labels {labels.max()}  equal to the flood: {equal}",
+            flush=True,
+        )
+
+
+def compare_sweep(affinities, repeats):
+    rng = np.random.default_rng(1)
+    positions = rng.integers(0, affinities.shape[1], (20000, 3))
+    grids = {n: np.linspace(0.4, 0.94, n).tolist() for n in (1, 10, 50)}
+    best = {n: np.inf for n in grids}
+    decode = np.inf
+    for _ in range(repeats):
+        decode = min(decode, seconds(label_affinities, affinities, 0.75)[0])
+        for n, grid in grids.items():
+            taken, _ = seconds(nodes_by_threshold, affinities, positions, grid)
+            best[n] = min(best[n], taken)
+    times = ", ".join(f"{n}: {t:.2f} s ({t / decode:.1f}x)" for n, t in best.items())
+    print(f"sweep of thresholds, beside one decode in {decode:.2f} s: {times}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--real", help="predicted affinities [c x y z]")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    small = make_affinities(rng.integers(0, 3, (16, 16, 16)), "independent", rng)
+    reference(small, 0.5), label_affinities(small, 0.5)  # compiles both
+    if options.real:
+        real = open_volume(options.real, axes="cxyz").read()[:3].astype(np.float16)
+        compare("real", real, options.repeats)
+    labels = make_labels(options.size, rng)
+    for kind in ("independent", "correlated"):
+        affinities = make_affinities(labels, kind, rng)
+        compare(kind, affinities, options.repeats)
+    compare_sweep(affinities, options.repeats)
+
+
+if __name__ == "__main__":
+    main()
