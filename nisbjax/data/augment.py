@@ -212,7 +212,10 @@ def _shift_slices(key: Array, image: Array, options: Augmentation) -> Array:
                 which = 0 if a == min({0, 1, 2} - {b}) else 1
                 along = _along(amounts[which, b, : size[b]], b)
                 source = source - jnp.broadcast_to(along, size)
-            index = index * size[a] + jnp.mod(source, size[a])
+            turns = (
+                -(-reach // size[a]) * size[a]
+            )  # keeps the remainder's sign positive
+            index = index * size[a] + lax.rem(source + turns, jnp.int32(size[a]))
         return _take(image, index)
 
     return lax.cond(draw[0] < options.shift, roll, lambda image: image, image)

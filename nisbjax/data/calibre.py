@@ -48,24 +48,27 @@ def distance_to_others(
     # Axis by axis: the nearest other voxel lies across s steps of this axis, or as near to
     # the voxel of the same label s steps away as the axes before have found.
     for axis in (3, 2, 1):
-        size = labels.shape[axis]
-        best = squared
-        for step in range(1, min(reach, size - 1) + 1):
-            low = lax.slice_in_dim(labels, 0, size - step, axis=axis)
-            high = lax.slice_in_dim(labels, step, size, axis=axis)
-            other = low != high
-            here = lax.slice_in_dim(squared, 0, size - step, axis=axis)
-            there = lax.slice_in_dim(squared, step, size, axis=axis)
-            across = float(step * step)
-            onward = jnp.where(other, across, there + across)
-            back = jnp.where(other, across, here + across)
-            best = jnp.minimum(best, _placed(onward, 0, step, axis))
-            best = jnp.minimum(best, _placed(back, step, 0, axis))
-        squared = best
+        squared = _across(labels, squared, reach, axis)
     return jnp.sqrt(squared)
 
 
-def _placed(values: Array, before: int, behind: int, axis: int) -> Array:
-    padding = [(0, 0, 0)] * values.ndim
-    padding[axis] = (before, behind, 0)
-    return lax.pad(values, jnp.array(jnp.inf, values.dtype), padding)
+def _across(labels: Array, squared: Array, reach: int, axis: int) -> Array:
+    size = labels.shape[axis]
+    reach = min(reach, size - 1)
+    padding = [(0, 0)] * labels.ndim
+    padding[axis] = (reach, reach)
+    other_labels = jnp.pad(labels, padding)
+    other_squared = jnp.pad(squared, padding, constant_values=jnp.inf)
+    place = lax.broadcasted_iota(jnp.int32, labels.shape, axis)
+
+    # A loop, since two slices for each step would take seconds to compile.
+    def look(shift: Array, best: Array) -> Array:
+        there = place + shift - reach
+        label = lax.dynamic_slice_in_dim(other_labels, shift, size, axis)
+        onward = lax.dynamic_slice_in_dim(other_squared, shift, size, axis)
+        steps = ((shift - reach) * (shift - reach)).astype(jnp.float32)
+        found = jnp.where(label != labels, 0.0, onward) + steps
+        inside = (there >= 0) & (there < size)
+        return jnp.where(inside, jnp.minimum(best, found), best)
+
+    return lax.fori_loop(0, 2 * reach + 1, look, squared)

@@ -20,7 +20,7 @@ RECIPE = Recipe(
     patch=(4, 4, 4),
     offsets=OFFSETS,
     erosion=(0, 1, 1),
-    augmentation=Augmentation(shift_voxels=2),
+    augmentation=Augmentation(drop=0.0, shift=0.0, intensity=0.0),
 )
 
 
