@@ -84,9 +84,15 @@ def _repel(
 ):
     """Fills `push` with the mean push on each sample, or else measures clearances."""
     thickest = 0.0
-    for i in range(len(radius)):
-        thickest = max(thickest, radius[i])
-    for i in range(len(radius)):
+    # Copied in cell order: what lies near in space then lies near in memory.
+    near = np.empty((len(radius), 5))
+    for at in range(len(radius)):
+        j = order[at]
+        thickest = max(thickest, radius[j])
+        near[at, 0], near[at, 1] = position[j, 0], position[j, 1]
+        near[at, 2], near[at, 3] = position[j, 2], radius[j]
+        near[at, 4] = neurite[j]
+    for i in order:
         total = 0.0
         push_x = push_y = push_z = 0.0
         c = cell[i]
@@ -98,15 +104,15 @@ def _repel(
                 begin = first[row + max(cz - w, 0)]
                 end = first[row + min(cz + w + 1, dims[2])]
                 for at in range(begin, end):
-                    j = order[at]
-                    if neurite[j] == neurite[i]:
-                        continue
-                    dx = position[i, 0] - position[j, 0]
-                    dy = position[i, 1] - position[j, 1]
-                    dz = position[i, 2] - position[j, 2]
+                    dx = position[i, 0] - near[at, 0]
+                    dy = position[i, 1] - near[at, 1]
+                    dz = position[i, 2] - near[at, 2]
                     square = dx * dx + dy * dy + dz * dz
-                    if square >= (radius[i] + radius[j]) ** 2:
+                    if square >= (radius[i] + near[at, 3]) ** 2:
                         continue
+                    if near[at, 4] == neurite[i]:
+                        continue
+                    j = order[at]
                     distance = math.sqrt(square) + 1e-6
                     ux, uy, uz = dx / distance, dy / distance, dz / distance
                     ri = _reach(ux, uy, uz, radius[i], axis[i], flatness[i])

@@ -2,8 +2,9 @@
 
 The tissue follows what the NISB site says of its LICONN cubes (dense neurites of widely
 varying calibre); ours is set by the few numbers of `Tissue`, so that a demo needs no
-download. Centre lines are made for a whole cube at once and are small: some 100 bytes for
-36 nm of neurite, or 5 kB for each cubic micrometre of the default tissue.
+download. Centre lines are made for a whole cube at once and are small beside its voxels:
+100 bytes for 36 nm of neurite, which is 0.1 MB for a cubic micrometre of the default
+tissue and 2 GB for a cube of 27 um (a few times that while they grow).
 """
 
 import dataclasses
@@ -21,17 +22,15 @@ from nisbjax.typing import FloatTriple, Triple
 class Tissue:
     """What the tissue and its image look like; lengths in nm, grey values in 0..255."""
 
-    median_radius: float = 75.0
+    median_radius: float = 70.0
     radius_spread: float = 0.5  # of the log radius between neurites
     radius_modulation: float = 0.25  # of the log radius along one neurite
     radius_range: tuple[float, float] = (36.0, 200.0)
     persistence: float = 1500.0  # length over which a neurite forgets its direction
     branch_every: float = 2500.0
     flattening: float = 1.0  # profiles are up to sqrt(1 + this) times wider than thick
-    fill: float = 1.0  # cross-sections, added up, as a share of the volume
-    extracellular: float = (
-        1.7  # a neurite reaches this many radii where nothing stops it
-    )
+    fill: float = 0.65  # cross-sections, added up, as a share of the volume
+    extracellular: float = 2.0  # a neurite ends at this many radii in free space
     gap: float = 13.0  # labels end this far from the membrane's middle
     membrane: float = 14.0  # half width at 1/e
     membrane_contrast: float = 0.66
@@ -75,7 +74,7 @@ class Tissue:
         return box
 
 
-_SWEEPS = 20
+_SWEEPS = 40
 _SHORTEST = 6  # samples; shorter pieces are crumbs, not neurites
 
 
@@ -120,7 +119,7 @@ def grow_neurites(
     reach = 0.7 * samples.radius[:, None]
     above = samples.position > box.start * np.array(voxel_size_nm) - reach
     below = samples.position < box.stop * np.array(voxel_size_nm) + reach
-    passes = clearance > tissue.gap + 1.2 * max(voxel_size_nm)
+    passes = clearance > tissue.gap + max(voxel_size_nm)
     return _number(samples, np.all(above & below, axis=1) & passes)
 
 

@@ -178,11 +178,11 @@ def test_labels_are_the_nearest_line_less_the_gap():
     kind = dataclasses.replace(THIN, halo_voxels=0, defects=(0, 0), gap=13.0)
     box = Box((0, 30, 20), (60, 31, 21))
     _, labels = rendering.render_box(lines, kind, box, (60, 60, 60), SIZE_NM, 0)
-    # A neurite reaches 1.7 * 60 = 102 nm where nothing stops it, less the gap: 89 nm,
-    # which is 9 voxels.
+    # A neurite reaches 2 * 60 = 120 nm where nothing stops it, less the gap: 107 nm,
+    # which is 11 voxels.
     wanted = np.zeros(60, int)
-    wanted[20 - 9 : 25] = 1
-    wanted[28 : 32 + 10] = 2
+    wanted[20 - 11 : 25] = 1
+    wanted[28 : 32 + 12] = 2
     np.testing.assert_array_equal(labels[:, 0, 0], wanted)
 
 
