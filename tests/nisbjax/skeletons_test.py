@@ -220,6 +220,11 @@ CRAFTED = {
     "other_encoding": (
         b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x06\x00\x00\x00rot_13tR."
     ),
+    # a memo of 2^31 entries; a string of a terabyte; a frame of a terabyte
+    "vast_memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
+    "vast_memo_as_text": b"Np2147483647\n.",
+    "vast_string": b"\x80\x04\x8d\x00\x00\x00\x00\x00\x01\x00\x00abc.",
+    "vast_frame": b"\x80\x04\x95\x00\x00\x00\x00\x00\x01\x00\x00N.",
     "number": b"cbuiltins\nint\n(X\x01\x00\x00\x001tR.",
 }
 

@@ -2,26 +2,25 @@
 
 The file is a pickle of one undirected `networkx.Graph` that holds every skeleton of a
 cube (site structuralneurobiologylab.github.io/nisb, BANIS `metrics.py`). BANIS and PyTC
-call `pickle.load` on it, which runs whatever code the file names; here the pickle is
-read by an unpickler that knows a short list of names, each of which is replaced by an
-inert stand-in, so that not even networkx or numpy constructors run on a stranger's data.
+walk the graph itself at each evaluation, after a `pickle.load` that runs whatever code
+the file names; here `graph_pickle` reads it inertly, once, and flat arrays are kept.
 """
 
 import hashlib
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from nisbjax.errors import InputError
+from nisbjax.skeletons import graph_pickle
 from nisbjax.typing import FloatTriple
 
-MAX_BYTES = 8 << 30
+MAX_BYTES = 1 << 30  # NISB's cubes have some 60 MB
 MAX_NODES = 200_000_000
 
 
@@ -112,8 +111,7 @@ def load(
         if cached.is_file():
             with np.load(cached, allow_pickle=False) as arrays:
                 return Skeletons(**{k: arrays[k] for k in _FIELDS}, source=str(path))
-    with open(path, "rb") as file:
-        graph = _unpickle(file, path)
+    graph = graph_pickle.read(path)
     skeletons = _flatten(graph, path, voxel_size_nm, max_nodes)
     if cached is not None:
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -136,206 +134,6 @@ def content_hash(
 
 
 _FIELDS = ("node_id", "index_position", "position_nm", "edges")
-
-
-# --- the pickle -----------------------------------------------------------------------
-
-
-class _Sealed(type):
-    """Keeps a pickle's BUILD from changing the stand-ins themselves."""
-
-    def __setattr__(cls, name: str, value: object) -> None:
-        raise pickle.UnpicklingError(f"sets {name} on a class")
-
-
-class _Graph(metaclass=_Sealed):
-    """Stands for `networkx.Graph`: keeps its state, does nothing."""
-
-    __slots__ = ("state",)
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
-
-
-class _View(metaclass=_Sealed):
-    """Stands for a cached view of the graph: forgets its state."""
-
-    __slots__ = ()
-
-    def __new__(cls, *_: object) -> Any:
-        return object.__new__(cls)
-
-    def __setstate__(self, state: object) -> None:
-        del state
-
-
-class _Container(metaclass=_Sealed):
-    """Stands for dict, list and the like where they are named or made empty."""
-
-    def __new__(cls, *arguments: object) -> Any:
-        if any(arguments):
-            raise pickle.UnpicklingError("fills a container by a call")
-        return {}
-
-
-class _Factory(metaclass=_Sealed):
-    """Stands for defaultdict and set: no copy, so no small file grows large."""
-
-    def __new__(cls, content: object = None) -> Any:
-        return {} if content is None or isinstance(content, type) else content
-
-
-class _Number(metaclass=_Sealed):
-    """Stands for int, float, bool and complex, which files only name."""
-
-    def __new__(cls, *_: object) -> Any:
-        raise pickle.UnpicklingError("calls a number's class")
-
-
-class _Object(metaclass=_Sealed):
-    """Stands for `object`, the base that protocols 0 and 1 name."""
-
-
-class _Reconstructor(metaclass=_Sealed):
-    """Stands for `copyreg._reconstructor`, which protocols 0 and 1 call."""
-
-    def __new__(cls, target: object, base: object, state: object) -> Any:
-        if target not in (_Graph, _View) or base is not _Object or state is not None:
-            raise pickle.UnpicklingError("reconstructs something that is not a graph")
-        return object.__new__(target)  # pyright: ignore[reportArgumentType]
-
-
-class _Encode(metaclass=_Sealed):
-    """Stands for `_codecs.encode`, by which protocol 2 stores bytes as latin-1 text."""
-
-    def __new__(cls, text: object, encoding: object = "latin1") -> Any:
-        if not isinstance(text, str) or encoding != "latin1":
-            raise pickle.UnpicklingError("encodes something that is not latin-1 text")
-        return text.encode("latin1")
-
-
-class _DType(metaclass=_Sealed):
-    """Stands for `numpy.dtype`: numbers of a fixed size, no objects, no fields."""
-
-    __slots__ = ("dtype",)
-
-    def __init__(self, name: object, *_: object) -> None:
-        if not isinstance(name, str) or name not in _NUMBERS:
-            raise pickle.UnpicklingError(f"has numpy values of dtype {name!r}")
-        self.dtype = np.dtype(name)
-
-    def __setstate__(self, state: Any) -> None:
-        if state[1] in "<>":
-            self.dtype = self.dtype.newbyteorder(state[1])
-
-
-_NUMBERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
-_NUMBERS |= {"b1", "f2", "f4", "f8", "?"}
-
-
-class _Scalar(metaclass=_Sealed):
-    """Stands for numpy's scalar constructor."""
-
-    def __new__(cls, dtype: Any, data: Any = b"") -> Any:
-        if not isinstance(dtype, _DType) or len(data) != dtype.dtype.itemsize:
-            raise pickle.UnpicklingError("has a numpy scalar of another size")
-        return np.frombuffer(data, dtype.dtype)[0]
-
-
-class _Array(metaclass=_Sealed):
-    """Stands for `numpy.ndarray` and its reconstructor."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, *_: object) -> None:
-        self.array = np.zeros(0)
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, data = state
-        self.array = _as_array(data, dtype, shape, "F" if fortran else "C")
-
-
-class _FromBuffer(metaclass=_Sealed):
-    """Stands for numpy's `_frombuffer`, which protocol 5 calls."""
-
-    def __new__(cls, data: Any, dtype: Any, shape: Any, order: Any) -> Any:
-        array = _Array()
-        array.array = _as_array(data, dtype, shape, "F" if order == "F" else "C")
-        return array
-
-
-def _as_array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    if not isinstance(dtype, _DType):
-        raise pickle.UnpicklingError("has a numpy array of unknown type")
-    return np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
-
-
-_VIEWS = {
-    "networkx.classes.reportviews": (
-        "NodeView NodeDataView EdgeView EdgeDataView DegreeView DiDegreeView"
-    ),
-    "networkx.classes.coreviews": "AdjacencyView AtlasView",
-}
-_NAMES: dict[tuple[str, str], type] = {
-    ("networkx.classes.graph", "Graph"): _Graph,
-    ("copyreg", "_reconstructor"): _Reconstructor,
-    ("copy_reg", "_reconstructor"): _Reconstructor,
-    ("_codecs", "encode"): _Encode,
-    ("collections", "OrderedDict"): _Container,
-    ("collections", "defaultdict"): _Factory,
-    ("numpy", "dtype"): _DType,
-    ("numpy", "ndarray"): _Array,
-}
-for _module, _views in _VIEWS.items():
-    _NAMES |= {(_module, name): _View for name in _views.split()}
-for _module in ("builtins", "__builtin__"):
-    _NAMES |= {(_module, name): _Container for name in ("dict", "list", "tuple")}
-    _NAMES |= {(_module, name): _Factory for name in ("set", "frozenset")}
-    _NAMES |= {(_module, name): _Number for name in ("int", "float", "bool", "complex")}
-    _NAMES[_module, "object"] = _Object
-for _module in ("numpy.core", "numpy._core"):  # numpy 1 and 2
-    _NAMES[f"{_module}.multiarray", "scalar"] = _Scalar
-    _NAMES[f"{_module}.multiarray", "_reconstruct"] = _Array
-    _NAMES[f"{_module}.numeric", "_frombuffer"] = _FromBuffer
-
-
-class _GraphUnpickler(pickle.Unpickler):
-    """Resolves the names above and nothing else."""
-
-    def find_class(self, module: str, name: str) -> type:
-        try:
-            return _NAMES[module, name]
-        except KeyError:
-            raise InputError(
-                f"the pickle names {module}.{name}, which no skeleton file needs; it was "
-                "not run; take skeleton.pkl from its publisher again"
-            ) from None
-
-    def persistent_load(self, pid: object) -> object:
-        raise pickle.UnpicklingError("refers to objects outside the file")
-
-
-def _unpickle(file: BinaryIO, path: Path) -> Mapping[str, Any]:
-    """The state of the graph in the pickle."""
-    try:
-        graph = _GraphUnpickler(file).load()
-    except InputError as error:
-        raise InputError(f"{path} refused: {error}") from None
-    except Exception as error:  # noqa: BLE001 a damaged pickle fails in any way it likes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{path} is not a whole skeleton pickle ({reason}); wanted one pickled "
-            "networkx.Graph; copy it again"
-        ) from None
-    if not isinstance(graph, _Graph) or not isinstance(
-        getattr(graph, "state", None), dict
-    ):
-        what = "an empty object" if isinstance(graph, _Graph) else type(graph).__name__
-        raise InputError(f"{path} holds {what}; wanted one pickled networkx.Graph")
-    return graph.state  # pyright: ignore[reportReturnType]
-
-
-# --- the graph ------------------------------------------------------------------------
 
 
 def _flatten(
@@ -383,8 +181,8 @@ def _column(
             "on every node"
         )
     values = [a[name] for a in attributes]
-    if values and isinstance(values[0], _Array):
-        values = [v.array if isinstance(v, _Array) else v for v in values]
+    if values and isinstance(values[0], graph_pickle.Array):
+        values = [v.array if isinstance(v, graph_pickle.Array) else v for v in values]
     try:
         column = np.array(values, dtype=None if integral else np.float64)
         column = column.reshape(len(values), *shape) if not values else column
