@@ -27,6 +27,8 @@ from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
 from nisbjax.manifest import Manifest, path_beside
 from nisbjax.models import build
+from nisbjax.qc import stage as qc
+from nisbjax.qc.gathering import Gathering
 from nisbjax.typing import Triple
 from nisbjax.volume import Volume, create_zarr, export_hdf5, fingerprint, open_image
 
@@ -148,9 +150,11 @@ def run(
             axes="cxyz",
             attributes=_attributes(config, image, made_from, region),
         )
-        _predict(config, network, image, output, grid, region, manifest)
+        gathering = _gathering(config, image, output, target)
+        _predict(config, network, image, output, grid, region, manifest, gathering)
         if not manifest.finished:
             manifest.finish()
+        gathering.finish(manifest.keys, target.plane_statistics)
     if final != work:
         export_hdf5(output, final)
     seconds = time.monotonic() - started
@@ -173,6 +177,7 @@ def _predict(
     grid: Grid,
     region: Box,
     manifest: Manifest,
+    gathering: Gathering,
 ) -> None:
     settings = config.predict
     # A process predicts on its own devices; several hosts take a volume or a region each.
@@ -193,7 +198,20 @@ def _predict(
         mesh=mesh,
         manifest=manifest,
         region=region,
+        observe=gathering.observe,
     )
+
+
+def _gathering(
+    config: Any, image: Volume, output: Volume, target: VolumeDir
+) -> Gathering:
+    """Statistics for QC; its border rows need an image of the prediction's shape."""
+    made_from = qc.identity(output.attributes, config.qc)
+    border = None
+    if image.spatial_shape == output.spatial_shape:
+        border = qc.find_border(image, config.qc)
+    folder = target.plane_statistics.with_suffix(".parts")
+    return Gathering(folder, output.shape[0], output.spatial_shape, made_from, border)
 
 
 def _paths(

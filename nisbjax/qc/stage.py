@@ -93,13 +93,14 @@ def check(
             affinities.spatial_shape,
         )
         pixels = None
-    border_keys = {key: settings[key] for key in _BORDER}
     found = statistics.load(
-        target.plane_statistics, identity(affinities.attributes, border_keys)
+        target.plane_statistics, identity(affinities.attributes, settings)
     )
     gathered = found is not None
     if found is None:
-        found = statistics.scan(affinities, _border(pixels, border_keys))
+        found = statistics.scan(
+            affinities, find_border(pixels, settings) if pixels is not None else None
+        )
     cuts = find_cuts(found.planes, **{key: settings[key] for key in _CUTS})
     if not cuts.usable:
         logging.warning("%s: no plane passes in all channels; none is kept", source)
@@ -147,20 +148,19 @@ def _refuse_nonsense(settings: Any) -> None:
             raise InputError(f"qc.{key} is {settings[key]}; wanted 0 or more")
 
 
-def _border(image: Volume | None, keys: Mapping[str, Any]) -> statistics.Border | None:
-    if image is None:
-        return None
+def find_border(image: Volume, settings: Any) -> statistics.Border:
+    """The border's planes of an image, as the keys `qc` say."""
     return statistics.find_border(
         image,
-        n_z_border=keys["n_z_border"],
-        width=keys["border_width"],
-        thresh=float(keys["bg_thresh"]),
+        n_z_border=settings.n_z_border,
+        width=settings.border_width,
+        thresh=float(settings.bg_thresh),
     )
 
 
-def identity(attributes: Mapping[str, Any], border_keys: Mapping[str, Any]) -> str:
+def identity(attributes: Mapping[str, Any], settings: Any) -> str:
     """sha256 of what determines the statistics of one of our own predictions."""
     made_by = ("config_fingerprint", "source_fingerprint", "network", "box")
     facts = {key: attributes.get(key) for key in made_by}
-    facts |= {key: float(border_keys[key]) for key in _BORDER}
+    facts |= {key: float(settings[key]) for key in _BORDER}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -12,15 +12,15 @@ import functools
 import json
 import os
 import pathlib
-from typing import Any, no_type_check
+from typing import Any
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8
 
 from nisbjax.cluster import map_boxes
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.qc import kernels
 from nisbjax.typing import Triple
 from nisbjax.volume import Volume
 
@@ -118,7 +118,7 @@ class BorderSamples:
       inside_total, inside_count: over the background inside the ring.
     """
 
-    ring: list[list[list[Float32[np.ndarray, "_"]]]]
+    ring: list[list[list[Float32[np.ndarray, " _"]]]]
     inside_total: Float64[np.ndarray, "r c"]
     inside_count: Int64[np.ndarray, "r c"]
 
@@ -136,7 +136,7 @@ class BorderSamples:
             for c, pieces in enumerate(theirs):
                 mine[channel + c] += pieces
 
-    def values(self, row: int, channel: int) -> Float32[np.ndarray, "_"]:
+    def values(self, row: int, channel: int) -> Float32[np.ndarray, " _"]:
         pieces = self.ring[row][channel]
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
@@ -204,7 +204,7 @@ def scan(
             f"image {border.shape} does not match the prediction {shape}; name its image "
             "with --config.qc.image"
         )
-    whole = _empty(shape, channels, border)
+    whole = empty(shape, channels, border)
     units = _units(prediction.shape, prediction.chunks)
     work = functools.partial(_measure_unit, prediction, border)
     threads = threads or 2 * len(os.sched_getaffinity(0))
@@ -228,13 +228,13 @@ def measure(
     Its planes count from `start`; its border samples belong to the whole volume's rows.
     """
     channels, x, y, depth = values.shape
-    part = _empty(shape, channels, border, depth)
+    part = empty(shape, channels, border, depth)
     p = part.planes
     sums = p.count, p.nan, p.inf, p.total, p.squares, p.low, p.high
     if values.dtype == np.float16:
-        _sum_halves(np.ascontiguousarray(values).view(np.uint16), *sums)
+        kernels.sum_halves(np.ascontiguousarray(values).view(np.uint16), *sums)
     else:
-        _sum_floats(np.ascontiguousarray(_as_float(values)), *sums)
+        kernels.sum_floats(np.ascontiguousarray(_as_float(values)), *sums)
     if border is None or part.samples is None:
         return part
     for row, z in enumerate(border.z):
@@ -305,9 +305,10 @@ def load(path: str | os.PathLike, made_from: str) -> Statistics | None:
     return Statistics(shape, planes, border, samples)
 
 
-def _empty(
+def empty(
     shape: Triple, channels: int, border: Border | None, depth: int | None = None
 ) -> Statistics:
+    """Statistics of nothing yet, for all planes of a volume or for `depth` of them."""
     planes = PlaneSums.empty(channels, shape[2] if depth is None else depth)
     if border is None:
         return Statistics(shape, planes)
@@ -345,111 +346,3 @@ def _measure_unit(
 def _as_float(values: Shaped[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
     as_float = values.astype(np.float32)
     return as_float / np.float32(255) if values.dtype == np.uint8 else as_float
-
-
-@no_type_check
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _sum_halves(bits, count, nan, inf, total, squares, low, high):
-    """Adds planes of float16, given as their bits [c x y z].
-
-    One short loop for each quantity: all of them become vector instructions.
-    """
-    channels, nx, ny, nz = bits.shape
-    moved = np.empty(nz, np.uint32)
-    values = moved.view(np.float32)
-    smallest, largest = np.empty(nz, np.int16), np.empty(nz, np.int16)
-    signed = bits.view(np.int16)
-    for c in range(channels):
-        plane_total, plane_squares = total[c], squares[c]
-        smallest[:] = 0x7BFF
-        largest[:] = -0x7C00
-        for x in range(nx):
-            for y in range(ny):
-                row, keys = bits[c, x, y], signed[c, x, y]
-                top = 0
-                for z in range(nz):
-                    top = max(top, row[z] & 0x7FFF)
-                _decode(row, moved, values)
-                if top >= 0x7C00:
-                    _leave_out(row, nan[c], inf[c], values)
-                for z in range(nz):
-                    value = np.float64(values[z])
-                    plane_total[z] += value
-                    plane_squares[z] += value * value
-                if top < 0x7C00:
-                    for z in range(nz):
-                        # As integers, halves order like their values once the
-                        # magnitude bits of the negative ones are inverted.
-                        key = keys[z] ^ ((keys[z] >> 15) & np.int16(0x7FFF))
-                        smallest[z] = min(smallest[z], key)
-                        largest[z] = max(largest[z], key)
-                else:
-                    for z in range(nz):
-                        if row[z] & 0x7FFF < 0x7C00:
-                            key = keys[z] ^ ((keys[z] >> 15) & np.int16(0x7FFF))
-                            smallest[z] = min(smallest[z], key)
-                            largest[z] = max(largest[z], key)
-        for z in range(nz):
-            count[c, z] = nx * ny - nan[c, z] - inf[c, z]
-        for keys, into in ((smallest, low[c]), (largest, high[c])):
-            for z in range(nz):
-                keys[z] ^= (keys[z] >> 15) & np.int16(0x7FFF)
-            _decode(keys.view(np.uint16), moved, values)
-            for z in range(nz):
-                if count[c, z]:
-                    into[z] = values[z]
-
-
-@no_type_check
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _decode(row, moved, values):
-    """Float32 `values` of finite halves; `moved` are the same bytes as integers.
-
-    The exponent is shifted into place and rebiased; a subnormal half becomes 2^-14 plus its
-    value first, since arithmetic on subnormal floats is slow.
-    """
-    for z in range(row.size):
-        bits = np.uint32(row[z])
-        subnormal = np.uint32(bits & np.uint32(0x7C00)) == np.uint32(0)
-        rebias = np.uint32(113 << 23) if subnormal else np.uint32(112 << 23)
-        moved[z] = ((bits & np.uint32(0x7FFF)) << np.uint32(13)) + rebias
-    for z in range(row.size):
-        subnormal = np.uint32(row[z] & np.uint16(0x7C00)) == np.uint32(0)
-        values[z] -= np.float32(2.0**-14) if subnormal else np.float32(0)
-    for z in range(row.size):
-        moved[z] |= np.uint32(row[z] & np.uint16(0x8000)) << np.uint32(16)
-
-
-@no_type_check
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _leave_out(row, nan, inf, values):
-    """Counts values that are not finite and makes them 0 for the sums."""
-    for z in range(row.size):
-        magnitude = row[z] & 0x7FFF
-        if magnitude >= 0x7C00:
-            nan[z] += magnitude > 0x7C00
-            inf[z] += magnitude == 0x7C00
-            values[z] = 0
-
-
-@no_type_check
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _sum_floats(values, count, nan, inf, total, squares, low, high):
-    """Adds planes of float32 [c x y z]."""
-    channels, nx, ny, nz = values.shape
-    for c in range(channels):
-        for x in range(nx):
-            for y in range(ny):
-                for z in range(nz):
-                    value = values[c, x, y, z]
-                    if np.isnan(value):
-                        nan[c, z] += 1
-                    elif np.isinf(value):
-                        inf[c, z] += 1
-                    else:
-                        total[c, z] += np.float64(value)
-                        squares[c, z] += np.float64(value) * np.float64(value)
-                        low[c, z] = min(low[c, z], value)
-                        high[c, z] = max(high[c, z], value)
-        for z in range(nz):
-            count[c, z] = nx * ny - nan[c, z] - inf[c, z]

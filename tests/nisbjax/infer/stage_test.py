@@ -12,6 +12,7 @@ from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.infer import stage
 from nisbjax.manifest import path_beside
+from nisbjax.qc import stage as qc
 from nisbjax.volume import create_zarr, open_affinities
 
 
@@ -138,3 +139,43 @@ def test_the_untrained_network_is_a_function_of_the_seed(tmp_path, config, image
     final = stage.run(config, network, image, VolumeDir(tmp_path / "out"))
     values = open_affinities(final).read()
     assert values.shape == (3, 10, 20, 18) and 0 < values.min() < values.max() < 1
+
+
+def test_statistics_are_gathered_for_qc(tmp_path, config, network, image, monkeypatch):
+    target = VolumeDir(tmp_path / "seed6")
+    config.qc.border_width = 3
+    config.qc.bg_thresh = 254.0
+    final = stage.run(config, network, image, target)
+    assert target.plane_statistics.exists()
+    assert not target.plane_statistics.with_suffix(".parts").exists()
+    gathered = qc.check(config, target, prediction=final, image=image).read_text()
+    target.plane_statistics.unlink()
+    scanned = qc.check(config, target, prediction=final, image=image).read_text()
+    assert gathered == scanned and "too few" not in scanned
+
+
+def test_statistics_survive_a_kill(tmp_path, config, network, image, monkeypatch):
+    whole = VolumeDir(tmp_path / "whole")
+    monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
+    final = stage.run(config, network, image, whole)
+    report = qc.check(config, whole, prediction=final, image=image).read_text()
+
+    class Killed(Exception):
+        pass
+
+    write = stage.Gathering.observe
+
+    def kill(self, box, values):
+        if box.start[0] == 4:
+            raise Killed
+        return write(self, box, values)
+
+    killed = VolumeDir(tmp_path / "other")
+    monkeypatch.setattr(stage.Gathering, "observe", kill)
+    with pytest.raises(Killed):
+        stage.run(config, network, image, killed)
+    assert killed.plane_statistics.with_suffix(".parts").exists()
+    monkeypatch.setattr(stage.Gathering, "observe", write)
+    final = stage.run(config, network, image, killed)
+    again = qc.check(config, killed, prediction=final, image=image).read_text()
+    assert again == report.replace(str(whole.path), str(killed.path))

@@ -118,7 +118,7 @@ def test_gathered_statistics_are_taken_instead_of_the_file(
         stage.open_image(image), n_z_border=8, width=4, thresh=30.0
     )
     gathered = statistics.measure(affinities, (0, 0, 0), border, SHAPE)
-    made_from = stage.identity({}, {k: config.qc[k] for k in stage._BORDER})
+    made_from = stage.identity({}, config.qc)
     statistics.save(gathered, target.plane_statistics, made_from)
     want = stage.check(config, target, prediction=prediction, image=image).read_text()
     target.plane_statistics.rename(tmp_path / "aside")
