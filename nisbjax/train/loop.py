@@ -137,7 +137,9 @@ def run(
             pending[done - 1] = scalars
             bar.update()
             last = done == intervals.steps
-            due = last or stopping.received
+            # Asked once: a signal during what follows is answered after the next step.
+            stop = stopping.received
+            due = last or stop
             if due or _every(done, intervals.log_every):
                 flush(done)
             val_loss = None
@@ -151,7 +153,7 @@ def run(
             if due or 0 < intervals.checkpoint_minutes <= minutes:
                 save(done, val_loss)
                 saved_at = time.monotonic()
-            if stopping.received and not last:
+            if stop and not last:
                 checkpoints.wait()
                 logging.info("stopped by signal at step %d; start again to go on", done)
                 raise SystemExit(STOPPED)

@@ -7,7 +7,7 @@ over the same steps (Lightning appends a second event file and leaves the overla
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tensorboardX import SummaryWriter
 
@@ -19,7 +19,10 @@ class MetricWriter:
         logs.mkdir(parents=True, exist_ok=True)
         self._history = history
         _purge(history, first_step)
-        self._events = SummaryWriter(str(logs), purge_step=first_step)
+        # TensorBoard drops what stands at the purge step itself, too.
+        self._events = SummaryWriter(
+            str(logs), purge_step=first_step + 1, filename_suffix=f".{first_step:08d}"
+        )
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         for tag, value in scalars.items():
@@ -31,21 +34,21 @@ class MetricWriter:
         self._events.close()
 
 
-def read_history(history: pathlib.Path) -> list[dict[str, float]]:
+def read_history(history: pathlib.Path) -> list[dict[str, int | float]]:
     """The logged steps of a run, in the order they were written."""
-    if not history.exists():
-        return []
-    return [json.loads(line) for line in history.read_text().splitlines() if line]
+    return [values for _, values in _lines(history)]
+
+
+def _lines(history: pathlib.Path) -> Iterator[tuple[str, dict[str, int | float]]]:
+    for line in history.read_text().splitlines() if history.exists() else []:
+        try:
+            yield line, json.loads(line)
+        except ValueError:  # the torn last line of a killed run
+            continue
 
 
 def _purge(history: pathlib.Path, first_step: int) -> None:
-    lines = []
-    for line in history.read_text().splitlines() if history.exists() else []:
-        try:
-            if json.loads(line)["step"] <= first_step:
-                lines.append(line)
-        except ValueError:  # the torn last line of a killed run
-            continue
+    kept = [line for line, values in _lines(history) if values["step"] <= first_step]
     temporary = history.with_name(history.name + ".partial")
-    temporary.write_text("".join(line + "\n" for line in lines))
+    temporary.write_text("".join(line + "\n" for line in kept))
     os.replace(temporary, history)

@@ -68,7 +68,7 @@ def _train(config: Any, run_dir: Run, mesh: Any, recipe: step.Recipe) -> None:
     batch = batch or config.train.batch_per_device * mesh.shape[devices.DATA]
     progress = {"step": 0, "global_batch": batch, "seed": config.seed}
     if checkpoints.latest is not None:
-        state, progress = _restore(checkpoints, state)
+        state, progress = _restore(checkpoints, checkpoints.latest, state)
         batch = progress["global_batch"]
         logging.info("going on at step %d of %s", progress["step"], run_dir.checkpoints)
     if batch % mesh.shape[devices.DATA]:
@@ -222,14 +222,14 @@ def _validation(
 
 
 def _restore(
-    checkpoints: Checkpoints, state: step.TrainState
+    checkpoints: Checkpoints, latest: int, state: step.TrainState
 ) -> tuple[step.TrainState, dict[str, Any]]:
     like = {
         "params": state.params,
         "ema": state.ema,
         "optimizer": {"optax": state.optimizer, "scale": state.scale},
     }
-    arrays, progress = checkpoints.restore(checkpoints.latest, like)
+    arrays, progress = checkpoints.restore(latest, like)
     number = jax.device_put(jnp.int32(progress["step"]), state.step.sharding)
     restored = step.TrainState(
         number,

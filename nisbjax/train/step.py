@@ -138,7 +138,7 @@ def make_train_step(
             decay=recipe.ema_decay,
             warmup=recipe.ema_warmup,
         )
-        kept = jax.tree.map(
+        params, average, optimizer = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
             (params, average, optimizer),
             (state.params, state.ema, state.optimizer),
@@ -151,7 +151,7 @@ def make_train_step(
             "loss_scale": state.scale.scale,
             "finite": finite,
         }
-        return TrainState(state.step + 1, *kept, scale), scalars
+        return TrainState(state.step + 1, params, average, optimizer, scale), scalars
 
     return jax.jit(
         step,
