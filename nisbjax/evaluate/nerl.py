@@ -278,7 +278,9 @@ def _voi(counts: Overlap) -> dict[str, float]:
     truth = np.bincount(counts.pair_skeleton[known], joint)
     found = np.bincount(counts.pair_segment[known], joint)
     together = _entropy(joint)
-    split, merge = together - _entropy(truth), together - _entropy(found)
+    # conditional entropies, which rounding may leave at -1e-16
+    split = max(together - _entropy(truth), 0.0)
+    merge = max(together - _entropy(found), 0.0)
     agree = float((joint.astype(np.float64) ** 2).sum())
     return {
         "voi_split": split,

@@ -75,7 +75,9 @@ def run(
         "versions": _versions(),
         "config": config_lib.flatten(config.to_dict()),
     }
-    notes = [f"threshold: {facts['threshold']} ({threshold_origin})"]
+    notes = []
+    if facts["threshold"] is not None:  # other programs' files need not say
+        notes.append(f"threshold: {facts['threshold']:g} ({threshold_origin})")
     files: dict[str, str] = {}
     score = None
     if skeleton:

@@ -229,6 +229,11 @@ def _try_lock(descriptor: int, kind: int) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise InputError(
+            f"the study's file system has no locks ({error.strerror}); name a file on "
+            "another one with --config.tune.storage=FILE"
+        ) from None
     return True
 
 

@@ -1,4 +1,4 @@
-"""Twenty kills at random moments; then each value of the grid is COMPLETE once."""
+"""Kills at random moments, and tuners side by side; each grid value COMPLETE once."""
 
 import collections
 import pickle
@@ -107,6 +107,46 @@ def test_twenty_kills(folder, name):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert len(trials(storage)) == len(before)
     assert {t.state for t in before} <= {TrialState.COMPLETE, TrialState.FAIL}
+
+
+WORKER = """
+import sys, time
+from nisbjax.tune import storage, study
+
+with storage.reserved(sys.argv[1], alone=False) as reservation:
+    opened = storage.open_study(
+        sys.argv[1],
+        "nisb_base_banis_cc_tuning",
+        {"prediction": "a"},
+        study.sampler("tpe", int(sys.argv[2])),
+    )
+    if reservation.alone:
+        study.release_orphans(opened, retry=True)
+    reservation.share()
+
+    def score(parameters):
+        time.sleep(0.2)
+        return {"nerl": 1 - abs(parameters["threshold"] - 0.7)}
+
+    print(study.run_sampled(opened, {"threshold": (0.4, 0.94)}, {}, 12, score))
+"""
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.journal"])
+def test_two_tuners_share_one_study(tmp_path, name):
+    storage = tmp_path / name
+    command = [sys.executable, "-c", textwrap.dedent(WORKER), str(storage)]
+    workers = [
+        subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE, text=True)
+        for seed in (1, 2)
+    ]
+    done = [int(worker.communicate(timeout=120)[0]) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    found = trials(storage)
+    # each looks before it asks, so one trial more than wanted is possible
+    assert 12 <= sum(done) == len(found) <= 13
+    assert {t.state for t in found} == {TrialState.COMPLETE}
+    assert len({t.user_attrs["process"] for t in found}) == 2
 
 
 def trials(storage) -> list:

@@ -1,6 +1,7 @@
 """Databases of studies: whole, foreign, damaged, busy; journals; shared and alone."""
 
 import contextlib
+import errno
 import sqlite3
 
 import optuna
@@ -113,6 +114,18 @@ def test_alone_or_shared(path, monkeypatch):
             pass
     with storage.reserved(path, alone=True) as again:
         assert again.alone
+
+
+def test_a_file_system_without_locks(path, monkeypatch):
+    def refuse(descriptor, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(storage.fcntl, "flock", refuse)
+    with (
+        pytest.raises(InputError, match=r"has no locks \(No locks available\); name a"),
+        storage.reserved(path, alone=True),
+    ):
+        pass
 
 
 def test_a_server_has_no_lock_file(tmp_path):
