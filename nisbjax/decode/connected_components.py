@@ -131,7 +131,9 @@ def label_box(
     if labels.size == 0:
         return labels, 0
     forest = Forest.over(labels)
-    rule = Rule(low, high, bool(edge_offset), keep is not None, mask_edges == "both")
+    rule = Rule(
+        low, high, high, bool(edge_offset), keep is not None, mask_edges == "both"
+    )
     threads = threads or len(os.sched_getaffinity(0))
     cuts = np.linspace(0, shape[0], min(threads, shape[0]) + 1)
     cuts = cuts.astype(int).tolist()
@@ -172,10 +174,14 @@ _PLANES_VOXELS = 1 << 21  # at once, where planes are copied or a mask is made o
 
 
 class Rule(NamedTuple):
-    """Which affinities are edges: low < bits <= high, as stored, and what a mask takes."""
+    """Which affinities are edges: low < bits <= top, as stored, and what a mask takes.
+
+    Those above `high` are in the forest already; none where it is `top`.
+    """
 
     low: np.unsignedinteger
     high: np.unsignedinteger
+    top: np.unsignedinteger
     destination: bool
     masked: bool
     both: bool
@@ -204,12 +210,10 @@ def unite(
     forest: Forest,
     start: int,
     stop: int,
-    *,
-    more: bool = False,
 ) -> None:
-    """Adds planes start to stop to a forest; with `more`, edges among those it has."""
+    """Adds the edges that a rule names among planes start to stop to a forest."""
     shape = values.shape[1:]
-    carry = np.zeros((2, *forest.joined.shape[1:]), np.uint64)
+    carry = np.zeros((4, *forest.joined.shape[1:]), np.uint64)
     step = stop - start
     if keep is not None or not values[0].flags.c_contiguous:
         step = max(1, _PLANES_VOXELS // (shape[1] * shape[2]))
@@ -218,7 +222,7 @@ def unite(
         kept = _kept(keep, planes.start, planes.stop, shape)
         channels = [_fixed(values[c, planes]) for c in range(3)]
         kernels.unite_planes(
-            *channels, kept, *rule, first, first > start, more, *forest, carry
+            *channels, kept, *rule, first, first > start, *forest, carry
         )
 
 
@@ -239,7 +243,7 @@ def _kept(keep: Keep | None, start: int, stop: int, shape: Triple) -> np.ndarray
 
 def _join(values, keep, rule, forest, x):
     shape = values.shape[1:]
-    destination = rule[2]
+    destination = rule.destination
     plane = values[0, x if destination else x - 1]
     kept = [_kept(keep, i, i + 1, shape).reshape(-1, shape[2]) for i in (x - 1, x)]
     attached = np.empty(plane.size, forest.parent.dtype)

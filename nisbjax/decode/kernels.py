@@ -15,13 +15,14 @@ from typing import Any, no_type_check
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import types
 from numba.cpython.unsafe import numbers
+from numba.extending import intrinsic
 
 # numba turns uint64 with a plain int into float64, so every number here is typed.
-_0, _1, _63, _64 = np.uint64(0), np.uint64(1), np.uint64(63), np.uint64(64)
+_0, _1, _2, _3, _6, _63 = (np.uint64(i) for i in (0, 1, 2, 3, 6, 63))
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_GATHER = np.uint64(0x0102040810204080)  # lowest bits of eight bytes into the top byte
-_56 = np.uint64(56)
 
 leading_zeros: Callable[..., Any] = numbers.leading_zeros
 trailing_zeros: Callable[..., Any] = numbers.trailing_zeros
@@ -32,39 +33,69 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
 
 
-def _part(function: Callable[..., Any]) -> Callable[..., Any]:
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
     """Part of a kernel, compiled into it."""
     return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 @no_type_check
-@_part
-def _pack(values, low, high, flags, words):
-    """Bit z of `words` is low < values[z] <= high; `flags` is zeroed room for a row."""
-    for z in range(values.size):
-        flags[z] = (values[z] > low) & (values[z] <= high)
-    quads = flags.view(np.uint64)
-    packed = words.view(np.uint8)
-    for i in range(quads.size):
-        packed[i] = (quads[i] * _GATHER) >> _56
+@intrinsic
+def _compare_64(context, values, start, low, high):
+    """Bit i is low < values[start + i] <= high, for 64 values at once, as the CPU likes."""
+
+    def generate(context, builder, signature, arguments):
+        kind = signature.args[0]
+        array = context.make_array(kind)(context, builder, arguments[0])
+        element = context.get_value_type(kind.dtype)
+        lanes, index = ir.VectorType(element, 64), ir.IntType(32)
+        at = builder.gep(array.data, [arguments[1]])
+        at = builder.bitcast(at, lanes.as_pointer())
+        found = builder.load(at, align=kind.dtype.bitwidth // 8)
+
+        def everywhere(value):
+            nothing = ir.Constant(lanes, ir.Undefined)
+            first = builder.insert_element(nothing, value, ir.Constant(index, 0))
+            copies = ir.Constant(ir.VectorType(index, 64), [0] * 64)
+            return builder.shuffle_vector(first, nothing, copies)
+
+        above = builder.icmp_unsigned(">", found, everywhere(arguments[2]))
+        below = builder.icmp_unsigned("<=", found, everywhere(arguments[3]))
+        return builder.bitcast(builder.and_(above, below), ir.IntType(64))
+
+    return types.uint64(values, start, values.dtype, values.dtype), generate
 
 
 @no_type_check
-@_part
-def _run_start(joined, w, bit):
-    """First voxel of the run that holds voxel 64 w + bit of a row.
+@part
+def _pack(values, start, size, low, high, words, at):
+    """Bit z of words[at:] is low < values[start + z] <= high, for z < size."""
+    whole = size >> _6
+    for w in range(whole):
+        words[at + w] = _compare_64(values, start + (w << _6), low, high)
+    if size & _63:
+        last = _0
+        for z in range(whole << _6, size):
+            value = values[start + z]
+            last |= np.uint64((value > low) & (value <= high)) << (z & _63)
+        words[at + whole] = last
 
-    Bit z of `joined`: there is an edge between z - 1 and z.
+
+@no_type_check
+@part
+def _run_start(joined, row, w, bit):
+    """First voxel of the run that holds voxel 64 w + bit of the row at joined[row:].
+
+    Bit z of a row: there is an edge between z - 1 and z.
     """
-    starts = ~joined[w] & (_ALL >> (_63 - bit))
+    starts = ~joined[row + w] & (_ALL >> (_63 - bit))
     while starts == _0:
         w -= _1
-        starts = ~joined[w]
-    return w * _64 + _63 - np.uint64(leading_zeros(starts))
+        starts = ~joined[row + w]
+    return (w << _6) + _63 - np.uint64(leading_zeros(starts))
 
 
 @no_type_check
-@_part
+@part
 def _unite(parent, u, v):
     """Rem's union with splicing; a parent has the lower index, so a root is a first voxel."""
     pu, pv = np.uint64(parent[u]), np.uint64(parent[v])
@@ -84,14 +115,25 @@ def _unite(parent, u, v):
 
 
 @no_type_check
-@_part
-def _unite_rows(parent, edges, base, joined, base_before, joined_before, w):
-    """Unites along the edges of one word between two rows."""
+@part
+def _unite_runs(parent, edges, base, joined, row, w):
+    """Unites two runs of a row for each edge that has just joined them."""
     while edges != _0:
         bit = np.uint64(trailing_zeros(edges))
         edges &= edges - _1
-        u = base + _run_start(joined, w, bit)
-        v = base_before + _run_start(joined_before, w, bit)
+        z = (w << _6) + bit
+        _unite(parent, base + z, base + _run_start(joined, row, w, bit))
+
+
+@no_type_check
+@part
+def _unite_rows(parent, edges, base, before, joined, row, row_before, w):
+    """Unites along the edges of one word between two rows of runs."""
+    while edges != _0:
+        bit = np.uint64(trailing_zeros(edges))
+        edges &= edges - _1
+        u = base + _run_start(joined, row, w, bit)
+        v = before + _run_start(joined, row_before, w, bit)
         _unite(parent, u, v)
 
 
@@ -104,123 +146,146 @@ def unite_planes(
     keep,
     low,
     high,
+    top,
     destination,
     masked,
     both,
     first,
     inner,
-    more,
     parent,
-    foreground,
-    joined,
-    carry,
+    foreground_bits,
+    joined_bits,
+    carried,
 ):
     """Adds planes to the forest, or more edges between planes that are in it.
 
     Args:
       affinities_*: p y z, of the planes.
       keep: p y z, 0 where masked; anything where not `masked`.
-      low, high: an edge is there where low < affinity <= high.
+      low, high, top: an edge is there where low < affinity <= top; those above `high` are
+        in the forest already; where `high` is `top` the planes are new.
       destination: edges are stored at the voxel of the higher index.
       masked, both: whether there is a mask, and whether it takes edges at both ends.
       first: index of the first of these planes in the volume.
       inner: whether the plane before `first` is in the forest (else a seam is left).
-      more: whether these planes are in it, with all edges above `high`.
       parent: x*y*z, the forest over run starts.
-      foreground, joined: x y w, bits of foreground voxels and of edges along z.
-      carry: 2 y w, of the last plane: edges along y, and what edges along x need.
+      foreground_bits, joined_bits: x y w, foreground voxels, and edges along z.
+      carried: 4 y w, of the last plane: edges along y, affinities along x (all; new), mask.
     """
-    planes, ny, nz = affinities_z.shape
-    nx, words = joined.shape[0], joined.shape[2]
-    flags = np.zeros(words * 64, np.uint8)
+    planes, rows, length = affinities_z.shape
+    nx, ny, nz = np.uint64(joined_bits.shape[0]), np.uint64(rows), np.uint64(length)
+    words = np.uint64(joined_bits.shape[2])
+    # Flat throughout: a view of each row would cost more than the row.
+    foreground, joined = foreground_bits.reshape(-1), joined_bits.reshape(-1)
+    ax, ay = affinities_x.reshape(-1), affinities_y.reshape(-1)
+    az, kept_bytes, carry = (
+        affinities_z.reshape(-1),
+        keep.reshape(-1),
+        carried.reshape(-1),
+    )
+    more = high != top
+    # All edges and the new ones, of this row and of the one before (in turns, for y).
     hx, hz = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
-    hy, hy_before = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
-    k, k_before = np.full(words, _ALL), np.full(words, _ALL)
-    x_row, x_row_before = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
-    nothing = np.zeros(words, np.uint64)
-    last_word, last_bit = np.uint64((nz - 1) // 64), np.uint64((nz - 1) % 64)
-    for p in range(planes):
-        x = first + p
+    hx_new, hz_new = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
+    hy, hy_new = np.zeros(2 * words, np.uint64), np.zeros(2 * words, np.uint64)
+    k, ix_row = np.full(2 * words, _ALL), np.zeros(2 * words, np.uint64)
+    last_word, last_bit = (nz - _1) >> _6, (nz - _1) & _63
+    plane = ny * words
+    for p in range(np.uint64(planes)):
+        x = np.uint64(first) + p
         for y in range(ny):
-            base = np.uint64(x * ny + y) * np.uint64(nz)
-            if not more:
-                joined[x, y], foreground[x, y] = 0, 0
-                for z in range(np.uint64(nz)):
-                    parent[base + z] = base + z
-            _pack(affinities_x[p, y], low, high, flags, hx)
-            _pack(affinities_y[p, y], low, high, flags, hy)
-            _pack(affinities_z[p, y], low, high, flags, hz)
-            if masked:
-                _pack(keep[p, y], np.uint8(0), np.uint8(255), flags, k)
+            base, source = (x * ny + y) * nz, (p * ny + y) * nz
+            row = (x * ny + y) * words
+            now, last = (y & _1) * words, (_1 - (y & _1)) * words
+            _pack(ax, source, nz, low, top, hx, _0)
+            _pack(ay, source, nz, low, top, hy, now)
+            _pack(az, source, nz, low, top, hz, _0)
+            if more:
+                _pack(ax, source, nz, low, high, hx_new, _0)
+                _pack(ay, source, nz, low, high, hy_new, now)
+                _pack(az, source, nz, low, high, hz_new, _0)
+            else:
                 for w in range(words):
-                    hx[w] &= k[w]
-                    hy[w] &= k[w]
-                    hz[w] &= k[w]
-            row, front = joined[x, y], foreground[x, y]
-            row_y, row_x = joined[x, y - 1 if y else 0], joined[x - 1 if x else 0, y]
-            front_y = foreground[x, y - 1 if y else 0]
-            front_x = foreground[x - 1 if x else 0, y]
-            h_above, k_above, ix_above, iy_above = _0, _0, _0, _0
-            for w in range(np.uint64(words)):
-                kept = k[w] if both else _ALL
+                    joined[row + w], foreground[row + w] = _0, _0
+                    hx_new[w], hy_new[now + w], hz_new[w] = _ALL, _ALL, _ALL
+                for z in range(nz):
+                    parent[base + z] = base + z
+            if masked:
+                _pack(kept_bytes, source, nz, np.uint8(0), np.uint8(255), k, now)
+                for w in range(words):
+                    hx[w] &= k[now + w]
+                    hy[now + w] &= k[now + w]
+                    hz[w] &= k[now + w]
+            h_above, new_above, k_above, ix_above, iy_above = _0, _0, _0, _0, _0
+            for w in range(words):
+                here = y * words + w
                 # Edges between this row's voxels and those before them on z, y and x.
                 if destination:
-                    iz = hz[w]
-                    alone = _0
+                    alone = hz[w] & _1 if w == _0 else _0
+                    if y == _0:
+                        alone |= hy[now + w]
+                    if x == _0:
+                        alone |= hx[w]
+                    iz, iy, ix = hz[w], hy[now + w], hx[w]
+                    z_new, y_new, x_new = hz_new[w], hy_new[now + w], hx_new[w]
                     if w == _0:
-                        alone = iz & _1
                         iz &= ~_1
                     if both:
-                        iz &= (k[w] << _1) | k_above
-                    iy = hy[w] & (k_before[w] if both else _ALL)
-                    ix = hx[w] & (carry[1, y, w] if both else _ALL)
-                    if y == 0:
-                        alone |= hy[w]
-                    if x == 0:
-                        alone |= hx[w]
+                        iz &= (k[now + w] << _1) | k_above
+                        iy &= k[last + w]
+                        ix &= carry[_3 * plane + here]
                 else:
-                    iz = ((hz[w] << _1) | h_above) & kept
+                    iz = (hz[w] << _1) | h_above
+                    z_new = (hz_new[w] << _1) | new_above
                     alone = _0
                     if w == last_word:
                         alone = hz[w] & (_1 << last_bit)
                         iz &= _ALL >> (_63 - last_bit)
-                    iy = hy_before[w] & kept
-                    ix = carry[1, y, w] & kept
-                    if y == ny - 1:
-                        alone |= hy[w]
-                    if x == nx - 1:
+                    if y == ny - _1:
+                        alone |= hy[now + w]
+                    if x == nx - _1:
                         alone |= hx[w]
-                if y == 0:
+                    iy, y_new = hy[last + w], hy_new[last + w]
+                    ix, x_new = carry[plane + here], carry[_2 * plane + here]
+                    if both:
+                        iz &= k[now + w]
+                        iy &= k[now + w]
+                        ix &= k[now + w]
+                if y == _0:
                     iy = _0
-                if p == 0 and not inner:
+                if p == _0 and not inner:
                     ix = _0
-                h_above, k_above = hz[w] >> _63, k[w] >> _63
-                row[w] |= iz
-                front[w] |= alone | iz | (iz >> _1) | iy | ix
-                if w and iz & _1:
-                    front[w - _1] |= _1 << _63
-                front_y[w] |= iy
-                front_x[w] |= ix
-                if more:  # else the run itself is the node
-                    _unite_rows(parent, iz, base, row, base, nothing, w)
+                h_above, new_above = hz[w] >> _63, hz_new[w] >> _63
+                k_above = k[now + w] >> _63
+                joined[row + w] = iz
+                foreground[row + w] |= alone | iz | (iz >> _1) | iy | ix
+                if w != _0 and iz & _1:
+                    foreground[row + w - _1] |= _1 << _63
+                if y != _0:
+                    foreground[row - words + w] |= iy
+                if x != _0:
+                    foreground[row - plane + w] |= ix
+                if more and iz & z_new:  # else the run itself is the node
+                    _unite_runs(parent, iz & z_new, base, joined, row, w)
                 # A square of edges that lacks one joins its corners all the same.
-                edges_y = iy & ~(((iy << _1) | iy_above) & row[w] & row_y[w])
-                edges_x = ix & ~(((ix << _1) | ix_above) & row[w] & row_x[w])
-                edges_x &= ~(x_row_before[w] & iy & carry[0, y, w])
-                iy_above, ix_above = iy >> _63, ix >> _63
-                x_row[w] = ix
-                carry[0, y, w] = iy
-                carry[1, y, w] = k[w] if destination else hx[w]
+                edges_y, edges_x = iy & y_new, ix & x_new
                 if edges_y:
+                    edges_y &= ~(((iy << _1) | iy_above) & iz & joined[row - words + w])
                     _unite_rows(
-                        parent, edges_y, base, row, base - np.uint64(nz), row_y, w
+                        parent, edges_y, base, base - nz, joined, row, row - words, w
                     )
                 if edges_x:
-                    before = base - np.uint64(ny) * np.uint64(nz)
-                    _unite_rows(parent, edges_x, base, row, before, row_x, w)
-            hy, hy_before = hy_before, hy
-            k, k_before = k_before, k
-            x_row, x_row_before = x_row_before, x_row
+                    edges_x &= ~(((ix << _1) | ix_above) & iz & joined[row - plane + w])
+                    edges_x &= ~(ix_row[last + w] & iy & carry[here])
+                    before = base - ny * nz
+                    _unite_rows(
+                        parent, edges_x, base, before, joined, row, row - plane, w
+                    )
+                iy_above, ix_above = iy >> _63, ix >> _63
+                ix_row[now + w] = ix
+                carry[here] = iy
+                carry[plane + here], carry[_2 * plane + here] = hx[w], hx_new[w]
+                carry[_3 * plane + here] = k[now + w]
 
 
 @no_type_check
@@ -234,7 +299,7 @@ def flatten_plane(parent, joined, x):
         for w in range(np.uint64(words)):
             starts = ~joined[x, y, w]
             while starts != _0:
-                z = w * _64 + np.uint64(trailing_zeros(starts))
+                z = (w << _6) + np.uint64(trailing_zeros(starts))
                 starts &= starts - _1
                 if z >= nz:
                     break
@@ -249,7 +314,7 @@ def flatten_plane(parent, joined, x):
 
 
 @no_type_check
-@_part
+@part
 def _attached_root(parent, root):
     while np.uint64(parent[root]) != root:
         parent[root] = parent[np.uint64(parent[root])]
@@ -265,13 +330,14 @@ def join_seam(
     keep_after,
     low,
     high,
+    top,
     destination,
     masked,
     both,
     x,
     parent,
-    foreground,
-    joined,
+    foreground_bits,
+    joined_bits,
     attached,
 ):
     """Joins the slab that begins at plane x with the one before, both flattened there.
@@ -285,48 +351,36 @@ def join_seam(
     Returns:
       How many roots were attached.
     """
-    ny, nz = affinities_x.shape
-    words = joined.shape[2]
-    flags = np.zeros(words * 64, np.uint8)
-    h = np.zeros(words, np.uint64)
-    k = np.zeros(words, np.uint64)
+    rows, length = affinities_x.shape
+    ny, nz, words = np.uint64(rows), np.uint64(length), np.uint64(joined_bits.shape[2])
+    foreground, joined = foreground_bits.reshape(-1), joined_bits.reshape(-1)
+    values = affinities_x.reshape(-1)
+    stored, other = keep_before.reshape(-1), keep_after.reshape(-1)
+    if destination:
+        stored, other = other, stored
+    h, k = np.zeros(words, np.uint64), np.full(words, _ALL)
+    k_other = np.full(words, _ALL)
     count = 0
     for y in range(ny):
-        base = np.uint64(x * ny + y) * np.uint64(nz)
-        before = base - np.uint64(ny) * np.uint64(nz)
-        _pack(affinities_x[y], low, high, flags, h)
+        base, row = (np.uint64(x) * ny + y) * nz, (np.uint64(x) * ny + y) * words
+        before, row_before = base - ny * nz, row - ny * words
+        _pack(values, y * nz, nz, low, top, h, _0)
         if masked:
-            stored_after = 1 if destination else 0
-            _pack(
-                keep_after[y] if stored_after else keep_before[y],
-                np.uint8(0),
-                np.uint8(255),
-                flags,
-                k,
-            )
-            for w in range(words):
-                h[w] &= k[w]
+            _pack(stored, y * nz, nz, np.uint8(0), np.uint8(255), k, _0)
             if both:
-                _pack(
-                    keep_before[y] if stored_after else keep_after[y],
-                    np.uint8(0),
-                    np.uint8(255),
-                    flags,
-                    k,
-                )
-                for w in range(words):
-                    h[w] &= k[w]
-        row, row_before = joined[x, y], joined[x - 1, y]
-        for w in range(np.uint64(words)):
-            foreground[x, y, w] |= h[w]
-            foreground[x - 1, y, w] |= h[w]
-            edges = h[w] & ~((h[w] << _1) & row[w] & row_before[w])
+                _pack(other, y * nz, nz, np.uint8(0), np.uint8(255), k_other, _0)
+        for w in range(words):
+            found = h[w] & k[w] & k_other[w]
+            foreground[row + w] |= found
+            foreground[row_before + w] |= found
+            edges = found & ~((found << _1) & joined[row + w] & joined[row_before + w])
             while edges != _0:
                 bit = np.uint64(trailing_zeros(edges))
                 edges &= edges - _1
-                u = np.uint64(parent[base + _run_start(row, w, bit)])
-                v = np.uint64(parent[before + _run_start(row_before, w, bit)])
-                u, v = _attached_root(parent, u), _attached_root(parent, v)
+                u = base + _run_start(joined, row, w, bit)
+                v = before + _run_start(joined, row_before, w, bit)
+                u = _attached_root(parent, np.uint64(parent[u]))
+                v = _attached_root(parent, np.uint64(parent[v]))
                 if u != v:
                     parent[max(u, v)] = min(u, v)
                     attached[count] = max(u, v)
@@ -344,19 +398,19 @@ def resolve(parent, attached):
 
 @no_type_check
 @kernel
-def find_segments(parent, foreground, joined, voxels, segments):
+def find_segments(parent, foreground_bits, joined_bits, voxels, segments):
     """First voxel + 1 of the segment at each voxel (flat index); 0 for background."""
-    ny = joined.shape[1]
-    nz = np.uint64(parent.size // (joined.shape[0] * ny))
+    words = np.uint64(joined_bits.shape[2])
+    nz = np.uint64(parent.size // (joined_bits.shape[0] * joined_bits.shape[1]))
+    foreground, joined = foreground_bits.reshape(-1), joined_bits.reshape(-1)
     for i in range(voxels.size):
         voxel = np.uint64(voxels[i])
         row, z = voxel // nz, voxel % nz
-        x, y = row // np.uint64(ny), row % np.uint64(ny)
-        w, bit = z // _64, z % _64
-        if not (foreground[x, y, w] >> bit) & _1:
+        w, bit = z >> _6, z & _63
+        if not (foreground[row * words + w] >> bit) & _1:
             segments[i] = 0
             continue
-        v = row * nz + _run_start(joined[x, y], w, bit)
+        v = row * nz + _run_start(joined, row * words, w, bit)
         root = np.uint64(parent[v])
         while np.uint64(parent[root]) != root:
             root = np.uint64(parent[root])

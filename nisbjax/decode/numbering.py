@@ -9,9 +9,10 @@ from typing import no_type_check
 
 import numpy as np
 
-from nisbjax.decode.kernels import kernel, trailing_zeros
+from nisbjax.decode.kernels import kernel, part, trailing_zeros
 
-_0, _1, _6, _63, _64 = (np.uint64(i) for i in (0, 1, 6, 63, 64))
+_0, _1, _6, _64 = (np.uint64(i) for i in (0, 1, 6, 64))
+_FEW_RUNS = 6  # in a word, that are filled one by one
 
 
 @no_type_check
@@ -42,6 +43,40 @@ def count_roots(parent, foreground, joined, start, stop, wanted, ranks):
 
 
 @no_type_check
+@part
+def _spread(labels, foreground, joined, begin, stop):
+    """Gives the voxels of a row the label that stands at the start of their run."""
+    own = labels[begin]
+    for w in range(np.uint64(joined.size)):
+        starts, front = ~joined[w], foreground[w]
+        end = min(begin + _64, stop)
+        few = starts
+        for _ in range(_FEW_RUNS):
+            few &= few - _1
+        if few == _0:
+            v = begin
+            while v < end:
+                after = end
+                if starts != _0:
+                    after = min(end, begin + np.uint64(trailing_zeros(starts)))
+                for u in range(v, after):
+                    labels[u] = own
+                if after < end:
+                    own = labels[after] if (front >> (after - begin)) & _1 else own * 0
+                    starts &= starts - _1
+                v = after
+        else:
+            # Runs too short to be worth a branch.
+            for v in range(begin, end):
+                own = labels[v] if starts & _1 else own
+                labels[v] = own * (front & _1)
+                starts >>= _1
+                front >>= _1
+            own = labels[end - _1]
+        begin = end
+
+
+@no_type_check
 @kernel
 def write_labels(parent, foreground, joined, start, stop, label, cross, cross_labels):
     """Turns the forest of planes start to stop into labels, in place.
@@ -57,37 +92,26 @@ def write_labels(parent, foreground, joined, start, stop, label, cross, cross_la
     ny, words = joined.shape[1:]
     nz = np.uint64(parent.size // (joined.shape[0] * ny))
     first = np.uint64(start * ny) * nz
-    forest = np.empty(nz, parent.dtype)
     label = np.uint64(label)
     i = 0
     for x in range(start, stop):
         for y in range(ny):
             base = np.uint64(x * ny + y) * nz
-            row = parent[base : base + nz]
-            joints = joined[x, y]
-            forest[:] = row
-            row[:] = 0
             for w in range(np.uint64(words)):
-                starts = foreground[x, y, w] & ~joints[w]
+                starts = foreground[x, y, w] & ~joined[x, y, w]
                 while starts != _0:
-                    bit = np.uint64(trailing_zeros(starts))
+                    v = base + (w << _6) + np.uint64(trailing_zeros(starts))
                     starts &= starts - _1
-                    z = w * _64 + bit
-                    above = np.uint64(forest[z])
-                    if above == base + z:
+                    above = np.uint64(parent[v])
+                    if above == v:
                         label += _1
-                        own = label
+                        parent[v] = label
                     elif above >= first:
-                        own = np.uint64(parent[above])  # labelled: it comes before
+                        parent[v] = parent[above]  # labelled: it comes before
                     else:
-                        own = np.uint64(cross_labels[i])
+                        parent[v] = cross_labels[i]
                         i += 1
-                    row[z] = own
-                    # To the end of the run, the next voxel without an edge before it.
-                    z += _1
-                    while z < nz and (joints[z >> _6] >> (z & _63)) & _1:
-                        row[z] = own
-                        z += _1
+            _spread(parent, foreground[x, y], joined[x, y], base, base + nz)
     return label
 
 

@@ -173,12 +173,13 @@ class _BoxSweep:
             rule = Rule(
                 low,
                 high,
+                above,
                 bool(self.edge_offset),
                 keep is not None,
                 self.mask_edges == "both",
             )
             own_keep, planes = inside(keep, box), box.shape[0]
-            unite(values.view(bits), own_keep, rule, forest, 0, planes, more=level > 0)
+            unite(values.view(bits), own_keep, rule, forest, 0, planes)
             high = low
             found = np.zeros(len(voxels), np.uint64)
             kernels.find_segments(*forest, voxels, found)
