@@ -57,6 +57,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.loss.max_pos_weight = 10.0
     c.loss.balance_group = 2  # samples; the tutorial's per-GPU batch, 0 = whole batch
     c.loss.logit_clamp = 20.0
+    c.loss.calibre_max = 1.0  # weight of true edges in the thinnest neurites; 1 = off
     c.train = ml_collections.ConfigDict()
     c.train.steps = 200_000
     c.train.batch_per_device = 2
@@ -82,7 +83,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.optimizer.clip = 1.0
     c.schedule = ml_collections.ConfigDict()
     c.schedule.kind = "cosine"
-    c.schedule.steps = c.train.get_ref("steps")
+    c.schedule.steps = c.train.get_oneway_ref("steps")
     c.schedule.min_lr = 0.0
     c.schedule.warmup_steps = 0
     c.ema = ml_collections.ConfigDict()
@@ -168,7 +169,7 @@ def _predict(data: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     p.output = ""
     p.format = "h5"
     p.weights = "ema"
-    p.window = data.get_ref("patch")
+    p.window = data.get_oneway_ref("patch")
     p.overlap = 0.5
     p.edge_windows = False
     p.blend = "distance"
@@ -228,7 +229,7 @@ def optional(value: str) -> str:
     return "" if value in NONE_WORDS else value
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """`{"decode.threshold": 0.75, ...}`, values as JSON has them."""
     flat: dict[str, Any] = {}
     for key, value in config.items():

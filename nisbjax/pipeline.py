@@ -7,9 +7,11 @@ the mask in testing but not in tuning; here both go through `affinity_mask`.
 
 import dataclasses
 import json
+import os
 import pathlib
 import platform
 import shlex
+import shutil
 import sys
 from importlib import metadata
 from typing import Any
@@ -242,10 +244,12 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     keep, image = decoding.open_mask(mask) if mask else (None, None)
 
     def decode(parameters: Any) -> pathlib.Path:
+        # One trial's segmentation at a time is kept, for each process that tunes.
+        trial = VolumeDir(out.path / "trials" / str(os.getpid()))
+        shutil.rmtree(trial.path, ignore_errors=True)
         chosen = settings.copy_and_resolve_references()
-        for key, value in parameters.items():
-            chosen.decode[key] = value
-        return decoding.run(chosen, place, affinities=prediction, mask=mask)
+        chosen.decode.update({"affinity_mask": "auto", "output": "", **parameters})
+        return decoding.run(chosen, trial, affinities=prediction, mask=mask)
 
     return stage.run(
         settings,

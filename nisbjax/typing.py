@@ -12,7 +12,7 @@ Host volumes are `[x y z]`, images `[x y z c]`, affinities `[c x y z]`, device b
 one writer. Voxel sizes and skeleton positions are in nm.
 """
 
-from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8, UInt64
+from jaxtyping import Bool, Float, Float32, Integer, Shaped, UInt8, UInt64
 from numpy import ndarray
 
 Triple = tuple[int, int, int]
@@ -20,13 +20,13 @@ FloatTriple = tuple[float, float, float]
 
 Image = Shaped[ndarray, "x y z c"]
 ImageBytes = UInt8[ndarray, "x y z c"]
-Labels = Int[ndarray, "x y z"]
+Labels = Integer[ndarray, "x y z"]
 Mask = Bool[ndarray, "x y z"]
 Affinities = Shaped[ndarray, "c x y z"]  # float16, float32, or uint8 = value / 255
 
-Positions = Int[ndarray, "n 3"]  # voxel indices
+Positions = Integer[ndarray, "n 3"]  # voxel indices
 PositionsNm = Float[ndarray, "n 3"]
-NodeSegments = Int[ndarray, "n"]
+NodeSegments = Integer[ndarray, "n"]
 NodeSegmentsByThreshold = UInt64[ndarray, "t n"]
 
 Weights = Float32[ndarray, "x y z"]  # of a window, for blending

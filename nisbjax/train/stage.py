@@ -99,7 +99,7 @@ def _train(config: Any, run_dir: Run, mesh: Any, recipe: step.Recipe) -> None:
                 log_every=config.train.log_every,
                 val_every=config.train.val_every,
                 checkpoint_every=config.train.ckpt_every,
-                checkpoint_minutes=config.train.ckpt_last_minutes,
+                checkpoint_minutes=float(config.train.ckpt_last_minutes),
             ),
             checkpoints=checkpoints,
             writer=writer,
@@ -134,6 +134,7 @@ def make_recipe(config: Any) -> step.Recipe:
         stored_at=config.data.edge_stored_at,
         erosion=labels.erosion_triple(config.data.erosion, config.data.erosion_axes),
         augmentation=Augmentation(**config.augment),
+        calibre_max=config.loss.calibre_max,
     )
     if len(examples.offsets) != config.model.out_channels:
         raise InputError(
@@ -165,11 +166,12 @@ def open_training_data(config: Any) -> None:
 
 
 def _objective(config: Any) -> step.Objective:
-    loss = losses.make_loss(**config.loss)
+    keys = {k: v for k, v in config.loss.items() if k != "calibre_max"}
+    loss = losses.make_loss(**keys)
     if not config.model.deep_supervision:
         return loss
-    return lambda pyramid, made, valid: losses.deep_supervision(
-        pyramid, made, valid, loss
+    return lambda pyramid, made, valid, weights: losses.deep_supervision(
+        pyramid, made, valid, loss, weights
     )
 
 

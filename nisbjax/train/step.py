@@ -19,9 +19,10 @@ from nisbjax import devices
 from nisbjax.data import targets
 from nisbjax.data.loader import Batch
 from nisbjax.train import ema, precision
+from nisbjax.train.optimizer import grouped, ungrouped
 
 Apply = Callable[[Any, Array], Any]  # (params, images) -> logits, or a pyramid of them
-Objective = Callable[[Any, Array, Array], tuple[Float32[Array, ""], dict[str, Any]]]
+Objective = Callable[..., tuple[Float32[Array, ""], dict[str, Any]]]
 Scalars = dict[str, Array]
 
 
@@ -42,7 +43,7 @@ class Recipe:
     Attributes:
       apply: (params, images) -> logits at full resolution, or a pyramid of them.
       examples: what crops are made into.
-      objective: (logits, targets, valid) -> loss and named values.
+      objective: (logits, targets, valid, weights or None) -> loss and named values.
       optimizer: its update is added to the parameters.
       seed: of every draw.
       ema_decay: see `ema.update`.
@@ -65,10 +66,17 @@ class Recipe:
 def initial_state(
     params: Any, optimizer: optax.GradientTransformation, loss_precision: str
 ) -> TrainState:
-    """Step 0: the average starts as a copy of the weights."""
-    copied = jax.tree.map(jnp.array, params)
+    """Step 0: the average starts as a copy of the weights.
+
+    Args:
+      params: float32 leaves, on the host or a device.
+      optimizer: its state is that of the weights' decay groups, see `optimizer.grouped`.
+      loss_precision: see `precision.initial_scale`.
+    """
+    first, copied = (jax.tree.map(jnp.array, params) for _ in range(2))
     scale = precision.initial_scale(loss_precision)
-    return TrainState(jnp.int32(0), params, copied, optimizer.init(params), scale)
+    state = optimizer.init(grouped(params))
+    return TrainState(jnp.int32(0), first, copied, state, scale)
 
 
 def make_train_step(
@@ -101,17 +109,23 @@ def make_train_step(
             mesh=mesh,
         )
         logits = apply(params, made.images)
-        value, scalars = recipe.objective(logits, made.targets, made.valid)
+        value, scalars = recipe.objective(
+            logits, made.targets, made.valid, made.weights
+        )
         return value * scale, {"loss": value, **scalars}
 
     def micro_batch(state, batch):
         gradient = jax.grad(loss, has_aux=True)
         return gradient(state.params, batch, state.step, state.scale.scale)
 
+    def micro_batches(field):
+        # Every device keeps its own samples: it holds a share of each micro-batch.
+        shares = mesh.shape[devices.DATA], recipe.accumulate, -1
+        shared = field.reshape(*shares, *field.shape[1:])
+        return shared.swapaxes(0, 1).reshape(recipe.accumulate, -1, *field.shape[1:])
+
     def accumulated(state, batch):
-        parts = jax.tree.map(
-            lambda a: a.reshape(recipe.accumulate, -1, *a.shape[1:]), batch
-        )
+        parts = jax.tree.map(micro_batches, batch)
 
         def add(total, part):
             grads, scalars = micro_batch(state, part)
@@ -125,14 +139,13 @@ def make_train_step(
         gradients = micro_batch if recipe.accumulate == 1 else accumulated
         grads, scalars = gradients(state, batch)
         divisor = state.scale.scale * recipe.accumulate
-        grads = jax.tree.map(lambda g: g / divisor, grads)
+        grads = jax.tree.map(lambda g: g / divisor, grouped(grads))
         finite = precision.all_finite(grads) & jnp.isfinite(scalars["loss"])
-        updates, optimizer = recipe.optimizer.update(
-            grads, state.optimizer, state.params
-        )
-        params = optax.apply_updates(state.params, updates)
+        before = grouped(state.params), grouped(state.ema), state.optimizer
+        updates, optimizer = recipe.optimizer.update(grads, before[2], before[0])
+        params = optax.apply_updates(before[0], updates)
         average = ema.update(
-            state.ema,
+            before[1],
             params,
             state.step + 1,
             decay=recipe.ema_decay,
@@ -141,8 +154,10 @@ def make_train_step(
         params, average, optimizer = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
             (params, average, optimizer),
-            (state.params, state.ema, state.optimizer),
+            before,
         )
+        params = ungrouped(params, state.params)
+        average = ungrouped(average, state.ema)
         scale = state.scale
         if recipe.scaled:
             scale = precision.next_scale(scale, finite)
@@ -173,7 +188,9 @@ def make_validation_step(recipe: Recipe, mesh: Mesh) -> Callable[[Any, Batch], S
     def step(params: Any, batch: Batch) -> Scalars:
         made = targets.examples(batch, recipe.examples, training=False, mesh=mesh)
         logits = apply(params, made.images)
-        value, scalars = recipe.objective(logits, made.targets, made.valid)
+        value, scalars = recipe.objective(
+            logits, made.targets, made.valid, made.weights
+        )
         finest = logits[0] if isinstance(logits, tuple) else logits
         accuracy = _accuracy(finest, made.targets, made.valid)
         return {"loss": value, **scalars, "accuracy": accuracy}
