@@ -356,7 +356,7 @@ def _split(text: str) -> tuple[pathlib.Path, str | None]:
 def _zarr_spec(path: pathlib.Path, driver: str) -> dict[str, Any]:
     return {
         "driver": driver,
-        "kvstore": {"driver": "file", "path": str(path.absolute()) + "/"},
+        "kvstore": {"driver": "file", "path": str(path.resolve()) + "/"},
     }
 
 

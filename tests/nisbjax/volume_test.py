@@ -300,3 +300,18 @@ def test_arrays_of_another_kind_are_refused(tmp_path):
     refused("holds int32; wanted affinities as", open_affinities, tmp_path / "d.npy")
     zarr.create_array(str(tmp_path / "e"), shape=(0, 3, 3), dtype="u1", zarr_format=2)
     refused(r"e is empty: its shape is \(0, 3, 3\)", open_volume, tmp_path / "e")
+
+
+def test_a_path_may_lead_through_parent_folders(tmp_path):
+    """TensorStore refuses `..` in a path; the command line must not."""
+    written = volume.create_zarr(
+        tmp_path / "a" / "seg",
+        shape=(2, 3, 4),
+        dtype=np.uint8,
+        chunks=(2, 3, 4),
+        axes="xyz",
+    )
+    written.write(..., np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+    (tmp_path / "b").mkdir()
+    opened = volume.open_labels(tmp_path / "b" / ".." / "a" / "seg")
+    assert (opened.read() == written.read()).all()
