@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from isal import isal_zlib
@@ -68,7 +68,8 @@ class BoxDecoder:
             record[f"face{axis}{side}"] = labels.take(side, axis)
         first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
         numbering.measure(labels.reshape(-1), first, size)
-        save(self.folder / f"{index}.npz", **record, first=first, size=size)
+        record |= {"first": first, "size": size}
+        save(self.folder / f"{index}.npz", record)
         return {"checksum": f"{isal_zlib.crc32(labels):08x}", "count": count}
 
 
@@ -125,11 +126,13 @@ def read_channels(affinities: Volume, box: Box) -> Shaped[np.ndarray, "3 x y z"]
     return values if values.flags.writeable else values.copy()
 
 
-def save(path: pathlib.Path, *, durable: bool = True, **arrays: Any) -> None:
+def save(
+    path: pathlib.Path, arrays: Mapping[str, np.ndarray], *, durable: bool = True
+) -> None:
     """Writes arrays to a file that is there whole or not at all."""
     temporary = path.with_name(path.name + ".partial")
     with open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
         if durable:
             file.flush()
             os.fsync(file.fileno())

@@ -281,7 +281,8 @@ class Seams:
             return dict(arrays)
 
     def _save_layer(self, k: int, arrays: dict[str, np.ndarray]) -> None:
-        save(self.folder / f"layer{k}.npz", **arrays)
+        # Not durable: after a kill all of this is made again from the records.
+        save(self.folder / f"layer{k}.npz", arrays, durable=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -198,13 +198,8 @@ class _BoxSweep:
                 del face[axis]
                 record[f"face{axis}{side}"] = part.reshape(face).astype(np.uint32)
             first = np.maximum(first.astype(np.int64) - 1, 0)
-            save(
-                self.at(level) / f"{index}.npz",
-                durable=False,
-                **record,
-                first=first,
-                size=np.zeros_like(first),
-            )
+            record |= {"first": first, "size": np.zeros_like(first)}
+            save(self.at(level) / f"{index}.npz", record, durable=False)
         return _Found(nodes, segments)
 
 

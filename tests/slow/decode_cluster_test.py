@@ -1,0 +1,73 @@
+"""A streamed decode by spawned processes, one of them killed on the way."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.streamed import label_volume
+from nisbjax.volume import create_zarr
+
+pytestmark = pytest.mark.slow
+
+SHAPE = (128, 96, 96)
+
+
+@pytest.mark.filterwarnings("ignore")  # Dask reports the worker that is killed
+def test_a_killed_worker_changes_nothing(tmp_path):
+    pytest.importorskip("distributed")
+    values = np.random.default_rng(0).random((3, *SHAPE), np.float32)
+    values = values.astype(np.float16)
+
+    affinities = create_zarr(
+        tmp_path / "raw.zarr",
+        shape=values.shape,
+        dtype=np.float16,
+        chunks=(1, 32, 32, 32),
+        axes="cxyz",
+    )
+    affinities.write(..., values)
+    output = create_zarr(
+        tmp_path / "labels.zarr",
+        shape=SHAPE,
+        dtype=np.uint32,
+        chunks=(32, 32, 32),
+        axes="xyz",
+    )
+    folder = tmp_path / "labels.zarr.manifest.jsonl.scratch"
+    killed = []
+
+    def kill_one():
+        # As soon as the first box is written, one of the workers dies.
+        while not list(folder.glob("*.npz")):
+            time.sleep(0.01)
+        workers = [
+            child
+            for child in psutil.Process(os.getpid()).children(recursive=True)
+            if "spawn_main" in " ".join(child.cmdline())
+        ]
+        workers[-1].send_signal(signal.SIGKILL)
+        killed.append(workers[-1].pid)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    statistics = label_volume(
+        affinities,
+        output,
+        0.7,
+        memory_gb=1.0,
+        box_shape=(32, 32, 32),
+        kind="local",
+        workers=3,
+        threads=1,
+    )
+    killer.join(timeout=5)
+    expected = label_affinities(values, 0.7)
+    assert killed
+    np.testing.assert_array_equal(output.read(), expected)
+    assert statistics.segments == expected.max()

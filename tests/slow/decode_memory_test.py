@@ -1,0 +1,78 @@
+"""Memory of a streamed decode and of the sweep, over volumes of many times the budget."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+
+BUDGET_GB = 0.03
+# 10, 20 and 30 times the budget as float16 affinities, long in x or in z.
+LENGTHS = (4096, 8192, 12288)
+
+
+def decode(axis, length, what, folder):
+    """Runs in a process of its own; prints its peak resident bytes."""
+    import resource
+
+    import tensorstore as ts
+
+    from nisbjax.decode.streamed import label_volume
+    from nisbjax.tune.sweep import nodes_by_threshold
+    from nisbjax.volume import Volume, create_zarr
+
+    shape = [112, 112, 112]
+    shape[axis] = length
+
+    def read(domain, chunk, _):
+        rng = np.random.default_rng(list(domain.origin))
+        chunk[...] = rng.random(chunk.shape, np.float32) * 0.7 + 0.3
+
+    store = ts.virtual_chunked(
+        read,
+        dtype=ts.float16,
+        shape=(3, *shape),
+        chunk_layout=ts.ChunkLayout(chunk_shape=(1, 64, 64, 64)),
+    )
+    affinities = Volume(store, "cxyz", source="noise")
+    if what == "decode":
+        chunks = (64, 64, 64)
+        output = create_zarr(
+            f"{folder}/labels.zarr",
+            shape=tuple(shape),
+            dtype=np.uint32,
+            chunks=chunks,
+            axes="xyz",
+        )
+        label_volume(affinities, output, 0.6, memory_gb=BUDGET_GB)
+    else:
+        positions = np.zeros((1000, 3), np.int64)
+        positions[:, axis] = np.linspace(0, length - 1, 1000)
+        nodes_by_threshold(
+            affinities, positions, (0.5, 0.6, 0.7), memory_gb=BUDGET_GB, scratch=folder
+        )
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+@pytest.mark.parametrize("what", ["decode", "sweep"])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_memory_does_not_grow_with_the_volume(axis, what, tmp_path):
+    peaks = []
+    for length in LENGTHS:
+        folder = tmp_path / str(length)
+        folder.mkdir()
+        command = [sys.executable, __file__, str(axis), str(length), what, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.splitlines()[-1]))
+    voxels = [112 * 112 * length for length in LENGTHS]
+    slope = np.polyfit(voxels, peaks, 1)[0]
+    print(
+        f"{what} along axis {axis}: {[p >> 20 for p in peaks]} MiB, {slope:.4f} B/voxel"
+    )
+    assert slope < 0.02
+
+
+if __name__ == "__main__":
+    decode(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
