@@ -143,7 +143,8 @@ def tile_shape(
     """Planes of a slab and the y-z shape of a tile that fit a memory budget.
 
     A tile holds, for each of its y-z voxels, sums for one window and one slab of planes,
-    two rounded slabs on their way to disk, and two groups of image planes.
+    rounded slabs on their way to disk (finished, being written, being compressed), and
+    image planes of three x positions (in use, waiting, being read).
 
     Raises:
       InputError: the budget does not hold one tile.
@@ -152,8 +153,8 @@ def tile_shape(
     chunk = output.spatial_chunks
     slab = min(chunk[0], shape[0])
     planes = min(grid.window[0] + slab, shape[0])
-    per_voxel = 4 * (c + 1) * planes + 2 * c * output.dtype.itemsize * slab
-    in_image = 2 * grid.window[0] * image.shape[-1] * image.dtype.itemsize
+    per_voxel = 4 * (c + 1) * planes + 3 * c * output.dtype.itemsize * slab
+    in_image = 3 * grid.window[0] * image.shape[-1] * image.dtype.itemsize
     window_bytes = math.prod(grid.window) * (
         4 * c + image.shape[-1] * image.dtype.itemsize
     )
