@@ -30,7 +30,7 @@ def get_config():
     c.augment.shear_coefficients = 6
     c.loss.kind = "bce"
     c.loss.logit_clamp = 0.0
-    c.optimizer.norm_weight_decay = c.optimizer.get_ref("weight_decay")
+    c.optimizer.norm_weight_decay = c.optimizer.get_oneway_ref("weight_decay")
     c.train.steps = 50_000
     c.train.batch_per_device = 8
     c.train.val_crops = 800  # 100 batches of 8

@@ -12,7 +12,9 @@ import runpy
 
 
 def get_config():
-    c = runpy.run_path(str(pathlib.Path(__file__).with_name("banis.py")))["get_config"]()
+    c = runpy.run_path(str(pathlib.Path(__file__).with_name("banis.py")))[
+        "get_config"
+    ]()
     c.name = "nisb_liconn_banis_small"
     c.model.size = "S"
     c.model.kernel_size = 3

@@ -4,6 +4,8 @@ Command:
     python -m nisbjax.launch --config=configs/common.py --config.data.root=DIR \
         --config.data.val.image='val/seed9/data.zarr/img' ...
 
+Hardware: as `liconn.py`, whose values these are.
+
 All keys, their types and values stand in `nisbjax/config.py`. The dictionary is locked: a
 misspelt key raises. Copy this file, name your run and set what differs.
 """

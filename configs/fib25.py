@@ -1,4 +1,4 @@
-"""A real FIB-SEM block (FlyEM FIB-25 medulla, 10 nm), on 2 CPU cores in half an hour.
+"""A real FIB-SEM block (FlyEM FIB-25 medulla, 10 nm).
 
 Command:
     python -m nisbjax.launch --config=configs/fib25.py --config.data.root=DIR
@@ -6,6 +6,8 @@ Command:
 DIR holds `train/seed0` and `val/seed1` in NISB's layout: `training_sample2` of
 github.com/janelia-flyem/neuroproof_examples and the neighbouring block, axes turned to
 x y z, skeletons by kimimaro (TEASAR).
+
+Hardware: 2 CPU cores, half an hour for a first result (not measured here yet).
 """
 
 from nisbjax.config import base_config

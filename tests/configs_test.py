@@ -1,0 +1,131 @@
+"""Every preset loads, says how it is run, and names no key that nothing reads."""
+
+import ast
+import fnmatch
+import pathlib
+import runpy
+
+import pytest
+
+from nisbjax.config import base_config, flatten
+
+ROOT = pathlib.Path(__file__).parents[1]
+PRESETS = sorted((ROOT / "configs").glob("*.py"))
+SECTIONS = {key for key, value in base_config().items() if hasattr(value, "items")}
+
+
+def load(path):
+    return runpy.run_path(str(path))["get_config"]()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
+def test_a_preset_loads_locked_and_tells_its_story(path):
+    config = load(path)
+    assert config.is_locked and config.name
+    with pytest.raises(AttributeError):
+        config.train.step = 5
+    base = flatten(base_config())
+    changed = flatten(config)
+    assert changed.keys() == base.keys()
+    for key, value in changed.items():
+        assert type(value) is type(base[key]), key
+    header = ast.get_docstring(ast.parse(path.read_text()))
+    assert header and "Command:" in header and "Hardware:" in header
+    assert f"--config=configs/{path.name}" in header
+
+
+def test_derived_values_follow_and_do_not_lead():
+    c = base_config()
+    c.train.steps, c.data.patch = 10, (32, 32, 32)
+    assert c.schedule.steps == 10 and c.predict.window == (32, 32, 32)
+    c.schedule.steps, c.predict.window = 20, (64, 64, 64)
+    assert c.train.steps == 10 and c.data.patch == (32, 32, 32)
+    demo = load(ROOT / "configs" / "demo.py")
+    assert demo.data.patch == (32, 32, 32) and demo.predict.window == (64, 64, 64)
+    banis = load(ROOT / "configs" / "banis.py")
+    banis.optimizer.norm_weight_decay = 0.5
+    assert banis.optimizer.weight_decay == 0.01
+
+
+def chain(node, aliases):
+    """Dotted keys that an expression names below the config; * for a computed one."""
+    if isinstance(node, ast.Name):
+        return aliases.get(node.id)
+    if isinstance(node, ast.Attribute):
+        parent = chain(node.value, aliases)
+        return None if parent is None else [*parent, node.attr]
+    if isinstance(node, ast.Subscript):
+        parent = chain(node.value, aliases)
+        index = node.slice
+        name = index.value if isinstance(index, ast.Constant) else "*"
+        return None if parent is None else [*parent, str(name)]
+    return None
+
+
+def reads(path):
+    """Patterns of keys that a module reads."""
+    tree = ast.parse(path.read_text())
+    words = {
+        n.value
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
+    found = set()
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    for function in functions:
+        aliases = {}
+        for argument in (*function.args.args, *function.args.kwonlyargs):
+            if argument.arg in ("config", "settings"):
+                aliases[argument.arg] = []
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                keys = chain(node.value, aliases)
+                if keys:
+                    aliases[node.targets[0].id] = keys
+        for node in ast.walk(function):
+            whole = None
+            if isinstance(node, ast.keyword) and node.arg is None:  # f(**section)
+                whole = chain(node.value, aliases)
+            if isinstance(node, ast.Attribute) and node.attr in ("to_dict", "items"):
+                whole = chain(node.value, aliases)
+            if whole:
+                found.add(".".join([*whole, "*"]))
+            keys = chain(node, aliases)
+            if not keys or not isinstance(getattr(node, "ctx", None), ast.Load):
+                continue
+            # A section that came as an argument is not known by its name.
+            known = keys[0] in SECTIONS or keys[0] in ("*", "name", "seed")
+            keys = keys if known else ["*", *keys]
+            if keys[-1] == "*":  # a computed name: one of the module's words
+                found |= {".".join([*keys[:-1], word]) for word in words if word}
+            else:
+                found.add(".".join(keys))
+    return {pattern for pattern in found if pattern.strip("*.")}
+
+
+def test_every_key_is_read_by_a_stage():
+    patterns = set()
+    for path in sorted((ROOT / "nisbjax").rglob("*.py")):
+        if path.name != "config.py":
+            patterns |= reads(path)
+    unread = [
+        key
+        for key in flatten(base_config())
+        if not any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
+    ]
+    assert not unread, f"no stage reads {unread}"
+
+
+def test_a_key_that_nothing_reads_is_found(tmp_path):
+    module = tmp_path / "stage.py"
+    module.write_text(
+        "def run(config, place):\n"
+        "    settings = config.predict\n"
+        "    f(settings.window, **config.augment)\n"
+        "    config.data.root = 'x'\n"
+        "    return [config.data[s].image for s in place], config.qc[place], 'report'\n"
+    )
+    found = reads(module)
+    assert {"predict.window", "augment.*", "data.*.image", "qc.report"} <= found
+    assert "data.root" not in found and "predict.overlap" not in found
+    assert not any(fnmatch.fnmatchcase("decode.input", p) for p in found)

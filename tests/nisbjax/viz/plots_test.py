@@ -1,0 +1,109 @@
+"""Pictures are files of the right proportions; an id keeps its colour."""
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from nisbjax.viz.plots import curves, label_colours, slices
+from nisbjax.volume import from_array
+
+SHAPE = (12, 8, 6)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Every figure that was saved."""
+    figures = []
+    save = Figure.savefig
+
+    def keep(self, *arguments, **options):
+        figures.append(self)
+        return save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def volumes():
+    draw = np.random.default_rng(0)
+    image = draw.integers(0, 256, (*SHAPE, 1), np.uint8)
+    affinities = draw.random((3, *SHAPE), np.float32)
+    labels = draw.integers(0, 5, SHAPE, np.uint32)
+    return image, affinities, labels
+
+
+def test_three_planes_of_every_volume(tmp_path, drawn):
+    image, affinities, labels = volumes()
+    columns = {
+        "image": from_array(image, "xyzc"),
+        "affinity": from_array(affinities, "cxyz"),
+        "labels": from_array(labels, "xyz"),
+    }
+    path = slices(tmp_path / "new" / "slices.png", columns, (9.0, 9.0, 12.0))
+    assert imread(path).ndim == 3
+    assert [p.name for p in path.parent.iterdir()] == ["slices.png"]
+    axes = np.array(drawn[0].axes).reshape(3, 3)
+    assert [a.get_title() for a in axes[0]] == ["image", "affinity", "labels"]
+    # The middle of 6, 8 and 12 voxels.
+    assert [a.get_ylabel() for a in axes[:, 0]] == ["z = 3", "y = 4", "x = 6"]
+    # A voxel is 9 x 9 nm in the z plane; 12 nm down and 9 across in the others.
+    assert [a.get_aspect() for a in axes[:, 0]] == pytest.approx([1, 12 / 9, 12 / 9])
+    shown = [[a.images[0] for a in row] for row in axes]
+    # x runs to the right, y (then z) downwards.
+    np.testing.assert_array_equal(shown[0][0].get_array(), image[:, :, 3, 0].T)
+    np.testing.assert_array_equal(shown[1][0].get_array(), image[:, 4, :, 0].T)
+    np.testing.assert_array_equal(shown[2][0].get_array(), image[6, :, :, 0].T)
+    np.testing.assert_allclose(
+        shown[0][1].get_array(), affinities[:, :, :, 3].mean(0).T, rtol=1e-6
+    )
+    np.testing.assert_array_equal(
+        shown[0][2].get_array(),
+        label_colours(labels[:, :, 3].astype(np.int64)).swapaxes(0, 1),
+    )
+    assert [s.get_clim() for s in shown[0][:2]] == [(0, 255), (0, 1)]
+
+
+def test_large_volumes_are_shown_around_their_centre(tmp_path, drawn):
+    values = np.zeros((600, 3, 4), np.uint8)
+    values[44, 0, 0], values[43, 0, 0] = 1, 9  # (600 - 512) / 2 = 44 is the first
+    values[44, 0, 2] = 7
+    slices(
+        tmp_path / "a.png",
+        {"a": from_array(values[..., None], "xyzc")},
+        (1.0, 1.0, 1.0),
+    )
+    plane = drawn[0].axes[0].images[0].get_array()
+    assert plane.shape == (3, 512) and plane[0, 0] == 7
+
+
+def test_an_id_has_one_colour_everywhere():
+    ids = np.arange(400).reshape(20, 20)
+    colours = label_colours(ids)
+    assert colours.dtype == np.uint8 and colours.shape == (20, 20, 3)
+    assert colours[0, 0].tolist() == [0, 0, 0]
+    assert colours.reshape(-1, 3)[1:].min() >= 55  # never so dark as the background
+    assert len({tuple(c) for c in colours.reshape(-1, 3)}) == 400
+    shuffled = np.random.default_rng(0).permutation(ids.ravel()).reshape(20, 20)
+    flat = colours.reshape(-1, 3)
+    np.testing.assert_array_equal(label_colours(shuffled), flat[shuffled])
+    large = np.array([[2**40 + 1, 2**40 + 2]])
+    assert (label_colours(large)[0, 0] != label_colours(large)[0, 1]).any()
+
+
+def test_curves(tmp_path, drawn):
+    series = {"loss": ([1, 2, 3], [3.0, 2.0, 1.0])}
+    series |= {str(i): ([1], [0.0]) for i in range(3)}
+    path = curves(tmp_path / "curves.png", series)
+    assert imread(path).ndim == 3
+    axes = drawn[0].axes
+    assert len(axes) == 6  # two rows of three, two of them empty
+    assert [a.axison for a in axes] == [True] * 4 + [False] * 2
+    np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), [3, 2, 1])
+    curves(tmp_path / "none.png", {})
+    assert (tmp_path / "none.png").stat().st_size > 0
+
+
+def test_no_display_is_needed():
+    assert matplotlib.get_backend().lower() == "agg"
