@@ -26,6 +26,9 @@ from nisbjax.typing import Triple
 # Rows added up in one visit to an accumulator of the weight gradient on a CPU: fewer
 # spend their time on loading and storing it, more do not fit the cache.
 ROWS = 16
+# Taps of one fused sum: those of larger kernels take one loop step per plane, or their
+# compilation would take minutes.
+UNROLLED = 27
 
 
 def depthwise(
@@ -128,22 +131,36 @@ def _gathered(x, weight, strides, low):
     kernel = weight.shape[:3]
     coarse = tuple(size // s for size, s in zip(x.shape[1:4], strides))
     padded = _pad_fine(x, kernel, strides, low)
-    total = None
-    for tap in _taps(kernel):
-        stop = [t + s * (n - 1) + 1 for t, s, n in zip(tap, strides, coarse)]
-        window = lax.slice(
-            padded,
-            (0, *tap, 0),
-            (x.shape[0], *stop, x.shape[4]),
-            (1, *strides, 1),
-        )
-        term = _scaled(window, weight, tap)
-        total = term if total is None else total + term
-    return total.astype(x.dtype)
+
+    def plane(padded, weight):
+        """Sum over the taps of one plane of the kernel (or of several)."""
+        total = None
+        for tap in _taps(weight.shape[:3]):
+            stop = [t + s * (n - 1) + 1 for t, s, n in zip(tap, strides, coarse)]
+            window = lax.slice(
+                padded, (0, *tap, 0), (x.shape[0], *stop, x.shape[4]), (1, *strides, 1)
+            )
+            term = _scaled(window, weight, tap)
+            total = term if total is None else total + term
+        return total
+
+    if math.prod(kernel) <= UNROLLED:
+        return plane(padded, weight).astype(x.dtype)
+
+    def add_plane(i, total):
+        length = strides[0] * (coarse[0] - 1) + 1
+        part = lax.dynamic_slice_in_dim(padded, i, length, axis=1)
+        return total + plane(part, lax.dynamic_slice_in_dim(weight, i, 1))
+
+    zeros = jnp.zeros((x.shape[0], *coarse, x.shape[4]), jnp.float32)
+    return lax.fori_loop(0, kernel[0], add_plane, zeros).astype(x.dtype)
 
 
 def _scattered(x, weight, strides, low):
     kernel = weight.shape[:3]
+    if strides == (1, 1, 1):
+        mirrored = tuple(k - 1 - before for k, before in zip(kernel, low))
+        return _gathered(x, weight[::-1, ::-1, ::-1], strides, mirrored)
     # Fine position s * q + f receives tap t of coarse position q + d, d = (f + low - t)
     # / s, where that division is exact: the phases f see disjoint taps.
     shifts = [

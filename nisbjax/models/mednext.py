@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Num
 
 from nisbjax.errors import InputError
 from nisbjax.models import blocks
@@ -198,14 +198,12 @@ class MedNeXt(nnx.Module):
             head = Head(width[level], out_channels, param_dtype, rngs=rngs)
             setattr(self, f"out_{level}", head)
 
-    def __call__(
-        self, images: Float[Array, "b x y z c"]
-    ) -> Float32[Array, "b x y z o"]:
+    def __call__(self, images: Num[Array, "b x y z c"]) -> Float32[Array, "b x y z o"]:
         """Logits at full resolution."""
         return self.out_0(self._features(images)[0])
 
     def pyramid(
-        self, images: Float[Array, "b x y z c"]
+        self, images: Num[Array, "b x y z c"]
     ) -> tuple[Float32[Array, "b _x _y _z o"], ...]:
         """Logits of every head, full resolution first; one without deep supervision."""
         features = self._features(images)

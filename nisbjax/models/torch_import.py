@@ -31,11 +31,11 @@ def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
     Raises:
         InputError: no MedNeXt, none of the known sizes, or not exactly its names.
     """
-    weights = _original_names(_strip(state_dict))
+    weights = _from_monai(_strip(state_dict))
     model = nnx.eval_shape(lambda: MedNeXt(**_architecture(weights), rngs=nnx.Rngs(0)))
     graph, state = nnx.split(model)
     flat = nnx.to_flat_state(state)
-    wanted = {path: _sources(path, variable.shape) for path, variable in flat}
+    wanted = {path: original_names(path, variable.shape) for path, variable in flat}
     names = {name for sources in wanted.values() for name in sources}
     missing, left_over = sorted(names - set(weights)), sorted(set(weights) - names)
     if missing or left_over:
@@ -80,7 +80,7 @@ def _strip(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _original_names(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _from_monai(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """MONAI's names to those of `nnunet_mednext`."""
     if not any(name.startswith("enc_stages.") for name in weights):
         return weights
@@ -156,8 +156,8 @@ def _architecture(weights: Mapping[str, np.ndarray]) -> dict:
     }
 
 
-def _sources(path: tuple, shape: tuple[int, ...]) -> list[str]:
-    """Original names of a parameter, one per block of a stage."""
+def original_names(path: tuple, shape: tuple[int, ...]) -> list[str]:
+    """Original names of our parameter at `path`, one per block of a stage."""
     stage, *rest = path
     if stage.startswith(("enc_", "dec_", "bottleneck")):
         return [".".join((stage, str(j), *rest)) for j in range(shape[0])]

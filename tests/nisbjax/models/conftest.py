@@ -1,0 +1,67 @@
+"""State dicts of the original network, filled by a rule that anyone can repeat."""
+
+import math
+import zlib
+
+import numpy as np
+import pytest
+
+SIZES = {  # expansions and block counts, enc0-3, bottleneck, dec3-0
+    "S": ((2,) * 9, (2,) * 9),
+    "B": ((2, 3, 4, 4, 4, 4, 4, 3, 2), (2,) * 9),
+    "M": ((2, 3, 4, 4, 4, 4, 4, 3, 2), (3, 4, 4, 4, 4, 4, 4, 4, 3)),
+    "L": ((3, 4, 8, 8, 8, 8, 8, 4, 3), (3, 4, 8, 8, 8, 8, 8, 4, 3)),
+}
+
+
+def original_shapes(size, kernel, inputs, outputs, heads=1, width=32):
+    """Names and shapes of `nnunet_mednext`'s state dict."""
+    expansion, count = SIZES[size]
+    shapes = {"dummy_tensor": (1,)}
+
+    def affine(name, shape, n):
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, (n,)
+
+    def block(name, c, r, out, residual=None):
+        affine(f"{name}.conv1", (c, 1, kernel, kernel, kernel), c)
+        affine(f"{name}.norm", (c,), c)
+        affine(f"{name}.conv2", (r * c, c, 1, 1, 1), r * c)
+        affine(f"{name}.conv3", (out, r * c, 1, 1, 1), out)
+        if residual:
+            affine(f"{name}.res_conv", (*residual, 1, 1, 1), out)
+
+    affine("stem", (width, inputs, 1, 1, 1), width)
+    for i in range(4):
+        c = width << i
+        for j in range(count[i]):
+            block(f"enc_block_{i}.{j}", c, expansion[i], c)
+        block(f"down_{i}", c, expansion[i + 1], 2 * c, (2 * c, c))
+        block(f"up_{i}", 2 * c, expansion[8 - i], c, (2 * c, c))
+        for j in range(count[8 - i]):
+            block(f"dec_block_{i}.{j}", c, expansion[8 - i], c)
+    for j in range(count[4]):
+        block(f"bottleneck.{j}", width << 4, expansion[4], width << 4)
+    for i in range(heads):
+        affine(f"out_{i}.conv_out", (width << i, outputs, 1, 1, 1), outputs)
+    return shapes
+
+
+def fill(shapes):
+    """Random weights that depend on the name alone."""
+    weights = {}
+    for name, shape in shapes.items():
+        generator = np.random.default_rng(zlib.crc32(name.encode()))
+        v = generator.standard_normal(math.prod(shape), np.float32).reshape(shape)
+        if name.endswith("norm.weight"):
+            weights[name] = 1 + np.float32(0.3) * v
+        elif len(shape) == 1:
+            weights[name] = np.float32(0.1) * v
+        else:
+            weights[name] = v / np.float32(math.sqrt(math.prod(shape[1:])))
+    return weights
+
+
+@pytest.fixture
+def original_weights():
+    """Function of (size, kernel, inputs, outputs, heads, width) to a state dict."""
+    return lambda *args, **kwargs: fill(original_shapes(*args, **kwargs))

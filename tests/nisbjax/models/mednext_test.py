@@ -1,0 +1,168 @@
+"""MedNeXt: sizes, shapes, initialisation, precision, and what it refuses."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from nisbjax.errors import InputError
+from nisbjax.models import mednext
+from nisbjax.models.mednext import MedNeXt
+
+# Published counts less the original's one-element dummy tensor, k = 3, 5, 7.
+COUNTS = {
+    "S": (5_551_046, 5_980_678, 6_936_390),
+    "B": (10_526_438, 10_956_070, 11_911_782),
+    "M": (17_549_094, 18_260_966, 19_844_518),
+    "L": (61_779_398, 62_993_030, 65_692_742),
+}
+TINY = {"size": "S", "channels": 2}
+
+
+def shapes(**arguments):
+    return nnx.eval_shape(lambda: MedNeXt(**arguments, rngs=nnx.Rngs(0)))
+
+
+def count(model):
+    leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
+    return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def output(model, shape, dtype=jnp.float32, call=MedNeXt.__call__):
+    graph, state = nnx.split(model)
+    return jax.eval_shape(
+        lambda state, x: call(nnx.merge(graph, state), x),
+        state,
+        jax.ShapeDtypeStruct(shape, dtype),
+    )
+
+
+@pytest.mark.parametrize("size", COUNTS)
+def test_parameter_counts_are_the_published(size):
+    for kernel, wanted in zip((3, 5, 7), COUNTS[size]):
+        assert count(shapes(size=size, kernel_size=kernel)) == wanted
+
+
+def test_parameter_counts_of_variants():
+    base = COUNTS["S"][0]
+    assert count(shapes(size="S", deep_supervision=True)) == base + 5_784
+    assert count(shapes(size="S", in_channels=8)) == base + 224
+    assert count(shapes(size="S", out_channels=12)) == 5_551_245 - 1
+
+
+def test_names_follow_the_original_with_a_leading_block_axis():
+    paths = {
+        ".".join(map(str, path)): value.shape
+        for path, value in nnx.to_flat_state(nnx.state(shapes(size="L")))
+    }
+    assert paths["enc_block_1.conv1.weight"] == (4, 3, 3, 3, 64)
+    assert paths["enc_block_1.conv2.weight"] == (4, 64, 256)
+    assert paths["up_3.res_conv.weight"] == (512, 256)
+    assert paths["out_0.conv_out.weight"] == (32, 6)
+
+
+def test_heads_halve_the_resolution():
+    model = shapes(**TINY, deep_supervision=True, out_channels=3)
+    pyramid = output(model, (2, 32, 16, 16, 1), call=MedNeXt.pyramid)
+    assert [p.shape for p in pyramid] == [
+        (2, 32 >> i, 16 >> i, 16 >> i, 3) for i in range(5)
+    ]
+
+
+def test_strides_and_kernels_of_each_level():
+    kernels = ((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 5, 5))
+    strides = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+    model = shapes(**TINY, kernels=kernels, strides=strides)
+    assert model.enc_block_0.conv1.weight.shape == (2, 1, 3, 3, 2)
+    assert model.down_0.conv1.weight.shape == (1, 3, 3, 2)
+    assert model.bottleneck.conv1.weight.shape == (2, 3, 5, 5, 32)
+    assert output(model, (1, 4, 16, 16, 1)).shape == (1, 4, 16, 16, 6)
+
+
+def test_fan_in_is_counted_as_torch_does(monkeypatch):
+    drawn = {}
+
+    def record(rngs, shape, outputs, fan_in, dtype, stack=()):
+        drawn.setdefault((*stack, *shape), set()).add(fan_in)
+        return mednext.Affine(jnp.zeros((*stack, *shape)), jnp.zeros((*stack, outputs)))
+
+    monkeypatch.setattr(mednext, "uniform", record)
+    shapes(size="S")
+    assert drawn[1, 32] == {1}  # stem
+    assert drawn[2, 3, 3, 3, 32] == {27}  # depthwise: one input channel per group
+    assert drawn[3, 3, 3, 512] == {27}
+    assert drawn[2, 32, 64] == {32}
+    assert drawn[256, 512] == {256}  # down_3.conv2 and its res_conv
+    # up_3: conv3 has its 1024 inputs; res_conv is transposed, counted by its outputs.
+    assert drawn[1024, 256] == {1024}
+    assert drawn[512, 256] == {256}
+    assert drawn[32, 6] == {6}  # head
+
+
+def test_initial_weights_and_biases_are_uniform_within_the_bound():
+    block = mednext.Block(
+        32, 2, (3, 3, 3), 32, jnp.float32, rngs=nnx.Rngs(0), stack=(2,)
+    )
+    for affine, fan_in in ((block.conv1, 27), (block.conv2, 32), (block.conv3, 64)):
+        bound = 1 / math.sqrt(fan_in)
+        assert float(jnp.abs(affine.bias[...]).max()) <= bound
+        weight = np.asarray(affine.weight[...])
+        # The standard deviation is bound / sqrt(3); 5 sigma of its estimate from n
+        # draws is 5 * 0.45 / sqrt(n) of it.
+        spread = math.sqrt((weight**2).mean()) * math.sqrt(3) / bound
+        assert np.abs(weight).max() <= bound
+        assert abs(spread - 1) < 2.25 / math.sqrt(weight.size)
+        assert not (weight[0] == weight[1]).any()
+    assert bool((block.norm.weight[...] == 1).all())
+    assert bool((block.norm.bias[...] == 0).all())
+
+
+def test_logits_are_float32_whatever_the_compute_dtype():
+    for dtype in (jnp.float32, jnp.bfloat16):
+        model = shapes(**TINY, dtype=dtype)
+        for image in (jnp.float32, jnp.bfloat16, jnp.float16):
+            assert output(model, (1, 16, 16, 16, 1), image).dtype == jnp.float32
+
+
+def test_lowers_for_cuda():
+    graph, state = nnx.split(shapes(**TINY))
+
+    def loss(state, x):
+        return nnx.merge(graph, state)(x).mean()
+
+    x = jax.ShapeDtypeStruct((1, 16, 16, 16, 1), jnp.float32)
+    traced = jax.jit(jax.grad(loss)).trace(state, x)
+    lowered = traced.lower(lowering_platforms=("cuda",))
+    assert "stablehlo.convolution" not in lowered.as_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"size": "XL"}, r"size 'XL' is not one of \['B', 'L', 'M', 'S'\]"),
+        ({"kernel_size": 4}, r"kernel_size 4 is not one of \(3, 5, 7\)"),
+        ({"out_channels": 0}, r"out_channels=0, wanted at least 1"),
+        ({"strides": ((2, 2, 2),) * 3}, r"wanted 4 triples of 1 or more"),
+        ({"kernels": ((2, 3, 3),) * 5}, r"wanted 5 triples of odd sizes"),
+    ],
+)
+def test_refuses_networks_that_are_none(arguments, message):
+    with pytest.raises(InputError, match=message):
+        shapes(**arguments)
+
+
+@pytest.mark.parametrize(
+    "shape, dtype, message",
+    [
+        ((1, 16, 16, 16, 2), jnp.float32, r"wanted \[b x y z 1\]; set model.in_channe"),
+        ((1, 16, 16, 16, 1), jnp.uint8, r"got a uint8 image, wanted floating point"),
+        ((1, 16, 24, 16, 1), jnp.float32, r"wanted multiples of \(16, 16, 16\)"),
+        ((1, 0, 16, 16, 1), jnp.float32, r"wanted multiples of \(16, 16, 16\)"),
+    ],
+)
+def test_refuses_images_that_do_not_fit(shape, dtype, message):
+    with pytest.raises(InputError, match=message):
+        output(shapes(**TINY), shape, dtype)

@@ -1,0 +1,184 @@
+"""Foreign weights: parity with the original's recorded values, and what is refused."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from nisbjax.errors import InputError
+from nisbjax.models import torch_import
+
+# Compiling takes longer than running here, and as long again with LLVM's optimisation.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+
+def compiled(function, *arguments):
+    return (
+        jax.jit(function).lower(*arguments).compile(compiler_options=QUICK)(*arguments)
+    )
+
+
+def golden(shared_data, case, original_weights):
+    """Recorded values, our model with the same weights, and the image [b x y z c]."""
+    recorded = np.load(shared_data / "mednext_golden" / f"{case}.npz")
+    size, kernel, inputs, outputs = re.match(
+        r"(\w)_k(\d)_in(\d+)_out(\d+)", case
+    ).groups()
+    heads = 5 if case.endswith("_ds") else 1
+    weights = original_weights(size, int(kernel), int(inputs), int(outputs), heads)
+    image = np.random.default_rng(1234).random((1, int(inputs), 32, 32, 32), np.float32)
+    graph, state = nnx.split(torch_import.to_model(weights))
+    return recorded, graph, state, jnp.asarray(image.transpose(0, 2, 3, 4, 1))
+
+
+def assert_logits(recorded, pyramid):
+    for i, logits in enumerate(pyramid):
+        logits = np.asarray(logits).transpose(0, 4, 1, 2, 3)
+        stride = 2 if i == 0 else 1
+        np.testing.assert_allclose(
+            logits[:, :, ::stride, ::stride, ::stride],
+            recorded[f"logits_{i}"],
+            atol=2e-4,
+        )
+
+
+@pytest.mark.parametrize("case", ["S_k3_in1_out6", "B_k3_in1_out6"])
+def test_outputs_are_the_originals(shared_data, original_weights, case):
+    recorded, graph, state, image = golden(shared_data, case, original_weights)
+    logits = compiled(lambda s, x: nnx.merge(graph, s).pyramid(x), state, image)
+    assert_logits(recorded, logits)
+
+
+@pytest.mark.parametrize("case", ["S_k5_in1_out6", "S_k3_in8_out12_ds"])
+def test_outputs_and_gradients_are_the_originals(shared_data, original_weights, case):
+    recorded, graph, state, image = golden(shared_data, case, original_weights)
+
+    def objective(state, image):
+        pyramid = nnx.merge(graph, state).pyramid(image)
+        total = jnp.zeros(())
+        for i, logits in enumerate(pyramid):
+            b, x, y, z, c = logits.shape
+            generator = np.random.default_rng(99 + i)
+            r = generator.standard_normal((b, c, x, y, z), np.float32)
+            total += (logits * r.transpose(0, 2, 3, 4, 1)).sum()
+        return total, pyramid
+
+    gradient = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
+    (total, pyramid), (by_state, by_image) = compiled(gradient, state, image)
+    assert_logits(recorded, pyramid)
+    np.testing.assert_allclose(total, recorded["objective"], rtol=1e-5)
+    by_image = np.asarray(by_image).transpose(0, 4, 1, 2, 3)[:, :, ::2, ::2, ::2]
+    scale = np.abs(recorded["input_gradient"]).max()
+    np.testing.assert_allclose(
+        by_image, recorded["input_gradient"], atol=1e-5 * float(scale)
+    )
+    norms = {}
+    for path, variable in nnx.to_flat_state(by_state):
+        values = np.asarray(variable[...], np.float64)
+        names = torch_import.original_names(path, values.shape)
+        for name, value in zip(names, values if len(names) > 1 else values[None]):
+            norms[name] = np.linalg.norm(value)
+    wanted = dict(zip(recorded["gradient_names"].tolist(), recorded["gradient_norms"]))
+    assert norms.keys() == wanted.keys()
+    for name, norm in wanted.items():
+        # conv1's bias is taken out again by the norm: torch's gradient is rounding.
+        tolerance = {"atol": 0.1} if "conv1.bias" in name else {"rtol": 5e-5}
+        np.testing.assert_allclose(norms[name], norm, err_msg=name, **tolerance)
+
+
+def test_every_name_of_every_size_has_one_place(original_weights):
+    for size in "SBML":
+        weights = original_weights(size, 3, 1, 6, width=1)
+        state = nnx.state(torch_import.to_model(weights))
+        held = sum(leaf.size for leaf in jax.tree.leaves(state))
+        assert held == sum(value.size for value in weights.values()) - 1  # no dummy
+
+
+def test_size_kernel_channels_and_heads_come_from_the_shapes(original_weights):
+    model = torch_import.to_model(original_weights("S", 5, 8, 12, heads=5, width=2))
+    assert model.kernels == ((5, 5, 5),) * 5
+    assert model.stem.weight.shape == (8, 2)
+    assert model.out_4.conv_out.weight.shape == (32, 12)
+
+
+def test_axes_are_turned(original_weights):
+    weights = original_weights("S", 3, 1, 6, width=2)
+    model = torch_import.to_model(weights)
+    np.testing.assert_array_equal(
+        model.enc_block_1.conv1.weight[1, 0, 1, 2, 3],
+        weights["enc_block_1.1.conv1.weight"][3, 0, 0, 1, 2],
+    )
+    np.testing.assert_array_equal(
+        model.down_0.res_conv.weight[...],
+        weights["down_0.res_conv.weight"][:, :, 0, 0, 0].T,
+    )
+    np.testing.assert_array_equal(
+        model.up_0.res_conv.weight[...],
+        weights["up_0.res_conv.weight"][:, :, 0, 0, 0],
+    )
+
+
+@pytest.mark.parametrize(
+    "prefix", ["model.", "model._orig_mod.", "model.model.", "module.model."]
+)
+def test_wrappers_are_stripped(original_weights, prefix):
+    weights = original_weights("S", 3, 1, 6, width=1)
+    wrapped = {prefix + name: value for name, value in weights.items()}
+    wrapped["loss_functions.0.pos_weight"] = np.ones(1)
+    model = torch_import.to_model(wrapped)
+    np.testing.assert_array_equal(
+        model.stem.weight[0], weights["stem.weight"].reshape(1)
+    )
+
+
+def to_monai(name):
+    for level in range(4):
+        name = re.sub(rf"^enc_block_{level}\.", f"enc_stages.{level}.", name)
+        name = re.sub(rf"^down_{level}\.", f"down_blocks.{level}.", name)
+        name = re.sub(rf"^up_{level}\.", f"up_blocks.{3 - level}.", name)
+        name = re.sub(rf"^dec_block_{level}\.", f"dec_stages.{3 - level}.", name)
+        name = re.sub(rf"^out_{level + 1}\.", f"out_blocks.{3 - level}.", name)
+    return name
+
+
+def test_monai_names_of_size_s(original_weights):
+    weights = original_weights("S", 3, 1, 6, heads=5, width=1)
+    ours = nnx.state(torch_import.to_model(weights))
+    del weights["dummy_tensor"]
+    renamed = {to_monai(name): value for name, value in weights.items()}
+    assert "out_blocks.0.conv_out.weight" in renamed
+    theirs = nnx.state(torch_import.to_model(renamed))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_monai_b_is_refused_with_the_reason(original_weights):
+    weights = original_weights("B", 3, 1, 6, width=1)
+    # MONAI's down block of level 0 expands by 2, its own level's, where ours has 3.
+    weights["down_0.conv2.weight"] = np.zeros((2, 1, 1, 1, 1), np.float32)
+    renamed = {to_monai(name): value for name, value in weights.items()}
+    with pytest.raises(InputError, match="only S can be imported from MONAI"):
+        torch_import.to_model(renamed)
+
+
+def refuse(weights, message):
+    with pytest.raises(InputError, match=message):
+        torch_import.to_model(weights)
+
+
+def test_what_does_not_fit_is_named(original_weights):
+    weights = original_weights("S", 3, 1, 6, width=1)
+    refuse({"conv.weight": np.zeros(1)}, "no MedNeXt among 1 weights: no name ends in")
+    without = {k: v for k, v in weights.items() if k != "up_1.norm.bias"}
+    refuse(without, r"1 missing \(up_1.norm.bias\), 0 left over")
+    refuse(weights | {"extra": np.ones(1)}, r"0 missing, 1 left over \(extra\)")
+    refuse(
+        weights | {"up_1.norm.bias": np.ones(5, np.float32)},
+        r"up_1.norm.bias has shape \(5,\), which does not fit",
+    )
+    without = {k: v for k, v in weights.items() if not k.startswith("bottleneck.1")}
+    refuse(without, r"is none of \['B', 'L', 'M', 'S'\]")
+    without = {k: v for k, v in weights.items() if not k.startswith("out_0")}
+    refuse(without, "missing out_0.conv_out.weight with 5 axes")
