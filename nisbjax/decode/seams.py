@@ -21,7 +21,7 @@ from nisbjax.decode.statistics import Statistics
 
 Keys = Int[np.ndarray, " _"]  # any number of them
 _FAR = np.iinfo(np.int64).max
-_ROWS = 1 << 21  # of which counts are in memory at once
+_ROWS = 1 << 17  # of which counts are in memory at once
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,98 @@
+import itertools
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.grow import grow_affinities
+from nisbjax.errors import InputError
+
+
+def grown(affinities, high, low, min_seed, keep=None):
+    """Kruskal with sets, from the definition; source-stored edges."""
+    shape = affinities.shape[1:]
+    voxels = list(itertools.product(*map(range, shape)))
+    edges = []
+    for v, axis in itertools.product(voxels, range(3)):
+        w = tuple(i + (a == axis) for a, i in enumerate(v))
+        if w[axis] < shape[axis] and (keep is None or (keep[v] and keep[w])):
+            edges.append((float(affinities[(axis, *v)]), v, w, axis))
+    cluster = {v: {v} for v in voxels}
+
+    def join(v, w):
+        merged = cluster[v] | cluster[w]
+        for u in merged:
+            cluster[u] = merged
+
+    for value, v, w, _ in edges:
+        if value > high:
+            join(v, w)
+    foreground = {u for value, v, w, _ in edges if value > low for u in (v, w)}
+    for v, axis in itertools.product(voxels, range(3)):
+        leaves = v[axis] == shape[axis] - 1 and affinities[(axis, *v)] > low
+        if leaves and (keep is None or keep[v]):
+            foreground.add(v)
+    seeds = {min(c): frozenset(c) for c in cluster.values() if len(c) >= min_seed}
+    in_foreground_at_high = label_affinities(affinities, high, mask=keep) > 0
+    seeds = {s: c for s, c in seeds.items() if in_foreground_at_high[s]}
+    seed_of = {v: s for s, c in seeds.items() for v in c}
+    between = [e for e in edges if low < e[0] <= high]
+    for _, v, w, _ in sorted(between, key=lambda e: (-e[0], e[1], e[3])):
+        held = {seed_of[u] for u in cluster[v] | cluster[w] if u in seed_of}
+        if len(held) <= 1:
+            join(v, w)
+    labels, names = np.zeros(shape, int), {}
+    for v in voxels:
+        if v in foreground:
+            labels[v] = names.setdefault(min(cluster[v]), len(names) + 1)
+    return labels
+
+
+def test_two_seeds_share_the_weak_voxels_between_them():
+    # Along z: a -.9- a -.6- . -.7- b -.9- b; the voxel between goes to b, and the .6 edge
+    # that would then merge the two stays cut.
+    affinities = np.zeros((3, 1, 1, 5), np.float32)
+    affinities[2, 0, 0] = [0.9, 0.6, 0.7, 0.9, 0]
+    labels = grow_affinities(affinities, 0.8, 0.5, min_seed=2)
+    assert labels.tolist() == [[[1, 1, 2, 2, 2]]]
+    # Seeds of three voxels are none here: all join.
+    assert grow_affinities(affinities, 0.8, 0.5, min_seed=3).max() == 1
+
+
+@hypothesis.given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)),
+    dtype=st.sampled_from([np.float16, np.float32]),
+    min_seed=st.integers(1, 4),
+    masked=st.booleans(),
+)
+def test_equals_the_definition(seed, shape, dtype, min_seed, masked):
+    rng = np.random.default_rng(seed)
+    # Two digits, so that many edges are equal.
+    affinities = rng.random((3, *shape)).round(2).astype(dtype)
+    keep = rng.random(shape) < 0.8 if masked else None
+    labels = grow_affinities(affinities, 0.75, 0.5, min_seed=min_seed, mask=keep)
+    np.testing.assert_array_equal(labels, grown(affinities, 0.75, 0.5, min_seed, keep))
+
+
+@pytest.mark.parametrize("edge_offset", [0, 1])
+def test_its_limits_are_plain_decodes(edge_offset):
+    affinities = np.random.default_rng(0).random((3, 9, 8, 10)).astype(np.float16)
+    keep = np.random.default_rng(1).random((9, 8, 10)) < 0.9
+    for mask_edges in ("both", "source"):
+        options = {"edge_offset": edge_offset, "mask": keep, "mask_edges": mask_edges}
+        np.testing.assert_array_equal(
+            grow_affinities(affinities, 0.7, 0.7, **options),
+            label_affinities(affinities, 0.7, **options),
+        )
+        np.testing.assert_array_equal(
+            grow_affinities(affinities, 0.9, 0.6, min_seed=10**6, **options),
+            label_affinities(affinities, 0.6, **options),
+        )
+
+
+def test_a_low_threshold_above_the_seeds_is_refused():
+    with pytest.raises(InputError, match=r"low threshold is 0.9, the seeds' 0.7"):
+        grow_affinities(np.zeros((3, 2, 2, 2), np.float32), 0.7, 0.9)
