@@ -142,7 +142,7 @@ def make_recipe(config: Any) -> step.Recipe:
             f"{config.model.out_channels}; wanted the same number"
         )
     return step.Recipe(
-        apply=build.make_apply(config.model, dtype, remat=config.model.remat),
+        apply=build.make_apply(config.model.to_dict(), dtype, remat=config.model.remat),
         examples=examples,
         objective=_objective(config),
         optimizer=optimizer.adamw(schedule, **decay),
