@@ -29,6 +29,7 @@ from nisbjax.devices import DATA, replicated, split_batch
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.infer.blend import Sweep, window_weights
+from nisbjax.infer.tta import mean_over_flips
 from nisbjax.infer.windows import Grid, Windows, read_ahead
 from nisbjax.manifest import Manifest
 from nisbjax.typing import Triple
@@ -52,6 +53,7 @@ def predict_volume(
     scale: float = 0.2,
     normalize: str = "divide_255",
     blend: str = "distance",
+    flips: tuple[Triple, ...] | None = None,
     mesh: jax.sharding.Mesh | None = None,
     manifest: Manifest | None = None,
     region: Box | None = None,
@@ -79,6 +81,8 @@ def predict_volume(
       scale: of `scale_sigmoid`.
       normalize: as in training, see `intensity_range`; `none` takes values as they are.
       blend: weights of overlapping windows, see `window_weights`.
+      flips: offsets of the kept channels, to average over all flips of each window (see
+        `tta`); None for one prediction of it.
       mesh: devices; a batch is split over its axis `data`.
       manifest: which slabs are done; they are skipped, new ones recorded.
       region: the part of the image that `output` covers; all of it where None. Values are
@@ -92,7 +96,7 @@ def predict_volume(
     """
     region = region or Box.whole(grid.shape)
     _check(image, output, grid, channels, region)
-    program = _program(apply, tuple(channels), activation, float(scale), mesh)
+    program = _program(apply, tuple(channels), activation, float(scale), mesh, flips)
     span = (0.0, 1.0) if normalize == "none" else intensity_range(image, normalize)
     batch = batch_per_device * (mesh.shape[DATA] if mesh is not None else 1)
     weights = window_weights(grid.window, blend)
@@ -219,6 +223,7 @@ def _program(
     activation: str,
     scale: float,
     mesh: jax.sharding.Mesh | None,
+    flipped: tuple[Triple, ...] | None,
 ) -> Callable[[Any, Any, Any], Any]:
     """Compiled (params, range, images [b x y z c]) -> float32 predictions [b o x y z]."""
     if activation not in _ACTIVATIONS:
@@ -230,7 +235,15 @@ def _program(
         params: Any, span: Float32[Array, "2"], images: Shaped[Array, "b x y z c"]
     ) -> Float32[Array, "b o x y z"]:
         ranges = jnp.broadcast_to(span[None], (images.shape[0], 2))
-        logits = apply(params, normalized(images, ranges))
+        answer = functools.partial(predict_once, params)
+        if flipped is not None:
+            answer = mean_over_flips(answer, flipped)
+        return answer(normalized(images, ranges))
+
+    def predict_once(
+        params: Any, images: Float32[Array, "b x y z c"]
+    ) -> Float32[Array, "b o x y z"]:
+        logits = apply(params, images)
         if logits.shape[:4] != images.shape[:4]:
             raise InputError(
                 f"the network answers windows of {images.shape[1:4]} with "

@@ -23,6 +23,7 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.config import optional, require_choice, stage_fingerprint
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.infer import tta
 from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
 from nisbjax.manifest import Manifest, path_beside
@@ -114,7 +115,7 @@ def run(
     settings = config.predict
     require_choice("predict.format", settings.format, ("h5", "zarr"))
     require_choice("predict.dtype", settings.dtype, _DTYPES)
-    require_choice("predict.tta", settings.tta, ("none",))
+    require_choice("predict.tta", settings.tta, tta.KINDS)
     source = optional(settings.input) or str(image_path)
     image = open_image(source)
     if image.shape[-1] != config.model.in_channels:
@@ -180,6 +181,9 @@ def _predict(
     gathering: Gathering,
 ) -> None:
     settings = config.predict
+    flips = None
+    if settings.tta == "flips":
+        flips = tuple(_triple(config.data.offsets[c]) for c in settings.channels)
     # A process predicts on its own devices; several hosts take a volume or a region each.
     mesh = devices.make_mesh(((devices.DATA, -1),), jax.local_devices())
     predict_volume(
@@ -195,6 +199,7 @@ def _predict(
         scale=settings.scale,
         normalize=config.data.normalize,
         blend=settings.blend,
+        flips=flips,
         mesh=mesh,
         manifest=manifest,
         region=region,
@@ -244,6 +249,7 @@ def _attributes(
         "overlap": settings.overlap,
         "edge_windows": settings.edge_windows,
         "blend": settings.blend,
+        "tta": settings.tta,
         "box": str(region),
         "source": str(pathlib.Path(image.source).absolute()),
         "source_fingerprint": made_from["image"],

@@ -3,17 +3,20 @@
 import json
 
 import h5py
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nisbjax.artifacts import VolumeDir
+from nisbjax.checkpoint import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.infer import stage
 from nisbjax.manifest import path_beside
+from nisbjax.models import build
 from nisbjax.qc import stage as qc
-from nisbjax.volume import create_zarr, open_affinities
+from nisbjax.volume import create_zarr, open_affinities, open_image
 
 
 @pytest.fixture
@@ -132,13 +135,40 @@ def test_an_image_with_other_channels_is_refused(tmp_path, config, network, imag
         stage.run(config, network, image, VolumeDir(tmp_path))
 
 
-def test_the_untrained_network_is_a_function_of_the_seed(tmp_path, config, image):
-    network = stage.untrained_network(config)
-    assert network.facts["weights"] == "untrained"
-    assert network.facts == stage.untrained_network(config).facts
-    final = stage.run(config, network, image, VolumeDir(tmp_path / "out"))
-    values = open_affinities(final).read()
-    assert values.shape == (3, 10, 20, 18) and 0 < values.min() < values.max() < 1
+def test_a_checkpoints_weights_are_found_by_name(tmp_path, config):
+    config.model.channels = 1
+    arguments = config.model.to_dict()
+    like = build.abstract_params(arguments)
+    params, averaged = (
+        jax.tree.map(lambda leaf, v=value: np.full(leaf.shape, v, leaf.dtype), like)
+        for value in (0.5, 0.25)
+    )
+    model = build.describe(arguments)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(
+        7,
+        {
+            "params": untrained.params,
+            "ema": averaged,
+            "optimizer": {"count": np.ones(1)},
+        },
+        {"progress": {}, "model": model, "config": {}},
+    )
+    checkpoints.wait()
+    checkpoints.close()
+    ema = stage.load_network(config, tmp_path)
+    assert (ema.facts["weights"], ema.facts["step"]) == ("ema", 7)
+    config.predict.weights = "raw"
+    raw = stage.load_network(config, tmp_path / "checkpoints" / "7")
+    for network, value in ((raw, 0.5), (ema, 0.25)):
+        assert all((leaf == value).all() for leaf in jax.tree.leaves(network.params))
+    assert raw.facts["params_sha256"] != ema.facts["params_sha256"]
+    config.predict.precision = "fp8"
+    with pytest.raises(InputError, match="predict.precision is 'fp8'"):
+        stage.load_network(config, tmp_path)
+    config.model.size = "B"
+    with pytest.raises(InputError, match="is of another model: model.size S"):
+        stage.load_network(config, tmp_path)
 
 
 def test_statistics_are_gathered_for_qc(tmp_path, config, network, image, monkeypatch):
@@ -179,3 +209,24 @@ def test_statistics_survive_a_kill(tmp_path, config, network, image, monkeypatch
     final = stage.run(config, network, image, killed)
     again = qc.check(config, killed, prediction=final, image=image).read_text()
     assert again == report.replace(str(whole.path), str(killed.path))
+
+
+def test_flips_make_a_prediction_that_turns_with_the_image(
+    tmp_path, config, network, image
+):
+    config.predict.tta = "flips"
+    # One window: weights belong to where an edge is stored, which turning changes.
+    config.predict.window = (32, 32, 32)
+    config.predict.format = "zarr"
+    final = stage.run(config, network, image, VolumeDir(tmp_path / "a"))
+    mirrored = tmp_path / "mirrored"
+    values = open_image(image).read()
+    volume = create_zarr(
+        mirrored, shape=values.shape, dtype="uint8", chunks=(8, 8, 8, 1), axes="xyzc"
+    )
+    volume.write(..., values[:, ::-1])
+    other = stage.run(config, network, mirrored, VolumeDir(tmp_path / "b"))
+    upright, turned = open_affinities(final).read(), open_affinities(other).read()
+    # The edges along y change ends: v -> v + 1 is stored one voxel further on.
+    np.testing.assert_allclose(turned[0, :, ::-1], upright[0], atol=2e-3)
+    np.testing.assert_allclose(turned[1, :, ::-1][:, 1:], upright[1, :, :-1], atol=2e-3)
