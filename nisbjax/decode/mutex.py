@@ -1,0 +1,110 @@
+"""Mutex watershed: long-range affinities as evidence against merging.
+
+BANIS and PyTC train channels 3-5 (ten voxels away on x, y, z) and drop them when they
+decode. Here the short channels attract where they exceed the threshold, and the long ones
+repel where they fall below a second one; the strongest evidence counts first, of either
+kind (Wolf et al., ECCV 2018; `mwatershed`). PyTC's affogato decoder repels by every long
+affinity, also by those that speak for one neuron.
+
+In memory alone, about `BYTES_PER_VOXEL`, and one thread: for volumes of up to some 10^8
+voxels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt
+
+from nisbjax.decode.connected_components import check_options, edge_range
+from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
+from nisbjax.errors import InputError
+from nisbjax.geometry import Box
+from nisbjax.offsets import OFFSETS_6, edge_slices
+from nisbjax.typing import Affinities, Triple
+
+BYTES_PER_VOXEL = 400
+
+
+def mutex_affinities(
+    affinities: Affinities,
+    threshold: float,
+    low: float,
+    *,
+    offsets: Sequence[Triple] = OFFSETS_6,
+    edge_offset: int = 0,
+    mask: MaskSource | None = None,
+    mask_edges: str = "both",
+    image: ImageSource | None = None,
+) -> UInt[np.ndarray, "x y z"]:
+    """Segments that attraction makes and repulsion keeps apart.
+
+    Args:
+      affinities: [c x y z], one channel for each offset, at least 4.
+      threshold: above it, short channels (0-2) attract by their distance from it.
+      low: below it, long channels repel by their distance from it.
+      offsets: of the channels, in voxels.
+      edge_offset: 0 where edges are stored at the source, 1 at the destination.
+      mask, image: as `label_affinities`; a masked voxel has no edge.
+      mask_edges: `both`, or `source` for edges stored there alone.
+
+    Returns:
+      [x y z] labels 1..N in C order of first voxels, 0 = no attraction at all.
+
+    Raises:
+      InputError: no long channels, a volume smaller than an offset, bad thresholds, a mask
+        of another shape, or `mwatershed` is not installed.
+    """
+    try:
+        import mwatershed
+    except ImportError:
+        raise InputError(
+            "decode.method=mutex needs mwatershed; pip install 'nisbjax[mutex]'"
+        ) from None
+    check_options(edge_offset, mask_edges)
+    shape = affinities.shape[1:]
+    if not 4 <= len(affinities) == len(offsets):
+        raise InputError(
+            f"mutex decoding got {len(affinities)} channels for {len(offsets)} offsets; "
+            "wanted the long-range ones too, --config.predict.channels=(0,1,2,3,4,5)"
+        )
+    if any(
+        abs(o) >= s for offset in offsets for o, s in zip(offset, shape, strict=True)
+    ):
+        raise InputError(
+            f"a volume of shape {shape} is smaller than an offset of {tuple(offsets)}; "
+            "use --config.decode.method=affinity_cc"
+        )
+    for value in (threshold, low):
+        edge_range(affinities.dtype, value)
+    if affinities.dtype != np.uint8:  # rounded as the plain decoder does
+        threshold = float(affinities.dtype.type(threshold))
+    values = affinities.astype(np.float64)
+    if affinities.dtype == np.uint8:
+        values /= 255
+    # NaN is evidence of nothing.
+    values[:3] = np.fmax(values[:3] - threshold, 0)
+    values[3:] = np.fmin(values[3:] - low, 0)
+    keep = keep_mask(mask, image, shape)
+    if keep is not None:
+        kept = keep(Box.whole(shape))
+        values *= kept
+        if mask_edges == "both":
+            for channel, offset in zip(values, offsets, strict=True):
+                stored, other = edge_slices(shape, offset)
+                if edge_offset:
+                    stored, other = other, stored
+                channel[stored] *= kept[other]
+    sign = -1 if edge_offset else 1
+    found = mwatershed.agglom(
+        values, [[sign * o for o in offset] for offset in offsets]
+    )
+    return _in_c_order(found)
+
+
+def _in_c_order(labels: np.ndarray) -> UInt[np.ndarray, "x y z"]:
+    names, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    new = np.zeros(len(names), np.uint32)
+    order = np.argsort(first)
+    order = order[names[order] != 0]
+    new[order] = np.arange(1, len(order) + 1)
+    return new[inverse].reshape(labels.shape)
