@@ -111,7 +111,8 @@ def _ring_against_inside(statistics: Statistics) -> Figure:
     axes = figure.subplots()
     for c in range(samples.inside_total.shape[1]):
         rings = [samples.values(row, c) for row in range(len(border.z))]
-        ring = [float(np.nanmean(v)) if v.size else np.nan for v in rings]
+        rings = [values[np.isfinite(values)] for values in rings]
+        ring = [float(v.mean()) if v.size else np.nan for v in rings]
         count = np.where(samples.inside_count[:, c], samples.inside_count[:, c], np.nan)
         style = {"color": _colour(c), "marker": "o", "linewidth": 1}
         axes.plot(border.z, ring, label=f"{channel_name(c)} in the ring", **style)

@@ -59,4 +59,6 @@ def test_peak_memory_does_not_grow_with_the_volume(tmp_path):
         shape = [128, 256, 256]
         shape[axis] *= 8
         large = peak_mb(tuple(shape), tmp_path / f"axis{axis}")
-        assert large < small + 120, f"{shape}: {large:.0f} MB, {small:.0f} MB when small"
+        assert large < small + 120, (
+            f"{shape}: {large:.0f} MB, {small:.0f} MB when small"
+        )

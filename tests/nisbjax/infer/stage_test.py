@@ -148,7 +148,7 @@ def test_a_checkpoints_weights_are_found_by_name(tmp_path, config):
     checkpoints.save(
         7,
         {
-            "params": untrained.params,
+            "params": params,
             "ema": averaged,
             "optimizer": {"count": np.ones(1)},
         },
