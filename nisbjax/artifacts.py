@@ -18,7 +18,7 @@ _UNINFORMATIVE = ("img", "image", "raw", "em", "main", "data", "seg", "skeleton"
 
 def volume_name(path: str | pathlib.Path) -> str:
     """`.../seed6/data.zarr/img` -> `seed6`: the last part of a path that tells something."""
-    for part in reversed(pathlib.Path(path).absolute().parts):
+    for part in reversed(pathlib.Path(path).absolute().parts[1:]):
         stem = part.split(".")[0]
         if stem and stem.lower() not in _UNINFORMATIVE and not part.endswith(".zarr"):
             return stem
@@ -155,7 +155,9 @@ def newest_run(root: pathlib.Path, name: str) -> Run:
     Raises:
       InputError: none.
     """
-    runs = sorted(p.parent for p in (root / name).glob("*/checkpoints") if p.is_dir())
+    # A run that ended before its first checkpoint has an empty folder of them.
+    steps = (root / name).glob("*/checkpoints/*/params")
+    runs = sorted({p.parents[2] for p in steps if p.parent.name.isdigit()})
     if not runs:
         raise InputError(
             f"no run of {name} under {root}; train one, or name it with --workdir=DIR"

@@ -1,0 +1,74 @@
+"""Names of a run's files, and which run is the newest."""
+
+import re
+
+import pytest
+
+from nisbjax.artifacts import Run, TuneDir, VolumeDir, new_run, newest_run, volume_name
+from nisbjax.errors import InputError
+
+
+@pytest.mark.parametrize(
+    "path, name",
+    [
+        ("/nisb/test/seed6/data.zarr/img", "seed6"),
+        ("/nisb/test/seed6/data.zarr", "seed6"),
+        ("/nisb/seed6.h5", "seed6"),
+        ("/nisb/cube.ome.tif", "cube"),
+        ("/nisb/seed6/raw.h5/main", "seed6"),
+        ("/img", "volume"),
+    ],
+)
+def test_a_volume_is_named_by_what_tells_something(path, name):
+    assert volume_name(path) == name
+
+
+def test_the_tree_of_the_tutorial(tmp_path):
+    volume = Run(tmp_path).test(200_000, "seed6")
+    assert volume.path == tmp_path / "test_step=00200000" / "seed6"
+    assert volume.name == "seed6"
+    assert volume.raw().name == "raw_x1_ch0-1-2.h5"
+    assert volume.mask.name == "affinity_mask.h5"
+    assert volume.qc_report.name == "check_aff_report.md"
+    decoded = volume.decoded("affinity_cc", 0.7)
+    assert decoded.name == "decoded_x1_ch0-1-2_affinity_cc_0.7.zarr"
+    report = volume.evaluation(decoded, ".txt")
+    assert report.name == "eval_decoded_x1_ch0-1-2_affinity_cc_0.7.txt"
+    tuning = Run(tmp_path).tune(7)
+    assert tuning == TuneDir(tmp_path / "tune_step=00000007")
+    assert tuning.prediction("seed5").path == tuning.path / "predictions" / "seed5"
+    assert tuning.database("study").name == "study.db"
+
+
+def test_affinities_are_found_in_either_format(tmp_path):
+    volume = VolumeDir(tmp_path)
+    with pytest.raises(
+        InputError, match="no raw_x1_ch0-1-2.zarr or .h5 in .*mode=pred"
+    ):
+        volume.find_raw()
+    for format in ("h5", "zarr"):
+        volume.raw(format).touch()
+        assert volume.find_raw() == volume.raw(format)
+
+
+def test_the_newest_run_is_the_last_that_has_a_checkpoint(tmp_path):
+    with pytest.raises(
+        InputError, match="no run of liconn under .*; train one, or name"
+    ):
+        newest_run(tmp_path, "liconn")
+    for stamp in ("20260101_000000", "20260102_000000"):
+        for step in ("10", "20"):
+            (tmp_path / "liconn" / stamp / "checkpoints" / step / "params").mkdir(
+                parents=True
+            )
+    # Later ones ended before their first checkpoint, or while it was written.
+    (tmp_path / "liconn" / "20260103_000000" / "checkpoints").mkdir(parents=True)
+    torn = tmp_path / "liconn" / "20260104_000000" / "checkpoints"
+    (torn / "10.orbax-checkpoint-tmp" / "params").mkdir(parents=True)
+    assert newest_run(tmp_path, "liconn").path.name == "20260102_000000"
+
+
+def test_a_new_run_is_named_by_the_time(tmp_path):
+    run = new_run(tmp_path, "liconn")
+    assert re.fullmatch(r"\d{8}_\d{6}", run.path.name)
+    assert run.path.parent == tmp_path / "liconn" and not run.path.exists()
