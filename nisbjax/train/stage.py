@@ -51,16 +51,25 @@ def run(config: Any, run_dir: Run, recipe: step.Recipe | None = None) -> None:
         )
     logging.info("training on %s", devices.describe())
     recipe = recipe or make_recipe(config)
-    with _lock(run_dir):
-        _train(config, run_dir, mesh, recipe)
+    best, every = config.train.ckpt_best, config.train.ckpt_every
+    with (
+        _lock(run_dir),
+        contextlib.closing(
+            Checkpoints(run_dir.checkpoints, best=best, every=every)
+        ) as checkpoints,
+    ):
+        _train(config, run_dir, mesh, recipe, checkpoints)
 
 
-def _train(config: Any, run_dir: Run, mesh: Any, recipe: step.Recipe) -> None:
+def _train(
+    config: Any,
+    run_dir: Run,
+    mesh: Any,
+    recipe: step.Recipe,
+    checkpoints: Checkpoints,
+) -> None:
     whole = devices.replicated(mesh)
     arguments = config.model.to_dict()
-    checkpoints = Checkpoints(
-        run_dir.checkpoints, best=config.train.ckpt_best, every=config.train.ckpt_every
-    )
     params = build.initial_params(arguments, config.seed)
     state = step.initial_state(params, recipe.optimizer, config.train.precision)
     state = jax.device_put(state, whole)
@@ -77,6 +86,7 @@ def _train(config: Any, run_dir: Run, mesh: Any, recipe: step.Recipe) -> None:
             "multiple of the devices"
         )
     loader = _loader(config, "train", recipe.examples.crop, mesh, batch)
+    validate = _validation(config, recipe, mesh, batch)
     train_step = step.make_train_step(recipe, mesh)
     first = int(state.step)
     # Compiled before the first batch is waited for; a warm cache makes this short.
@@ -88,10 +98,10 @@ def _train(config: Any, run_dir: Run, mesh: Any, recipe: step.Recipe) -> None:
         time.monotonic() - started,
     )
     writer = MetricWriter(run_dir.logs, run_dir.history, first)
-    try:
+    with contextlib.closing(writer):
         loop.run(
             train_step,
-            _validation(config, recipe, mesh, batch),
+            validate,
             loader.batches(first),
             state,
             intervals=loop.Intervals(
@@ -107,9 +117,6 @@ def _train(config: Any, run_dir: Run, mesh: Any, recipe: step.Recipe) -> None:
             describe_batch=lambda number: "; ".join(loader.describe(number)),
             skips_overflow=recipe.scaled,
         )
-    finally:
-        writer.close()
-        checkpoints.close()
 
 
 def make_recipe(config: Any) -> step.Recipe:
