@@ -92,11 +92,11 @@ def _dask_client(kind: str, workers: int, address: str):
             )
         return distributed.Client(address)
     # Spawned, never forked: a forked process that has TensorStore open hangs.
-    cluster = distributed.LocalCluster(
+    # A cluster that the client makes itself ends with it.
+    return distributed.Client(
         n_workers=workers,
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
         dashboard_address=None,
     )
-    return distributed.Client(cluster)
