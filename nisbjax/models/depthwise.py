@@ -14,7 +14,7 @@ the coarse side. `_gather` goes fine to coarse, `_scatter` is its adjoint.
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -108,11 +108,11 @@ def _scatter_backward(strides, low, residuals, g):
 _scatter.defvjp(_scatter_forward, _scatter_backward)
 
 
-def _taps(kernel: Triple) -> Iterator[Triple]:
+def _taps(kernel: Sequence[int]) -> Iterator[tuple[int, ...]]:
     return itertools.product(*(range(size) for size in kernel))
 
 
-def _scaled(x: jax.Array, weight: jax.Array, tap: Triple) -> jax.Array:
+def _scaled(x: jax.Array, weight: jax.Array, tap: tuple[int, ...]) -> jax.Array:
     scale = weight[tap].astype(jnp.float32)
     return x.astype(jnp.float32) * scale.reshape((1,) * (x.ndim - 1) + scale.shape)
 
@@ -134,15 +134,14 @@ def _gathered(x, weight, strides, low):
 
     def plane(padded, weight):
         """Sum over the taps of one plane of the kernel (or of several)."""
-        total = None
+        terms = []
         for tap in _taps(weight.shape[:3]):
             stop = [t + s * (n - 1) + 1 for t, s, n in zip(tap, strides, coarse)]
             window = lax.slice(
                 padded, (0, *tap, 0), (x.shape[0], *stop, x.shape[4]), (1, *strides, 1)
             )
-            term = _scaled(window, weight, tap)
-            total = term if total is None else total + term
-        return total
+            terms.append(_scaled(window, weight, tap))
+        return functools.reduce(jnp.add, terms)
 
     if math.prod(kernel) <= UNROLLED:
         return plane(padded, weight).astype(x.dtype)

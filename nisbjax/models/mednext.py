@@ -9,7 +9,7 @@ that a stage is one `lax.scan` and compiles once however deep it is.
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -200,7 +200,7 @@ class MedNeXt(nnx.Module):
 
     def __call__(self, images: Num[Array, "b x y z c"]) -> Float32[Array, "b x y z o"]:
         """Logits at full resolution."""
-        return self.out_0(self._features(images)[0])
+        return self._logits(self._features(images), 0)
 
     def pyramid(
         self, images: Num[Array, "b x y z c"]
@@ -208,7 +208,10 @@ class MedNeXt(nnx.Module):
         """Logits of every head, full resolution first; one without deep supervision."""
         features = self._features(images)
         heads = range(LEVELS + 1 if self.deep_supervision else 1)
-        return tuple(getattr(self, f"out_{i}")(features[i]) for i in heads)
+        return tuple(self._logits(features, i) for i in heads)
+
+    def _logits(self, features: list[Array], level: int) -> Array:
+        return getattr(self, f"out_{level}")(features[level])
 
     def _features(self, images: Array) -> list[Array]:
         """Decoder output of each level, full resolution first, bottleneck last."""
@@ -296,4 +299,4 @@ def _checked(
         raise InputError(
             f"MedNeXt got kernels {kernels}, wanted {LEVELS + 1} triples of odd sizes"
         )
-    return strides, kernels
+    return cast(tuple[Triple, ...], strides), cast(tuple[Triple, ...], kernels)

@@ -7,18 +7,78 @@ that is missing, left over or of another shape is an error, and all are listed.
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from nisbjax.errors import InputError
+from nisbjax.models import torch_file
 from nisbjax.models.mednext import LEVELS, SIZES, MedNeXt
 
 PREFIXES = ("model.", "module.", "_orig_mod.")
 NOT_THE_NETWORK = ("loss_functions.", "dummy_tensor")
 STAGE = re.compile(r"(enc_block_\d+|dec_block_\d+|bottleneck)\.(.+)")
 STEM = "stem.weight"
+NESTS = ("state_dict", "model_state_dict", "network_weights", "model")
+
+
+def read_state_dict(path: str | Path, weights: str = "auto") -> dict[str, np.ndarray]:
+    """Weights by name from a file of torch (`.ckpt`, `.pt`, `.pth`), safetensors or npz.
+
+    Of a Lightning checkpoint the network's `state_dict` ("raw"), or the averaged weights
+    of PyTC's EMA callback ("ema"); "auto" prefers the average where there is one. torch
+    is not needed, and no code of the file runs.
+
+    Raises:
+        InputError: no such file, an unknown kind, damaged, or without such weights.
+    """
+    path = Path(path)
+    if weights not in ("auto", "ema", "raw"):
+        raise InputError(f"weights {weights!r} is not one of ('auto', 'ema', 'raw')")
+    if not path.is_file():
+        raise InputError(f"{path} is no file; give the checkpoint to import")
+    if path.suffix in (".safetensors", ".npz"):
+        if weights == "ema":
+            raise InputError(f"{path} has no averaged weights; use weights 'raw'")
+        read = torch_file.read_npz
+        if path.suffix == ".safetensors":
+            read = torch_file.read_safetensors
+        tensors = read(path)
+    else:
+        tensors = _chosen(path, torch_file.read_torch(path), weights)
+    return {
+        name: torch_file.read_array(path, name, tensor)
+        for name, tensor in tensors.items()
+    }
+
+
+def _chosen(path: Path, content: object, weights: str) -> dict[str, torch_file.Tensor]:
+    """The named tensors that were asked for."""
+    found = {}
+    if isinstance(content, dict):
+        callbacks = content.get("callbacks")
+        for name, state in callbacks.items() if isinstance(callbacks, dict) else ():
+            if str(name).startswith("EMAWeightsCallback") and isinstance(state, dict):
+                found["ema"] = state.get("ema_state")
+        found["raw"] = next((content[k] for k in NESTS if k in content), content)
+    choice = weights
+    if weights == "auto":
+        choice = "ema" if found.get("ema") else "raw"
+    state = found.get(choice)
+    tensors = {
+        name: value
+        for name, value in (state.items() if isinstance(state, dict) else ())
+        if isinstance(name, str) and isinstance(value, torch_file.Tensor)
+    }
+    if not tensors:
+        kinds = sorted(kind for kind, state in found.items() if state)
+        raise InputError(
+            f"{path} has no {choice} weights (it has {', '.join(kinds) or 'none'}); "
+            "give a checkpoint with a state dict, or choose other weights"
+        )
+    return tensors
 
 
 def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
@@ -46,7 +106,7 @@ def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
     filled = []
     for path, variable in flat:
         values = [_turn(path, weights[name]) for name in wanted[path]]
-        stacked = path[0].startswith(("enc_", "dec_", "bottleneck"))
+        stacked = str(path[0]).startswith(("enc_", "dec_", "bottleneck"))
         for name, value in zip(wanted[path], values):
             expected = variable.shape[1:] if stacked else variable.shape
             if value.shape != expected:

@@ -1,0 +1,216 @@
+"""Files of weights, read without torch: its zip archives, safetensors and npz.
+
+Source: the layout that `torch.save` writes (a pickle beside one file per storage) and the
+safetensors header. `torch.load(weights_only=True)` refuses what Lightning keeps beside
+the tensors (`defaultdict`, `Namespace`, paths); here no name in the pickle is imported
+and nothing is called: tensors become descriptions that are read when asked for,
+everything else an inert object.
+"""
+
+import io
+import json
+import math
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from nisbjax.errors import InputError
+
+STORAGES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+SAFETENSORS = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+LARGEST_PICKLE = 1 << 28  # bytes; a pickle of names and shapes is a thousandth of it
+
+
+class Tensor:
+    """Where a tensor lies in the archive; `read` gives the array."""
+
+    def __init__(self, load: Callable[[], np.ndarray]):
+        self.read = load
+
+
+class Inert(dict):
+    """Stands for any object of a pickle that is no tensor; does and imports nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "Inert":
+        return Inert()
+
+    def __setstate__(self, state: Any) -> None:
+        """A pickle's BUILD; the state is dropped."""
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def append(self, item: Any) -> None:
+        """A pickle's APPEND; the item is dropped."""
+
+    def extend(self, items: Any) -> None:
+        """A pickle's APPENDS; the items are dropped."""
+
+    def add(self, item: Any) -> None:
+        """A pickle's ADDITEMS; the item is dropped."""
+
+
+# The C unpickler sizes its memo by the largest index that a file names, so that a few
+# bytes could ask for all memory; the Python one keeps a dict.
+class _Unpickler(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIssue]
+    def __init__(self, data: bytes, storage: Callable[[str, Any], np.ndarray]):
+        super().__init__(io.BytesIO(data))
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("torch", "torch.storage") and name in STORAGES:
+            return type(name, (Inert,), {"dtype": np.dtype(STORAGES[name])})
+        if module == "torch._utils" and name in (
+            "_rebuild_tensor",
+            "_rebuild_tensor_v2",
+        ):
+            return lambda *arguments: _rebuild_tensor(*arguments)
+        if module == "torch._utils" and name == "_rebuild_parameter":
+            return lambda tensor, *_: tensor
+        return Inert
+
+    def persistent_load(self, pid: Any) -> Any:
+        if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage"):
+            return Inert()
+        _, kind, key, _, count = pid
+        dtype = getattr(kind, "dtype", None)
+        if dtype is None or not isinstance(count, int) or not isinstance(key, str):
+            return Inert()
+        return lambda: self._storage(key, dtype)[:count]
+
+
+def _rebuild_tensor(storage, offset, size, stride, *_):
+    def load() -> np.ndarray:
+        values = storage()
+        numbers = (offset, *size, *stride)
+        if len(size) != len(stride) or any(
+            not isinstance(n, int) or n < 0 for n in numbers
+        ):
+            raise ValueError("a tensor of impossible shape")
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+        if math.prod(size) == 0:
+            return np.zeros(size, values.dtype)
+        # A stride of 0 would let a small file ask for any amount of memory.
+        if last >= values.size or math.prod(size) > values.size:
+            raise ValueError("a tensor that is larger than its storage")
+        strides = [step * values.itemsize for step in stride]
+        view = np.lib.stride_tricks.as_strided(values[offset:], size, strides)
+        return view.copy()
+
+    return Tensor(load)
+
+
+def read_torch(path: Path) -> Any:
+    """The object that `torch.save` wrote: dicts, lists, numbers, `Tensor`s and `Inert`s.
+
+    Raises:
+        InputError: not such a file, truncated, compressed, or larger than it says.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+        entries = archive.infolist()
+        # torch stores without compression, so what is in the file is its size at most.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("compressed entries, which torch never writes")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("entries that are larger than the file")
+        (record,) = [e for e in entries if e.filename.endswith("/data.pkl")]
+        if record.file_size > LARGEST_PICKLE:
+            raise ValueError(f"a pickle of {record.file_size} bytes")
+        folder = record.filename.removesuffix("data.pkl")
+        order = f"{folder}byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise ValueError("big-endian storages")
+
+        def storage(key: str, dtype: np.dtype) -> np.ndarray:
+            return np.frombuffer(archive.read(f"{folder}data/{key}"), dtype)
+
+        return _Unpickler(archive.read(record), storage).load()
+    except Exception as error:  # a hostile pickle may raise anything at all
+        raise _unreadable(path, "a torch checkpoint (zip archive)", error) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Names and tensors of a safetensors file."""
+    try:
+        content = np.memmap(path, np.uint8, mode="r")
+        length = int.from_bytes(content[:8].tobytes(), "little")
+        if length > content.size - 8:
+            raise ValueError("a header that is longer than the file")
+        header = json.loads(content[8 : 8 + length].tobytes())
+        header.pop("__metadata__", None)
+        body = content[8 + length :]
+        return {name: _slice(body, **entry) for name, entry in header.items()}
+    except Exception as error:  # likewise
+        raise _unreadable(path, "a safetensors file", error) from error
+
+
+def _slice(body: np.ndarray, *, dtype: str, shape: list, data_offsets: list) -> Tensor:
+    kind = np.dtype(SAFETENSORS[dtype])
+    start, stop = data_offsets
+    if not 0 <= start <= stop <= body.size:
+        raise ValueError("a tensor outside the file")
+    if stop - start != math.prod(shape) * kind.itemsize:
+        raise ValueError("a tensor of another size than its shape")
+    return Tensor(
+        lambda: np.frombuffer(body[start:stop].tobytes(), kind).reshape(shape)
+    )
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """Names and arrays of an npz file; pickled arrays are refused."""
+    try:
+        archive = np.load(path, allow_pickle=False)
+        return {name: Tensor(lambda name=name: archive[name]) for name in archive.files}
+    except Exception as error:  # likewise
+        raise _unreadable(path, "an npz file of plain arrays", error) from error
+
+
+def read_array(path: Path, name: str, tensor: Tensor) -> np.ndarray:
+    """The values of one tensor, bfloat16 widened to float32."""
+    try:
+        values = tensor.read()
+    except Exception as error:  # truncated, or lies about its size
+        raise _unreadable(path, f"a file that holds all of {name}", error) from error
+    return values.astype(np.float32) if values.dtype == ml_dtypes.bfloat16 else values
+
+
+def _unreadable(path: Path, wanted: str, error: Exception) -> InputError:
+    reason = str(error) or type(error).__name__
+    return InputError(f"{path} is not {wanted}: {reason}; copy or export it again")
