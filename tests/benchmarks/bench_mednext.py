@@ -6,6 +6,7 @@ memory-bound parts cost on Linux.
 """
 
 import argparse
+import itertools
 import resource
 import statistics
 import time
@@ -31,7 +32,7 @@ def measure(name, function, *arguments, repeat):
     times.append(time.perf_counter())
     compiled = lowered.compile()
     times.append(time.perf_counter())
-    trace, lower, build = (b - a for a, b in zip(times, times[1:]))
+    trace, lower, build = (b - a for a, b in itertools.pairwise(times))
     jax.block_until_ready(compiled(*arguments))
     wall, processor = [], []
     for _ in range(repeat):
