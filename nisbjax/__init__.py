@@ -1,3 +1,7 @@
 """nisbjax: affinity segmentation of neurons in JAX, from crops to a NERL score."""
 
+from nisbjax import kernel_cache
+
 __version__ = "0.1.0"
+
+kernel_cache.use()

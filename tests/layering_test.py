@@ -19,7 +19,8 @@ LEVEL_0 = {"errors", "typing", "geometry", "offsets", "masking"}
 LEVEL_1 = ["config", "formats", "volume", "manifest", "artifacts", "skeletons"]
 LEVEL_1 += ["devices", "cluster", "checkpoint"]
 ALLOWED: dict[str, set[str]] = {
-    "": set(),
+    "": {"kernel_cache"},
+    "kernel_cache": set(),
     "errors": set(),
     "typing": set(),
     "geometry": {"errors", "typing"},

@@ -1,14 +1,11 @@
 import collections
 import itertools
-import os
-import stat
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-import nisbjax.decode
 from nisbjax.decode.connected_components import label_affinities, label_box
 from nisbjax.errors import InputError
 from nisbjax.masking import MaskSpec
@@ -263,17 +260,3 @@ def test_bad_input_is_named(affinities, options, message):
 
 def test_an_empty_volume_has_no_labels():
     assert label_affinities(np.zeros((3, 0, 4, 4), np.float32), 0.5).shape == (0, 4, 4)
-
-
-def test_compiled_code_is_kept_from_other_users(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
-    folder = nisbjax.decode._cache_folder()
-    assert folder == tmp_path / "own" / "nisbjax" / "numba"
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    # A folder that others may write is not taken, whoever made it.
-    shared = tmp_path / "shared"
-    (shared / "nisbjax").mkdir(parents=True)
-    (shared / "nisbjax").chmod(0o777)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(shared))
-    assert shared not in nisbjax.decode._cache_folder().parents
-    assert os.environ["NUMBA_CACHE_DIR"]

@@ -1,0 +1,86 @@
+"""From nothing to a score: every stage on made cubes, through the command line's function.
+
+The network is a MedNeXt-S of 4 channels and learns nothing in three steps; that the demo
+learns is shown by `make demo`.
+"""
+
+import json
+import runpy
+
+import pytest
+
+from nisbjax import launch
+from nisbjax.artifacts import Run
+from nisbjax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def config():
+    c = runpy.run_path("configs/demo.py")["get_config"]()
+    c.synth.shape = (48, 40, 36)
+    c.data.patch = (16, 16, 16)
+    c.model.channels = 4
+    c.train.mesh = (("data", 4), ("space", 1))
+    c.train.batch_per_device = 1
+    c.train.steps = 3
+    c.train.val_every = 3
+    c.train.val_crops = 3
+    c.predict.window = (32, 32, 32)
+    c.qc.border_width = 4
+    c.tune.thresholds = (0.3, 0.4, 0.5)
+    return c
+
+
+@pytest.fixture(scope="module")
+def workdir(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    launch.run_mode("demo", config, workdir=str(folder))
+    return folder
+
+
+def test_the_demo_writes_what_it_names(workdir):
+    result = json.loads((workdir / "demo.json").read_text())
+    rows = result["rows"]
+    assert set(rows) == {"trained", "untrained", "intensity", "truth"}
+    for row in rows.values():
+        assert 0 <= row["nerl"] <= 1
+    assert rows["truth"]["nerl"] > 0.95  # 1 but for what erosion takes
+    assert rows["intensity"]["nerl"] < rows["truth"]["nerl"]
+    for path in result["paths"].values():
+        assert (workdir / path).exists()
+
+
+def test_a_second_test_takes_what_is_there(config, workdir):
+    """The threshold of the study, and no window predicted again."""
+    run = Run(workdir)
+    raw = run.test(3, "seed6").find_raw()
+    before = {p: p.stat().st_mtime_ns for p in raw.rglob("*") if p.is_file()}
+    config.decode.threshold_from = "study"
+    facts = launch.run_mode("test", config, workdir=str(workdir))
+    config.decode.threshold_from = "value"
+    assert facts["threshold_origin"].startswith("tuned on")
+    assert facts["threshold"] in config.tune.thresholds
+    assert before == {p: p.stat().st_mtime_ns for p in raw.rglob("*") if p.is_file()}
+
+
+def test_stages_alone_find_the_files_of_the_run(config, workdir):
+    place = Run(workdir).test(3, "seed6")
+    assert launch.run_mode("qc", config, workdir=str(workdir)) == place.qc_report
+    assert launch.run_mode("mask", config, workdir=str(workdir)) == place.mask
+    segmentation = launch.run_mode("decode", config, workdir=str(workdir))
+    assert segmentation.parent == place.path
+    facts = launch.run_mode("evaluate", config, workdir=str(workdir))
+    assert facts["segmentation"] == str(segmentation)
+
+
+def test_a_checkpoint_of_another_model(config, workdir):
+    config.model.channels = 8
+    with pytest.raises(InputError, match=r"model.channels 4 \(config: 8\)"):
+        launch.run_mode("test", config, workdir=str(workdir))
+    config.model.channels = 4
+
+
+def test_training_that_is_done_goes_on_with_nothing(config, workdir):
+    history = Run(workdir).history.read_text()
+    launch.run_mode("train", config, workdir=str(workdir))
+    assert Run(workdir).history.read_text() == history
