@@ -12,7 +12,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from nisbjax.errors import InputError
 
@@ -95,7 +95,7 @@ class Manifest:
     def close(self) -> None:
         os.close(self._file)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Manifest":  # noqa: PYI034 (jaxtyping cannot read Self)
         return self
 
     def __exit__(self, *_: object) -> None:
