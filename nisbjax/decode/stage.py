@@ -162,7 +162,14 @@ def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]
     except InputError:
         logging.info("%s names no image that is here; reading the mask itself", path)
         return volume, None
-    if opened.spatial_shape != volume.spatial_shape:
+    known = found.get("source_fingerprint")
+    changed = known is not None and known != fingerprint(image)
+    if changed or opened.spatial_shape != volume.spatial_shape:
+        logging.warning(
+            "%s is not the image that %s was built from; reading the mask itself",
+            image,
+            path,
+        )
         return volume, None
     spec = MaskSpec(
         volume.spatial_shape,

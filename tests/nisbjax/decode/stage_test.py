@@ -107,6 +107,21 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
     )
     unmasked = label_affinities(affinities, 0.7)
     np.testing.assert_array_equal(open_labels(path).read(), unmasked)
+    # Nor does an image count that is not the one the mask was built from.
+    write_mask(
+        specified,
+        everything,
+        **numbers,
+        source_image="image.npy",
+        source_fingerprint="that of another image",
+    )
+    path = stage.run(
+        config,
+        VolumeDir(tmp_path / "changed"),
+        affinities=folder.raw("zarr"),
+        mask=specified,
+    )
+    np.testing.assert_array_equal(open_labels(path).read(), unmasked)
     # A path in the configuration wins over what launch composed; "" is none.
     config.decode.affinity_mask = str(plain)
     path = stage.run(
