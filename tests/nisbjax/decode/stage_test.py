@@ -108,8 +108,9 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
     unmasked = label_affinities(affinities, 0.7)
     np.testing.assert_array_equal(open_labels(path).read(), unmasked)
     # Nor does an image count that is not the one the mask was built from.
+    changed = tmp_path / "changed.h5"
     write_mask(
-        specified,
+        changed,
         everything,
         **numbers,
         source_image="image.npy",
@@ -119,7 +120,7 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
         config,
         VolumeDir(tmp_path / "changed"),
         affinities=folder.raw("zarr"),
-        mask=specified,
+        mask=changed,
     )
     np.testing.assert_array_equal(open_labels(path).read(), unmasked)
     # A path in the configuration wins over what launch composed; "" is none.
