@@ -111,7 +111,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["test cube  " + "".join(f"{t:>10}" for t, _ in _COLUMNS.values())]
     for name, row in rows.items():
         cells = (
-            form.format(row[key]) if key in row else "-"
+            form.format(row[key] + 0) if key in row else "-"
             for key, (_, form) in _COLUMNS.items()
         )
         lines.append(f"{name:<11}" + "".join(f"{cell:>10}" for cell in cells))
