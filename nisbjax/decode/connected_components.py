@@ -143,13 +143,13 @@ def label_box(
         def unite_slab(slab):
             unite(values, keep, rule, forest, *slab)
             # For its seams; both planes belong to this slab alone.
-            kernels.flatten_plane(forest.parent, forest.joined, slab[0])
-            kernels.flatten_plane(forest.parent, forest.joined, slab[1] - 1)
+            numbering.flatten_plane(forest.parent, forest.joined, slab[0])
+            numbering.flatten_plane(forest.parent, forest.joined, slab[1] - 1)
 
         list(pool.map(unite_slab, slabs))
         attached = [_join(values, keep, rule, forest, x) for x in cuts[1:-1]]
         attached = np.sort(np.concatenate([np.empty(0, dtype), *attached]))
-        kernels.resolve(forest.parent, attached)
+        numbering.resolve(forest.parent, attached)
         return labels, _number(pool, forest, cuts, attached, threads)
 
 

@@ -17,6 +17,39 @@ _FEW_RUNS = 6  # in a word, that are filled one by one
 
 @no_type_check
 @kernel
+def flatten_plane(parent, joined, x):
+    """Points every run start of a plane to the root of its slab's own forest."""
+    ny, words = joined.shape[1:]
+    nz = np.uint64(parent.size // (joined.shape[0] * ny))
+    for y in range(ny):
+        base = np.uint64(x * ny + y) * nz
+        for w in range(np.uint64(words)):
+            starts = ~joined[x, y, w]
+            while starts != _0:
+                z = (w << _6) + np.uint64(trailing_zeros(starts))
+                starts &= starts - _1
+                if z >= nz:
+                    break
+                v = base + z
+                root = np.uint64(parent[v])
+                while np.uint64(parent[root]) != root:
+                    root = np.uint64(parent[root])
+                while v != root:
+                    above = np.uint64(parent[v])
+                    parent[v] = root
+                    v = above
+
+
+@no_type_check
+@kernel
+def resolve(parent, attached):
+    """Points attached roots, in ascending order, to the roots of the whole volume."""
+    for i in range(attached.size):
+        parent[attached[i]] = parent[np.uint64(parent[attached[i]])]
+
+
+@no_type_check
+@kernel
 def count_roots(parent, foreground, joined, start, stop, wanted, ranks):
     """Counts the components that begin in planes start to stop.
 
