@@ -119,13 +119,14 @@ def _data() -> ml_collections.ConfigDict:
     d.kind = "nisb"
     d.root = ""  # the folder that holds train/ val/ test/
     for split, seed in (("train", "seed*"), ("val", "seed5"), ("test", "seed6")):
-        d[split] = ml_collections.ConfigDict()
-        d[split].image = f"{split}/{seed}/data.zarr/img"
-        d[split].label = f"{split}/{seed}/data.zarr/seg"
+        part = ml_collections.ConfigDict()
+        part.image = f"{split}/{seed}/data.zarr/img"
+        part.label = f"{split}/{seed}/data.zarr/seg"
         if split != "train":
-            d[split].skeleton = f"{split}/{seed}/skeleton.pkl"
-    d.train.box = ""  # x0:x1,y0:y1,z0:z1 of every training volume; "" = all of it
-    d.val.box = ""
+            part.skeleton = f"{split}/{seed}/skeleton.pkl"
+        if split != "test":
+            part.box = ""  # x0:x1,y0:y1,z0:z1 of every volume; "" = all of it
+        d[split] = part
     d.voxel_size_nm = (9.0, 9.0, 12.0)  # 27 um / 2250; PyTC's 18, 18, 25 is another's
     d.normalize = "divide_255"
     d.patch = (128, 128, 128)

@@ -7,6 +7,7 @@ model in DistributedDataParallel instead and start one process for each GPU.
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ def join_hosts() -> None:
 
 
 def make_mesh(
-    axes: Sequence[tuple[str, int]], devices: Sequence[jax.Device] | None = None
+    axes: Sequence[tuple[str, int]], devices: Sequence[Any] | None = None
 ) -> Mesh:
     """A mesh over all devices of all hosts.
 

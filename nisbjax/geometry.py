@@ -23,7 +23,7 @@ class Box:
 
     @classmethod
     def whole(cls, shape: Triple) -> "Box":
-        return cls((0, 0, 0), tuple(shape))
+        return cls((0, 0, 0), shape)
 
     @classmethod
     def parse(cls, text: str) -> "Box":
@@ -61,9 +61,9 @@ class Box:
 
     def grow(self, low: Triple | int, high: Triple | int) -> "Box":
         """Adds `low` voxels before and `high` voxels behind on each axis."""
-        low = (low,) * 3 if isinstance(low, int) else low
-        high = (high,) * 3 if isinstance(high, int) else high
-        return Box(_minus(self.start, low), _plus(self.stop, high))
+        before = (low, low, low) if isinstance(low, int) else low
+        behind = (high, high, high) if isinstance(high, int) else high
+        return Box(_minus(self.start, before), _plus(self.stop, behind))
 
     def shift(self, by: Triple) -> "Box":
         return Box(_plus(self.start, by), _plus(self.stop, by))
@@ -108,10 +108,10 @@ def box_grid(shape: Triple, box_shape: Triple) -> list[Box]:
     """
     if min(box_shape) < 1:
         raise InputError(f"boxes of shape {box_shape} were asked for; wanted >= 1")
-    starts = [range(0, size, box) for size, box in zip(shape, box_shape, strict=True)]
+    x, y, z = (range(0, size, b) for size, b in zip(shape, box_shape, strict=True))
     return [
         Box(start, _plus(start, box_shape)).clip(shape)
-        for start in itertools.product(*starts)
+        for start in itertools.product(x, y, z)
     ]
 
 

@@ -44,6 +44,7 @@ def context(offsets: tuple[Triple, ...]) -> tuple[Triple, Triple]:
       (before, behind), each x y z: (0, 0, 0) and (10, 10, 10) for `OFFSETS_6`, PyTC's
       `target_context`.
     """
-    before = tuple(max(0, *(-o[axis] for o in offsets)) for axis in range(3))
-    behind = tuple(max(0, *(o[axis] for o in offsets)) for axis in range(3))
-    return before, behind
+    x, y, z = (max(0, *(-o[axis] for o in offsets)) for axis in range(3))
+    before = x, y, z
+    x, y, z = (max(0, *(o[axis] for o in offsets)) for axis in range(3))
+    return before, (x, y, z)

@@ -41,7 +41,7 @@ def test_derived_values_follow_and_do_not_lead():
     c.schedule.steps, c.predict.window = 20, (64, 64, 64)
     assert c.train.steps == 10 and c.data.patch == (32, 32, 32)
     demo = load(ROOT / "configs" / "demo.py")
-    assert demo.data.patch == (32, 32, 32) and demo.predict.window == (64, 64, 64)
+    assert demo.data.patch == (48, 48, 48) and demo.predict.window == (64, 64, 64)
     banis = load(ROOT / "configs" / "banis.py")
     banis.optimizer.norm_weight_decay = 0.5
     assert banis.optimizer.weight_decay == 0.01
