@@ -107,13 +107,12 @@ def _read_hdf5(
         return
     # A bit of the mask says that a chunk went past that filter.
     if _DEFLATE in filters and not filter_mask >> filters.index(_DEFLATE) & 1:
-        try:
-            data = isal_zlib.decompress(data)
-        except IsalError as error:  # pyright: ignore (the stub makes it no class)
+        data, problem = _inflate(data)
+        if problem:
             raise InputError(
-                f"{path} is damaged: its chunk at {origin} cannot be inflated ({error}); "
-                "copy or write it again"
-            ) from None
+                f"{path} is damaged: its chunk at {origin} cannot be inflated "
+                f"({problem}); copy or write it again"
+            )
     if _SHUFFLE in filters and not filter_mask & 1:
         planes = np.frombuffer(data, np.uint8).reshape(source.dtype.itemsize, -1)
         data = np.ascontiguousarray(planes.T)
@@ -122,6 +121,14 @@ def _read_hdf5(
         slice(i.start - o, i.stop - o) for i, o in zip(index, origin, strict=True)
     )
     chunk[...] = whole[cut]
+
+
+def _inflate(data: bytes) -> tuple[bytes, str]:
+    """The inflated bytes, or what hinders; ISA-L's error cannot travel by pickle."""
+    try:
+        return isal_zlib.decompress(data), ""
+    except IsalError as error:  # pyright: ignore (the stub makes it no class)
+        return b"", str(error)
 
 
 def _filters(source: h5py.Dataset) -> tuple[int, ...]:
