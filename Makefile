@@ -7,7 +7,7 @@ BIN := .venv/bin
 TORCH ?= torch==2.13.0
 
 .PHONY: install install-test install-parity demo test test-slow lint format bench \
-	bench-gpu tensorboard clean
+	tensorboard clean
 
 install: .venv/.core
 install-test: .venv/.test
@@ -50,9 +50,6 @@ format: .venv/.test
 
 bench: .venv/.parity
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
-
-bench-gpu: .venv/.test
-	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
 
 tensorboard: .venv/.test
 	$(BIN)/tensorboard --bind_all=false --host=127.0.0.1 --logdir=$(or $(RUN),outputs)

@@ -79,13 +79,11 @@ def grouped(tree: Any) -> dict[str, Array]:
     An update over two vectors compiles to a few loops; over the 157 leaves of MedNeXt-S it
     is most of the training step's program.
     """
-    groups: dict[str, list[Array]] = {"norm": [], "other": []}
+    groups: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        groups["norm" if is_norm(path) else "other"].append(jnp.ravel(leaf))
-    return {
-        name: jnp.concatenate(leaves or [jnp.zeros(0)])
-        for name, leaves in groups.items()
-    }
+        group = groups.setdefault("norm" if is_norm(path) else "other", [])
+        group.append(jnp.ravel(leaf))
+    return {name: jnp.concatenate(leaves) for name, leaves in groups.items()}
 
 
 def ungrouped(groups: dict[str, Array], like: Any) -> Any:

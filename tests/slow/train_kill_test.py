@@ -17,7 +17,7 @@ from nisbjax.volume import create_zarr
 
 pytestmark = pytest.mark.slow
 
-STEPS = 6
+STEPS = 30  # enough that a signal after step 4 falls before the end
 
 CHILD = """
 import json, pathlib, sys

@@ -12,7 +12,6 @@ from nisbjax.data.affinities import affinity_targets, target_context
 from nisbjax.errors import InputError
 from nisbjax.offsets import OFFSETS_6
 
-
 jitted = jax.jit(affinity_targets, static_argnames=("offsets", "stored_at"))
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from nisbjax.data.labels import erode, erosion_triple, relabel_components
 from nisbjax.errors import InputError
 
-
 jitted = jax.jit(erode, static_argnames="erosion")
 
 
