@@ -3,7 +3,11 @@
 Command:
     python -m nisbjax.launch --config=configs/demo.py --mode=demo      (or: make demo)
 
-Hardware: 2 CPU cores, at most 6 GB of memory, at most 10 minutes.
+Hardware: 2 CPU cores. Measured on 2 idle ones, from a fresh clone: 4 min 46 s after
+installation (31 s more), 2.7 GB of memory.
+Score of the test cube, n = 1, seed 42, threshold .70 tuned on val: NERL 0.491, VOI 2.01, 31
+segments in mergers, 56 split edges, 14.7 % of nodes on background. Untrained 0.001; image
+intensity at its best threshold 0.052; true affinities 0.997.
 """
 
 from nisbjax.config import base_config

@@ -7,6 +7,7 @@ PyTC nor BANIS ships a job that runs from nothing to a score.
 
 import json
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,7 +71,8 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
         "slices": place.slices_png,
         "report": place.qc_report,
         "mask": place.mask,
-        "evaluation": facts["segmentation"],
+        "segmentation": facts["segmentation"],
+        "evaluation": place.evaluation(pathlib.Path(facts["segmentation"]), ".txt"),
         "tuning": run_dir.tune(step).figure,
         "scores": run_dir.path / "demo.json",
     }
@@ -80,7 +82,7 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
     os.replace(temporary, run_dir.path / "demo.json")
     print(table(rows))
     for name, path in result["paths"].items():
-        print(f"{name:>10}  {path}")
+        print(f"{name:>12}  {path}")
     return result
 
 
