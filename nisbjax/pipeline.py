@@ -216,7 +216,10 @@ def chosen_threshold(settings: Any, run_dir: Run, step: int) -> tuple[float, str
 
     origin = settings.decode.threshold_from
     if origin == "value":
-        return float(settings.decode.threshold), "configuration or command line"
+        flag = "--config.decode.threshold="
+        named = any(argument.startswith(flag) for argument in sys.orig_argv)
+        source = "command line" if named else "default"
+        return float(settings.decode.threshold), source
     if origin != "study":
         raise InputError(
             f"decode.threshold_from is {origin!r}; wanted one of value, study"
