@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float32
 
 from nisbjax import pipeline
 from nisbjax.artifacts import Run
@@ -22,6 +21,7 @@ from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.skeletons import Skeletons
 from nisbjax.tune import sweep
+from nisbjax.typing import Affinities
 from nisbjax.volume import from_array, open_affinities, open_image, open_labels
 
 _COLUMNS = {
@@ -122,7 +122,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _scores(
     settings: Any,
-    affinities: Float32[np.ndarray, "c x y z"],
+    affinities: Affinities,
     truth: Skeletons,
     thresholds: np.ndarray,
 ) -> list[dict[str, Any]]:

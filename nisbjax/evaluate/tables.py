@@ -123,7 +123,8 @@ def worst_splits(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) ->
     split, ends = split[same], np.sort(ends[same], axis=1)
     _, unique = np.unique(ends, axis=0, return_index=True)
     split, ends = split[unique], ends[unique]
-    cut = inside[ends].min(axis=1, initial=np.inf)
+    # bincount of nothing counts in integers.
+    cut = inside.astype(np.float64)[ends].min(axis=1, initial=np.inf)
     worst = np.argsort(-cut, kind="stable")[:most]
     split, ends = split[worst], ends[worst]
     place = skeletons.index_position[counts.edges[split, 0]]
