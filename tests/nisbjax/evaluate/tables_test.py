@@ -66,6 +66,13 @@ def test_no_errors_give_empty_tables():
     assert len(tables.worst_splits(SKELETONS, counts)["x"]) == 0
 
 
+def test_all_background_gives_empty_tables():
+    counts = nerl.overlap(SKELETONS, np.zeros(12, np.int64))
+    assert len(tables.worst_mergers(SKELETONS, counts)["x"]) == 0
+    assert len(tables.worst_splits(SKELETONS, counts)["x"]) == 0
+    assert tables.per_skeleton(SKELETONS, counts)["coverage"].tolist() == [1, 1, 1]
+
+
 def test_files_hold_what_was_written(tmp_path):
     table = tables.per_skeleton(SKELETONS, COUNTS)
     tables.write_csv(table, tmp_path / "t.csv")
