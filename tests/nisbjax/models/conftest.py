@@ -14,16 +14,17 @@ SIZES = {  # expansions and block counts, enc0-3, bottleneck, dec3-0
 }
 
 
-def original_shapes(size, kernel, inputs, outputs, heads=1, width=32):
-    """Names and shapes of `nnunet_mednext`'s state dict."""
+def original_shapes(size, kernel, inputs, outputs, heads=1, width=32, kernels=None):
+    """Names and shapes of `nnunet_mednext`'s state dict; `kernels` are those of levels."""
     expansion, count = SIZES[size]
+    kernels = kernels or [(kernel,) * 3] * 5
     shapes = {"dummy_tensor": (1,)}
 
     def affine(name, shape, n):
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, (n,)
 
-    def block(name, c, r, out, residual=None):
-        affine(f"{name}.conv1", (c, 1, kernel, kernel, kernel), c)
+    def block(name, c, r, out, level, residual=None):
+        affine(f"{name}.conv1", (c, 1, *kernels[level]), c)
         affine(f"{name}.norm", (c,), c)
         affine(f"{name}.conv2", (r * c, c, 1, 1, 1), r * c)
         affine(f"{name}.conv3", (out, r * c, 1, 1, 1), out)
@@ -34,13 +35,13 @@ def original_shapes(size, kernel, inputs, outputs, heads=1, width=32):
     for i in range(4):
         c = width << i
         for j in range(count[i]):
-            block(f"enc_block_{i}.{j}", c, expansion[i], c)
-        block(f"down_{i}", c, expansion[i + 1], 2 * c, (2 * c, c))
-        block(f"up_{i}", 2 * c, expansion[8 - i], c, (2 * c, c))
+            block(f"enc_block_{i}.{j}", c, expansion[i], c, i)
+        block(f"down_{i}", c, expansion[i + 1], 2 * c, i, (2 * c, c))
+        block(f"up_{i}", 2 * c, expansion[8 - i], c, i, (2 * c, c))
         for j in range(count[8 - i]):
-            block(f"dec_block_{i}.{j}", c, expansion[8 - i], c)
+            block(f"dec_block_{i}.{j}", c, expansion[8 - i], c, i)
     for j in range(count[4]):
-        block(f"bottleneck.{j}", width << 4, expansion[4], width << 4)
+        block(f"bottleneck.{j}", width << 4, expansion[4], width << 4, 4)
     for i in range(heads):
         affine(f"out_{i}.conv_out", (width << i, outputs, 1, 1, 1), outputs)
     return shapes

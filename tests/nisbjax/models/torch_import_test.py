@@ -1,5 +1,7 @@
 """Foreign weights: parity with the original's recorded values, and what is refused."""
 
+import json
+import pathlib
 import re
 
 import jax
@@ -10,7 +12,9 @@ from flax import nnx
 
 from nisbjax.errors import InputError
 from nisbjax.models import torch_import
+from nisbjax.models.mednext import MedNeXt
 
+RECORDED = pathlib.Path(__file__).parent / "recorded"
 # Compiling takes longer than running here, and as long again with LLVM's optimisation.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
@@ -34,15 +38,10 @@ def golden(shared_data, case, original_weights):
     return recorded, graph, state, jnp.asarray(image.transpose(0, 2, 3, 4, 1))
 
 
-def assert_logits(recorded, pyramid):
-    for i, logits in enumerate(pyramid):
-        logits = np.asarray(logits).transpose(0, 4, 1, 2, 3)
-        stride = 2 if i == 0 else 1
-        np.testing.assert_allclose(
-            logits[:, :, ::stride, ::stride, ::stride],
-            recorded[f"logits_{i}"],
-            atol=2e-4,
-        )
+def assert_logits(recorded, pyramid, strides=(2, 1, 1, 1, 1)):
+    for i, (logits, s) in enumerate(zip(pyramid, strides)):
+        logits = np.asarray(logits).transpose(0, 4, 1, 2, 3)[:, :, ::s, ::s, ::s]
+        np.testing.assert_allclose(logits, recorded[f"logits_{i}"], atol=2e-4)
 
 
 @pytest.mark.parametrize("case", ["S_k3_in1_out6", "B_k3_in1_out6"])
@@ -56,6 +55,18 @@ def test_outputs_are_the_originals(shared_data, original_weights, case):
 def test_outputs_and_gradients_are_the_originals(shared_data, original_weights, case):
     recorded, graph, state, image = golden(shared_data, case, original_weights)
 
+    pyramid, by_image, norms = assert_objective(recorded, graph, state, image)
+    assert_logits(recorded, pyramid)
+    assert_input_gradient(recorded, by_image, 2)
+    wanted = dict(zip(recorded["gradient_names"].tolist(), recorded["gradient_norms"]))
+    assert norms.keys() == wanted.keys()
+    for name, norm in wanted.items():
+        assert_norm(name, norms[name], norm)
+
+
+def assert_objective(recorded, graph, state, image):
+    """Logits, the gradient by the image, and the norm of the gradient by each name."""
+
     def objective(state, image):
         pyramid = nnx.merge(graph, state).pyramid(image)
         total = jnp.zeros(())
@@ -68,25 +79,59 @@ def test_outputs_and_gradients_are_the_originals(shared_data, original_weights, 
 
     gradient = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
     (total, pyramid), (by_state, by_image) = compiled(gradient, state, image)
-    assert_logits(recorded, pyramid)
     np.testing.assert_allclose(total, recorded["objective"], rtol=1e-5)
-    by_image = np.asarray(by_image).transpose(0, 4, 1, 2, 3)[:, :, ::2, ::2, ::2]
-    scale = np.abs(recorded["input_gradient"]).max()
-    np.testing.assert_allclose(
-        by_image, recorded["input_gradient"], atol=1e-5 * float(scale)
-    )
     norms = {}
     for path, variable in nnx.to_flat_state(by_state):
         values = np.asarray(variable[...], np.float64)
         names = torch_import.original_names(path, values.shape)
         for name, value in zip(names, values if len(names) > 1 else values[None]):
             norms[name] = np.linalg.norm(value)
-    wanted = dict(zip(recorded["gradient_names"].tolist(), recorded["gradient_norms"]))
-    assert norms.keys() == wanted.keys()
-    for name, norm in wanted.items():
-        # conv1's bias is taken out again by the norm: torch's gradient is rounding.
-        tolerance = {"atol": 0.1} if "conv1.bias" in name else {"rtol": 5e-5}
-        np.testing.assert_allclose(norms[name], norm, err_msg=name, **tolerance)
+    return pyramid, by_image, norms
+
+
+def assert_input_gradient(recorded, by_image, s):
+    by_image = np.asarray(by_image).transpose(0, 4, 1, 2, 3)[:, :, ::s, ::s, ::s]
+    scale = np.abs(recorded["input_gradient"]).max()
+    np.testing.assert_allclose(
+        by_image, recorded["input_gradient"], atol=1e-5 * float(scale)
+    )
+
+
+def assert_norm(name, norm, wanted):
+    # conv1's bias is taken out again by the norm: torch's gradient is rounding.
+    tolerance = {"atol": 0.1} if "conv1.bias" in name else {"rtol": 5e-5}
+    np.testing.assert_allclose(norm, wanted, err_msg=name, **tolerance)
+
+
+@pytest.mark.parametrize("case", ["M_k3", "L_k5", "S_uneven"])
+def test_networks_of_few_channels_equal_torch(original_weights, case):
+    """Against values that `tests/parity/record_mednext.py` took from torch."""
+    recorded = np.load(RECORDED / f"{case}.npz")
+    arguments = json.loads(str(recorded["arguments"]))
+    for name in {"strides", "kernels"} & arguments.keys():
+        arguments[name] = tuple(map(tuple, arguments[name]))
+    size, kernels = arguments["size"], arguments.get("kernels")
+    inputs, outputs = arguments.get("in_channels", 1), arguments.get("out_channels", 6)
+    weights = original_weights(
+        size,
+        arguments.get("kernel_size"),
+        inputs,
+        outputs,
+        heads=5 if arguments.get("deep_supervision") else 1,
+        width=arguments["channels"],
+        kernels=kernels,
+    )
+    model = nnx.eval_shape(lambda: MedNeXt(**arguments, rngs=nnx.Rngs(0)))
+    graph, shapes = nnx.split(model)
+    state = nnx.state(torch_import.to_model(weights))
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), state, shapes)
+    image = np.random.default_rng(1234).random((1, inputs, 32, 32, 32), np.float32)
+    image = jnp.asarray(image.transpose(0, 2, 3, 4, 1))
+    pyramid, by_image, norms = assert_objective(recorded, graph, state, image)
+    assert_logits(recorded, pyramid, (4,) * len(pyramid))
+    assert_input_gradient(recorded, by_image, 4)
+    for name, wanted in zip(sorted(norms), recorded["gradient_norms"], strict=True):
+        assert_norm(name, norms[name], wanted)
 
 
 def test_every_name_of_every_size_has_one_place(original_weights):
