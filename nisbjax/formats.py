@@ -87,17 +87,14 @@ def _attribute(value: Any) -> Any:
 def _read_hdf5(
     path: str, dataset: str, stamp: int, domain: Any, chunk: np.ndarray, _: Any
 ) -> None:
-    source = _hdf5_at(path, dataset, stamp)
+    source, chunks, filters = _hdf5_at(path, dataset, stamp)
     index = domain.index_exp
-    filters = _filters(source)
-    if not source.chunks or filters not in _DIRECT:
+    if not chunks or filters not in _DIRECT:
         chunk[...] = source[index]
         return
-    origin = tuple(i.start // c * c for i, c in zip(index, source.chunks, strict=True))
-    inside = all(
-        i.stop <= o + c for i, o, c in zip(index, origin, source.chunks, strict=True)
-    )
-    if not inside or source.id.get_num_chunks() == 0:
+    origin = tuple(i.start // c * c for i, c in zip(index, chunks, strict=True))
+    inside = all(i.stop <= o + c for i, o, c in zip(index, origin, chunks, strict=True))
+    if not inside:
         chunk[...] = source[index]
         return
     try:
@@ -116,7 +113,7 @@ def _read_hdf5(
     if _SHUFFLE in filters and not filter_mask & 1:
         planes = np.frombuffer(data, np.uint8).reshape(source.dtype.itemsize, -1)
         data = np.ascontiguousarray(planes.T)
-    whole = np.frombuffer(data, source.dtype).reshape(source.chunks)
+    whole = np.frombuffer(data, source.dtype).reshape(chunks)
     cut = tuple(
         slice(i.start - o, i.stop - o) for i, o in zip(index, origin, strict=True)
     )
@@ -138,11 +135,16 @@ def _filters(source: h5py.Dataset) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=8)
-def _hdf5_at(path: str, dataset: str, stamp: int) -> h5py.Dataset:
+def _hdf5_at(
+    path: str, dataset: str, stamp: int
+) -> tuple[h5py.Dataset, tuple[int, ...] | None, tuple[int, ...]]:
+    """A dataset with its chunks and filters, which h5py would look up for every chunk."""
     del stamp
     # The library's own chunk cache would only hold memory: chunks are inflated here.
     found: Any = h5py.File(path, "r", rdcc_nbytes=0)[dataset]
-    return found
+    # Counting walks the file's index, and a dataset without a chunk has none to ask.
+    written = found.chunks and found.id.get_num_chunks()
+    return found, found.chunks if written else None, _filters(found)
 
 
 @functools.lru_cache(maxsize=8)
