@@ -63,8 +63,10 @@ class VolumeDir:
     def qc_report(self) -> pathlib.Path:
         return self.path / "check_aff_report.md"
 
-    def decoded(self, method: str, threshold: float) -> pathlib.Path:
-        name = f"decoded_{_RAW.removeprefix('raw_')}_{method}_{threshold:g}.zarr"
+    def decoded(self, method: str, *parameters: float) -> pathlib.Path:
+        """Segments by a method and its parameters, the threshold first."""
+        numbers = "_".join(f"{parameter:g}" for parameter in parameters)
+        name = f"decoded_{_RAW.removeprefix('raw_')}_{method}_{numbers}.zarr"
         return self.path / name
 
     def evaluation(self, segmentation: pathlib.Path, suffix: str) -> pathlib.Path:

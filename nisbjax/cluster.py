@@ -6,6 +6,7 @@ groups windows by 1024^3 and adds them into a shared zarr under a file lock inst
 """
 
 import concurrent.futures
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from nisbjax.errors import InputError
 
 T = TypeVar("T")
+KINDS = ("threads", "local", "dask")
 
 
 def map_boxes(
@@ -37,15 +39,14 @@ def map_boxes(
       kind: `threads`, `local` (a Dask LocalCluster of spawned processes) or `dask` (a
         scheduler's address).
       workers: how many; 0 for one for each core (of `threads` and `local`).
-      address: of the scheduler, for `dask`.
+      address: of the scheduler, for `dask`: tcp://host:port, tls://host:port (with
+        certificates by Dask's own configuration), or its scheduler file.
       description: of the progress bar, which is silent off a terminal.
 
     Raises:
       InputError: an unknown kind, `dask` without an address, or Dask is not installed.
     """
-    kinds = ("threads", "local", "dask")
-    if kind not in kinds:
-        raise InputError(f"cluster.kind is {kind!r}; wanted one of {', '.join(kinds)}")
+    check_cluster(kind, address)
     workers = workers or len(os.sched_getaffinity(0))
     with tqdm(total=len(boxes), desc=description, disable=None, unit="box") as bar:
         if kind == "threads":
@@ -56,6 +57,25 @@ def map_boxes(
             submit = lambda f, box: client.submit(f, box, pure=False)
             bound = 2 * max(1, len(client.scheduler_info()["workers"]))
             yield from _windowed(submit, work, boxes, bound, bar)
+
+
+def check_cluster(kind: str, address: str) -> None:
+    """Refuses what `map_boxes` refuses, before there is any work.
+
+    Raises:
+      InputError: as there.
+    """
+    if kind not in KINDS:
+        raise InputError(f"cluster.kind is {kind!r}; wanted one of {', '.join(KINDS)}")
+    if kind != "threads" and importlib.util.find_spec("distributed") is None:
+        raise InputError(
+            f"cluster.kind={kind} needs Dask; pip install 'nisbjax[cluster]'"
+        )
+    if kind == "dask" and not address:
+        raise InputError(
+            "cluster.kind=dask needs --config.cluster.address, the scheduler's "
+            "tcp://host:port or its scheduler file"
+        )
 
 
 def _windowed(submit, work, boxes, bound, bar):
@@ -78,18 +98,11 @@ def _windowed(submit, work, boxes, bound, bar):
 
 
 def _dask_client(kind: str, workers: int, address: str):
-    try:
-        import distributed
-    except ImportError:
-        raise InputError(
-            f"cluster.kind={kind} needs Dask; pip install 'nisbjax[cluster]'"
-        ) from None
+    import distributed
+
     if kind == "dask":
-        if not address:
-            raise InputError(
-                "cluster.kind=dask needs --config.cluster.address, the scheduler's "
-                "tcp://host:port"
-            )
+        if address.endswith(".json"):  # written by `dask scheduler --scheduler-file`
+            return distributed.Client(scheduler_file=address)
         return distributed.Client(address)
     # Spawned, never forked: a forked process that has TensorStore open hangs.
     # A cluster that the client makes itself ends with it.

@@ -206,12 +206,15 @@ def _decode() -> ml_collections.ConfigDict:
     d = ml_collections.ConfigDict()
     d.input = ""
     d.output = ""
-    d.method = "affinity_cc"
+    d.method = "affinity_cc"  # affinity_cc | grow | mutex
     d.threshold = 0.75
     d.threshold_from = "value"
     d.affinity_mask = "auto"
     d.mask_edges = "both"
     d.min_size = 0
+    # grow: seeds at `threshold` grow down to it; mutex: long-range edges repel below it.
+    d.low_threshold = 0.5
+    d.min_seed = 100  # grow: voxels of a component at `threshold` that make it a seed
     d.memory_gb = 4.0
     return d
 

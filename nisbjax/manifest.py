@@ -122,6 +122,23 @@ def require_finished(artifact: str | os.PathLike) -> None:
         )
 
 
+def require_same(artifact: str | os.PathLike, fingerprint: Mapping[str, Any]) -> None:
+    """Refuses to go on with an artifact that something else made; writes nothing.
+
+    Args:
+      artifact: which may have no manifest yet.
+      fingerprint: entries that its manifest must have, among others.
+
+    Raises:
+      InputError: naming the entries that differ.
+    """
+    lines, _ = _read(path_beside(artifact))
+    if lines:
+        found = lines[0].get("fingerprint", {})
+        wanted = json.loads(json.dumps(dict(fingerprint)))
+        _compare(path_beside(artifact), {k: found.get(k) for k in wanted}, wanted)
+
+
 def _read(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
     """The whole lines of a manifest, and their length in bytes."""
     if not path.exists():

@@ -13,6 +13,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -130,7 +131,7 @@ def test(
     run_dir: Run,
     checkpoint_path: str,
     *,
-    threshold: float | None = None,
+    parameters: Mapping[str, float | int] | None = None,
     threshold_origin: str = "",
 ) -> dict[str, Any]:
     """Predicts, checks, masks, decodes and scores the test volume.
@@ -139,21 +140,23 @@ def test(
       settings: the configuration.
       run_dir: of the checkpoint.
       checkpoint_path: "" for the newest.
-      threshold: instead of `decode.threshold`.
-      threshold_origin: where it comes from, for the record.
+      parameters: instead of the keys of `decode` by these names.
+      threshold_origin: where they come from, for the record.
 
     Returns:
       What the evaluation's JSON holds.
     """
     found = find_checkpoint(run_dir, checkpoint_path)
     step = checkpoint.step_of(found)
-    if threshold is None:
-        threshold, threshold_origin = chosen_threshold(settings, run_dir, step)
+    if parameters is None:
+        parameters, threshold_origin = chosen_parameters(
+            settings, run_dir, checkpoint_path
+        )
     split = split_of(settings, "test")
     place = run_dir.test(step, split.name)
     prediction = predict(settings, found, split.image, place)
     return decode_and_score(
-        settings, place, prediction, split, threshold, threshold_origin
+        settings, place, prediction, split, parameters, threshold_origin
     )
 
 
@@ -162,7 +165,7 @@ def decode_and_score(
     place: VolumeDir,
     prediction: pathlib.Path,
     split: Split,
-    threshold: float,
+    parameters: Mapping[str, float | int],
     threshold_origin: str,
 ) -> dict[str, Any]:
     """Decodes one prediction under its mask, scores it and draws its slices."""
@@ -171,7 +174,7 @@ def decode_and_score(
 
     mask = affinity_mask(settings, place, prediction, split.image)
     segmentation = decoding.run(
-        settings, place, affinities=prediction, mask=mask, threshold=threshold
+        settings, place, affinities=prediction, mask=mask, parameters=parameters
     )
     facts = evaluation.run(
         settings,
@@ -206,11 +209,18 @@ def draw_slices(
     logging.info("wrote %s", path)
 
 
-def chosen_threshold(settings: Any, run_dir: Run, step: int) -> tuple[float, str]:
-    """The threshold and where it comes from, by `decode.threshold_from`.
+def chosen_parameters(
+    settings: Any, run_dir: Run, checkpoint_path: str
+) -> tuple[dict[str, float | int], str]:
+    """What decoding takes instead of its keys, and where its threshold comes from.
+
+    Args:
+      settings: its `decode.threshold_from` decides.
+      run_dir: whose study is read.
+      checkpoint_path: whose study; "" for the newest.
 
     Raises:
-      InputError: another word, or `study` without a study.
+      InputError: another word, `study` without a study, or one of another method.
     """
     from nisbjax.tune import stage
 
@@ -218,15 +228,15 @@ def chosen_threshold(settings: Any, run_dir: Run, step: int) -> tuple[float, str
     if origin == "value":
         flag = "--config.decode.threshold="
         named = any(argument.startswith(flag) for argument in sys.orig_argv)
-        source = "command line" if named else "default"
-        return float(settings.decode.threshold), source
+        return {}, "command line" if named else "default"
     if origin != "study":
         raise InputError(
             f"decode.threshold_from is {origin!r}; wanted one of value, study"
         )
+    step = checkpoint.step_of(find_checkpoint(run_dir, checkpoint_path))
     path = run_dir.tune(step).best_params
     best = stage.read_best_params(path)
-    return float(best["decoding_params"]["threshold"]), f"tuned on {path}"
+    return stage.tuned_parameters(settings, best, path), f"tuned on {path}"
 
 
 def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
@@ -251,8 +261,10 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
         trial = VolumeDir(out.path / "trials" / str(os.getpid()))
         shutil.rmtree(trial.path, ignore_errors=True)
         chosen = settings.copy_and_resolve_references()
-        chosen.decode.update({"affinity_mask": "auto", "output": "", **parameters})
-        return decoding.run(chosen, trial, affinities=prediction, mask=mask)
+        chosen.decode.update({"affinity_mask": "auto", "output": "", "input": ""})
+        return decoding.run(
+            chosen, trial, affinities=prediction, mask=mask, parameters=parameters
+        )
 
     return stage.run(
         settings,
@@ -273,7 +285,7 @@ def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, An
         settings,
         run_dir,
         str(found),
-        threshold=float(best["decoding_params"]["threshold"]),
+        parameters=best["decoding_params"],
         threshold_origin=f"tuned on {split_of(settings, 'val').skeleton}",
     )
 
@@ -310,8 +322,11 @@ def decode_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.P
 
     place = _place(settings, run_dir, checkpoint_path, settings.decode.input)
     prediction = pathlib.Path(optional(settings.decode.input) or place.find_raw())
+    parameters, _ = chosen_parameters(settings, run_dir, checkpoint_path)
     mask = affinity_mask(settings, place, prediction, _test_image(settings))
-    return stage.run(settings, place, affinities=prediction, mask=mask)
+    return stage.run(
+        settings, place, affinities=prediction, mask=mask, parameters=parameters
+    )
 
 
 def evaluate_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:

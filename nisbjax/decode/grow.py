@@ -6,8 +6,7 @@ other. Here components at the high threshold are seeds, and edges from there dow
 low one are added strongest first, except those that would join two seeds: a seeded
 watershed by maximum spanning forest (Meyer; Cousty et al., PAMI 2009) on the affinity graph.
 
-In memory alone: up to `BYTES_PER_VOXEL` for each voxel where all three edges of every voxel
-lie between the thresholds, a fifth of it in practice.
+In memory alone, and at most `memory_bytes`.
 """
 
 from typing import no_type_check
@@ -15,69 +14,137 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import UInt
 
+from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import edge_range, label_affinities
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.decode.kernels import kernel
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.typing import Affinities, Mask
+from nisbjax.typing import Affinities
 
-BYTES_PER_VOXEL = 84
+_BUCKETS = 1 << 24  # of edges by affinity, at most; float16 needs fewer
+
+
+def memory_bytes(dtype: np.dtype, voxels: int) -> int:
+    """What growing needs at most, its input with it: every edge between the thresholds.
+
+    Three channels, a mask and its image, the forest, and three edges for each voxel: 25
+    bytes a voxel of float16; two thirds of that where few edges lie between.
+    """
+    wide = 4 if 3 * voxels < 2**32 else 8
+    fixed = 8 * min(_BUCKETS, 256 ** np.dtype(dtype).itemsize)
+    return fixed + voxels * (3 * np.dtype(dtype).itemsize + 2 + (wide + 1) + 3 * wide)
 
 
 @no_type_check
 @kernel
-def _grow(edges, strides, seeds, parent, large):
-    """Joins along edges in their order; two components with seeds stay apart.
+def _plant(seeds, first, large, parent, holds):
+    """A forest with the seeds' voxels below their first ones.
 
     Args:
-      edges: 3 * (flat index of the lower voxel) + axis.
-      strides: voxels between neighbours, by axis.
-      seeds: labels of the seeds, flat, 1..N in C order.
-      parent: of the same size, receives the forest.
-      large: of the same size; receives whether the component of a root holds a seed.
-        Entry 0 of `first` is unused.
+      seeds: labels at the high threshold, flat.
+      first: voxel of each label.
+      large: whether a label is a seed.
+      parent: of the size of `seeds`, receives the forest.
+      holds: likewise; receives whether the component of a root holds a seed.
     """
-    first = np.zeros(parent.size + 1, parent.dtype)
-    newest = 0
-    for v in range(parent.size):
+    for v in range(seeds.size):
         label = seeds[v]
-        parent[v] = v
-        if label > newest:
-            newest = label
-            first[label] = v
-        elif label > 0:
-            parent[v] = first[label]
-            large[first[label]] |= large[v]
-    for edge in edges:
-        u, v = edge // 3, edge // 3 + strides[edge % 3]
-        while parent[u] != u:
-            parent[u] = parent[parent[u]]
-            u = parent[u]
-        while parent[v] != v:
-            parent[v] = parent[parent[v]]
-            v = parent[v]
-        if u == v or (large[u] and large[v]):
-            continue
-        low, high = min(u, v), max(u, v)
-        parent[high] = low
-        large[low] |= large[high]
+        parent[v] = first[label] if label > 0 else v
+        holds[v] = large[label]
 
 
 @no_type_check
 @kernel
-def _number(parent, foreground, labels):
-    """Labels 1..N by first voxels; a parent comes before its children."""
+def _collect(values, kept, low, high, shift, destination, both, place, edges):
+    """Sorts edges with low < affinity <= high into buckets, strongest first.
+
+    Args:
+      values: bits of the affinities, [3 x y z].
+      kept: mask [x y z], or of size 0.
+      shift: of a difference of bits, to make it a bucket.
+      destination, both: edge convention and `mask_edges`.
+      place: where the next edge of each bucket goes; advanced, which counts them too.
+      edges: receives 3 * (flat index of the lower voxel) + axis; of size 0 to count only.
+    """
+    nx, ny, nz = values.shape[1:]
+    for x in range(nx):
+        for y in range(ny):
+            for z in range(nz):
+                for axis in range(3):
+                    x1, y1, z1 = x + (axis == 0), y + (axis == 1), z + (axis == 2)
+                    if x1 == nx or y1 == ny or z1 == nz:
+                        continue
+                    value = values[axis, x, y, z]
+                    if destination:
+                        value = values[axis, x1, y1, z1]
+                    if value <= low or value > high:
+                        continue
+                    if kept.size:
+                        near, far = kept[x, y, z], kept[x1, y1, z1]
+                        stored = far if destination else near
+                        if not stored or (both and not (near and far)):
+                            continue
+                    bucket = (np.int64(high) - np.int64(value)) >> shift
+                    if edges.size:
+                        edges[place[bucket]] = 3 * ((x * ny + y) * nz + z) + axis
+                    place[bucket] += 1
+
+
+@no_type_check
+@kernel
+def _order(values, strides, destination, edges):
+    """Puts edges of one bucket in order too: insertion into what is almost sorted."""
+    flat = values.reshape(3, -1)
+    for i in range(edges.size):
+        edge = np.int64(edges[i])
+        v = edge // 3 + (strides[edge % 3] if destination else 0)
+        value = flat[edge % 3, v]
+        j = i
+        while j > 0:
+            before = np.int64(edges[j - 1])
+            u = before // 3 + (strides[before % 3] if destination else 0)
+            if flat[before % 3, u] >= value:
+                break
+            edges[j] = edges[j - 1]
+            j -= 1
+        edges[j] = edge
+
+
+@no_type_check
+@kernel
+def _grow(edges, strides, parent, holds):
+    """Joins along edges in their order; two components with seeds stay apart."""
+    for i in range(edges.size):
+        edge = np.int64(edges[i])
+        u = edge // 3
+        v = u + strides[edge % 3]
+        while parent[u] != u:
+            parent[u] = parent[parent[u]]
+            u = np.int64(parent[u])
+        while parent[v] != v:
+            parent[v] = parent[parent[v]]
+            v = np.int64(parent[v])
+        if u == v or (holds[u] and holds[v]):
+            continue
+        root, other = min(u, v), max(u, v)
+        parent[other] = root
+        holds[root] |= holds[other]
+
+
+@no_type_check
+@kernel
+def _number(parent, labels):
+    """Turns non-zero labels into 1..N by first voxels; a parent comes before its children."""
     label = 0
     for v in range(parent.size):
-        if not foreground[v]:
+        if labels[v] == 0:
             continue
         if parent[v] == v:
             label += 1
             labels[v] = label
         else:
             labels[v] = labels[parent[v]]
-    return label
 
 
 def grow_affinities(
@@ -110,10 +177,7 @@ def grow_affinities(
     Raises:
       InputError: as `label_affinities`, or `low` above `threshold`.
     """
-    if not low <= threshold:
-        raise InputError(
-            f"the low threshold is {low}, the seeds' {threshold}; wanted low <= seeds"
-        )
+    check(affinities.dtype, threshold, low, min_seed)
     options = {
         "edge_offset": edge_offset,
         "mask": mask,
@@ -122,58 +186,65 @@ def grow_affinities(
         "image": image,
     }
     seeds = label_affinities(affinities, threshold, **options)
-    large = np.bincount(seeds.ravel()) >= max(min_seed, 1)
+    shape, voxels = seeds.shape, seeds.size
+    if voxels == 0:
+        return seeds
+    parent = np.empty(voxels, seeds.dtype)
+    holds = np.empty(voxels, bool)
+    count = int(seeds.max())
+    first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    numbering.measure(seeds.reshape(-1), first, size)
+    large = size >= max(min_seed, 1)
     large[0] = False
-    large = large[seeds.ravel()]
-    edges = _edges_between(
-        affinities, low, threshold, edge_offset, mask, image, mask_edges
-    )
-    parent = np.empty(seeds.size, np.int64)
-    shape = seeds.shape
+    _plant(seeds.reshape(-1), first, large, parent, holds)
+    del seeds
     strides = np.array([shape[1] * shape[2], shape[2], 1])
-    _grow(edges, strides, seeds.reshape(-1), parent, large)
-    del edges, seeds
+    keep = keep_mask(mask, image, shape)
+    kept = np.empty((0, 0, 0), bool) if keep is None else keep(Box.whole(shape))
+    edges = _edges_between(
+        affinities, low, threshold, kept, edge_offset, mask_edges, strides
+    )
+    _grow(edges, strides, parent, holds)
+    del edges, holds
     labels = label_affinities(affinities, low, **options)
-    flat = labels.reshape(-1)
-    foreground = flat > 0
-    _number(parent, foreground, flat)
+    _number(parent, labels.reshape(-1))
     return labels
 
 
+def check(dtype: np.dtype, threshold: float, low: float, min_seed: int) -> None:
+    """Refuses parameters that mean nothing.
+
+    Raises:
+      InputError: a threshold outside [0, 1], `low` above `threshold`, or no size.
+    """
+    edge_range(dtype, threshold)
+    edge_range(dtype, low)
+    if not low <= threshold:
+        raise InputError(
+            f"decode.low_threshold is {low}, decode.threshold (of the seeds) {threshold}; "
+            "wanted low_threshold <= threshold"
+        )
+    if min_seed < 0:
+        raise InputError(f"decode.min_seed is {min_seed}; wanted 0 or more voxels")
+
+
 def _edges_between(
-    affinities, low, high, edge_offset, mask, image, mask_edges
-) -> np.ndarray:
+    affinities, low, high, kept, edge_offset, mask_edges, strides
+) -> UInt[np.ndarray, " e"]:
     """3 voxel + axis of the edges with low < affinity <= high, strongest first."""
-    shape = affinities.shape[1:]
-    keep = keep_mask(mask, image, shape)
-    kept = None if keep is None else keep(Box.whole(shape))
     bits, weakest, _ = edge_range(affinities.dtype, low)
     _, strongest, _ = edge_range(affinities.dtype, high)
-    weights, edges = [], []
-    for axis in range(3):
-        values = np.ascontiguousarray(affinities[axis]).view(bits)
-        between = (values > weakest) & (values <= strongest)
-        if kept is not None:
-            between &= _kept_edges(kept, axis, edge_offset, mask_edges)
-        weights.append(values[between])
-        # The outermost plane has edges that leave the volume.
-        coordinates = list(np.nonzero(between))
-        coordinates[axis] = coordinates[axis] - edge_offset
-        inside = (coordinates[axis] >= 0) & (coordinates[axis] < shape[axis] - 1)
-        weights[-1] = weights[-1][inside]
-        coordinates = tuple(c[inside] for c in coordinates)
-        edges.append(np.ravel_multi_index(coordinates, shape) * 3 + axis)
-    edge, weight = np.concatenate(edges), np.concatenate(weights)
-    return edge[np.lexsort((edge, -weight.astype(np.int64)))]
-
-
-def _kept_edges(kept: Mask, axis: int, edge_offset: int, mask_edges: str) -> Mask:
-    """Where an affinity of one axis may be an edge, by the voxel that stores it."""
-    allowed = kept.copy()
-    if mask_edges == "both":
-        stored, other = [slice(None)] * 3, [slice(None)] * 3
-        stored[axis], other[axis] = slice(0, -1), slice(1, None)
-        if edge_offset:
-            stored, other = other, stored
-        allowed[tuple(stored)] &= kept[tuple(other)]
-    return allowed
+    values = np.ascontiguousarray(affinities[:3]).view(bits)
+    span = int(strongest) - int(weakest)
+    shift = max(0, span.bit_length() - _BUCKETS.bit_length() + 1)
+    place = np.zeros((span >> shift) + 1, np.int64)
+    rule = (weakest, strongest, shift, bool(edge_offset), mask_edges == "both")
+    wide = np.uint32 if values.size < 2**32 else np.uint64
+    _collect(values, kept, *rule, place, np.empty(0, wide))
+    edges = np.empty(place.sum(), wide)
+    place = np.cumsum(place) - place
+    if edges.size:
+        _collect(values, kept, *rule, place, edges)
+    if shift:
+        _order(values, strides, bool(edge_offset), edges)
+    return edges

@@ -6,10 +6,11 @@ repel where they fall below a second one; the strongest evidence counts first, o
 kind (Wolf et al., ECCV 2018; `mwatershed`). PyTC's affogato decoder repels by every long
 affinity, also by those that speak for one neuron.
 
-In memory alone, about `BYTES_PER_VOXEL`, and one thread: for volumes of up to some 10^8
-voxels.
+In memory alone, and in one thread: `mwatershed` sorts a list of all six edges of every
+voxel, 505 bytes a voxel as measured, so 4 GB hold 200^3 voxels.
 """
 
+import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +23,12 @@ from nisbjax.geometry import Box
 from nisbjax.offsets import OFFSETS_6, edge_slices
 from nisbjax.typing import Affinities, Triple
 
-BYTES_PER_VOXEL = 400
+_BYTES_PER_VOXEL = 520
+
+
+def memory_bytes(dtype: np.dtype, voxels: int) -> int:
+    """What the mutex watershed of six channels needs, its input with it."""
+    return voxels * (_BYTES_PER_VOXEL + 6 * np.dtype(dtype).itemsize)
 
 
 def mutex_affinities(
@@ -54,28 +60,12 @@ def mutex_affinities(
       InputError: no long channels, a volume smaller than an offset, bad thresholds, a mask
         of another shape, or `mwatershed` is not installed.
     """
-    try:
-        import mwatershed
-    except ImportError:
-        raise InputError(
-            "decode.method=mutex needs mwatershed; pip install 'nisbjax[mutex]'"
-        ) from None
+    check(affinities.shape, offsets)
+    check_thresholds(affinities.dtype, threshold, low)
     check_options(edge_offset, mask_edges)
+    import mwatershed
+
     shape = affinities.shape[1:]
-    if not 4 <= len(affinities) == len(offsets):
-        raise InputError(
-            f"mutex decoding got {len(affinities)} channels for {len(offsets)} offsets; "
-            "wanted the long-range ones too, --config.predict.channels=(0,1,2,3,4,5)"
-        )
-    if any(
-        abs(o) >= s for offset in offsets for o, s in zip(offset, shape, strict=True)
-    ):
-        raise InputError(
-            f"a volume of shape {shape} is smaller than an offset of {tuple(offsets)}; "
-            "use --config.decode.method=affinity_cc"
-        )
-    for value in (threshold, low):
-        edge_range(affinities.dtype, value)
     if affinities.dtype != np.uint8:  # rounded as the plain decoder does
         threshold = float(affinities.dtype.type(threshold))
     values = affinities.astype(np.float64)
@@ -99,6 +89,43 @@ def mutex_affinities(
         values, [[sign * o for o in offset] for offset in offsets]
     )
     return _in_c_order(found)
+
+
+def check(shape: tuple[int, ...], offsets: Sequence[Triple]) -> None:
+    """Refuses affinities of a shape [c x y z] that cannot be decoded so.
+
+    Raises:
+      InputError: no long channels, a volume smaller than an offset, or `mwatershed` is not
+        installed.
+    """
+    if importlib.util.find_spec("mwatershed") is None:
+        raise InputError(
+            "decode.method=mutex needs mwatershed; pip install 'nisbjax[mutex]'"
+        )
+    if not 4 <= shape[0] == len(offsets):
+        raise InputError(
+            f"mutex decoding got {shape[0]} channels for {len(offsets)} offsets; "
+            "wanted the long-range ones too, --config.predict.channels=(0,1,2,3,4,5)"
+        )
+    if any(
+        abs(o) >= s
+        for offset in offsets
+        for o, s in zip(offset, shape[1:], strict=True)
+    ):
+        raise InputError(
+            f"a volume of shape {shape[1:]} is smaller than an offset of "
+            f"{tuple(offsets)}; use --config.decode.method=affinity_cc"
+        )
+
+
+def check_thresholds(dtype: np.dtype, threshold: float, low: float) -> None:
+    """Refuses thresholds outside [0, 1].
+
+    Raises:
+      InputError: naming the threshold.
+    """
+    for value in (threshold, low):
+        edge_range(dtype, value)
 
 
 def _in_c_order(labels: np.ndarray) -> UInt[np.ndarray, "x y z"]:

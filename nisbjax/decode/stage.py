@@ -4,8 +4,10 @@ PyTC's decode stage (`decoding/stage.py`) with its mask; unlike there the work i
 goes on after a kill, and the segmentation says what made it and what it consists of.
 """
 
+import dataclasses
 import pathlib
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,15 @@ from absl import logging
 
 import nisbjax
 from nisbjax.artifacts import VolumeDir
+from nisbjax.cluster import check_cluster
 from nisbjax.config import optional, require_choice, stage_fingerprint
+from nisbjax.decode.connected_components import check_options
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
-from nisbjax.decode.streamed import label_volume
+from nisbjax.decode.statistics import Statistics
+from nisbjax.decode.streamed import check_affinities, label_volume
+from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
 from nisbjax.errors import InputError
-from nisbjax.manifest import require_finished
+from nisbjax.manifest import require_finished, require_same
 from nisbjax.masking import MaskSpec
 from nisbjax.volume import (
     Volume,
@@ -29,7 +35,30 @@ from nisbjax.volume import (
     write_attributes,
 )
 
-METHODS = {"affinity_cc": label_volume}
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way to decode.
+
+    Attributes:
+      decode: takes affinities, output, threshold, and what all methods share by name.
+      check: takes affinities, threshold, `memory_gb` and parameters; refuses what `decode`
+        would refuse, before anything is written.
+      parameters: keys of `decode` that both take besides, under the same names.
+      streamed: whether volumes may exceed memory, and boxes may go to a cluster.
+    """
+
+    decode: Callable[..., Statistics]
+    check: Callable[..., None]
+    parameters: tuple[str, ...] = ()
+    streamed: bool = False
+
+
+METHODS = {
+    "affinity_cc": Method(label_volume, check_affinities, streamed=True),
+    "grow": Method(grow_volume, check_grow, ("low_threshold", "min_seed")),
+    "mutex": Method(mutex_volume, check_mutex, ("low_threshold",)),
+}
 # As predictions are chunked, so that boxes fit both; neuroglancer reads 1 to 4 MB at once.
 _CHUNKS = (64, 128, 128)
 _SPECIFICATION = ("low_z", "high_z", "border_width", "bg_thresh", "source_image")
@@ -41,7 +70,7 @@ def run(
     *,
     affinities: str | pathlib.Path = "",
     mask: str | pathlib.Path = "",
-    threshold: float | None = None,
+    parameters: Mapping[str, float | int] | None = None,
 ) -> pathlib.Path:
     """Decodes one prediction; goes on where an earlier attempt stopped.
 
@@ -52,7 +81,7 @@ def run(
       affinities: [c x y z]; `decode.input` wins over it.
       mask: [x y z], 0 = masked; "" for none. A path in `decode.affinity_mask` wins over
         it; `auto` there takes this one (whoever composes the stages makes it), "" none.
-      threshold: instead of `decode.threshold` (a tuned one).
+      parameters: instead of the keys of `decode` by these names (tuned ones).
 
     Returns:
       The finished zarr array.
@@ -61,9 +90,14 @@ def run(
       InputError: a key without meaning, unfinished input, too few channels, a mask of
         another shape, or an output that other inputs or settings began.
     """
+    if parameters:
+        config = config.copy_and_resolve_references()
+        config.decode.update(parameters)
     settings = config.decode
     require_choice("decode.method", settings.method, METHODS)
-    level = float(settings.threshold if threshold is None else threshold)
+    method = METHODS[settings.method]
+    level = float(settings.threshold)
+    own = {name: settings[name] for name in method.parameters}
     source = optional(settings.input) or str(affinities) or str(out.find_raw())
     require_finished(source)
     volume = open_affinities(source)
@@ -74,13 +108,22 @@ def run(
         "config": stage_fingerprint(config, "decode"),
         "affinities": fingerprint(source),
         "mask": fingerprint(masked) if masked else "",
+        **own,
     }
     keep, image = open_mask(masked) if masked else (None, None)
     path = pathlib.Path(
-        optional(settings.output) or out.decoded(settings.method, level)
+        optional(settings.output)
+        or out.decoded(settings.method, level, *map(float, own.values()))
     )
-    _refuse_unsuitable(volume, path, level)
+    if path.suffix != ".zarr":
+        raise InputError(f"decode.output is {path}; wanted a name that ends in .zarr")
+    require_in_range(config.decode, ("threshold", *method.parameters))
+    check_options(edge_offset(config, volume), settings.mask_edges)
+    if method.streamed:
+        check_cluster(config.cluster.kind, config.cluster.address)
+    method.check(volume, level, **own, memory_gb=settings.memory_gb)
     keep_mask(keep, image, volume.spatial_shape)
+    require_same(path, made_from)
     path.parent.mkdir(parents=True, exist_ok=True)
     voxels = int(np.prod(volume.spatial_shape, dtype=np.int64))
     attributes = {
@@ -88,6 +131,7 @@ def run(
         "method": settings.method,
         "threshold": level,
         "compared_threshold": compared(level, volume.dtype),
+        **own,
         "mask": str(masked),
         "mask_edges": settings.mask_edges,
         "min_size": settings.min_size,
@@ -109,10 +153,17 @@ def run(
         attributes=attributes,
     )
     started = time.monotonic()
-    statistics = METHODS[settings.method](
+    if method.streamed:
+        own = {
+            "kind": config.cluster.kind,
+            "workers": config.cluster.workers,
+            "address": config.cluster.address,
+        }
+    statistics = method.decode(
         volume,
         output,
         level,
+        **own,
         memory_gb=settings.memory_gb,
         mask=keep,
         image=image,
@@ -120,9 +171,6 @@ def run(
         edge_offset=edge_offset(config, volume),
         min_size=settings.min_size,
         fingerprint=made_from,
-        kind=config.cluster.kind,
-        workers=config.cluster.workers,
-        address=config.cluster.address,
     )
     write_attributes(path, {**output.attributes, **statistics.attributes()})
     logging.info(
@@ -190,14 +238,17 @@ def _mask_path(chosen: str, composed: str | pathlib.Path) -> str:
     return str(composed) if chosen == "auto" else optional(chosen)
 
 
-def _refuse_unsuitable(volume: Volume, path: pathlib.Path, threshold: float) -> None:
-    """What the decoder refuses too, but before a folder is made."""
-    if volume.shape[0] < 3:
+def require_in_range(settings: Any, names: Sequence[str]) -> None:
+    """Refuses thresholds outside [0, 1], NaN too, and a negative `min_size`.
+
+    Raises:
+      InputError: naming the key.
+    """
+    for name in names:
+        value = settings[name]
+        if name.endswith("threshold") and not 0 <= value <= 1:
+            raise InputError(f"decode.{name} is {value}; wanted a number in [0, 1]")
+    if settings.min_size < 0:
         raise InputError(
-            f"{volume.source} has {volume.shape[0]} channel(s); wanted at least 3, the "
-            "edges on x, y and z"
+            f"decode.min_size is {settings.min_size}; wanted 0 or more voxels"
         )
-    if not 0 <= threshold <= 1:
-        raise InputError(f"decode.threshold is {threshold}; wanted a number in [0, 1]")
-    if path.suffix != ".zarr":
-        raise InputError(f"decode.output is {path}; wanted a name that ends in .zarr")

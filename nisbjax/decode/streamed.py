@@ -87,7 +87,8 @@ def label_volume(
     """
     began = time.monotonic()
     shape = affinities.spatial_shape
-    _check(affinities, output, threshold, edge_offset, mask_edges)
+    check_affinities(affinities, threshold, memory_gb=memory_gb)
+    _check(affinities, output, edge_offset, mask_edges)
     keep_mask(mask, image, shape)
     # Affinities and what they are read from, labels twice, a mask and its image, tables.
     need = 4.5 * affinities.dtype.itemsize + 12
@@ -191,13 +192,26 @@ def _map(work, name, *, grid, manifest, kind, workers, address) -> None:
         manifest.record(f"{name} {index}", **found)
 
 
-def _check(affinities, output, threshold, edge_offset, mask_edges) -> None:
-    """Refuses what would fail in every box, before anything is written."""
+def check_affinities(
+    affinities: Volume, threshold: float, *, memory_gb: float = 1.0
+) -> None:
+    """Refuses what would fail in every box.
+
+    Raises:
+      InputError: fewer than 3 channels, another type, a threshold outside [0, 1], or no
+        memory to work in.
+    """
     if affinities.shape[0] < 3:
         raise InputError(
             f"{affinities.source} has {affinities.shape[0]} channel(s); wanted at least "
             "3, the edges on x, y and z"
         )
+    edge_range(affinities.dtype, threshold)
+    if not memory_gb > 0:
+        raise InputError(f"decode.memory_gb is {memory_gb}; wanted more than 0")
+
+
+def _check(affinities, output, edge_offset, mask_edges) -> None:
     if affinities.spatial_shape != output.shape:
         raise InputError(
             f"output {output.source} {output.shape} does not match affinities "
@@ -207,7 +221,6 @@ def _check(affinities, output, threshold, edge_offset, mask_edges) -> None:
         raise InputError(
             f"output {output.source} is {output.dtype}; wanted an unsigned integer type"
         )
-    edge_range(affinities.dtype, threshold)
     check_options(edge_offset, mask_edges)
 
 

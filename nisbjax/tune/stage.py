@@ -70,6 +70,9 @@ def run(
     """
     started = time.monotonic()
     kind = config.tune.sampler
+    config_lib.require_choice(
+        "decode.method", config.decode.method, decode_stage.METHODS
+    )
     config_lib.require_choice("tune.sampler", kind, study.SAMPLERS)
     if not config_lib.optional(config.decode.affinity_mask):
         mask = None
@@ -109,7 +112,6 @@ def run(
             mask_edges=config.decode.mask_edges,
             edge_offset=decode_stage.edge_offset(config, affinities),
             memory_gb=config.decode.memory_gb,
-            scratch=out.path,
         )
 
     def score(segments: np.ndarray) -> dict[str, float | int]:
@@ -186,6 +188,37 @@ def read_best_params(path: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
+def tuned_parameters(
+    config: Any, best: Mapping[str, Any], path: str | os.PathLike[str]
+) -> dict[str, float | int]:
+    """The keys of `decode` that a study chose, for the method of the configuration.
+
+    What this project's decoders do not take (PyTC's files name backends) is left out, with
+    a warning.
+
+    Args:
+        config: key `decode.method`.
+        best: what `best_params.yaml` holds.
+        path: where it stands, for messages.
+
+    Raises:
+        InputError: it is of another method.
+    """
+    method = config.decode.method
+    function = best.get("decoding_function", method)
+    if function.removeprefix("decode_") != method:
+        raise InputError(
+            f"{path} is of decode.method={function}, and decode.method is {method}; set "
+            f"--config.decode.method={function}, or run --mode=tune"
+        )
+    found = best["decoding_params"]
+    known = ("threshold", "min_size", *decode_stage.METHODS[method].parameters)
+    unknown = sorted(set(found) - set(known))
+    if unknown:
+        logging.warning("%s: %s are no parameters of %s", path, unknown, method)
+    return {k: type(config.decode[k])(v) for k, v in found.items() if k in known}
+
+
 def _guard_test_data(config: Any, skeleton: str | os.PathLike[str]) -> bool:
     """Whether the skeletons are the test volume's, which needs an explicit word."""
     test = Path(config.data.root) / config.data.test.skeleton
@@ -217,18 +250,16 @@ def _made_from(
         masked = volume_lib.fingerprint(mask.source)
     else:
         masked = "none" if mask is None else "array"
-    fixed = {
-        "method": config.decode.method,
-        "min_size": config.decode.min_size,
-        "mask_edges": config.decode.mask_edges,
-    }
+    method = config.decode.method
+    fixed = ("method", "min_size", "mask_edges")
+    fixed += decode_stage.METHODS[method].parameters
     return {
         "prediction": volume_lib.fingerprint(prediction),
         "skeleton": skeletons.content_hash(skeleton),
         "mask": masked,
         "metric": "nerl",
         "parameters": sorted(space) or ["threshold"],
-        **{key: value for key, value in fixed.items() if key not in space},
+        **{key: config.decode[key] for key in fixed if key not in space},
     }
 
 
@@ -268,13 +299,13 @@ def _conclude(
     for warning in found:
         logging.warning(warning)
     score = {"nerl": top.value, **top.user_attrs}
-    logging.info("best %s: %s", top.params, report.summary(score))
+    logging.info("best %s: %s", _parameters(config) | top.params, report.summary(score))
     return {
         "best_trial": top.number,
         "best_value": top.value,
         "metric": "nerl",
         "decoding_function": config.decode.method,
-        "decoding_params": dict(top.params),
+        "decoding_params": _parameters(config) | top.params,
         "scores": {k: v for k, v in score.items() if k in ("nerl", *study.ATTRIBUTES)},
         "warnings": found,
         "test_data_used": on_test,
@@ -283,6 +314,13 @@ def _conclude(
         "trials_complete": len(study.complete(opened)),
         "made_from": dict(made_from),
     }
+
+
+def _parameters(config: Any) -> dict[str, float | int]:
+    """What the method decodes with besides its threshold, where that is configured."""
+    names = decode_stage.METHODS[config.decode.method].parameters
+    names += ("min_size",) * bool(config.decode.min_size)
+    return {name: config.decode[name] for name in names}
 
 
 def _write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What the command line refuses: one line each, exit status 2, nothing written."""
 
+import concurrent.futures
 import os
 import pathlib
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from nisbjax import launch
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.volume import create_zarr
+from nisbjax.volume import create_zarr, open_labels
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -106,6 +107,78 @@ def test_a_mask_of_another_shape(tmp_path):
     with pytest.raises(InputError, match=r"mask.*\(4, 4, 3\).*\(4, 4, 4\)"):
         launch.run_mode("decode", config)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.zarr", "raw.zarr"]
+
+
+def bad_decodes(folder):
+    """Arguments of decodes that must be refused, and what their line says."""
+    write(folder / "raw.zarr", np.ones((3, 4, 4, 4), np.float16), "cxyz")
+    write(folder / "two.zarr", np.ones((2, 4, 4, 4), np.float16), "cxyz")
+    write(folder / "mask.zarr", np.ones((4, 4, 3), np.uint8), "xyz")
+    write(folder / "begun.zarr", np.ones((3, 4, 4, 4), np.float16), "cxyz")
+    begun = folder / "begun.zarr.manifest.jsonl"
+    begun.write_text('{"fingerprint": {}}\n{"key": "0:8", "checksum": ""}\n')
+    raw, no_mask = f"input={folder}/raw.zarr", "affinity_mask="
+    wanted = {
+        "two.zarr has 2 channel(s); wanted at least 3": [f"input={folder}/two.zarr"],
+        "decode.threshold is 1.5; wanted a number in [0, 1]": [raw, "threshold=1.5"],
+        "decode.threshold is nan; wanted": [raw, "threshold=nan"],
+        "mask (4, 4, 3) does not match affinities (4, 4, 4); rerun --mode=mask": [
+            raw,
+            f"affinity_mask={folder}/mask.zarr",
+        ],
+        "begun.zarr is unfinished (1 parts are written)": [
+            f"input={folder}/begun.zarr"
+        ],
+        "mutex decoding got 3 channels": [raw, "method=mutex", "low_threshold=0.2"],
+        "decode.low_threshold is 0.9": [raw, "method=grow", "low_threshold=0.9"],
+        "cluster.kind=dask needs --config.cluster.address": [raw],
+    }
+    return {
+        text: [f"--config.decode.{a}" for a in (no_mask, *keys)]
+        for text, keys in wanted.items()
+    }
+
+
+def test_decodes_that_are_refused_write_nothing(tmp_path):
+    pytest.importorskip("mwatershed")
+    cases = bad_decodes(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+
+    def refused(text):
+        more = ["--config.cluster.kind=dask"] if "cluster" in text else []
+        more = [DEMO, "--mode=decode", *cases[text], *more]
+        return command(*more, cwd=tmp_path)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(refused, cases))
+    for text, (lines, status) in zip(cases, results, strict=True):
+        assert status == 2 and len(lines) == 1, lines
+        assert text in lines[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("method", ["grow", "mutex"])
+def test_decoding_by_another_method(tmp_path, method):
+    """All edges along x, y, z and 10 voxels on: one segment, by the command line."""
+    if method == "mutex":
+        pytest.importorskip("mwatershed")
+    write(tmp_path / "raw.zarr", np.ones((6, 11, 11, 11), np.float16), "cxyz")
+    path = tmp_path / "labels.zarr"
+    lines, status = command(
+        DEMO,
+        "--mode=decode",
+        f"--config.decode.method={method}",
+        f"--config.decode.input={tmp_path}/raw.zarr",
+        "--config.decode.affinity_mask=",
+        f"--config.decode.output={path}",
+        "--config.decode.low_threshold=0.25",
+        cwd=tmp_path,
+    )
+    assert (lines, status) == ([], 0)
+    volume = open_labels(path)
+    assert (volume.read() == 1).all()
+    assert volume.attributes["method"] == method
+    assert volume.attributes["segments"] == 1
 
 
 def test_decoding_a_file_of_another_program(tmp_path):

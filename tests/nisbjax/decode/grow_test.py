@@ -65,16 +65,30 @@ def test_two_seeds_share_the_weak_voxels_between_them():
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)),
     dtype=st.sampled_from([np.float16, np.float32]),
+    low=st.sampled_from([0.0, 0.5]),
     min_seed=st.integers(1, 4),
     masked=st.booleans(),
 )
-def test_equals_the_definition(seed, shape, dtype, min_seed, masked):
+def test_equals_the_definition(seed, shape, dtype, low, min_seed, masked):
     rng = np.random.default_rng(seed)
-    # Two digits, so that many edges are equal.
+    # Two digits, so that many edges are equal; some differ in the last bit alone, which
+    # is less than a bucket of float32 edges where they are sought from 0 up.
     affinities = rng.random((3, *shape)).round(2).astype(dtype)
+    above = np.nextafter(affinities, dtype(1))
+    affinities = np.where(rng.random(affinities.shape) < 0.5, affinities, above)
     keep = rng.random(shape) < 0.8 if masked else None
-    labels = grow_affinities(affinities, 0.75, 0.5, min_seed=min_seed, mask=keep)
-    np.testing.assert_array_equal(labels, grown(affinities, 0.75, 0.5, min_seed, keep))
+    labels = grow_affinities(affinities, 0.75, low, min_seed=min_seed, mask=keep)
+    np.testing.assert_array_equal(labels, grown(affinities, 0.75, low, min_seed, keep))
+
+
+def test_integer_affinities_stand_for_their_share_of_255():
+    affinities = (
+        np.random.default_rng(0).integers(0, 256, (3, 5, 6, 7)).astype(np.uint8)
+    )
+    labels = grow_affinities(affinities, 0.8, 0.5, min_seed=3)
+    as_real = (affinities / 255).astype(np.float32)
+    expected = grow_affinities(as_real, 0.8, 0.5, min_seed=3)
+    np.testing.assert_array_equal(labels, expected)
 
 
 @pytest.mark.parametrize("edge_offset", [0, 1])
@@ -94,5 +108,8 @@ def test_its_limits_are_plain_decodes(edge_offset):
 
 
 def test_a_low_threshold_above_the_seeds_is_refused():
-    with pytest.raises(InputError, match=r"low threshold is 0.9, the seeds' 0.7"):
+    with pytest.raises(
+        InputError,
+        match=r"decode.low_threshold is 0.9, decode.threshold \(of the seeds\) 0.7",
+    ):
         grow_affinities(np.zeros((3, 2, 2, 2), np.float32), 0.7, 0.9)

@@ -9,6 +9,8 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.config import base_config
 from nisbjax.decode import stage
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.grow import grow_affinities
+from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
 from nisbjax.manifest import path_beside
 from nisbjax.volume import create_zarr, open_labels
@@ -138,7 +140,7 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
 
 def test_small_segments_and_another_threshold(config, folder, affinities):
     config.decode.min_size = 5
-    path = stage.run(config, folder, threshold=0.6)
+    path = stage.run(config, folder, parameters={"threshold": 0.6})
     assert path.name.endswith("_0.6.zarr")
     labels = label_affinities(affinities, 0.6)
     sizes = np.bincount(labels.ravel())
@@ -146,6 +148,57 @@ def test_small_segments_and_another_threshold(config, folder, affinities):
     kept[0] = False
     expected = np.where(kept, np.cumsum(kept), 0)[labels]
     np.testing.assert_array_equal(open_labels(path).read(), expected)
+
+
+@pytest.mark.parametrize("method", ["grow", "mutex"])
+def test_other_methods_write_alike(config, folder, tmp_path, method):
+    if method == "mutex":
+        pytest.importorskip("mwatershed")
+    shape = (12, 11, 13)
+    values = np.random.default_rng(2).random((6, *shape)).astype(np.float16)
+    raw = create_zarr(
+        tmp_path / "six.zarr",
+        shape=values.shape,
+        dtype=np.float16,
+        chunks=(1, 8, 8, 8),
+        axes="cxyz",
+        attributes={"edge_stored_at": "destination", "voxel_size_nm": [9, 9, 12]},
+    )
+    raw.write(..., values)
+    mask = np.random.default_rng(3).random(shape) < 0.9
+    write_mask(tmp_path / "mask.h5", mask)
+    config.decode.method = method
+    config.decode.threshold = 0.8
+    config.decode.low_threshold = 0.25
+    config.decode.min_seed = 7
+    config.decode.min_size = 3
+    out = VolumeDir(tmp_path / "out")
+    inputs = {"affinities": raw.source, "mask": tmp_path / "mask.h5"}
+    path = stage.run(config, out, **inputs, parameters={"threshold": 0.75})
+    options = {"edge_offset": 1, "mask": mask}
+    if method == "grow":
+        assert path.name == "decoded_x1_ch0-1-2_grow_0.75_0.25_7.zarr"
+        labels = grow_affinities(values, 0.75, 0.25, min_seed=7, **options)
+    else:
+        assert path.name == "decoded_x1_ch0-1-2_mutex_0.75_0.25.zarr"
+        labels = mutex_affinities(values, 0.75, 0.25, **options)
+    sizes = np.bincount(labels.ravel())
+    kept = sizes >= 3
+    kept[0] = False
+    expected = np.where(kept, np.cumsum(kept), 0)[labels]
+    volume = open_labels(path)
+    np.testing.assert_array_equal(volume.read(), expected)
+    found = volume.attributes
+    assert (found["method"], found["threshold"]) == (method, 0.75)
+    assert found["low_threshold"] == 0.25
+    assert found.get("min_seed") == (7 if method == "grow" else None)
+    assert found["segments"] == expected.max() == kept.sum()
+    assert found["voxel_size_nm"] == [9, 9, 12]
+    # What a refused run would have overwritten stays.
+    config.decode.min_size = 4
+    with pytest.raises(InputError, match="belongs to a run with other config"):
+        stage.run(config, out, **inputs, parameters={"threshold": 0.75})
+    assert open_labels(path).attributes == found
 
 
 def test_bad_input_is_named_and_nothing_is_written(config, folder, tmp_path):
@@ -156,8 +209,11 @@ def test_bad_input_is_named_and_nothing_is_written(config, folder, tmp_path):
             stage.run(config, out, **{"affinities": folder.raw("zarr"), **options})
         assert not out.path.exists()
 
-    refused(r"decode.threshold is 1.7; wanted a number in \[0, 1\]", threshold=1.7)
-    refused("decode.threshold is nan", threshold=float("nan"))
+    refused(
+        r"decode.threshold is 1.7; wanted a number in \[0, 1\]",
+        parameters={"threshold": 1.7},
+    )
+    refused("decode.threshold is nan", parameters={"threshold": float("nan")})
     write_mask(tmp_path / "mask.h5", np.ones((12, 10, 8)))
     refused(
         r"mask \(12, 10, 8\) does not match affinities \(12, 10, 9\); rerun --mode=mask",
@@ -173,7 +229,22 @@ def test_bad_input_is_named_and_nothing_is_written(config, folder, tmp_path):
     refused("wanted a name that ends in .zarr")
     config.decode.output = ""
     config.decode.method = "affinty"
-    refused("decode.method is 'affinty'; wanted one of affinity_cc")
+    refused("decode.method is 'affinty'; wanted one of affinity_cc, grow, mutex")
+    config.decode.method = "grow"
+    refused("decode.low_threshold is -0.5", parameters={"low_threshold": -0.5})
+    refused(
+        "decode.low_threshold is 0.8, .*<= threshold", parameters={"low_threshold": 0.8}
+    )
+    refused("decode.min_size is -1", parameters={"min_size": -1})
+    config.decode.memory_gb = 1e-6
+    refused("method=grow holds its whole volume: .* decode.memory_gb is 1e-06; raise")
+    config.decode.memory_gb = -1.0
+    config.decode.method = "affinity_cc"
+    refused("decode.memory_gb is -1.0; wanted more than 0")
+    config.decode.memory_gb = 4.0
+    config.decode.mask_edges = "target"
+    refused("mask_edges is 'target'; wanted one of both, source")
+    config.decode.mask_edges = "both"
     config.decode.method = "affinity_cc"
     with pytest.raises(InputError, match="no raw_x1_ch0-1-2.zarr or .h5"):
         stage.run(config, out)

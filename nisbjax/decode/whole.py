@@ -1,0 +1,254 @@
+"""Decoders that hold their volume in memory, from one file to another.
+
+Growing and the mutex watershed take edges in the order of their strength, over the whole
+volume, so no box can be decoded before another. Here they get what the streamed decoder
+has: mask, smallest size, statistics, and an output that is finished or says that it is not.
+PyTC's decoders are all of this kind, and none says beforehand what memory it takes.
+"""
+
+import dataclasses
+import math
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+from jaxtyping import UInt
+
+from nisbjax.decode import grow, mutex, numbering
+from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
+from nisbjax.decode.statistics import Statistics
+from nisbjax.decode.streamed import check_affinities
+from nisbjax.errors import InputError
+from nisbjax.geometry import box_grid
+from nisbjax.manifest import Manifest, path_beside
+from nisbjax.offsets import OFFSETS_6
+from nisbjax.typing import Triple
+from nisbjax.volume import Volume
+
+_WRITTEN = (512, 512, 512)  # voxels at once
+
+
+def grow_volume(
+    affinities: Volume,
+    output: Volume,
+    threshold: float,
+    *,
+    low_threshold: float,
+    min_seed: int,
+    memory_gb: float,
+    mask: MaskSource | None = None,
+    image: ImageSource | None = None,
+    mask_edges: str = "both",
+    edge_offset: int = 0,
+    min_size: int = 0,
+    fingerprint: Mapping[str, Any] | None = None,
+) -> Statistics:
+    """Decodes `affinities` into `output` by growing seeds; see `grow_affinities`.
+
+    Args:
+      affinities: [c x y z], c >= 3.
+      output: [x y z], an unsigned type.
+      threshold, low_threshold, min_seed: of the seeds, down to which they grow, and the
+        voxels that make one.
+      memory_gb: refused where more might be needed (`grow.memory_bytes`).
+      mask, image, mask_edges, edge_offset: as `label_affinities`.
+      min_size: segments of fewer voxels become background.
+      fingerprint: of the inputs, noted in the manifest.
+
+    Returns:
+      Number and sizes of the segments, and the share of background.
+
+    Raises:
+      InputError: as `grow_affinities`, too little memory, or an output that belongs to
+        other inputs or settings.
+    """
+    check_grow(
+        affinities,
+        threshold,
+        low_threshold=low_threshold,
+        min_seed=min_seed,
+        memory_gb=memory_gb,
+    )
+    keep_mask(mask, image, affinities.spatial_shape)
+
+    def decode() -> UInt[np.ndarray, "x y z"]:
+        return grow.grow_affinities(
+            affinities.read(np.s_[:3]),
+            threshold,
+            low_threshold,
+            min_seed=min_seed,
+            edge_offset=edge_offset,
+            mask=mask,
+            mask_edges=mask_edges,
+            image=image,
+        )
+
+    made_from = {
+        "threshold": threshold,
+        "low_threshold": low_threshold,
+        "min_seed": min_seed,
+        "edge_offset": edge_offset,
+        "mask_edges": mask_edges,
+        "min_size": min_size,
+        **(fingerprint or {}),
+    }
+    return _write(decode, output, min_size, made_from)
+
+
+def mutex_volume(
+    affinities: Volume,
+    output: Volume,
+    threshold: float,
+    *,
+    low_threshold: float,
+    memory_gb: float,
+    mask: MaskSource | None = None,
+    image: ImageSource | None = None,
+    mask_edges: str = "both",
+    edge_offset: int = 0,
+    min_size: int = 0,
+    fingerprint: Mapping[str, Any] | None = None,
+) -> Statistics:
+    """Decodes `affinities` into `output` by the mutex watershed; see `mutex_affinities`.
+
+    Args:
+      affinities: [c x y z], with its offsets among the attributes, or those of `OFFSETS_6`.
+      output: [x y z], an unsigned type.
+      threshold, low_threshold: above and below which edges attract and repel.
+      memory_gb: refused where more is needed (`mutex.memory_bytes`).
+      mask, image, mask_edges, edge_offset, min_size, fingerprint: as `grow_volume`.
+
+    Returns:
+      Number and sizes of the segments, and the share of background.
+
+    Raises:
+      InputError: as `mutex_affinities`, too little memory, or an output that belongs to
+        other inputs or settings.
+    """
+    check_mutex(affinities, threshold, low_threshold=low_threshold, memory_gb=memory_gb)
+    keep_mask(mask, image, affinities.spatial_shape)
+    offsets = _offsets(affinities)
+
+    def decode() -> UInt[np.ndarray, "x y z"]:
+        return mutex.mutex_affinities(
+            affinities.read(),
+            threshold,
+            low_threshold,
+            offsets=offsets,
+            edge_offset=edge_offset,
+            mask=mask,
+            mask_edges=mask_edges,
+            image=image,
+        )
+
+    made_from = {
+        "threshold": threshold,
+        "low_threshold": low_threshold,
+        "edge_offset": edge_offset,
+        "mask_edges": mask_edges,
+        "min_size": min_size,
+        **(fingerprint or {}),
+    }
+    return _write(decode, output, min_size, made_from)
+
+
+def check_grow(
+    affinities: Volume,
+    threshold: float,
+    *,
+    low_threshold: float,
+    min_seed: int,
+    memory_gb: float,
+) -> None:
+    """Refuses what `grow_volume` refuses, without a mask and an output.
+
+    Raises:
+      InputError: as there.
+    """
+    check_affinities(affinities, threshold)
+    grow.check(affinities.dtype, threshold, low_threshold, min_seed)
+    _check_memory("grow", affinities, grow.memory_bytes, memory_gb)
+
+
+def check_mutex(
+    affinities: Volume, threshold: float, *, low_threshold: float, memory_gb: float
+) -> None:
+    """Refuses what `mutex_volume` refuses, without a mask and an output.
+
+    Raises:
+      InputError: as there.
+    """
+    mutex.check(affinities.shape, _offsets(affinities))
+    mutex.check_thresholds(affinities.dtype, threshold, low_threshold)
+    _check_memory("mutex", affinities, mutex.memory_bytes, memory_gb)
+
+
+def _offsets(affinities: Volume) -> list[Triple]:
+    """Those that the file names, else those of the channels that BANIS trains."""
+    named = affinities.attributes.get("offsets")
+    if named is None:
+        return list(OFFSETS_6)[: affinities.shape[0]]
+    offsets = []
+    for offset in named:
+        x, y, z = map(int, offset)
+        offsets.append((x, y, z))
+    return offsets
+
+
+def _check_memory(
+    method: str,
+    affinities: Volume,
+    memory_bytes: Callable[[np.dtype, int], int],
+    memory_gb: float,
+) -> None:
+    shape = affinities.spatial_shape
+    needed = memory_bytes(affinities.dtype, math.prod(shape)) / 1e9
+    if needed > memory_gb:
+        raise InputError(
+            f"decode.method={method} holds its whole volume: {shape} {affinities.dtype} "
+            f"may need {needed:.3g} GB, and decode.memory_gb is {memory_gb:g}; raise it, "
+            "or use --config.decode.method=affinity_cc, which is streamed"
+        )
+
+
+def _write(
+    decode: Callable[[], UInt[np.ndarray, "x y z"]],
+    output: Volume,
+    min_size: int,
+    made_from: Mapping[str, Any],
+) -> Statistics:
+    """Decodes unless that is done, drops what is small, and writes box by box."""
+    with tempfile.TemporaryDirectory() as temporary:
+        on_disk = pathlib.Path(output.source).is_dir()
+        beside = path_beside(output.source if on_disk else f"{temporary}/labels")
+        with Manifest(beside, made_from) as manifest:
+            if manifest.finished:
+                return Statistics(**manifest.finish_facts)
+            labels = decode()
+            statistics = _without_small(labels, min_size)
+            for index, box in enumerate(box_grid(output.spatial_shape, _WRITTEN)):
+                part = np.ascontiguousarray(labels[box.slices], output.dtype)
+                output.write(box, part)
+                manifest.record(f"write {index}", f"{isal_zlib.crc32(part):08x}")
+            manifest.finish(**dataclasses.asdict(statistics))
+    return statistics
+
+
+def _without_small(labels: UInt[np.ndarray, "x y z"], min_size: int) -> Statistics:
+    """Numbers the segments of at least `min_size` voxels anew, in place."""
+    count = int(labels.max(initial=0))
+    first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    flat = labels.reshape(-1)
+    if flat.size:
+        numbering.measure(flat, first, size)
+    kept = size >= max(min_size, 1)
+    kept[0] = False
+    if flat.size and not kept[1:].all():
+        table = np.where(kept, np.cumsum(kept), 0).astype(labels.dtype)
+        numbering.relabel(flat, table, flat)
+    statistics = Statistics(labels.size)
+    statistics.add(size[kept])
+    return statistics

@@ -1,0 +1,134 @@
+"""Decoders that hold their volume: files in and out, statistics, and what is refused."""
+
+import numpy as np
+import pytest
+
+from nisbjax.decode import grow, whole
+from nisbjax.decode.grow import grow_affinities
+from nisbjax.decode.mutex import mutex_affinities
+from nisbjax.errors import InputError
+from nisbjax.manifest import path_beside
+from nisbjax.volume import create_zarr, from_array
+
+SHAPE = (12, 11, 13)
+GROWTH = {"low_threshold": 0.6, "min_seed": 5, "memory_gb": 1.0}
+
+
+def random_affinities(channels=3):
+    values = np.random.default_rng(0).random((channels, *SHAPE))
+    return values.astype(np.float16)
+
+
+def without_small(labels, min_size):
+    """Labels 1..N again without those of fewer voxels."""
+    kept = [n for n in range(1, labels.max() + 1) if (labels == n).sum() >= min_size]
+    result = np.zeros_like(labels)
+    for new, old in enumerate(kept, 1):
+        result[labels == old] = new
+    return result
+
+
+@pytest.mark.parametrize("min_size", [0, 4])
+def test_growing_writes_the_labels_with_mask_and_statistics(min_size):
+    affinities = random_affinities(6)
+    mask = np.random.default_rng(1).random(SHAPE) < 0.9
+    output = np.zeros(SHAPE, np.uint32)
+    options = {"mask": mask, "mask_edges": "source", "edge_offset": 1}
+    statistics = whole.grow_volume(
+        from_array(affinities, "cxyz"),
+        from_array(output, "xyz"),
+        0.8,
+        min_size=min_size,
+        **GROWTH,
+        **options,
+    )
+    expected = grow_affinities(affinities, 0.8, 0.6, min_seed=5, **options)
+    if min_size:
+        expected = without_small(expected, min_size)
+    np.testing.assert_array_equal(output, expected)
+    sizes = np.bincount(expected.ravel())[1:]
+    assert statistics.segments == len(sizes)
+    assert statistics.largest == sizes.max()
+    assert statistics.labelled == sizes.sum()
+    assert statistics.attributes()["background"] == round((expected == 0).mean(), 6)
+
+
+def test_mutex_takes_the_offsets_of_the_file():
+    pytest.importorskip("mwatershed")
+    affinities = random_affinities(6)
+    offsets = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [3, 0, 0], [0, 3, 0], [0, 0, 3]]
+    output = np.zeros(SHAPE, np.uint32)
+    options = {"low_threshold": 0.2, "memory_gb": 1.0}
+    whole.mutex_volume(
+        from_array(affinities, "cxyz", {"offsets": offsets}),
+        from_array(output, "xyz"),
+        0.7,
+        **options,
+    )
+    expected = mutex_affinities(
+        affinities, 0.7, 0.2, offsets=[tuple(o) for o in offsets]
+    )
+    np.testing.assert_array_equal(output, expected)
+    assert len(np.unique(output)) > 2
+    # A file that names none has those of BANIS, ten voxels long.
+    whole.mutex_volume(
+        from_array(affinities, "cxyz"), from_array(output, "xyz"), 0.7, **options
+    )
+    np.testing.assert_array_equal(output, mutex_affinities(affinities, 0.7, 0.2))
+
+
+def test_a_finished_file_is_taken_and_another_setting_refused(tmp_path, monkeypatch):
+    output = create_zarr(
+        tmp_path / "labels.zarr", shape=SHAPE, dtype=np.uint32, chunks=SHAPE, axes="xyz"
+    )
+    affinities = from_array(random_affinities(), "cxyz")
+    done = whole.grow_volume(affinities, output, 0.8, **GROWTH)
+    assert path_beside(output.source).exists()
+    monkeypatch.setattr(grow, "grow_affinities", None)  # not called again
+    assert whole.grow_volume(affinities, output, 0.8, **GROWTH) == done
+    with pytest.raises(InputError, match="other min_seed .*: 5, now 6"):
+        whole.grow_volume(affinities, output, 0.8, **{**GROWTH, "min_seed": 6})
+
+
+def test_too_little_memory_is_said_beforehand():
+    # 1716 voxels: float16 3 x 2, mask and image 2, forest 5, edges 12 = 25 bytes each, and
+    # 8 bytes for each of 65,536 buckets: 567,188 bytes. Mutex: 532 each.
+    assert grow.memory_bytes(np.dtype(np.float16), 1716) == 567_188
+    output = from_array(np.zeros(SHAPE, np.uint32), "xyz")
+    with pytest.raises(
+        InputError,
+        match=r"method=grow holds its whole volume: \(12, 11, 13\) float16 may need "
+        r"0.000567 GB, and decode.memory_gb is 0.0005; raise it, or use .*affinity_cc",
+    ):
+        whole.grow_volume(
+            from_array(random_affinities(), "cxyz"),
+            output,
+            0.8,
+            **{**GROWTH, "memory_gb": 0.0005},
+        )
+    pytest.importorskip("mwatershed")
+    with pytest.raises(InputError, match="method=mutex .* may need 0.000913 GB"):
+        whole.mutex_volume(
+            from_array(random_affinities(6), "cxyz"),
+            output,
+            0.8,
+            low_threshold=0.2,
+            memory_gb=0.0005,
+        )
+
+
+def test_bad_parameters_are_named():
+    affinities = from_array(random_affinities(), "cxyz")
+    output = from_array(np.zeros(SHAPE, np.uint32), "xyz")
+    with pytest.raises(InputError, match="decode.min_seed is -1; wanted 0 or more"):
+        whole.grow_volume(affinities, output, 0.8, **{**GROWTH, "min_seed": -1})
+    with pytest.raises(InputError, match="decode.low_threshold is 0.9"):
+        whole.grow_volume(affinities, output, 0.8, **{**GROWTH, "low_threshold": 0.9})
+    with pytest.raises(InputError, match="threshold nan came"):
+        whole.grow_volume(affinities, output, float("nan"), **GROWTH)
+    one = from_array(random_affinities(1), "cxyz")
+    with pytest.raises(InputError, match=r"has 1 channel\(s\); wanted at least 3"):
+        whole.grow_volume(one, output, 0.8, **GROWTH)
+    pytest.importorskip("mwatershed")
+    with pytest.raises(InputError, match="3 channels for 3 offsets; wanted the long-"):
+        whole.mutex_volume(affinities, output, 0.8, low_threshold=0.2, memory_gb=1.0)
