@@ -103,6 +103,12 @@ class Volume:
     def read(self, index: Index = ...) -> np.ndarray:
         return np.asarray(self.at(index).read().result())
 
+    def read_channel(self, box: Box, channel: int) -> np.ndarray:
+        """One channel of a box, [x y z]; other channels are read only where their chunks
+        hold it too."""
+        part = self.at(box)
+        return np.asarray(part[ts.d[self.axes.index("c")][channel]].read().result())
+
     def write(self, index: Index, array: np.ndarray) -> None:
         """Writes and returns once the data are durable."""
         self.at(index).write(array).result()

@@ -76,9 +76,9 @@ def find_cuts(
 
     low = _first(passes[:refine_window])
     high = _first(passes[::-1][:refine_window])
-    reference_low = refine_window if low is None else low
-    reference_high = depth - (refine_window if high is None else high)
-    low_z, high_z = min(reference_low, depth), max(reference_high, 0)
+    window = min(refine_window, depth)
+    low_z = reference_low = window if low is None else low
+    high_z = reference_high = depth - (window if high is None else high)
     if auto_extend:
         first, last = _first(passes), _first(passes[::-1])
         low_z = 0 if first is None else first

@@ -16,6 +16,7 @@ from jaxtyping import Shaped
 
 from nisbjax.geometry import Box
 from nisbjax.qc import statistics
+from nisbjax.qc.border import Border
 from nisbjax.typing import Triple
 
 
@@ -36,7 +37,7 @@ class Gathering:
         channels: int,
         shape: Triple,
         made_from: str,
-        border: statistics.Border | None,
+        border: Border | None,
     ):
         self._folder = folder
         self._channels = channels

@@ -7,22 +7,22 @@ import os
 import pathlib
 
 import numpy as np
-from matplotlib.axes import Axes
+from absl import logging
 from matplotlib.figure import Figure
 
 from nisbjax.geometry import Box
+from nisbjax.qc import end_planes
 from nisbjax.qc.cuts import Cuts
 from nisbjax.qc.report import channel_name
 from nisbjax.qc.statistics import Statistics
 from nisbjax.volume import Volume
 
 _COLOURS = ("tab:red", "tab:green", "tab:blue")
-_PIXELS = 384  # of a plane on each side, at most
 
 
 def draw_all(
     report: pathlib.Path,
-    prediction: Volume | None,
+    prediction: Volume,
     statistics: Statistics,
     cuts: Cuts,
 ) -> tuple[str, ...]:
@@ -30,23 +30,24 @@ def draw_all(
 
     Args:
       report: path of the report; `<stem>.<what>.png` are written.
-      prediction: for the planes at the cuts; None leaves them out.
+      prediction: read only where a cut lies deeper than the pictures that were kept.
       statistics: of all planes.
       cuts: derived from them.
 
     Returns:
       The files' names.
     """
-    figures = {"planes": _means(statistics, cuts)}
-    if prediction is not None:
-        figures["cuts"] = _planes_at_cuts(prediction, cuts)
+    figures = {
+        "planes": _means(statistics, cuts),
+        "cuts": _planes_at_cuts(prediction, statistics, cuts),
+    }
     if statistics.border is not None:
         figures["border"] = _ring_against_inside(statistics)
     names = []
     report.parent.mkdir(parents=True, exist_ok=True)
     for what, figure in figures.items():
         path = report.with_name(f"{report.stem}.{what}.png")
-        temporary = path.with_name(path.name + ".partial")
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
         figure.savefig(temporary, dpi=100, format="png")
         os.replace(temporary, path)
         names.append(path.name)
@@ -71,37 +72,47 @@ def _means(statistics: Statistics, cuts: Cuts) -> Figure:
             axes.axvline(z - 0.5, color="black", linewidth=1)
     means.set_ylabel("mean affinity (dotted: cutoff)")
     spreads.set_ylabel("standard deviation")
-    spreads.set_xlabel(f"z; kept are {cuts.low_z} to {cuts.high_z - 1}")
+    said = (
+        f"kept are {cuts.low_z} to {cuts.high_z - 1}" if cuts.usable else "none is kept"
+    )
+    spreads.set_xlabel(f"z; {said}")
     means.legend(loc="lower center", ncols=4, fontsize="small")
     return figure
 
 
-def _planes_at_cuts(prediction: Volume, cuts: Cuts) -> Figure:
+def _planes_at_cuts(prediction: Volume, statistics: Statistics, cuts: Cuts) -> Figure:
     """The last plane cut and the first plane kept at each end, mean of the channels."""
-    depth = prediction.spatial_shape[2]
+    depth = statistics.shape[2]
     wanted = (cuts.low_z - 1, cuts.low_z, cuts.high_z - 1, cuts.high_z)
     titles = ("outside", "inside", "inside", "outside")
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     for axes, z, title in zip(figure.subplots(1, 4), wanted, titles, strict=True):
         axes.set_axis_off()
-        axes.set_title(f"z = {z} ({title})" if 0 <= z < depth else "no plane outside")
-        if 0 <= z < depth:
-            _show(axes, prediction, z)
+        if not 0 <= z < depth or (title == "inside" and not cuts.usable):
+            axes.set_title(f"no plane {title}")
+            continue
+        axes.set_title(f"z = {z} ({title})")
+        plane = _picture(prediction, statistics, z)
+        axes.imshow(plane.T, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     return figure
 
 
-def _show(axes: Axes, prediction: Volume, z: int) -> None:
-    width, height, _ = prediction.spatial_shape
-    step = max(1, -(-max(width, height) // _PIXELS))
+def _picture(prediction: Volume, statistics: Statistics, z: int) -> np.ndarray:
+    """One plane, coarsely; read again only where a cut lies deeper than what was kept."""
+    channels = statistics.planes.count.shape[0]
+    at = np.flatnonzero(end_planes.kept(statistics.shape[2]) == z)
+    if at.size:
+        return statistics.pictures[at[0]] / channels
+    logging.info("reading plane %d for its picture: the cut lies deep", z)
+    width, height, _ = shape = statistics.shape
+    step = end_planes.step_of(shape)
     rows = []
     chunk = max(prediction.spatial_chunks[0] // step, 1) * step
     for x in range(0, width, chunk):
         box = Box((x, 0, z), (min(x + chunk, width), height, z + 1))
         values = prediction.read(box)[:, ::step, ::step, 0].astype(np.float32)
-        rows.append(values.mean(0))
-    plane = np.concatenate(rows)
-    top = 255 if prediction.dtype == np.uint8 else 1
-    axes.imshow(plane.T, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
+        rows.append(values.mean(0) * (1 if prediction.dtype == np.uint8 else 255))
+    return np.concatenate(rows)
 
 
 def _ring_against_inside(statistics: Statistics) -> Figure:
@@ -110,13 +121,12 @@ def _ring_against_inside(statistics: Statistics) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots()
     for c in range(samples.inside_total.shape[1]):
-        rings = [samples.values(row, c) for row in range(len(border.z))]
-        rings = [values[np.isfinite(values)] for values in rings]
-        ring = [float(v.mean()) if v.size else np.nan for v in rings]
-        count = np.where(samples.inside_count[:, c], samples.inside_count[:, c], np.nan)
+        rows = range(len(border.z))
+        ring = [samples.ring[row][c].mean for row in rows]
+        inside = [samples.inside_mean(row, c) for row in rows]
         style = {"color": _colour(c), "marker": "o", "linewidth": 1}
         axes.plot(border.z, ring, label=f"{channel_name(c)} in the ring", **style)
-        axes.plot(border.z, samples.inside_total[:, c] / count, linestyle=":", **style)
+        axes.plot(border.z, inside, linestyle=":", **style)
     axes.set_xlabel(
         f"z; background is at most {border.thresh:g}, the ring {border.width} voxels wide"
     )

@@ -204,18 +204,14 @@ def _border(front: FrontMatter, statistics: Statistics) -> list[str]:
     lines += ["```", "    z  ch  ring bg n  ring mean  ring q95  ring >.5  inside mean"]
     for row, z in enumerate(border.z):
         for c in range(samples.inside_total.shape[1]):
-            values = samples.values(row, c)
-            values = values[np.isfinite(values)]
-            head = f"{z:5d}  {channel_name(c):>2}  {values.size:9d}"
-            if values.size < _FEW:
+            ring = samples.ring[row][c]
+            head = f"{z:5d}  {channel_name(c):>2}  {ring.total:9d}"
+            if ring.total < _FEW:
                 lines.append(f"{head}  too few")
                 continue
-            count = samples.inside_count[row, c]
-            inside = samples.inside_total[row, c] / count if count else np.nan
             lines.append(
-                f"{head}  {values.mean(dtype=np.float64):9.4f}  "
-                f"{np.quantile(values, 0.95):8.4f}  {(values > 0.5).mean():8.4f}  "
-                f"{inside:11.4f}"
+                f"{head}  {ring.mean:9.4f}  {ring.quantile(0.95):8.4f}  "
+                f"{ring.share_above(0.5):8.4f}  {samples.inside_mean(row, c):11.4f}"
             )
     return [*lines, "```", ""]
 

@@ -6,6 +6,7 @@ the same figures come from one pass over the chunks, or were gathered while pred
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import time
@@ -18,7 +19,7 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.manifest import require_finished
-from nisbjax.qc import mask, plots, report, statistics
+from nisbjax.qc import border, mask, plots, report, statistics
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.volume import Volume, open_affinities, open_image
 
@@ -144,13 +145,17 @@ def _refuse_nonsense(settings: Any) -> None:
         if settings[key] < 1:
             raise InputError(f"qc.{key} is {settings[key]}; wanted 1 or more planes")
     for key in ("k_edge", "border_width", "drift_thresh"):
-        if settings[key] < 0:
+        if not 0 <= settings[key] < math.inf:
             raise InputError(f"qc.{key} is {settings[key]}; wanted 0 or more")
+    if not math.isfinite(settings.bg_thresh):
+        raise InputError(
+            f"qc.bg_thresh is {settings.bg_thresh}; wanted a finite intensity"
+        )
 
 
-def find_border(image: Volume, settings: Any) -> statistics.Border:
+def find_border(image: Volume, settings: Any) -> border.Border:
     """The border's planes of an image, as the keys `qc` say."""
-    return statistics.find_border(
+    return border.find_border(
         image,
         n_z_border=settings.n_z_border,
         width=settings.border_width,

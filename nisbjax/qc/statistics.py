@@ -15,12 +15,12 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from nisbjax.cluster import map_boxes
 from nisbjax.errors import InputError
-from nisbjax.geometry import Box
-from nisbjax.qc import kernels
+from nisbjax.qc import end_planes, kernels
+from nisbjax.qc.border import Border, BorderSamples, ValueCounts
 from nisbjax.typing import Triple
 from nisbjax.volume import Volume
 
@@ -74,73 +74,6 @@ class PlaneSums:
         return np.sqrt(np.maximum(variance - self.mean**2, 0))
 
 
-@dataclasses.dataclass(frozen=True)
-class Border:
-    """Which voxels of a few planes are dark, for the border rows of the report.
-
-    Attributes:
-      z: the planes, ascending.
-      width: of the outer x-y ring, in voxels.
-      thresh: intensity at or below which a voxel is background.
-      dark: background of each plane, y packed eight to the byte.
-      shape: of the volume.
-    """
-
-    z: tuple[int, ...]
-    width: int
-    thresh: float
-    dark: UInt8[np.ndarray, "r x yy"]
-    shape: Triple
-
-    def split(
-        self, row: int, x: slice, y: slice
-    ) -> tuple[Bool[np.ndarray, "x y"], Bool[np.ndarray, "x y"]]:
-        """Background of a part of a plane: (in the ring, inside it)."""
-        dark = np.unpackbits(self.dark[row, x], axis=1, count=self.shape[1])
-        dark = dark[:, y].astype(bool)
-        rings = [
-            (i < self.width) | (i >= size - self.width)
-            for i, size in (
-                (np.arange(x.start, x.stop), self.shape[0]),
-                (np.arange(y.start, y.stop), self.shape[1]),
-            )
-        ]
-        ring = rings[0][:, None] | rings[1][None, :]
-        return dark & ring, dark & ~ring
-
-
-@dataclasses.dataclass
-class BorderSamples:
-    """Affinities on background, for each of the border's planes (r) and channel.
-
-    Attributes:
-      ring: values in the ring, `ring[r][c]` a list of pieces.
-      inside_total, inside_count: over the background inside the ring.
-    """
-
-    ring: list[list[list[Float32[np.ndarray, " _"]]]]
-    inside_total: Float64[np.ndarray, "r c"]
-    inside_count: Int64[np.ndarray, "r c"]
-
-    @classmethod
-    def empty(cls, rows: int, channels: int) -> "BorderSamples":
-        ring = [[[] for _ in range(channels)] for _ in range(rows)]
-        shape = rows, channels
-        return cls(ring, np.zeros(shape), np.zeros(shape, np.int64))
-
-    def merge(self, other: "BorderSamples", channel: int = 0) -> None:
-        channels = other.inside_total.shape[1]
-        self.inside_total[:, channel : channel + channels] += other.inside_total
-        self.inside_count[:, channel : channel + channels] += other.inside_count
-        for mine, theirs in zip(self.ring, other.ring, strict=True):
-            for c, pieces in enumerate(theirs):
-                mine[channel + c] += pieces
-
-    def values(self, row: int, channel: int) -> Float32[np.ndarray, " _"]:
-        pieces = self.ring[row][channel]
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-
-
 @dataclasses.dataclass
 class Statistics:
     """Everything that a report needs of a prediction.
@@ -148,41 +81,33 @@ class Statistics:
     Attributes:
       shape: of the prediction, x y z.
       planes: sums of every plane.
+      pictures: of the planes at both ends, see `end_planes`.
+      picture_start: first plane, row and column of the pictures in the whole's.
       border: planes whose background was looked at; None without an image.
       samples: affinities there.
     """
 
     shape: Triple
     planes: PlaneSums
+    pictures: end_planes.Pictures
+    picture_start: Triple = (0, 0, 0)
     border: Border | None = None
     samples: BorderSamples | None = None
 
     def merge(self, other: "Statistics", channel: int = 0, z: int = 0) -> None:
         self.planes.merge(other.planes, channel, z)
+        at = tuple(
+            slice(theirs - mine, theirs - mine + size)
+            for theirs, mine, size in zip(
+                other.picture_start,
+                self.picture_start,
+                other.pictures.shape,
+                strict=True,
+            )
+        )
+        self.pictures[at] += other.pictures
         if self.samples is not None and other.samples is not None:
             self.samples.merge(other.samples, channel)
-
-
-def border_planes(depth: int, count: int) -> tuple[int, ...]:
-    """z of the border rows: `linspace(margin, Z - margin - 1)`, margin 2 % of Z or 1."""
-    margin = max(int(0.02 * depth), 1)
-    chosen = np.linspace(margin, depth - margin - 1, count).astype(int)
-    return tuple(sorted({int(z) for z in np.clip(chosen, 0, depth - 1)}))
-
-
-def find_border(image: Volume, *, n_z_border: int, width: int, thresh: float) -> Border:
-    """Reads the border's planes of the source image (first channel)."""
-    shape = image.spatial_shape
-    z = border_planes(shape[2], n_z_border)
-    dark = np.zeros((len(z), shape[0], -(-shape[1] // 8)), np.uint8)
-    step = image.spatial_chunks[0]
-    for row, plane in enumerate(z):
-        for x in range(0, shape[0], step):
-            stop = min(x + step, shape[0])
-            pixels = image.read(Box((x, 0, plane), (stop, shape[1], plane + 1)))
-            pixels = pixels.reshape(stop - x, shape[1], -1)[..., 0]
-            dark[row, x:stop] = np.packbits(pixels <= thresh, axis=1)
-    return Border(z, width, thresh, dark, shape)
 
 
 def scan(
@@ -229,6 +154,7 @@ def measure(
     """
     channels, x, y, depth = values.shape
     part = empty(shape, channels, border, depth)
+    part.pictures, part.picture_start = end_planes.take(values, start, shape)
     p = part.planes
     sums = p.count, p.nan, p.inf, p.total, p.squares, p.low, p.high
     if values.dtype == np.float16:
@@ -245,10 +171,10 @@ def measure(
         )
         for c in range(channels):
             plane = _as_float(values[c, :, :, z - start[2]])
-            if ring.any():
-                part.samples.ring[row][c].append(plane[ring])
-            part.samples.inside_total[row, c] = plane[inside].sum(dtype=np.float64)
-            part.samples.inside_count[row, c] = inside.sum()
+            part.samples.ring[row][c].add(plane[ring])
+            within = plane[inside & np.isfinite(plane)]
+            part.samples.inside_total[row, c] = within.sum(dtype=np.float64)
+            part.samples.inside_count[row, c] = within.size
     return part
 
 
@@ -261,7 +187,9 @@ def save(statistics: Statistics, path: str | os.PathLike, made_from: str) -> Non
       made_from: says which prediction; `load` compares it.
     """
     arrays: dict[str, Any] = dataclasses.asdict(statistics.planes)
+    arrays["pictures"] = statistics.pictures
     facts: dict[str, Any] = {"made_from": made_from, "shape": statistics.shape}
+    facts["picture_start"] = statistics.picture_start
     border, samples = statistics.border, statistics.samples
     if border is not None and samples is not None:
         facts |= {"z": border.z, "width": border.width, "thresh": border.thresh}
@@ -271,9 +199,11 @@ def save(statistics: Statistics, path: str | os.PathLike, made_from: str) -> Non
         }
         for row in range(len(border.z)):
             for c in range(samples.inside_total.shape[1]):
-                arrays[f"ring_{row}_{c}"] = samples.values(row, c)
+                ring = samples.ring[row][c].settle()
+                arrays[f"ring_{row}_{c}"] = ring.values
+                arrays[f"ring_counts_{row}_{c}"] = ring.counts
     path = pathlib.Path(path)
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with open(temporary, "wb") as file:
         np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
         file.flush()
@@ -290,31 +220,45 @@ def load(path: str | os.PathLike, made_from: str) -> Statistics | None:
         if facts["made_from"] != made_from:
             return None
         names = [field.name for field in dataclasses.fields(PlaneSums)]
+        if "pictures" not in file.files:
+            return None  # of an earlier release
         planes = PlaneSums(**{name: file[name] for name in names})
         shape = tuple(facts["shape"])
-        if "z" not in facts:
-            return Statistics(shape, planes)
-        rows, channels = file["inside_total"].shape
-        samples = BorderSamples(
-            [[[file[f"ring_{r}_{c}"]] for c in range(channels)] for r in range(rows)],
-            file["inside_total"],
-            file["inside_count"],
+        found = Statistics(
+            shape, planes, file["pictures"], tuple(facts["picture_start"])
         )
+        if "z" not in facts:
+            return found
+        rows, channels = file["inside_total"].shape
+        ring = [
+            [
+                ValueCounts(file[f"ring_{r}_{c}"], file[f"ring_counts_{r}_{c}"])
+                for c in range(channels)
+            ]
+            for r in range(rows)
+        ]
+        found.samples = BorderSamples(ring, file["inside_total"], file["inside_count"])
     none = np.zeros((rows, 0, 0), np.uint8)  # the samples are taken already
-    border = Border(tuple(facts["z"]), facts["width"], facts["thresh"], none, shape)
-    return Statistics(shape, planes, border, samples)
+    found.border = Border(
+        tuple(facts["z"]), facts["width"], facts["thresh"], none, shape
+    )
+    return found
 
 
 def empty(
     shape: Triple, channels: int, border: Border | None, depth: int | None = None
 ) -> Statistics:
-    """Statistics of nothing yet, for all planes of a volume or for `depth` of them."""
+    """Statistics of nothing yet, for all planes of a volume or for `depth` of them.
+
+    Those of a part have no pictures yet.
+    """
     planes = PlaneSums.empty(channels, shape[2] if depth is None else depth)
-    if border is None:
-        return Statistics(shape, planes)
-    return Statistics(
-        shape, planes, border, BorderSamples.empty(len(border.z), channels)
-    )
+    none = np.zeros((0, 0, 0), np.uint16)
+    pictures = end_planes.empty(shape) if depth is None else none
+    found = Statistics(shape, planes, pictures, border=border)
+    if border is not None:
+        found.samples = BorderSamples.empty(len(border.z), channels)
+    return found
 
 
 def _units(

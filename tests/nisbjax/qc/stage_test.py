@@ -1,15 +1,18 @@
 """QC on files: planted planes and halo are found, and go from report to mask."""
 
 import h5py
+import matplotlib.image as mpimg
 import numpy as np
 import pytest
+import tensorstore as ts
 
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.manifest import Manifest, path_beside
-from nisbjax.qc import report, stage, statistics
-from nisbjax.volume import create_zarr
+from nisbjax.qc import end_planes, report, stage, statistics
+from nisbjax.qc.border import find_border
+from nisbjax.volume import Volume, create_zarr, open_affinities
 
 SHAPE = (40, 30, 90)
 
@@ -114,9 +117,7 @@ def test_gathered_statistics_are_taken_instead_of_the_file(
     target = VolumeDir(tmp_path / "seed6")
     target.path.mkdir()
     affinities, _ = planted()
-    border = statistics.find_border(
-        stage.open_image(image), n_z_border=8, width=4, thresh=30.0
-    )
+    border = find_border(stage.open_image(image), n_z_border=8, width=4, thresh=30.0)
     gathered = statistics.measure(affinities, (0, 0, 0), border, SHAPE)
     made_from = stage.identity({}, config.qc)
     statistics.save(gathered, target.plane_statistics, made_from)
@@ -126,14 +127,77 @@ def test_gathered_statistics_are_taken_instead_of_the_file(
     assert scanned.read_text() == want
     (tmp_path / "aside").rename(target.plane_statistics)
 
+    # Not a voxel is read again, for the pictures either.
     def refuse(*_, **__):
         raise AssertionError("the prediction was read again")
 
-    monkeypatch.setattr(statistics, "scan", refuse)
-    stage.check(config, target, prediction=prediction, image=image)
+    def without_voxels(path):
+        found = open_affinities(path)
+        store = ts.virtual_chunked(refuse, dtype=ts.float16, shape=found.shape)
+        return Volume(store, "cxyz", found.attributes, found.source)
+
+    monkeypatch.setattr(stage, "open_affinities", without_voxels)
+    again = stage.check(config, target, prediction=prediction, image=image)
+    assert again.read_text() == want
     config.qc.border_width = 5  # another ring: the samples do not fit
-    with pytest.raises(AssertionError, match="read again"):
+    with pytest.raises(Exception, match="read again"):
         stage.check(config, target, prediction=prediction, image=image)
+
+
+def test_a_case_worked_by_hand(tmp_path, config):
+    """Black background (bg_thresh 0), a saturated end, a bad plane inside.
+
+    4 x 3 x 8 voxels, one value for each plane and channel, windows of 2 planes, every
+    plane sampled:
+      z            0    1    2    3    4    5    6    7
+      channel x   .1   .1   .1   .9   .9   .9   .9   .9   mean 4.8 / 8 = .6, cutoff .55
+      channel y   .5   .5   .5   .5   .1   .5   .5   .5   mean 3.6 / 8 = .45, cutoff .40
+      channel z   .5 everywhere                            mean .5, cutoff .45
+    Planes 0 to 2 fail in x, plane 4 in y. None of planes 0 and 1 passes: the reference says
+    low_z 2 without a word, ours goes on to 3. Plane 7 passes: high_z 8. Plane 4 is inside.
+    The ring of width 1 is all but (1, 1) and (2, 1); voxel (0, 0, 5) is 0, (0, 1, 5) is 1.
+    Kept: 12 voxels of each of the 5 planes 3 to 7, less one.
+    """
+    config.qc.update({"bg_thresh": 0.0, "border_width": 1, "refine_window": 2})
+    config.qc.z_stride = 1
+    values = np.full((3, 4, 3, 8), 0.5, np.float16)
+    values[0] = 0.9
+    values[0, ..., :3] = values[1, ..., 4] = 0.1
+    pixels = np.full((4, 3, 8), 200, np.uint8)
+    pixels[0, 0, 5], pixels[0, 1, 5], pixels[1, 1, 6] = 0, 1, 0
+    np.save(tmp_path / "raw.npy", values)
+    np.save(tmp_path / "img.npy", pixels)
+    target = VolumeDir(tmp_path / "seed6")
+    stage.run(
+        config, target, prediction=tmp_path / "raw.npy", image=tmp_path / "img.npy"
+    )
+    front = report.read(target.qc_report)
+    assert (front.low_z, front.high_z, front.bg_thresh) == (3, 8, 0)
+    text = target.qc_report.read_text()
+    assert "low_z **saturated**: none of the first 2 planes passes" in text
+    assert "says low_z 2, high_z 8" in text
+    assert "1 planes between the cuts do not pass and are kept: 4" in text
+    assert "| x | 0.5999 | 0.5499 |" in text  # .1 and .9 as 16-bit floats
+    with h5py.File(target.mask) as file:
+        kept = file["main"][:]
+    want = np.ones((4, 3, 8), np.uint8)
+    want[:, :, :3] = want[0, 0, 5] = 0
+    np.testing.assert_array_equal(kept, want)
+    assert kept.sum() == 5 * 12 - 1
+
+
+def test_a_cut_deeper_than_the_pictures_is_read_for_its_own(
+    tmp_path, config, files, monkeypatch
+):
+    prediction, image = files
+    shown = {}
+    for depth in (64, 5):  # the cuts are at planes 35 and 88 of 90
+        monkeypatch.setattr(end_planes, "DEPTH", depth)
+        target = VolumeDir(tmp_path / str(depth))
+        stage.check(config, target, prediction=prediction, image=image)
+        picture = target.qc_report.with_name("check_aff_report.cuts.png")
+        shown[depth] = mpimg.imread(picture)
+    np.testing.assert_allclose(shown[5], shown[64], atol=2 / 255)
 
 
 def test_without_an_image_the_border_is_skipped(tmp_path, config, files):
@@ -150,6 +214,8 @@ def test_without_an_image_the_border_is_skipped(tmp_path, config, files):
     [
         ("z_stride", 0, "qc.z_stride is 0; wanted 1 or more planes"),
         ("border_width", -1, "qc.border_width is -1; wanted 0 or more"),
+        ("drift_thresh", float("nan"), "qc.drift_thresh is nan; wanted 0 or more"),
+        ("bg_thresh", float("nan"), "qc.bg_thresh is nan; wanted a finite intensity"),
         ("input", "/nowhere.h5", "no volume at /nowhere.h5"),
     ],
 )

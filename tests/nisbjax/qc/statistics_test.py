@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
 from nisbjax.qc import statistics
+from nisbjax.qc.border import border_planes, find_border
 from nisbjax.volume import create_zarr, from_array, open_affinities
 
 
@@ -87,7 +88,7 @@ def test_sums_do_not_depend_on_chunks_or_threads(tmp_path):
 
 def test_border_planes_keep_a_margin():
     # Z = 2250: margin 45; linspace(45, 2204, 8) truncated.
-    assert statistics.border_planes(2250, 8) == (
+    assert border_planes(2250, 8) == (
         45,
         353,
         661,
@@ -97,18 +98,16 @@ def test_border_planes_keep_a_margin():
         1895,
         2204,
     )
-    assert statistics.border_planes(3, 8) == (1,)
-    assert statistics.border_planes(1, 8) == (0,)
-    assert statistics.border_planes(2, 8) == (0, 1)
+    assert border_planes(3, 8) == (1,)
+    assert border_planes(1, 8) == (0,)
+    assert border_planes(2, 8) == (0, 1)
 
 
 def test_border_samples_are_affinities_on_background(tmp_path):
     draw = np.random.default_rng(3)
     image = draw.integers(0, 60, (11, 9, 6, 1), np.uint8)
     values = draw.random((2, 11, 9, 6)).astype(np.float16)
-    border = statistics.find_border(
-        from_array(image, "xyzc"), n_z_border=2, width=2, thresh=30.0
-    )
+    border = find_border(from_array(image, "xyzc"), n_z_border=2, width=2, thresh=30.0)
     assert border.z == (1, 4)
     volume = create_zarr(
         tmp_path / "a.zarr",
@@ -133,14 +132,15 @@ def test_border_samples_are_affinities_on_background(tmp_path):
                 else:
                     inside[c] += float(values[c, x, y, z])
         for c in range(2):
-            got = np.sort(found.samples.values(row, c))
+            table = found.samples.ring[row][c].settle()
+            got = np.repeat(table.values, table.counts)
             np.testing.assert_array_equal(got, np.sort(np.float32(ring[c])))
             np.testing.assert_allclose(found.samples.inside_total[row, c], inside[c])
             assert found.samples.inside_count[row, c] == count
 
 
 def test_a_border_of_another_volume_is_refused():
-    border = statistics.find_border(
+    border = find_border(
         from_array(np.zeros((4, 4, 4, 1), np.uint8), "xyzc"),
         n_z_border=1,
         width=1,
@@ -155,9 +155,7 @@ def test_statistics_come_back_for_their_own_prediction_alone(tmp_path):
     draw = np.random.default_rng(4)
     values = draw.random((2, 6, 6, 5)).astype(np.float16)
     image = draw.integers(0, 60, (6, 6, 5, 1), np.uint8)
-    border = statistics.find_border(
-        from_array(image, "xyzc"), n_z_border=2, width=1, thresh=30.0
-    )
+    border = find_border(from_array(image, "xyzc"), n_z_border=2, width=1, thresh=30.0)
     made = statistics.scan(from_array(values, "cxyz"), border)
     statistics.save(made, tmp_path / "planes.npz", "this one")
     assert statistics.load(tmp_path / "planes.npz", "another") is None
@@ -166,4 +164,7 @@ def test_statistics_come_back_for_their_own_prediction_alone(tmp_path):
     np.testing.assert_array_equal(again.planes.total, made.planes.total)
     np.testing.assert_array_equal(again.planes.low, made.planes.low)
     assert again.border.z == border.z and again.shape == (6, 6, 5)
-    np.testing.assert_array_equal(again.samples.values(1, 1), made.samples.values(1, 1))
+    for mine, theirs in zip(again.samples.ring[1], made.samples.ring[1], strict=True):
+        np.testing.assert_array_equal(mine.values, theirs.settle().values)
+        np.testing.assert_array_equal(mine.counts, theirs.counts)
+    np.testing.assert_array_equal(again.pictures, made.pictures)
