@@ -1,37 +1,33 @@
 """The segment at every skeleton node, for all thresholds of a grid in one pass.
 
-Edges are added in descending buckets of the grid to one forest, which only ever grows, and
-the nodes' segments are read off after each bucket. PyTC's tuner decodes the whole volume
-anew for each threshold; here no label volume is written and every chunk is read once.
+Affinities become levels of the grid, and one forest holds the components at each of them
+(`decode.spanning`); the nodes' segments are read off at the end. PyTC's tuner decodes the
+whole volume anew for each threshold; here no label volume is written and every chunk is read
+once. Of a box that has been read only its nodes and its faces stay, and a face is forgotten
+when the box behind it has come.
 """
 
 import dataclasses
 import functools
 import itertools
-import os
-import pathlib
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Int, Integer, UInt8, UInt64
 
 from nisbjax import cluster
-from nisbjax.decode import kernels
-from nisbjax.decode.boxes import Record, crossing, inside, read_channels, save
-from nisbjax.decode.connected_components import (
-    Forest,
-    Rule,
-    check_options,
-    edge_range,
-    unite,
-)
+from nisbjax.decode import spanning
+from nisbjax.decode.boxes import crossing, inside, read_channels
+from nisbjax.decode.connected_components import check_options, edge_range
 from nisbjax.decode.grid import AT_ONCE, Grid, choose_box
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
-from nisbjax.decode.seams import Seams
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.typing import Affinities, NodeSegmentsByThreshold, Triple
 from nisbjax.volume import Volume, from_array
+
+_LEVELS = 255  # that fit into a byte beside "no edge"
+_ROOM = 1 << 16  # vertices of the frontier that are not worth a contraction
 
 
 def nodes_by_threshold(
@@ -45,7 +41,6 @@ def nodes_by_threshold(
     edge_offset: int = 0,
     memory_gb: float = 4.0,
     box_shape: Triple | None = None,
-    scratch: str | os.PathLike | None = None,
 ) -> NodeSegmentsByThreshold:
     """Segments at some voxels, exactly as `label_affinities` would join them.
 
@@ -53,19 +48,19 @@ def nodes_by_threshold(
       affinities: [c x y z], c >= 3, an array or a volume; float16, float32, or uint8
         meaning value / 255.
       positions: voxels of the skeleton nodes, x y z, inside the volume.
-      thresholds: in [0, 1], in any order, equal ones too.
+      thresholds: in [0, 1], in any order, equal ones too; at most 255 different ones.
       mask, image, mask_edges, edge_offset: as `label_affinities`.
-      memory_gb: for everything that is held at once.
-      box_shape: instead of what memory allows.
-      scratch: folder for the faces of boxes, of a size of 24 bytes for each of their voxels
-        and each threshold; the system's temporary folder where None. Emptied at the end.
+      memory_gb: for the boxes at work. The faces that wait for their other side take up to
+        60 bytes more for each voxel of the volume's smallest cross-section.
+      box_shape: instead of what memory allows; the partition does not depend on it.
 
     Returns:
       [t n] segment of each node at each threshold; 0 = background. Numbers mean the same
       segment within one threshold only.
 
     Raises:
-      InputError: as `label_affinities`, or a position outside of the volume.
+      InputError: as `label_affinities`, a position outside of the volume, or too many
+        thresholds.
     """
     if not isinstance(affinities, Volume):
         affinities = from_array(affinities, "cxyz")
@@ -84,63 +79,74 @@ def nodes_by_threshold(
             f"affinities {shape}, the first at {positions[outside][0].tolist()}; wanted "
             "skeletons of the same volume, in voxels"
         )
-    lows = [int(edge_range(affinities.dtype, t).low) for t in thresholds]
-    levels = sorted(set(lows), reverse=True)
+    ranges = [edge_range(affinities.dtype, t) for t in thresholds]
+    lows, levels = np.unique([int(r.low) for r in ranges], return_inverse=True)
+    if len(lows) > _LEVELS:
+        raise InputError(
+            f"{len(lows)} different thresholds came; wanted at most {_LEVELS} in one pass"
+        )
+    if not ranges:
+        return np.zeros((0, len(positions)), np.uint64)
     # Affinities and what they are read from, the forest, a mask and its image, faces.
     need = 4.5 * affinities.dtype.itemsize + 8
     grid = Grid(
         shape, box_shape or choose_box(affinities, need, memory_gb, divide=True)
     )
-    result = np.zeros((len(levels), len(positions)), np.uint64)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        work = _BoxSweep(
-            affinities,
-            pathlib.Path(folder),
-            grid,
-            levels,
-            positions,
-            edge_offset,
-            mask,
-            image,
-            mask_edges,
-        )
-        for level in range(len(levels)):
-            work.at(level).mkdir()
-        boxes = range(len(grid.boxes))
-        for found in cluster.map_boxes(
-            work, boxes, workers=AT_ONCE, description="sweep"
-        ):
-            result[:, found.nodes] = found.segments
-        if len(boxes) > 1:
-            for level in range(len(levels)):
-                _join(work, level, result[level])
-    return result[[levels.index(low) for low in lows]]
+    sweep = _BoxSweep(
+        affinities,
+        grid,
+        lows.astype(ranges[0].bits),
+        ranges[0].high,
+        positions,
+        edge_offset,
+        mask,
+        image,
+        mask_edges,
+    )
+    # The faces that wait form a cross-section of the longest axis.
+    axis = int(np.argmax(shape))
+    order = sorted(range(len(grid.boxes)), key=lambda i: (grid.position(i)[axis], i))
+    frontier = _Frontier(grid, len(positions), len(lows))
+    found = cluster.map_boxes(sweep, order, workers=AT_ONCE, description="sweep")
+    for index, part in zip(order, found, strict=True):
+        frontier.add(index, part)
+    return frontier.segments()[levels]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Found:
-    """Labels of the nodes in one box, by level; where there is one box, segments."""
+class _Part:
+    """What of a box can still be met: the voxels of nodes and shared faces, as terminals.
 
-    nodes: Int[np.ndarray, " m"]
-    segments: Int[np.ndarray, "t m"]
+    Attributes:
+      foreground: highest level of an edge at each terminal.
+      links: sources, targets (terminals) and levels of a forest over them.
+      nodes: terminal of each node, and the nodes' rows.
+      faces: terminals of a face's voxels, and the levels of the edges that are stored there
+        for the voxels beyond it (or none), by (axis, 0 or -1).
+    """
+
+    foreground: UInt8[np.ndarray, " m"]
+    links: tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"], UInt8[np.ndarray, " e"]]
+    nodes: Int[np.ndarray, " n"]
+    rows: Int[np.ndarray, " n"]
+    faces: dict[
+        tuple[int, int], tuple[Int[np.ndarray, " f"], UInt8[np.ndarray, " f"] | None]
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
 class _BoxSweep:
-    """`sweep(index)` follows one box down the levels and notes its faces at each."""
+    """`sweep(index)` spans one box and contracts it to its nodes and faces."""
 
     affinities: Volume
-    folder: pathlib.Path
     grid: Grid
-    levels: list[int]
+    lows: Integer[np.ndarray, " t"]
+    high: np.unsignedinteger
     positions: Integer[np.ndarray, "n 3"]
     edge_offset: int
     mask: MaskSource | None
     image: ImageSource | None
     mask_edges: str
-
-    def at(self, level: int) -> pathlib.Path:
-        return self.folder / str(level)
 
     @functools.cached_property
     def nodes_by_box(self) -> list[np.ndarray]:
@@ -151,56 +157,77 @@ class _BoxSweep:
         bounds = np.searchsorted(box[order], np.arange(len(self.grid.boxes) + 1))
         return [order[a:b] for a, b in itertools.pairwise(bounds)]
 
-    def __call__(self, index: int) -> _Found:
+    def __call__(self, index: int) -> _Part:
         box = self.grid.boxes[index]
+        parent, level, foreground, across = self._span(box, index)
+        rows = self.nodes_by_box[index]
+        at = np.ravel_multi_index((self.positions[rows] - box.start).T, box.shape)
+        faces = {seam: _voxels(box.shape, *seam) for seam in self.grid.seams(index)}
+        wanted = np.zeros(box.size, bool)
+        for voxels in (at, *faces.values()):
+            wanted[voxels] = True
+        terminals = np.flatnonzero(wanted)
+        del wanted
+        side = 0 if self.edge_offset else -1
+        return _Part(
+            foreground[terminals],
+            _contract(parent, level, terminals, len(self.lows)),
+            np.asarray(np.searchsorted(terminals, at)),
+            rows,
+            {
+                (axis, s): (
+                    np.searchsorted(terminals, voxels),
+                    across[axis] if s == side else None,
+                )
+                for (axis, s), voxels in faces.items()
+            },
+        )
+
+    def _span(self, box: Box, index: int):
+        """The forest over a box, and the levels of the edges that leave it, by axis."""
         keep = keep_mask(self.mask, self.image, self.grid.shape)
         values = read_channels(self.affinities, box)
         faces = crossing(
             values, self.grid, index, self.edge_offset, keep, self.mask_edges
         )
-        nodes = self.nodes_by_box[index]
-        own = np.ravel_multi_index((self.positions[nodes] - box.start).T, box.shape)
-        seams = self.grid.seams(index)
-        voxels = [own, *(_voxels(box.shape, *seam) for seam in seams)]
-        ends = np.cumsum([len(v) for v in voxels])
-        voxels = np.concatenate(voxels).astype(np.uint64)
-        forest = Forest.over(np.empty(box.shape, np.uint32))
-        bits, _, above = edge_range(values.dtype, 0.0)
-        high = above
-        segments = np.zeros((len(self.levels), len(nodes)), np.int64)
-        for level, threshold in enumerate(self.levels):
-            low = above.dtype.type(threshold)
-            rule = Rule(
-                low,
-                high,
-                above,
-                bool(self.edge_offset),
-                keep is not None,
-                self.mask_edges == "both",
-            )
-            own_keep, planes = inside(keep, box), box.shape[0]
-            unite(values.view(bits), own_keep, rule, forest, 0, planes)
-            high = low
-            found = np.zeros(len(voxels), np.uint64)
-            kernels.find_segments(*forest, voxels, found)
-            if not seams:
-                segments[level] = found
-                continue
-            first, labels = np.unique(
-                np.append(found, np.uint64(0)), return_inverse=True
-            )
-            parts = np.split(labels[:-1], ends[:-1])
-            segments[level] = parts[0]
-            record: dict[str, np.ndarray] = {}
-            record |= {f"edges{a}": (f > low) & (f <= above) for a, f in faces.items()}
-            for (axis, side), part in zip(seams, parts[1:], strict=True):
-                face = list(box.shape)
-                del face[axis]
-                record[f"face{axis}{side}"] = part.reshape(face).astype(np.uint32)
-            first = np.maximum(first.astype(np.int64) - 1, 0)
-            record |= {"first": first, "size": np.zeros_like(first)}
-            save(self.at(level) / f"{index}.npz", record, durable=False)
-        return _Found(nodes, segments)
+        across = {
+            axis: np.where(face <= self.high, np.searchsorted(self.lows, face), 0)
+            .astype(np.uint8)
+            .ravel()
+            for axis, face in faces.items()
+        }
+        kept = np.empty((0, 0, 0), np.uint8)
+        if keep is not None:
+            own = inside(keep, box)
+            assert own is not None
+            kept = np.ascontiguousarray(own(Box.whole(box.shape))).view(np.uint8)
+        parent = np.empty(box.size, np.uint32)
+        level, foreground = np.empty(box.size, np.uint8), np.empty(box.size, np.uint8)
+        spanning.span(
+            np.ascontiguousarray(values).view(self.lows.dtype),
+            kept,
+            self.lows,
+            self.high,
+            bool(self.edge_offset),
+            keep is not None,
+            self.mask_edges == "both",
+            parent,
+            level,
+            foreground,
+        )
+        return parent, level, foreground, across
+
+
+def _contract(parent, level, vertices, top):
+    """Sources, targets and levels of a forest over some vertices, by their order."""
+    owner = np.full(len(parent), spanning.NONE)
+    sources, targets = np.empty((2, len(vertices)), np.int64)
+    levels = np.empty(len(vertices), np.uint8)
+    count = spanning.contract(
+        parent, level, vertices, top, owner, sources, targets, levels
+    )
+    # Copies, for the room is larger by far than what it holds in the end.
+    return sources[:count].copy(), targets[:count].copy(), levels[:count].copy()
 
 
 def _voxels(shape: Triple, axis: int, side: int) -> Int[np.ndarray, " m"]:
@@ -210,16 +237,73 @@ def _voxels(shape: Triple, axis: int, side: int) -> Int[np.ndarray, " m"]:
     return np.ravel_multi_index(np.ix_(*index), shape).ravel()
 
 
-def _join(work: _BoxSweep, level: int, labels: np.ndarray) -> None:
-    """Turns the nodes' labels in their boxes into segments of the volume, in place."""
-    seams = Seams(work.at(level), work.grid, work.edge_offset)
-    for index, first in seams.segments():
-        nodes = work.nodes_by_box[index]
-        own = labels[nodes].astype(np.int64)
-        record = Record(work.at(level), work.grid, index)
-        at = (work.positions[nodes] - record.box.start).T
-        flat = np.asarray(np.ravel_multi_index(tuple(at), record.box.shape))
-        # A voxel that only edges through a face join has no label in its box.
-        alone = (own == 0) & np.isin(flat, record.orphans)
-        own[alone] = len(record.first) + np.searchsorted(record.orphans, flat[alone])
-        labels[nodes] = np.where(own > 0, first[own] + 1, 0)
+class _Frontier:
+    """The nodes that have come and the faces that wait, joined at every level."""
+
+    def __init__(self, grid: Grid, nodes: int, top: int):
+        self._grid, self._top = grid, top
+        self._parent, self._level = np.empty(0, np.uint32), np.empty(0, np.uint8)
+        self._foreground = np.empty(0, np.uint8)
+        self._nodes = np.full(nodes, -1, np.int64)
+        self._faces: dict[tuple[int, int], tuple[np.ndarray, np.ndarray | None]] = {}
+        self._kept = 0  # vertices after the last contraction
+
+    def add(self, index: int, part: _Part) -> None:
+        """Joins a box with those before it on each axis."""
+        base = len(self._parent)
+        count = len(part.foreground)
+        own = np.arange(base, base + count)
+        self._parent = np.append(self._parent, own.astype(np.uint32))
+        self._level = np.append(self._level, np.zeros(count, np.uint8))
+        self._foreground = np.append(self._foreground, part.foreground)
+        sources, targets, levels = part.links
+        self._insert(own[sources], own[targets], levels)
+        self._nodes[part.rows] = own[part.nodes]
+        for (axis, side), (terminals, levels) in part.faces.items():
+            if side:
+                self._faces[index, axis] = own[terminals], levels
+                continue
+            before = self._grid.neighbour(index, axis, -1)
+            assert before is not None
+            ids, levels_before = self._faces.pop((before, axis))
+            levels = levels_before if levels is None else levels
+            assert levels is not None
+            for end in (ids, own[terminals]):
+                self._foreground[end] = np.maximum(self._foreground[end], levels)
+            self._insert(own[terminals], ids, levels)
+        if len(self._parent) > 2 * self._kept + _ROOM:
+            self._forget()
+
+    def segments(self) -> UInt64[np.ndarray, "t n"]:
+        """Segments of the nodes at each level, the lowest first."""
+        found = np.zeros((self._top, len(self._nodes)), np.uint64)
+        spanning.find_components(
+            self._parent, self._level, self._foreground, self._nodes, found
+        )
+        return found
+
+    def _insert(self, sources, targets, levels) -> None:
+        spanning.insert_edges(self._parent, self._level, sources, targets, levels)
+
+    def _held(self) -> Iterator[np.ndarray]:
+        yield self._nodes[self._nodes >= 0]
+        yield from (ids for ids, _ in self._faces.values())
+
+    def _forget(self) -> None:
+        """Contracts to what can still be met."""
+        wanted = np.zeros(len(self._parent), bool)
+        for ids in self._held():
+            wanted[ids] = True
+        kept = np.flatnonzero(wanted)
+        links = _contract(self._parent, self._level, kept, self._top)
+        self._parent = np.arange(len(kept), dtype=np.uint32)
+        self._level = np.zeros(len(kept), np.uint8)
+        self._foreground = self._foreground[kept]
+        self._insert(*links)
+        come = self._nodes >= 0
+        self._nodes[come] = np.searchsorted(kept, self._nodes[come])
+        self._faces = {
+            key: (np.searchsorted(kept, ids), levels)
+            for key, (ids, levels) in self._faces.items()
+        }
+        self._kept = len(kept)

@@ -50,9 +50,7 @@ def decode(axis, length, what, folder):
     else:
         positions = np.zeros((1000, 3), np.int64)
         positions[:, axis] = np.linspace(0, length - 1, 1000)
-        nodes_by_threshold(
-            affinities, positions, (0.5, 0.6, 0.7), memory_gb=BUDGET_GB, scratch=folder
-        )
+        nodes_by_threshold(affinities, positions, (0.5, 0.6, 0.7), memory_gb=BUDGET_GB)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 

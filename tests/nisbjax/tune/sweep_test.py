@@ -10,6 +10,7 @@ import tensorstore as ts
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.errors import InputError
 from nisbjax.masking import MaskSpec
+from nisbjax.tune import sweep
 from nisbjax.tune.sweep import nodes_by_threshold
 from nisbjax.volume import Volume, from_array
 
@@ -37,8 +38,8 @@ def test_a_row_drawn_by_hand():
     positions = np.array([[0, 0, 0], [0, 0, 2], [0, 0, 3], [0, 0, 4]])
     found = nodes_by_threshold(affinities, positions, (0.5, 0.85, 0.7, 0.9))
     assert found.dtype == np.uint64
-    # Named by first voxels (+ 1): .5 joins all, .7 leaves 0-1 and 2-3, .85 only 0-1.
-    assert found.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 3, 3, 0], [0, 0, 0, 0]]
+    # Named by first nodes (+ 1): .5 joins all, .7 leaves 0-1 and 2-3, .85 only 0-1.
+    assert found.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 2, 2, 0], [0, 0, 0, 0]]
 
 
 @hypothesis.settings(max_examples=15)
@@ -78,6 +79,28 @@ def test_grids_of_any_length_and_rows_of_several_words(thresholds):
     for threshold, row in zip(grid.tolist(), found, strict=True):
         expected = label_affinities(affinities, threshold)
         assert_same_partition(row, expected.ravel())
+
+
+@pytest.mark.parametrize("shape", [(6, 7, 19), (19, 6, 7)])
+def test_faces_are_forgotten_as_soon_as_both_sides_have_come(shape, monkeypatch):
+    monkeypatch.setattr(sweep, "_ROOM", 0)
+    sizes = []
+    forget = sweep._Frontier._forget
+
+    def counted(frontier):
+        forget(frontier)
+        sizes.append(len(frontier._parent))
+
+    monkeypatch.setattr(sweep._Frontier, "_forget", counted)
+    affinities = random_affinities(3, shape)
+    positions = all_voxels(shape)[::50]
+    found = nodes_by_threshold(affinities, positions, (0.4, 0.6, 0.7), box_shape=(4,) * 3)
+    # Along the longest axis: at most a cross-section of 6 x 7 (and the steps in it, one
+    # box high, 4 x 7) waits, besides the 16 nodes.
+    assert 0 < max(sizes) <= 6 * 7 + 2 * 4 * 7 + 16
+    for threshold, row in zip((0.4, 0.6, 0.7), found, strict=True):
+        labels = label_affinities(affinities, threshold)
+        assert_same_partition(row, labels[tuple(positions.T)])
 
 
 def test_thresholds_that_float16_cannot_tell_apart():
@@ -144,6 +167,10 @@ def test_no_nodes_and_no_thresholds():
         ({"positions": np.array([[-1, 0, 0]])}, "1 of 1 skeleton nodes lie outside"),
         ({"mask": np.ones((4, 4, 5), bool)}, r"mask \(4, 4, 5\) does not match"),
         ({"edge_offset": 3}, "edge_offset is 3"),
+        (
+            {"thresholds": np.linspace(0, 1, 256).tolist()},
+            "256 different thresholds came; wanted at most 255",
+        ),
         (
             {"affinities": from_array(np.zeros((2, 4, 4, 4), np.float32), "cxyz")},
             "2 channel",
