@@ -206,6 +206,8 @@ def read_array(path: Path, name: str, tensor: Tensor) -> np.ndarray:
     """The values of one tensor, bfloat16 widened to float32."""
     try:
         values = tensor.read()
+        if not isinstance(values, np.ndarray):  # a pickle may overwrite `read`
+            raise TypeError("it is no tensor")
     except Exception as error:  # truncated, or lies about its size
         raise _unreadable(path, f"a file that holds all of {name}", error) from error
     return values.astype(np.float32) if values.dtype == ml_dtypes.bfloat16 else values

@@ -5,6 +5,7 @@ PyTC put around them. PyTC's own loader takes what fits (`strict=False`); here a
 that is missing, left over or of another shape is an error, and all are listed.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,61 +25,96 @@ STEM = "stem.weight"
 NESTS = ("state_dict", "model_state_dict", "network_weights", "model")
 
 
-def read_state_dict(path: str | Path, weights: str = "auto") -> dict[str, np.ndarray]:
-    """Weights by name from a file of torch (`.ckpt`, `.pt`, `.pth`), safetensors or npz.
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+    """The networks in a file of another program; arrays are read when asked for.
 
-    Of a Lightning checkpoint the network's `state_dict` ("raw"), or the averaged weights
-    of PyTC's EMA callback ("ema"); "auto" prefers the average where there is one. torch
-    is not needed, and no code of the file runs.
+    Attributes:
+      path: of the file.
+      weights: `raw` and, where the file keeps an average, `ema`: tensors by name.
+      step: optimizer steps behind them; 0 where the file does not say.
+    """
+
+    path: Path
+    weights: Mapping[str, Mapping[str, torch_file.Tensor]]
+    step: int = 0
+
+    def read(self, which: str) -> dict[str, np.ndarray]:
+        """Arrays by name of `raw`, `ema`, or `auto`: the average where there is one.
+
+        Raises:
+            InputError: another word, no such weights, or a file that is damaged.
+        """
+        if which not in ("auto", "ema", "raw"):
+            raise InputError(f"weights {which!r} is not one of ('auto', 'ema', 'raw')")
+        if which == "auto":
+            which = "ema" if "ema" in self.weights else "raw"
+        if which not in self.weights:
+            raise InputError(
+                f"{self.path} has no {which} weights (it has "
+                f"{', '.join(sorted(self.weights)) or 'none'}); give a checkpoint with "
+                "a state dict, or choose other weights"
+            )
+        return {
+            name: torch_file.read_array(self.path, name, tensor)
+            for name, tensor in self.weights[which].items()
+        }
+
+
+def open_foreign(path: str | Path) -> Foreign:
+    """A file of torch (`.ckpt`, `.pt`, `.pth`), safetensors or npz, without torch.
+
+    Of a Lightning checkpoint `raw` is the network's `state_dict`, `ema` the averaged
+    weights of PyTC's EMA callback, and its `global_step` the step. No code of the file
+    runs.
 
     Raises:
-        InputError: no such file, an unknown kind, damaged, or without such weights.
+        InputError: no such file, an unknown kind, or damaged.
     """
     path = Path(path)
-    if weights not in ("auto", "ema", "raw"):
-        raise InputError(f"weights {weights!r} is not one of ('auto', 'ema', 'raw')")
     if not path.is_file():
         raise InputError(f"{path} is no file; give the checkpoint to import")
-    if path.suffix in (".safetensors", ".npz"):
-        if weights == "ema":
-            raise InputError(f"{path} has no averaged weights; use weights 'raw'")
-        read = torch_file.read_npz
-        if path.suffix == ".safetensors":
-            read = torch_file.read_safetensors
-        tensors = read(path)
-    else:
-        tensors = _chosen(path, torch_file.read_torch(path), weights)
+    if path.suffix == ".safetensors":
+        return Foreign(path, {"raw": torch_file.read_safetensors(path)})
+    if path.suffix == ".npz":
+        return Foreign(path, {"raw": torch_file.read_npz(path)})
+    content = torch_file.read_torch(path)
+    if not isinstance(content, dict):
+        return Foreign(path, {})
+    found = {"raw": next((content[k] for k in NESTS if k in content), content)}
+    callbacks = content.get("callbacks")
+    for name, state in callbacks.items() if isinstance(callbacks, dict) else ():
+        if str(name).startswith("EMAWeightsCallback") and isinstance(state, dict):
+            found["ema"] = state.get("ema_state")
+    weights = {kind: _tensors(state) for kind, state in found.items()}
+    step = content.get("global_step", 0)
+    return Foreign(
+        path,
+        {kind: tensors for kind, tensors in weights.items() if tensors},
+        step if isinstance(step, int) and step > 0 else 0,
+    )
+
+
+def _tensors(state: object) -> dict[str, torch_file.Tensor]:
     return {
-        name: torch_file.read_array(path, name, tensor)
-        for name, tensor in tensors.items()
-    }
-
-
-def _chosen(path: Path, content: object, weights: str) -> dict[str, torch_file.Tensor]:
-    """The named tensors that were asked for."""
-    found = {}
-    if isinstance(content, dict):
-        callbacks = content.get("callbacks")
-        for name, state in callbacks.items() if isinstance(callbacks, dict) else ():
-            if str(name).startswith("EMAWeightsCallback") and isinstance(state, dict):
-                found["ema"] = state.get("ema_state")
-        found["raw"] = next((content[k] for k in NESTS if k in content), content)
-    choice = weights
-    if weights == "auto":
-        choice = "ema" if found.get("ema") else "raw"
-    state = found.get(choice)
-    tensors = {
         name: value
         for name, value in (state.items() if isinstance(state, dict) else ())
         if isinstance(name, str) and isinstance(value, torch_file.Tensor)
     }
-    if not tensors:
-        kinds = sorted(kind for kind, state in found.items() if state)
-        raise InputError(
-            f"{path} has no {choice} weights (it has {', '.join(kinds) or 'none'}); "
-            "give a checkpoint with a state dict, or choose other weights"
-        )
-    return tensors
+
+
+def read_state_dict(path: str | Path, weights: str = "auto") -> dict[str, np.ndarray]:
+    """Weights by name from a file, see `open_foreign`.
+
+    Args:
+        path: of the file.
+        weights: "raw" for the network's own, "ema" for their average, "auto" for the
+            average where there is one.
+
+    Raises:
+        InputError: no such file, an unknown kind, damaged, or without such weights.
+    """
+    return open_foreign(path).read(weights)
 
 
 def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
@@ -114,6 +150,11 @@ def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
                     f"{name} has shape {weights[name].shape}, which does not fit the "
                     "network that the other weights describe; import an unchanged "
                     "state dict"
+                )
+            if value.dtype.kind != "f" or not np.isfinite(value).all():
+                raise InputError(
+                    f"{name} ({value.dtype}) is not all finite floating-point numbers; "
+                    "import the checkpoint of a run that did not diverge"
                 )
         value = np.stack(values) if stacked else values[0]
         filled.append((path, variable.replace(jnp.asarray(value, variable.dtype))))

@@ -8,7 +8,7 @@ import pytest
 
 from nisbjax.errors import InputError
 from nisbjax.models.torch_file import Inert
-from nisbjax.models.torch_import import read_state_dict
+from nisbjax.models.torch_import import open_foreign, read_state_dict
 
 # Pickle's opcodes by hand: ( mark, t tuple, } dict, s set item, V text, I number,
 # c global, Q persistent id, R call, b build, . stop.
@@ -64,14 +64,18 @@ def test_lightning_file_with_what_else_it_holds(tmp_path):
     content = mapping(
         {
             "epoch": b"I3\n",
+            "global_step": b"I50000\n",
             "best_thr_so_far": DEFAULTDICT,
             "hyper_parameters": mapping({"a": NAMESPACE, "b": PATH, "c": SCALAR}),
             "state_dict": RAW,
         }
     )
-    state = read_state_dict(write(tmp_path / "x.ckpt", content, SIX))
+    path = write(tmp_path / "x.ckpt", content, SIX)
+    state = read_state_dict(path)
     assert list(state) == ["model.w"]
     np.testing.assert_array_equal(state["model.w"], [[0, 1, 2], [3, 4, 5]])
+    assert open_foreign(path).step == 50_000
+    assert list(open_foreign(path).weights) == ["raw"]
 
 
 def test_averaged_weights_are_preferred_and_can_be_asked_for(tmp_path):
@@ -138,6 +142,15 @@ def test_a_payload_does_not_run(tmp_path, payload):
     assert not mark.exists()
 
 
+def test_a_tensor_whose_reading_was_replaced(tmp_path):
+    # BUILD with a dict writes into the instance: read = os.system.
+    changed = (
+        tensor("0", 6, (2, 3), (3, 1)) + mapping({"read": b"cos\nsystem\n"}) + b"b"
+    )
+    path = write(tmp_path / "x.ckpt", ordered({"w": changed}), SIX)
+    refuse(path, "holds all of w: it is no tensor")
+
+
 def test_inert_objects_stay_inert():
     thing = Inert(1, a=2)
     thing.__setstate__({"x": 1})
@@ -197,7 +210,7 @@ def test_safetensors_and_npz(tmp_path):
     np.testing.assert_array_equal(read_state_dict(path)["w"], values)
     np.savez(tmp_path / "x.npz", w=values)
     np.testing.assert_array_equal(read_state_dict(tmp_path / "x.npz")["w"], values)
-    with pytest.raises(InputError, match="has no averaged weights"):
+    with pytest.raises(InputError, match=r"has no ema weights \(it has raw\)"):
         read_state_dict(path, "ema")
     for offsets in ([0, 20], [4, 28], [-4, 20]):
         header["w"]["data_offsets"] = offsets

@@ -223,6 +223,15 @@ def test_what_does_not_fit_is_named(original_weights):
         weights | {"up_1.norm.bias": np.ones(5, np.float32)},
         r"up_1.norm.bias has shape \(5,\), which does not fit",
     )
+    nan = np.array([1, np.nan, 2, 3], np.float32)
+    refuse(
+        weights | {"up_1.norm.bias": nan},
+        r"up_1.norm.bias \(float32\) is not all finite",
+    )
+    refuse(
+        weights | {"up_1.norm.bias": np.ones(4, np.int64)},
+        r"up_1.norm.bias \(int64\) is not all finite floating-point",
+    )
     without = {k: v for k, v in weights.items() if not k.startswith("bottleneck.1")}
     refuse(without, r"is none of \['B', 'L', 'M', 'S'\]")
     without = {k: v for k, v in weights.items() if not k.startswith("out_0")}
