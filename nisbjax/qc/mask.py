@@ -21,11 +21,12 @@ from nisbjax.cluster import map_boxes
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
 from nisbjax.masking import MaskSpec
-from nisbjax.qc import report
+from nisbjax.qc import front_matter
 from nisbjax.volume import Volume, fingerprint, open_image
 
 _CHUNK = 256
 _GZIP = 4
+_WORKERS = 8  # of some 80 MB each
 
 
 def from_report(
@@ -45,7 +46,7 @@ def from_report(
       InputError: the report, its image or its cuts cannot be used.
     """
     started = time.monotonic()
-    front = report.read(path)
+    front = front_matter.read(path)
     image_path = image_path or _beside(path, front.img)
     if not image_path:
         raise InputError(f"{path} names no image; name it with --config.qc.image=PATH")
@@ -82,24 +83,23 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
       Voxels kept.
 
     Raises:
-      InputError: the path is not local, or the specification is of another shape.
+      InputError: the specification is of another shape, or the path is not local, not
+        that of an HDF5 file, or that of something else than a mask.
     """
     if image.spatial_shape != spec.shape:
         raise InputError(
             f"image {image.source} {image.spatial_shape} does not match the mask's "
             f"{spec.shape}; name the image that was predicted"
         )
-    if "://" in str(path):
-        raise InputError(f"{path} is not a local path; name a file here")
-    path = pathlib.Path(path).absolute()
+    path = _replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     x, y, z = (min(_CHUNK, size) for size in spec.shape)
     chunk = x, y, z
     ones = zlib.compress(np.ones(chunk, np.uint8).tobytes(), _GZIP)
 
     def compressed(box: Box) -> tuple[int, bytes]:
-        pixels = image.read(box)[..., 0] if spec.touches_ring(box) else None
+        pixels = image.read_channel(box, 0) if spec.touches_ring(box) else None
         keep = spec.keep(box, pixels)
         count = int(keep.sum())
         if count == math.prod(chunk):
@@ -109,6 +109,7 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
         return count, zlib.compress(padded.tobytes(), _GZIP) if count else b""
 
     boxes = box_grid(spec.shape, chunk)
+    workers = min(_WORKERS, len(os.sched_getaffinity(0)))
     kept = 0
     with h5py.File(temporary, "w") as file:
         main = file.create_dataset(
@@ -120,7 +121,7 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
             compression_opts=_GZIP,
         )
         main.attrs.update(_attributes(image, spec, path))
-        results = map_boxes(compressed, boxes, description="mask")
+        results = map_boxes(compressed, boxes, workers=workers, description="mask")
         for box, (count, data) in zip(boxes, results, strict=True):
             kept += count
             if data:  # a chunk that is not there reads as 0
@@ -129,6 +130,29 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     return kept
+
+
+def _replaceable(path: str | os.PathLike) -> pathlib.Path:
+    """The mask's path, unless something else would be lost there."""
+    if "://" in str(path):
+        raise InputError(f"{path} is not a local path; name a file here")
+    path = pathlib.Path(path).absolute()
+    if path.suffix not in (".h5", ".hdf5"):
+        raise InputError(
+            f"the mask was to go to {path}; wanted a name that ends in .h5"
+        )
+    if path.exists():
+        try:
+            with h5py.File(path, "r") as file:
+                known = "low_z" in file["main"].attrs
+        except (OSError, KeyError):
+            known = False
+        if not known:
+            raise InputError(
+                f"{path} is there and is no affinity mask; name another file as the mask's "
+                "out, or with --config.mask.output"
+            )
+    return path
 
 
 def _attributes(image: Volume, spec: MaskSpec, path: pathlib.Path) -> dict[str, Any]:

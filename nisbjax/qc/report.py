@@ -1,9 +1,8 @@
 """The QC report: what the mask builder reads on top, what a person reads below.
 
-The front matter holds `img, out, low_z, high_z, bg_thresh, border_width` in this order and
-the sections follow PyTC's report (`decoding/qc/affinity.py`), so either program builds a
-mask from the other's report, also from one edited by hand. Ours adds plots, says where the
-search of the cuts was saturated, and prints the reference's figures beside.
+Front matter and sections follow PyTC's report (`decoding/qc/affinity.py`), so either
+program builds a mask from the other's. Ours adds plots, says where the search of the cuts
+was saturated, and prints the reference's figures beside.
 """
 
 import dataclasses
@@ -13,35 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import yaml
 
-from nisbjax.errors import InputError
 from nisbjax.qc.cuts import Cuts
+from nisbjax.qc.front_matter import FrontMatter
 from nisbjax.qc.statistics import Statistics
 
-KEYS = ("img", "out", "low_z", "high_z", "bg_thresh", "border_width")
 _CHANNEL_NAMES = "xyz"
 _FEW = 100  # background voxels in the ring below which a row says nothing
-
-
-@dataclasses.dataclass(frozen=True)
-class FrontMatter:
-    """What a mask is built from.
-
-    Attributes:
-      img: path of the source image; "" for none.
-      out: path of the mask to be written.
-      low_z, high_z: planes low_z <= z < high_z are kept.
-      bg_thresh: intensity at or below which a voxel of the border ring is masked.
-      border_width: of the ring, in voxels.
-    """
-
-    img: str
-    out: str
-    low_z: int
-    high_z: int
-    bg_thresh: float
-    border_width: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +58,7 @@ def write(
       cuts: derived from them.
       settings: z_stride, refine_window, drift_thresh and auto_extend of the cuts.
     """
-    values = dataclasses.asdict(front) | {"img": front.img or None}
-    lines = ["---", *(_yaml_line(key, values[key]) for key in KEYS), "---", ""]
-    lines += ["# Affinity check report", ""]
+    lines = [*front.lines(), "", "# Affinity check report", ""]
     shape = " x ".join(map(str, subject.shape))
     lines += [f"- pred: `{subject.prediction}` ({shape}, {subject.dtype})"]
     lines += [f"- img: `{subject.image}`" if subject.image else "- img: none", ""]
@@ -95,15 +70,9 @@ def write(
         lines += [f"![{name}]({name})\n" for name in subject.plots]
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     temporary.write_text("\n".join(lines))
     os.replace(temporary, path)
-
-
-def _yaml_line(key: str, value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return yaml.safe_dump({key: value}, width=10**6, allow_unicode=True).rstrip()
 
 
 def channel_name(channel: int) -> str:
@@ -214,85 +183,3 @@ def _border(front: FrontMatter, statistics: Statistics) -> list[str]:
                 f"{ring.share_above(0.5):8.4f}  {samples.inside_mean(row, c):11.4f}"
             )
     return [*lines, "```", ""]
-
-
-def read(path: str | os.PathLike) -> FrontMatter:
-    """The front matter of a report: ours, the reference's, or typed by hand.
-
-    Raises:
-      InputError: no such file, no front matter, or keys that are unknown, missing, twice
-        there or of a wrong type, each named with its line.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise InputError(
-            f"no report at {path}; run --mode=qc, or name it with --config.mask.report"
-        )
-    lines = path.read_text(errors="replace").splitlines()
-    fences = [i for i, line in enumerate(lines) if line.rstrip() == "---"]
-    if len(fences) < 2 or any(line.strip() for line in lines[: fences[0]]):
-        raise InputError(
-            f"{path} has no front matter; wanted the keys {', '.join(KEYS)} between two "
-            "lines of --- at its top"
-        )
-    first, last = fences[:2]
-    found = _nodes(path, "\n".join(lines[first + 1 : last]), first + 2)
-    missing = [key for key in KEYS if key not in found]
-    if missing:
-        raise InputError(
-            f"{path}, lines {first + 1} to {last + 1}: the front matter lacks "
-            f"{', '.join(missing)}"
-        )
-    kinds: dict[str, tuple[type, ...]] = {
-        "img": (str, type(None)),
-        "out": (str,),
-        "low_z": (int,),
-        "high_z": (int,),
-        "bg_thresh": (int, float),
-        "border_width": (int,),
-    }
-    for key, (value, line) in found.items():
-        if not isinstance(value, kinds[key]) or isinstance(value, bool):
-            wanted = "a path" if str in kinds[key] else "a number"
-            wanted = "a whole number" if kinds[key] == (int,) else wanted
-            raise InputError(
-                f"{path}, line {line}: {key} is {value!r}; wanted {wanted}"
-            )
-        if key.endswith(("_z", "width")) and value < 0:
-            raise InputError(f"{path}, line {line}: {key} is {value}; wanted 0 or more")
-    values = {key: value for key, (value, _) in found.items()}
-    if values["low_z"] > values["high_z"]:
-        raise InputError(
-            f"{path}, line {found['high_z'][1]}: high_z {values['high_z']} is below low_z "
-            f"{values['low_z']}; wanted low_z <= high_z"
-        )
-    values["bg_thresh"] = float(values["bg_thresh"])
-    values["img"] = values["img"] or ""
-    return FrontMatter(**values)
-
-
-def _nodes(path: pathlib.Path, text: str, line: int) -> dict[str, tuple[Any, int]]:
-    """Values of a YAML mapping with the lines of the file in which they stand."""
-    try:
-        root = yaml.compose(text, yaml.SafeLoader)
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = line + mark.line if mark is not None else line
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise InputError(f"{path}, line {at}: {problem}") from None
-    if not isinstance(root, yaml.MappingNode) or not isinstance(loaded, dict):
-        raise InputError(
-            f"{path}, line {line}: the front matter is no list of keys; wanted `key: value`"
-        )
-    found: dict[str, tuple[Any, int]] = {}
-    for key_node, _ in root.value:
-        key, at = key_node.value, line + key_node.start_mark.line
-        if key not in KEYS:
-            raise InputError(
-                f"{path}, line {at}: {key!r} is not a key; wanted {', '.join(KEYS)}"
-            )
-        if key in found:
-            raise InputError(f"{path}, line {at}: {key} is there a second time")
-        found[key] = loaded[key], at
-    return found

@@ -19,8 +19,9 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.manifest import require_finished
-from nisbjax.qc import border, mask, plots, report, statistics
+from nisbjax.qc import border, front_matter, mask, plots, report, statistics
 from nisbjax.qc.cuts import find_cuts
+from nisbjax.qc.front_matter import FrontMatter
 from nisbjax.volume import Volume, open_affinities, open_image
 
 _CUTS = ("z_stride", "k_edge", "refine_window", "drift_thresh", "auto_extend")
@@ -34,7 +35,20 @@ def run(
     prediction: str | os.PathLike,
     image: str | os.PathLike,
 ) -> pathlib.Path:
-    """Checks a prediction and builds its mask; returns the mask's path."""
+    """Checks a prediction and builds its mask; returns the mask's path.
+
+    Raises:
+      InputError: as `check` and `mask.from_report`, or an image of another shape.
+    """
+    name = optional(config.qc.image) or str(image)
+    source = optional(config.qc.input) or str(prediction)
+    shape = open_affinities(source).spatial_shape
+    if name and open_image(name).spatial_shape != shape:
+        raise InputError(
+            f"image {name} {open_image(name).spatial_shape} has not the shape {shape} of "
+            f"the prediction {source}, so it makes no mask for it; name its image with "
+            "--config.qc.image, or set --config.decode.affinity_mask= (none)"
+        )
     found = check(config, target, prediction=prediction, image=image)
     return mask.from_report(
         found, image_path=optional(config.qc.image), out=_mask_path(config, target)
@@ -106,7 +120,7 @@ def check(
     if not cuts.usable:
         logging.warning("%s: no plane passes in all channels; none is kept", source)
     path = pathlib.Path(optional(settings.report) or target.qc_report)
-    front = report.FrontMatter(
+    front = FrontMatter(
         img=os.path.abspath(image_name) if image_name else "",
         out=os.path.abspath(_mask_path(config, target)),
         low_z=cuts.low_z,
@@ -121,6 +135,7 @@ def check(
         image=front.img,
         plots=plots.draw_all(path, affinities, found, cuts),
     )
+    _set_aside(path, front)
     report.write(path, front, subject, found, cuts, settings.to_dict())
     logging.info(
         "%s %s: keeps z %d to %d of %d%s, %.1f s; %s",
@@ -134,6 +149,25 @@ def check(
         path,
     )
     return path
+
+
+def _set_aside(path: pathlib.Path, front: FrontMatter) -> None:
+    """Keeps a report that says something else: somebody may have edited it."""
+    if not path.exists():
+        return
+    try:
+        if front_matter.read(path) == front:
+            return
+    except InputError:  # damaged, or of another program: kept all the more
+        pass
+    aside = path.with_name(f"{path.stem}.before{path.suffix}")
+    os.replace(path, aside)
+    logging.warning(
+        "%s said other cuts; it is kept as %s. To use it, give it to --mode=mask, and the "
+        "mask to --config.decode.affinity_mask",
+        path,
+        aside.name,
+    )
 
 
 def _mask_path(config: Any, target: VolumeDir) -> str:

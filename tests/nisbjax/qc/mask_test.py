@@ -133,15 +133,23 @@ def test_a_report_becomes_its_mask(tmp_path):
         ("nowhere", "m.h5", "no volume at .*nowhere"),
         ("https://host/img", "m.h5", "https://host/img is not a local path"),
         ("img", "gs://bucket/m.h5", "gs://bucket/m.h5 is not a local path"),
+        ("img", "m.npy", "was to go to .*m.npy; wanted a name that ends in .h5"),
+        ("img", "raw.h5", "raw.h5 is there and is no affinity mask; name another"),
+        ("img", "folder.h5", "folder.h5 is there and is no affinity mask"),
         ("shallow", "m.h5", "mask keeps z from 1 to 5; wanted .* <= 4"),
     ],
 )
 def test_reports_that_cannot_be_used_are_refused(tmp_path, img, out, text):
     zarr_image(tmp_path / "img", draw((9, 8, 6)))
     zarr_image(tmp_path / "shallow", draw((9, 8, 4)))
+    (tmp_path / "folder.h5").mkdir()
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file["main"] = np.zeros((3, 2, 2, 2), np.float16)
+    before = (tmp_path / "raw.h5").read_bytes()
     (tmp_path / "report.md").write_text(REPORT.format(img=img, out=out))
     with pytest.raises(InputError, match=text):
         mask.from_report(tmp_path / "report.md")
+    assert (tmp_path / "raw.h5").read_bytes() == before
     assert not (tmp_path / "m.h5").exists()
 
 

@@ -10,7 +10,7 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.manifest import Manifest, path_beside
-from nisbjax.qc import end_planes, report, stage, statistics
+from nisbjax.qc import end_planes, front_matter, stage, statistics
 from nisbjax.qc.border import find_border
 from nisbjax.volume import Volume, create_zarr, open_affinities
 
@@ -54,7 +54,7 @@ def test_planted_planes_and_halo_are_reported(tmp_path, config, files):
     prediction, image = files
     target = VolumeDir(tmp_path / "seed6")
     path = stage.check(config, target, prediction=prediction, image=image)
-    front = report.read(path)
+    front = front_matter.read(path)
     # 35 bad planes saturate the reference's 30; ours goes on to plane 35.
     assert (front.low_z, front.high_z) == (35, 88)
     assert (front.border_width, front.bg_thresh) == (4, 30)
@@ -98,6 +98,29 @@ def test_report_and_mask_in_one_go(tmp_path, config, files):
     assert stage.build(config, target) == target.mask
     with h5py.File(path) as file:
         assert file["main"][:].sum() == 36 * 30 * 8
+
+
+def test_a_report_that_was_edited_is_not_lost(tmp_path, config, files, caplog):
+    prediction, image = files
+    target = VolumeDir(tmp_path / "seed6")
+    path = stage.check(config, target, prediction=prediction, image=image)
+    edited = path.read_text().replace("low_z: 35", "low_z: 40")
+    path.write_text(edited)
+    stage.check(config, target, prediction=prediction, image=image)
+    assert front_matter.read(path).low_z == 35
+    kept = path.with_name("check_aff_report.before.md")
+    assert kept.read_text() == edited
+    stage.check(config, target, prediction=prediction, image=image)
+    assert kept.read_text() == edited
+
+
+def test_an_image_of_another_shape_makes_no_mask(tmp_path, config, files):
+    prediction, _ = files
+    np.save(tmp_path / "other.npy", np.zeros((40, 30, 89), np.uint8))
+    target = VolumeDir(tmp_path / "seed6")
+    with pytest.raises(InputError, match=r"other.npy \(40, 30, 89\) has not the shape"):
+        stage.run(config, target, prediction=prediction, image=tmp_path / "other.npy")
+    assert not target.path.exists()
 
 
 def test_a_named_report_says_where_its_mask_goes(tmp_path, config, files):
@@ -171,7 +194,7 @@ def test_a_case_worked_by_hand(tmp_path, config):
     stage.run(
         config, target, prediction=tmp_path / "raw.npy", image=tmp_path / "img.npy"
     )
-    front = report.read(target.qc_report)
+    front = front_matter.read(target.qc_report)
     assert (front.low_z, front.high_z, front.bg_thresh) == (3, 8, 0)
     text = target.qc_report.read_text()
     assert "low_z **saturated**: none of the first 2 planes passes" in text
@@ -206,7 +229,7 @@ def test_without_an_image_the_border_is_skipped(tmp_path, config, files):
         config, VolumeDir(tmp_path / "a"), prediction=prediction, image=""
     )
     assert "WARN: no image of the prediction's shape; skipped" in path.read_text()
-    assert report.read(path).img == ""
+    assert front_matter.read(path).img == ""
 
 
 @pytest.mark.parametrize(

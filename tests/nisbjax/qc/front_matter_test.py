@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
-from nisbjax.qc import report
+from nisbjax.qc import front_matter, report
 
 GOOD = """\
 ---
@@ -28,7 +28,7 @@ def written(tmp_path, text):
 
 
 def test_the_references_report_is_read(tmp_path):
-    assert report.read(written(tmp_path, GOOD)) == report.FrontMatter(
+    assert front_matter.read(written(tmp_path, GOOD)) == front_matter.FrontMatter(
         "/data/seed6/data.zarr/img", "/runs/mask.h5", 30, 2220, 30.0, 32
     )
 
@@ -45,7 +45,7 @@ out: "a mask: new.h5"
 img:
 ---
 """
-    assert report.read(written(tmp_path, text)) == report.FrontMatter(
+    assert front_matter.read(written(tmp_path, text)) == front_matter.FrontMatter(
         "", "a mask: new.h5", 0, 16, 12.5, 0
     )
 
@@ -75,25 +75,68 @@ img:
         ("low_z: 30", "low_z 30", "line 5: |line 4: "),
         ("---\nimg", "img", "has no front matter; wanted the keys img, out"),
         ("low_z: 30", "low_z: !!python/object:os.system x", "line 4: "),
+        (
+            "high_z: 2220",
+            "high_z: 99999999999999",
+            "line 5: high_z is 9.*at most 21474",
+        ),
+        (
+            "bg_thresh: 30",
+            "bg_thresh: .nan",
+            "line 6: bg_thresh is nan; wanted a finite",
+        ),
+        ("low_z: 30", "low_z: 2001-99-99", "cannot be read .'month must be in 1..12'"),
+        (
+            "low_z: 30",
+            "low_z: " + "[" * 3000,
+            "cannot be read .'maximum recu",
+        ),
+        (
+            "/runs/mask.h5",
+            '"a\\0b"',
+            "line 3: out is 'a.*b'; wanted a path of printable",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path, old, new, text):
     assert old in GOOD
     with pytest.raises(InputError, match=text):
-        report.read(written(tmp_path, GOOD.replace(old, new, 1)))
+        front_matter.read(written(tmp_path, GOOD.replace(old, new, 1)))
+
+
+def test_aliases_that_stand_for_millions_of_items_give_one_short_line(tmp_path):
+    rows = ["out: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for i, key in enumerate(("img", "high_z", "bg_thresh", "border_width", "low_z")):
+        rows.append(f"{key}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]")
+    text = "\n".join(["---", *rows, "---", ""])
+    with pytest.raises(InputError, match="line 2: out is .*wanted a path") as caught:
+        front_matter.read(written(tmp_path, text))
+    assert len(str(caught.value)) < 300
+
+
+def test_a_file_from_another_editor_is_read(tmp_path):
+    path = tmp_path / "report.md"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert front_matter.read(path).high_z == 2220
+
+
+def test_a_file_that_is_no_report_is_not_taken_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(front_matter, "_MOST_BYTES", 10)
+    with pytest.raises(InputError, match="bytes; wanted a report of --mode=qc"):
+        front_matter.read(written(tmp_path, GOOD))
 
 
 def test_a_missing_report_is_refused(tmp_path):
     with pytest.raises(InputError, match="no report at .*run --mode=qc"):
-        report.read(tmp_path / "nothing.md")
+        front_matter.read(tmp_path / "nothing.md")
 
 
 @given(
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]))
 )
 def test_any_path_comes_back(name):
-    line = report._yaml_line("img", name)
-    assert report.yaml.safe_load(line) == {"img": name} and "\n" not in line
+    line = front_matter._line("img", name)
+    assert front_matter.yaml.safe_load(line) == {"img": name} and "\n" not in line
 
 
 def test_ranges_are_short():
