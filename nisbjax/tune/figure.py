@@ -13,7 +13,11 @@ from matplotlib.figure import Figure
 
 
 def draw(
-    rows: Sequence[Mapping[str, float]], best: float, path: str | os.PathLike[str]
+    rows: Sequence[Mapping[str, float]],
+    best: float,
+    path: str | os.PathLike[str],
+    *,
+    connected: bool = True,
 ) -> None:
     """Writes the figure as PNG.
 
@@ -22,6 +26,7 @@ def draw(
             voi_sum, coverage, coverage_length, n_non0_mergers, n_splits.
         best: the chosen threshold.
         path: of the file.
+        connected: by lines; not where trials differ in more than their threshold.
     """
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -44,7 +49,14 @@ def draw(
     ):
         for name, legend in series.items():
             values = [row[name] for row in rows]
-            axes.plot(thresholds, values, marker="o", markersize=4, label=legend)
+            axes.plot(
+                thresholds,
+                values,
+                marker="o",
+                markersize=4,
+                linestyle="-" if connected else "",
+                label=legend,
+            )
         axes.axvline(best, color="0.5", linestyle=":", linewidth=1)
         axes.set_ylabel(label)
         axes.set_xlabel("threshold")

@@ -27,7 +27,7 @@ from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes, report
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.masking import MaskSpec
-from nisbjax.tune import figure, storage, study, sweep
+from nisbjax.tune import figure, space, storage, study, sweep
 from nisbjax.volume import Volume
 
 Parameters = Mapping[str, float | int]
@@ -76,20 +76,21 @@ def run(
     config_lib.require_choice("tune.sampler", kind, study.SAMPLERS)
     if not config_lib.optional(config.decode.affinity_mask):
         mask = None
-    space = {} if kind == "grid" else _space(config)
+    ranges = space.ranges(config)
+    wanted = space.points(config) if kind == "grid" else []
     on_test = _guard_test_data(config, skeleton)
     manifest.require_finished(prediction)
     affinities = volume_lib.open_affinities(prediction)
     truth = load_skeletons(skeleton, config, out.path)
     nodes.check_inside(truth, affinities.spatial_shape, affinities.source)
-    made_from = _made_from(config, prediction, skeleton, mask, space)
+    made_from = _made_from(config, prediction, skeleton, mask, ranges)
     where = config_lib.optional(config.tune.storage)
     where = where or str(out.database(config.tune.study))
     # what follows a node's segment from the forest needs no decoded volume
     plain = config.decode.method == "affinity_cc" and not config.decode.min_size
-    if decode is None and not (plain and set(space) <= {"threshold"}):
+    if decode is None and not (plain and set(ranges) == {"threshold"}):
         raise InputError(
-            f"tuning {sorted(space) or ['threshold']} with decode.method="
+            f"tuning {sorted(ranges)} with decode.method="
             f"{config.decode.method} and decode.min_size={config.decode.min_size} needs a "
             "whole decode for each trial; run it by --mode=tune"
         )
@@ -99,9 +100,11 @@ def run(
         labels = volume_lib.open_labels(decode(parameters))
         return nodes.read_node_segments(labels, truth)
 
-    def segments_at(thresholds: list[float]) -> Iterable[np.ndarray]:
-        if not plain:
-            return (decoded({"threshold": t}) for t in thresholds)
+    def segments_at(values: list[Any]) -> Iterable[np.ndarray]:
+        if not plain or set(ranges) != {"threshold"}:
+            points = (v if isinstance(v, Mapping) else {"threshold": v} for v in values)
+            return (decoded(point) for point in points)
+        thresholds = values
         logging.info("one pass over %s for thresholds %s", prediction, thresholds)
         return sweep.nodes_by_threshold(
             affinities,
@@ -131,12 +134,17 @@ def run(
             if reservation.alone:
                 study.release_orphans(opened, retry=kind != "grid")
             if kind == "grid":
-                done = study.run_grid(opened, grid(config), segments_at, score)
+                done = study.run_grid(opened, wanted, segments_at, score)
             else:
                 reservation.share()
-                first = {name: config.decode[name] for name in space}
+                first = {name: config.decode[name] for name in ranges}
                 done = study.run_sampled(
-                    opened, space, first, config.tune.trials, score_of
+                    opened,
+                    ranges,
+                    first,
+                    config.tune.trials,
+                    score_of,
+                    space.AT_MOST.get(config.decode.method),
                 )
             result = _conclude(config, opened, where, made_from, on_test)
             _write(out, opened, result)
@@ -149,24 +157,6 @@ def run(
         out.best_params,
     )
     return result
-
-
-def grid(config: Any) -> tuple[float, ...]:
-    """The thresholds: of `tune.grid` by name, or `tune.thresholds`.
-
-    Raises:
-        InputError: no such grid, or a threshold outside (0, 1).
-    """
-    name = config_lib.optional(config.tune.grid)
-    if name:
-        config_lib.require_choice("tune.grid", name, study.GRIDS)
-        return study.GRIDS[name]
-    thresholds = tuple(sorted({float(x) for x in config.tune.thresholds}))
-    if not thresholds or thresholds[0] < 0 or thresholds[-1] >= 1:
-        raise InputError(
-            f"tune.thresholds is {thresholds}; wanted one or more numbers from 0 to 1"
-        )
-    return thresholds
 
 
 def read_best_params(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -241,7 +231,7 @@ def _made_from(
     prediction: str | os.PathLike[str],
     skeleton: str | os.PathLike[str],
     mask: MaskSource | None,
-    space: Mapping[str, study.Range],
+    ranges: Mapping[str, study.Range],
 ) -> dict[str, Any]:
     """What the scores of a study depend on, apart from its parameters."""
     if isinstance(mask, MaskSpec):
@@ -258,31 +248,9 @@ def _made_from(
         "skeleton": skeletons.content_hash(skeleton),
         "mask": masked,
         "metric": "nerl",
-        "parameters": sorted(space) or ["threshold"],
-        **{key: config.decode[key] for key in fixed if key not in space},
+        "parameters": sorted(ranges),
+        **{key: config.decode[key] for key in fixed if key not in ranges},
     }
-
-
-def _space(config: Any) -> dict[str, study.Range]:
-    """Ranges of the parameters of a sampler."""
-    space = {name: (low, high) for name, low, high in config.tune.space}
-    if "threshold" not in space:
-        raise InputError(
-            f"tune.space names {sorted(space)}; wanted (name, low, high) of the threshold "
-            "at least"
-        )
-    unknown = sorted(name for name in space if name not in config.decode)
-    if unknown:
-        raise InputError(
-            f"tune.space names {', '.join(unknown)}, which is no key of decode; wanted "
-            f"some of {', '.join(sorted(config.decode))}"
-        )
-    if config.tune.trials < 1:
-        raise InputError(
-            f"tune.trials is {config.tune.trials}; wanted 1 or more for tune.sampler="
-            f"{config.tune.sampler}"
-        )
-    return space
 
 
 def _conclude(
@@ -333,5 +301,7 @@ def _write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> Non
     for row in rows:
         logging.info("threshold %.4g: %s", row["threshold"], report.summary(row))
     out.path.mkdir(parents=True, exist_ok=True)
-    figure.draw(rows, result["decoding_params"]["threshold"], out.figure)
+    alone = all(set(t.params) == {"threshold"} for t in study.complete(opened))
+    best = result["decoding_params"]["threshold"]
+    figure.draw(rows, best, out.figure, connected=alone)
     report.write(out.best_params, yaml.safe_dump(dict(result), sort_keys=False))

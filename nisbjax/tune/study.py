@@ -39,8 +39,11 @@ ATTRIBUTES = (
 _MOST_FAILURES = 3  # in a row, of a sampler's trials
 
 _THRESHOLD: dict[str, BaseDistribution] = {"threshold": FloatDistribution(0.0, 1.0)}
+_LARGEST = 1 << 40  # voxels of a size
+DECADES = 100  # whole numbers that span more are drawn on a logarithmic scale
 Score = Mapping[str, float | int]
 Range = tuple[float, float] | tuple[int, int]
+Point = Mapping[str, float | int]  # a threshold and other parameters by name
 
 
 def sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler | None:
@@ -61,10 +64,21 @@ def complete(study: optuna.Study) -> list[FrozenTrial]:
     return [t for t in trials if t.value is not None and math.isfinite(t.value)]
 
 
-def missing(study: optuna.Study, grid: Sequence[float]) -> list[float]:
-    """The values of the grid that no COMPLETE trial has, ascending."""
-    done = [t.params.get("threshold", math.nan) for t in complete(study)]
-    return [x for x in sorted(grid) if not any(abs(x - y) <= SAME for y in done)]
+def missing(study: optuna.Study, grid: Sequence[Any]) -> list[Any]:
+    """The thresholds, or points, of the grid that no COMPLETE trial has, ascending."""
+    done = [t.params for t in complete(study)]
+    ordered = sorted(grid, key=lambda x: tuple(_point(x).values()))
+    return [x for x in ordered if not any(_same(_point(x), params) for params in done)]
+
+
+def _point(value: Any) -> dict[str, float | int]:
+    return dict(value) if isinstance(value, Mapping) else {"threshold": value}
+
+
+def _same(point: Point, other: Point) -> bool:
+    return point.keys() == other.keys() and all(
+        abs(value - other[name]) <= SAME for name, value in point.items()
+    )
 
 
 def release_orphans(study: optuna.Study, *, retry: bool) -> int:
@@ -94,16 +108,16 @@ def release_orphans(study: optuna.Study, *, retry: bool) -> int:
 
 def run_grid(
     study: optuna.Study,
-    grid: Sequence[float],
-    prepare: Callable[[list[float]], Iterable[Any]],
+    grid: Sequence[Any],
+    prepare: Callable[[list[Any]], Iterable[Any]],
     score: Callable[[Any], Score],
 ) -> int:
-    """Evaluates every threshold of the grid that is missing, each in its own trial.
+    """Evaluates every value of the grid that is missing, each in its own trial.
 
     Args:
         study: reserved alone, its orphans released.
-        grid: thresholds.
-        prepare: the segments at the nodes for each of some thresholds, all in one pass.
+        grid: thresholds, or points of several parameters.
+        prepare: the segments at the nodes for each of some of them, in one pass or more.
         score: of one of them, with `nerl`.
 
     Returns:
@@ -143,7 +157,8 @@ def run_sampled(
     space: Mapping[str, Range],
     first: Mapping[str, float | int],
     n_trials: int,
-    score: Callable[[Mapping[str, float | int]], Score],
+    score: Callable[[Point], Score],
+    at_most: Mapping[str, str] | None = None,
 ) -> int:
     """Evaluates what the sampler proposes until the study has `n_trials` COMPLETE ones.
 
@@ -156,6 +171,8 @@ def run_sampled(
             space are left to the sampler.
         n_trials: of the study in all, those of earlier runs among them.
         score: of parameters, with `nerl`.
+        at_most: parameters that do not exceed another, `{"low_threshold": "threshold"}`;
+            the other comes before them in the space.
 
     Returns:
         How many trials this call completed.
@@ -163,7 +180,6 @@ def run_sampled(
     Raises:
         InputError: three trials in a row failed.
     """
-    distributions = {name: _distribution(ends) for name, ends in space.items()}
     inside = {
         name: first[name]
         for name, (low, high) in space.items()
@@ -173,7 +189,10 @@ def run_sampled(
         study.enqueue_trial(inside)
     completed, failures = 0, []
     while _taken(study) < n_trials:
-        trial = study.ask(distributions)
+        trial = study.ask()
+        for name, (low, high) in space.items():
+            bound = trial.params.get((at_most or {}).get(name, ""), high)
+            _suggest(trial, name, (low, min(high, bound)))
         for name, value in _worker().items():
             trial.set_user_attr(name, value)
         found, failed = _measure(lambda: score(trial.params))  # noqa: B023
@@ -233,24 +252,23 @@ def warnings(study: optuna.Study) -> list[str]:
     return found
 
 
-def _tell(
-    study: optuna.Study, threshold: float, score: Callable[[], Score]
-) -> list[str]:
-    """One trial of a threshold, from the queue; returns its error, if it failed.
+def _tell(study: optuna.Study, value: Any, score: Callable[[], Score]) -> list[str]:
+    """One trial of a value of the grid, from the queue; returns its error, if it failed.
 
     Attributes come with the queue's entry, in one transaction rather than twenty.
     """
     found, failed = _measure(score)
+    point = _point(value)
     attributes = _worker() | ({"error": failed} if failed else _attributes(found))
     while True:
-        study.enqueue_trial({"threshold": threshold}, user_attrs=attributes)
-        trial = study.ask(_THRESHOLD)
-        if abs(trial.params["threshold"] - threshold) <= SAME:
+        study.enqueue_trial(point, user_attrs=attributes)
+        trial = study.ask({name: _anything(x) for name, x in point.items()})
+        if _same(point, trial.params):
             break
         _fail(study, trial, "a tuner of another host enqueued it")
     # one transaction: a trial is COMPLETE with its value, or still RUNNING
     if failed:
-        logging.warning("threshold %g failed: %s", threshold, failed)
+        logging.warning("%s failed: %s", point, failed)
         study.tell(trial, state=TrialState.FAIL)
         return [failed]
     study.tell(trial, float(found["nerl"]))
@@ -296,11 +314,19 @@ def _taken(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=states))
 
 
-def _distribution(ends: Range) -> BaseDistribution:
+def _suggest(trial: Trial, name: str, ends: Range) -> None:
     low, high = ends
     if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high)
-    return FloatDistribution(float(low), float(high))
+        trial.suggest_int(name, low, high, log=low > 0 and high >= DECADES * low)
+    else:
+        trial.suggest_float(name, float(low), float(high))
+
+
+def _anything(value: Any) -> BaseDistribution:
+    """A distribution that holds a value of the grid, the same for all of its values."""
+    if isinstance(value, int):
+        return IntDistribution(0, _LARGEST)
+    return FloatDistribution(0.0, 1.0)
 
 
 def _line(error: BaseException) -> str:

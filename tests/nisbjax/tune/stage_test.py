@@ -1,6 +1,7 @@
 """Tuning a tiny volume: the study, its files, reruns, the mask, and the error lines."""
 
 import pickle
+import shutil
 
 import networkx as nx
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 import yaml
 
 from nisbjax import artifacts, config, manifest, volume
+from nisbjax.decode import stage as decode_stage
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
 from nisbjax.masking import MaskSpec
 from nisbjax.skeletons import load
-from nisbjax.tune import stage, study
+from nisbjax.tune import space, stage, study
 
 SHAPE = (16, 4, 6)
 
@@ -170,18 +172,18 @@ def test_another_prediction_or_mask_is_another_study(settings, inputs, masked, o
 
 def test_named_grids():
     settings = config.base_config()
-    assert stage.grid(settings) == study.GRIDS["tutorial"]
+    assert space.grid(settings) == study.GRIDS["tutorial"]
     settings.tune.grid = "banis"
-    assert len(stage.grid(settings)) == 13
+    assert len(space.grid(settings)) == 13
     settings.tune.grid = "bannis"
     with pytest.raises(
         InputError, match="tune.grid is 'bannis'; wanted one of tutorial"
     ):
-        stage.grid(settings)
+        space.grid(settings)
     settings.tune.grid = ""
     settings.tune.thresholds = (0.5, 1.5)
     with pytest.raises(InputError, match="wanted one or more numbers from 0 to 1"):
-        stage.grid(settings)
+        space.grid(settings)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -205,6 +207,95 @@ def test_samplers_over_parameters_of_a_whole_decode(settings, masked, out, decod
     assert set(best["decoding_params"]) == {"threshold", "min_size"}
     assert best["best_value"] == pytest.approx(1)
     assert best["made_from"]["parameters"] == ["min_size", "threshold"]
+
+
+@pytest.fixture
+def decode_file(settings, inputs, tmp_path):
+    """A whole decode of the made volume by the decode stage, under that mask."""
+    kept = np.ones(SHAPE, np.uint8)
+    kept[:, :, 0] = 0
+    np.save(tmp_path / "mask.npy", kept)
+
+    def whole(parameters):
+        place = artifacts.VolumeDir(tmp_path / "trial")
+        shutil.rmtree(place.path, ignore_errors=True)
+        return decode_stage.run(
+            settings,
+            place,
+            affinities=inputs["prediction"],
+            mask=tmp_path / "mask.npy",
+            parameters=parameters,
+        )
+
+    return whole
+
+
+def test_growing_is_tuned_over_all_of_its_parameters(
+    settings, masked, out, decode_file
+):
+    # seeds above 0.55 are the halves of the neurites, or the whole of them; what joins
+    # two neurites (0.55) must not come in below: 0.65 makes it perfect, from any seed
+    settings.decode.method = "grow"
+    settings.tune.sampler = "tpe"
+    settings.tune.trials = 8
+    settings.tune.space = (
+        ("threshold", 0.60, 0.64),
+        ("low_threshold", 0.56, 0.64),
+        ("min_seed", 1, 200),
+    )
+    best = stage.run(settings, out, **masked, decode=decode_file)
+    assert best["best_value"] == pytest.approx(1)
+    assert best["decoding_function"] == "grow"
+    assert set(best["decoding_params"]) == {"threshold", "low_threshold", "min_seed"}
+    trials = load_study(settings, out).trials
+    assert len(trials) == 8
+    assert all(t.params["low_threshold"] <= t.params["threshold"] for t in trials)
+    # for testing, in the types of the keys
+    kept = stage.read_best_params(out.best_params)
+    chosen = stage.tuned_parameters(settings, kept, out.best_params)
+    assert chosen == best["decoding_params"]
+    assert isinstance(chosen["min_seed"], int)
+    settings.decode.method = "affinity_cc"
+    with pytest.raises(
+        InputError,
+        match="best_params.yaml is of decode.method=grow, and .* is affinity_cc; set",
+    ):
+        stage.tuned_parameters(settings, kept, out.best_params)
+
+
+def test_a_grid_of_several_parameters(settings, masked, out, decode_file):
+    settings.decode.method = "grow"
+    settings.tune.thresholds = (0.58, 0.9)
+    settings.tune.space = (
+        ("threshold", 0.4, 0.9),  # a grid has tune.thresholds
+        ("low_threshold", 0.57, 0.61, 2),
+        ("min_seed", 1, 100, 3),
+    )
+    # .58 does not go with .61
+    seeds = (1, 10, 100)  # over two decades: a logarithmic scale
+    pairs = ((0.58, 0.57), (0.9, 0.57), (0.9, 0.61))
+    assert space.points(settings) == [
+        {"threshold": t, "low_threshold": low, "min_seed": n}
+        for t, low in pairs
+        for n in seeds
+    ]
+    stage.run(settings, out, **masked, decode=decode_file)
+    trials = load_study(settings, out).trials
+    assert len(trials) == 9 and all(t.value is not None for t in trials)
+    stage.run(settings, out, **masked, decode=decode_file)
+    assert len(load_study(settings, out).trials) == 9
+    settings.tune.thresholds = (0.5,)
+    with pytest.raises(InputError, match="no point of the grid has low_threshold at"):
+        space.points(settings)
+
+
+def test_parameters_of_pytc_that_are_not_ours_are_left_out(settings):
+    found = {
+        "decoding_function": "decode_affinity_cc",
+        "decoding_params": {"threshold": 0.66, "backend": "numba", "min_size": 5.0},
+    }
+    chosen = stage.tuned_parameters(settings, found, "best_params.yaml")
+    assert chosen == {"threshold": 0.66, "min_size": 5}
 
 
 def test_a_minimal_size_is_tuned_as_it_is_tested(settings, masked, out, decode):
@@ -244,11 +335,22 @@ def test_test_data_need_an_explicit_word(settings, inputs, out):
         ),
         (
             {"sampler": "tpe", "space": (("threshold", 0.4, 0.9), ("minsize", 0, 9))},
-            "tune.space names minsize, which is no key of decode; wanted some of affin",
+            "names minsize, which decode.method=affinity_cc does not take; .* min_size",
+        ),
+        (
+            {"sampler": "tpe", "space": (("threshold", 0.4, 0.9),)},
+            "low_threshold begins at 0.5 and threshold in tune.space at 0.4; wanted low",
+        ),
+        ({"space": (("threshold", 0.4),)}, r"tune.space holds \('threshold', 0.4\)"),
+        (
+            {"space": (("threshold", 0.4, 0.9), ("min_size", 0, 9))},
+            "tune.sampler=grid wants a fourth number, how many values",
         ),
     ],
 )
 def test_settings_that_cannot_be(settings, inputs, out, changes, message):
+    if "low_threshold" in message:
+        settings.decode.method = "grow"
     settings.tune.update(changes)
     with pytest.raises(InputError, match=message):
         stage.run(settings, out, **inputs)
