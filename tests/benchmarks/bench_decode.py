@@ -1,15 +1,20 @@
 """Decoding against the reference's algorithm: seconds, ratio, extra memory, exactness.
 
     python tests/benchmarks/bench_decode.py [--size 512] [--repeats 3] [--real raw.zarr]
+        [--parts memory streamed sweep]
 
 The yardstick is BANIS's decoder, written anew: threshold into booleans, then flood from
 each foreground voxel in C order with a stack, in one numba kernel. Both are timed in turns
 in one process and the best of each counts. Affinities are the edges of real labels
 (`../shared/data/pinky40`, mirrored to the size; else of random cells) plus noise.
+
+The streamed decoder is measured against the one in memory, both from a zarr volume to
+another, and the sweep against one decode, in memory and from zarr to zarr.
 """
 
 import argparse
 import pathlib
+import tempfile
 import threading
 import time
 
@@ -19,8 +24,10 @@ import psutil
 from scipy import ndimage
 
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.streamed import label_volume
+from nisbjax.geometry import Box
 from nisbjax.tune.sweep import nodes_by_threshold
-from nisbjax.volume import open_labels, open_volume
+from nisbjax.volume import create_zarr, open_labels, open_volume
 
 PINKY = (
     pathlib.Path(__file__).parents[3] / "shared/data/pinky40/val/seed0/data.zarr/seg"
@@ -156,9 +163,64 @@ def compare(name, affinities, repeats):
         )
 
 
-def compare_sweep(affinities, repeats):
+def compare_streamed(name, affinities, repeats, memory_gb):
+    """From zarr to zarr: whole volume in memory, in boxes, and ten thresholds at once."""
     rng = np.random.default_rng(1)
-    positions = rng.integers(0, affinities.shape[1], (20000, 3))
+    shape = affinities.shape[1:]
+    positions = np.stack([rng.integers(0, s, 20000) for s in shape], axis=1)
+    grid = np.linspace(0.4, 0.94, 10).tolist()
+    chunks = tuple(min(128, s) for s in shape)
+    with tempfile.TemporaryDirectory() as folder:
+        stored = create_zarr(
+            f"{folder}/raw.zarr",
+            shape=affinities.shape,
+            dtype=np.float16,
+            chunks=(1, *chunks),
+            axes="cxyz",
+        )
+        stored.write(Box.whole(shape), affinities)
+        taken = {"in memory": [], "streamed": [], "ten thresholds": []}
+        for repeat in range(repeats):
+            whole, boxes = (
+                create_zarr(
+                    f"{folder}/{kind}{repeat}.zarr",
+                    shape=shape,
+                    dtype=np.uint32,
+                    chunks=chunks,
+                    axes="xyz",
+                )
+                for kind in ("whole", "boxes")
+            )
+
+            def in_memory(target=whole):
+                labels = label_affinities(stored.read(), 0.75)
+                target.write(Box.whole(shape), labels)
+
+            def streamed(target=boxes):
+                label_volume(stored, target, 0.75, memory_gb=memory_gb)
+
+            def swept():
+                nodes_by_threshold(stored, positions, grid, memory_gb=memory_gb)
+
+            for kind, work in zip(taken, (in_memory, streamed, swept), strict=True):
+                taken[kind].append(seconds(work)[0])
+            equal = np.array_equal(whole.read(), boxes.read())
+    best = {kind: np.min(times, 0) for kind, times in taken.items()}
+    times = ", ".join(f"{k} {t:.2f} s ({c:.2f} CPU s)" for k, (t, c) in best.items())
+    (whole, cpu_whole), (boxes, cpu_boxes), (sweep, cpu_sweep) = best.values()
+    print(
+        f"{name:12} zarr to zarr, memory_gb={memory_gb:g}: {times}; streamed throughput "
+        f"{whole / boxes:.2f} of that in memory ({cpu_whole / cpu_boxes:.2f} by CPU), "
+        f"ten thresholds {sweep / boxes:.2f} streamed decodes "
+        f"({cpu_sweep / cpu_boxes:.2f} by CPU); equal: {equal}",
+        flush=True,
+    )
+
+
+def compare_sweep(name, affinities, repeats):
+    rng = np.random.default_rng(1)
+    shape = affinities.shape[1:]
+    positions = np.stack([rng.integers(0, s, 20000) for s in shape], axis=1)
     grids = {n: np.linspace(0.4, 0.94, n).tolist() for n in (1, 10, 50)}
     best = {n: np.inf for n in grids}
     decode = np.inf
@@ -168,26 +230,43 @@ def compare_sweep(affinities, repeats):
             taken, _ = seconds(nodes_by_threshold, affinities, positions, grid)
             best[n] = min(best[n], taken[1])
     times = ", ".join(f"{n}: {t:.2f} s ({t / decode:.1f}x)" for n, t in best.items())
-    print(f"sweep of thresholds, beside one decode in {decode:.2f} CPU s: {times}")
+    print(
+        f"{name:12} sweep of thresholds, beside one decode in memory in {decode:.2f} "
+        f"CPU s: {times}",
+        flush=True,
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--real", help="predicted affinities [c x y z]")
+    parser.add_argument("--memory_gb", type=float, default=4)
+    parser.add_argument("--real", nargs="*", default=[], help="predictions [c x y z]")
+    parser.add_argument("--only-real", action="store_true")
+    parts = ("memory", "streamed", "sweep")
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     small = make_affinities(rng.integers(0, 3, (16, 16, 16)), "independent", rng)
-    reference(small, 0.5), label_affinities(small, 0.5)  # compiles both
-    if options.real:
-        real = open_volume(options.real, axes="cxyz").read()[:3].astype(np.float16)
-        compare("real", real, options.repeats)
-    labels = make_labels(options.size, rng)
-    for kind in ("independent", "correlated"):
-        affinities = make_affinities(labels, kind, rng)
-        compare(kind, affinities, options.repeats)
-    compare_sweep(affinities, options.repeats)
+    reference(small, 0.5), label_affinities(small, 0.5)  # compiles them
+    nodes_by_threshold(small, np.zeros((1, 3), int), (0.5,))
+
+    def measure(name, affinities):
+        if "memory" in options.parts:
+            compare(name, affinities, options.repeats)
+        if "sweep" in options.parts:
+            compare_sweep(name, affinities, options.repeats)
+        if "streamed" in options.parts:
+            compare_streamed(name, affinities, options.repeats, options.memory_gb)
+
+    for number, path in enumerate(options.real):
+        real = open_volume(path, axes="cxyz").read()[:3].astype(np.float16)
+        measure(f"real {number}", real)
+    if not options.only_real:
+        labels = make_labels(options.size, rng)
+        for kind in ("independent", "correlated"):
+            measure(kind, make_affinities(labels, kind, rng))
 
 
 if __name__ == "__main__":
