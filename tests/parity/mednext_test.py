@@ -14,8 +14,9 @@ import pytest
 from flax import nnx
 
 from nisbjax.errors import InputError
-from nisbjax.models import blocks, torch_import
+from nisbjax.models import blocks, build, torch_import
 from nisbjax.models.mednext import MedNeXt
+from nisbjax.models.upkern import upkern
 
 twin = pytest.importorskip("torch_mednext")
 torch = pytest.importorskip("torch")
@@ -249,6 +250,43 @@ def test_uneven_strides_kernels_and_channels_equal_the_twin():
     ours = nnx.eval_shape(lambda: MedNeXt(**arguments, rngs=nnx.Rngs(0)))
     nnx.update(ours, read)
     assert_equal("uneven S", run_ours(ours, image), wanted, gradients(theirs))
+
+
+def test_initial_weights_are_distributed_as_torchs():
+    """Spread and range of every parameter, of which ours are drawn by numpy."""
+    arguments = {"size": "S", "kernel_size": 3, "in_channels": 8, "out_channels": 12}
+    arguments |= {"channels": 32, "deep_supervision": True}
+    torch.manual_seed(0)
+    theirs = nnx.to_pure_dict(
+        nnx.state(torch_import.to_model(twin.arrays(twin.MedNeXt(**arguments))))
+    )
+    ours = build.initial_params(arguments, 0)
+
+    def check(path, a, b):
+        if path[-2].key == "norm":
+            np.testing.assert_array_equal(a, b)
+            return
+        a, b = np.abs(np.asarray(a)), np.abs(np.asarray(b))
+        # Both uniform in one bound: the mean of |v| is half of it and spreads by
+        # bound / sqrt(12 n); the largest misses the bound by 1 / n of it.
+        bound = 2 * b.mean()
+        assert abs(a.mean() - b.mean()) < 5 * bound / np.sqrt(6 * a.size), path
+        assert abs(a.max() - b.max()) < 20 * bound / a.size, path
+
+    jax.tree_util.tree_map_with_path(check, ours, theirs)
+
+
+@pytest.mark.parametrize(("small", "large"), [(3, 5), (3, 7), (5, 7)])
+def test_upkern_is_torchs_trilinear_interpolation(small, large):
+    kernels = draw(0, 6, 1, *(small,) * 3)
+    wanted = torch.nn.functional.interpolate(
+        torch.from_numpy(kernels), (large,) * 3, mode="trilinear", align_corners=False
+    )
+    params = {"conv1": {"weight": in_our_axes("conv1.weight", kernels, False)}}
+    target = {"conv1": {"weight": np.zeros((*(large,) * 3, 6), np.float32)}}
+    got = upkern(params, target)["conv1"]["weight"]
+    wanted = in_our_axes("conv1.weight", wanted.numpy(), False)
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
 # MONAI.

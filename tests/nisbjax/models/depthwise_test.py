@@ -17,6 +17,8 @@ CASES = [  # size, kernel, strides
     ((3, 4, 4), (1, 3, 3), (1, 2, 2)),
     ((4, 3, 6), (5, 5, 5), (1, 1, 1)),
     ((4, 2, 6), (1, 1, 1), (2, 1, 3)),
+    ((4, 4, 2), (7, 7, 7), (2, 2, 2)),
+    ((3, 2, 4), (7, 7, 7), (1, 1, 1)),
 ]
 
 
@@ -87,7 +89,7 @@ def grouped_transposed(x, weight, strides):
     return jnp.pad(out, [(0, 0), *((s - 1, 0) for s in strides), (0, 0)])
 
 
-@pytest.mark.parametrize("size, kernel, strides", [CASES[i] for i in (0, 1, 3, 4)])
+@pytest.mark.parametrize("size, kernel, strides", [CASES[i] for i in (0, 1, 3, 4, 6)])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_gradients_equal_those_of_the_grouped_convolution(
     size, kernel, strides, transposed

@@ -120,6 +120,21 @@ def test_initial_weights_and_biases_are_uniform_within_the_bound():
     assert bool((block.norm.bias[...] == 0).all())
 
 
+def test_each_block_is_computed_again_or_none():
+    def traced(remat):
+        graph, state = nnx.split(shapes(**TINY, remat=remat))
+
+        def loss(state, x):
+            return nnx.merge(graph, state)(x).mean()
+
+        x = jax.ShapeDtypeStruct((1, 16, 16, 16, 1), jnp.float32)
+        return str(jax.jit(loss).trace(state, x).jaxpr)
+
+    # One for each of 9 stages (their blocks are one loop), 4 down and 4 up blocks.
+    assert traced(remat=True).count("remat") == 17
+    assert traced(remat=False).count("remat") == 0
+
+
 def test_logits_are_float32_whatever_the_compute_dtype():
     for dtype in (jnp.float32, jnp.bfloat16):
         model = shapes(**TINY, dtype=dtype)
