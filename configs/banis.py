@@ -24,6 +24,7 @@ def get_config():
     c.name = "nisb_liconn_banis"
     c.model.size = "L"
     c.model.kernel_size = 5
+    c.data.sampling = "volume"
     c.data.relabel = True
     c.data.erosion = (0, 0, 0)
     c.augment.order = "banis"

@@ -135,6 +135,15 @@ class Run:
         return self.path / "logs" / "history.jsonl"
 
     @property
+    def lock(self) -> pathlib.Path:
+        """Held by the process that trains here."""
+        return self.path / "train.lock"
+
+    def not_finite(self, step: int) -> pathlib.Path:
+        """What reproduces a step whose loss was NaN or infinite."""
+        return self.path / f"not_finite_step={step:08d}.npz"
+
+    @property
     def synthetic(self) -> pathlib.Path:
         return self.path / "data"
 

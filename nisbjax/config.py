@@ -130,6 +130,7 @@ def _data() -> ml_collections.ConfigDict:
     d.voxel_size_nm = (9.0, 9.0, 12.0)  # 27 um / 2250; PyTC's 18, 18, 25 is another's
     d.normalize = "divide_255"
     d.patch = (128, 128, 128)
+    d.sampling = "uniform"  # over volumes; volume: in proportion to their size
     d.offsets = OFFSETS_6
     d.edge_stored_at = "source"
     d.relabel = False

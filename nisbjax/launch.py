@@ -53,6 +53,8 @@ MODES = {
     "tune-test": "nisbjax.pipeline:tune_test",
     "demo": "nisbjax.demo:run",
 }
+# Flag -> the modes that take it.
+_EXTRAS = {"reset": ("train",)}
 _START_A_RUN = ("train", "synth", "demo")
 # The key by which a mode works on a file that any program wrote.
 _FOREIGN_INPUT = {
@@ -72,19 +74,25 @@ def define_flags() -> None:
     flags.DEFINE_string("mode", "train", "What to do, see above.")
     flags.DEFINE_string("workdir", "", "The run's folder.")
     flags.DEFINE_string("checkpoint", "", "A checkpoint, or the run that holds it.")
+    flags.DEFINE_list("reset", [], "Of it, with train: optimizer, schedule, step.")
 
 
 def main(_: Sequence[str]) -> None:
     """Runs the mode that the flags name."""
     quiet_libraries()
     try:
-        run_mode(FLAGS.mode, FLAGS.config, FLAGS.workdir, FLAGS.checkpoint)
+        extras = {"reset": FLAGS.reset} if FLAGS.reset else {}
+        run_mode(FLAGS.mode, FLAGS.config, FLAGS.workdir, FLAGS.checkpoint, **extras)
     except InputError as error:
         fail(str(error))
 
 
 def run_mode(
-    mode: str, settings: Any, workdir: str = "", checkpoint_path: str = ""
+    mode: str,
+    settings: Any,
+    workdir: str = "",
+    checkpoint_path: str = "",
+    **extras: Any,
 ) -> Any:
     """One mode of the command line, as a function.
 
@@ -93,6 +101,7 @@ def run_mode(
       settings: the configuration; `data.root` is filled in where the run made its data.
       workdir: the run's folder; "" for a new one (train, synth, demo) or the newest.
       checkpoint_path: "" for the run's newest.
+      extras: flags that one mode alone takes (`_EXTRAS`).
 
     Returns:
       What the mode's function returns.
@@ -103,27 +112,36 @@ def run_mode(
     config.require_choice("--mode", mode, MODES)
     if settings is None:
         raise InputError("--config is missing; wanted a file such as configs/liconn.py")
-    run_dir = find_run(mode, settings, workdir, checkpoint_path)
+    for name in extras:
+        if mode not in _EXTRAS[name]:
+            raise InputError(
+                f"--{name} goes with --mode={_EXTRAS[name][0]}, not {mode}"
+            )
+    run_dir = find_run(mode, settings, workdir, checkpoint_path, "reset" in extras)
     logging.info("%s in %s", mode, run_dir.path)
     if not settings.data.root and run_dir.synthetic.is_dir():
         settings.data.root = str(run_dir.synthetic)
     started = time.monotonic()
     module, function = MODES[mode].split(":")
     work = getattr(importlib.import_module(module), function)
-    result = work(settings, run_dir, checkpoint_path)
+    result = work(settings, run_dir, checkpoint_path, **extras)
     logging.info("%s took %.1f s", mode, time.monotonic() - started)
     return result
 
 
-def find_run(mode: str, settings: Any, workdir: str, checkpoint_path: str) -> Run:
+def find_run(
+    mode: str, settings: Any, workdir: str, checkpoint_path: str, reset: bool = False
+) -> Run:
     """The folder to work in: as named, a new one, the input's, the checkpoint's, the newest.
+
+    Training on from a checkpoint goes on in its run, unless something is reset.
 
     Raises:
       InputError: the mode needs a run and there is none.
     """
     if workdir:
         return Run(pathlib.Path(workdir))
-    if mode in _START_A_RUN:
+    if mode in _START_A_RUN and (reset or not checkpoint_path):
         return artifacts.new_run(OUTPUTS, settings.name)
     if mode in _FOREIGN_INPUT:
         section, key = _FOREIGN_INPUT[mode].split(".")
@@ -135,6 +153,8 @@ def find_run(mode: str, settings: Any, workdir: str, checkpoint_path: str) -> Ru
         for folder in (path, *path.parents):
             if (folder / "checkpoints").is_dir():
                 return Run(folder)
+        if mode in _START_A_RUN:
+            return artifacts.new_run(OUTPUTS, settings.name)
     return artifacts.newest_run(OUTPUTS, settings.name)
 
 

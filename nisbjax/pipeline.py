@@ -13,7 +13,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -49,20 +49,21 @@ def split_of(settings: Any, split: str) -> Split:
     return Split(path(chosen.image), path(chosen.label), path(chosen.skeleton))
 
 
-def find_checkpoint(run_dir: Run, checkpoint_path: str) -> pathlib.Path:
-    """The checkpoint that was named, or the newest of the run.
+def find_checkpoint(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """The checkpoint that was named, or the newest of the run, if its weights are sound.
 
     Raises:
       InputError: none.
     """
-    found = checkpoint.find(optional(checkpoint_path) or run_dir.path)
+    items = checkpoint.weight_items(settings.predict.weights)
+    found = checkpoint.find(optional(checkpoint_path) or run_dir.path, items)
     logging.info("checkpoint %s", found)
     return found
 
 
 def test_dir(settings: Any, run_dir: Run, checkpoint_path: str) -> VolumeDir:
     """Where the files of the test volume stand, for one checkpoint."""
-    step = checkpoint.step_of(find_checkpoint(run_dir, checkpoint_path))
+    step = checkpoint.step_of(find_checkpoint(settings, run_dir, checkpoint_path))
     return run_dir.test(step, split_of(settings, "test").name)
 
 
@@ -91,24 +92,33 @@ def affinity_mask(
     return str(stage.run(settings, place, prediction=prediction, image=image))
 
 
-def train(settings: Any, run_dir: Run, checkpoint_path: str) -> None:
+def train(
+    settings: Any, run_dir: Run, checkpoint_path: str, reset: Sequence[str] = ()
+) -> None:
     """Mode train; notes beside the checkpoints what was asked for, and on what.
 
+    Args:
+      settings: the configuration.
+      run_dir: gone on with where it holds a checkpoint.
+      checkpoint_path: that a new run starts from; "" for none.
+      reset: what begins anew then, see `train.start.Origin`.
+
     Raises:
-      InputError: the config, the data or a checkpoint in the folder do not fit.
+      InputError: the config, the data or a checkpoint do not fit.
     """
     from nisbjax import devices
     from nisbjax.train import stage
+    from nisbjax.train.recipe import make_recipe, open_training_data
+    from nisbjax.train.start import Origin
 
-    if optional(checkpoint_path):
-        raise InputError(
-            "--checkpoint goes with the other modes; training goes on from --workdir"
-        )
+    origin = Origin.parse(optional(checkpoint_path), reset)
+    if origin.path and not checkpoint.numbered(run_dir.checkpoints):
+        checkpoint.find(origin.path)
     devices.join_hosts()
-    recipe = stage.make_recipe(settings)
-    stage.open_training_data(settings)
+    recipe = make_recipe(settings)
+    open_training_data(settings)
     describe_run(settings, run_dir)
-    stage.run(settings, run_dir, recipe)
+    stage.run(settings, run_dir, recipe, origin)
 
 
 def describe_run(settings: Any, run_dir: Run) -> None:
@@ -146,7 +156,7 @@ def test(
     Returns:
       What the evaluation's JSON holds.
     """
-    found = find_checkpoint(run_dir, checkpoint_path)
+    found = find_checkpoint(settings, run_dir, checkpoint_path)
     step = checkpoint.step_of(found)
     if parameters is None:
         parameters, threshold_origin = chosen_parameters(
@@ -233,7 +243,7 @@ def chosen_parameters(
         raise InputError(
             f"decode.threshold_from is {origin!r}; wanted one of value, study"
         )
-    step = checkpoint.step_of(find_checkpoint(run_dir, checkpoint_path))
+    step = checkpoint.step_of(find_checkpoint(settings, run_dir, checkpoint_path))
     path = run_dir.tune(step).best_params
     best = stage.read_best_params(path)
     return stage.tuned_parameters(settings, best, path), f"tuned on {path}"
@@ -248,7 +258,7 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     from nisbjax.decode import stage as decoding
     from nisbjax.tune import stage
 
-    found = find_checkpoint(run_dir, checkpoint_path)
+    found = find_checkpoint(settings, run_dir, checkpoint_path)
     split = split_of(settings, "val")
     out = run_dir.tune(checkpoint.step_of(found))
     place = out.prediction(split.name)
@@ -280,7 +290,7 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
 def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     """Tunes on the validation volume, then tests with the best threshold."""
     best = tune(settings, run_dir, checkpoint_path)
-    found = find_checkpoint(run_dir, checkpoint_path)
+    found = find_checkpoint(settings, run_dir, checkpoint_path)
     return test(
         settings,
         run_dir,
@@ -292,7 +302,7 @@ def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, An
 
 def predict_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Mode predict: the test volume, or `predict.input`."""
-    found = find_checkpoint(run_dir, checkpoint_path)
+    found = find_checkpoint(settings, run_dir, checkpoint_path)
     image = optional(settings.predict.input) or split_of(settings, "test").image
     place = run_dir.test(checkpoint.step_of(found), volume_name(image))
     return predict(settings, found, image, place)

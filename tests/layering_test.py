@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1] / "nisbjax"
 # its own package.
 LEVEL_0 = {"errors", "typing", "geometry", "offsets", "masking"}
 LEVEL_1 = ["config", "formats", "volume", "manifest", "artifacts", "skeletons"]
-LEVEL_1 += ["devices", "cluster", "checkpoint"]
+LEVEL_1 += ["devices", "cluster", "lock", "checksums", "checkpoint"]
 ALLOWED: dict[str, set[str]] = {
     "": {"kernel_cache"},
     "kernel_cache": set(),

@@ -1,11 +1,12 @@
 """Random crops as functions of (seed, step, sample), read ahead in threads, put on device.
 
-A volume is drawn uniformly, then a start uniformly among all positions of the crop, as
-PyTC's lazy reader does. Nothing depends on the number of threads, hosts or restarts: batch
+A volume is drawn uniformly (PyTC's lazy reader) or in proportion to its size (BANIS), then
+a start uniformly among all positions of the crop. Nothing depends on the number of threads, hosts or restarts: batch
 n is always the same arrays, where PyTC and BANIS draw from unseeded workers. Validation is
 a fixed list of crops, where both draw new ones each time.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer, Shaped
 
+from nisbjax.config import require_choice
 from nisbjax.data.intensity import intensity_range
 from nisbjax.data.labels import relabel_components
 from nisbjax.data.nisb import Pair
@@ -21,6 +23,7 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.typing import Triple
 
+SAMPLINGS = ("uniform", "volume")
 _ATTEMPTS = 32  # at a crop with a labeled object
 _ENDLESS = 2**31 - 1
 
@@ -57,6 +60,7 @@ class Loader:
         seed: int,
         global_batch: int,
         count: int | None = None,
+        sampling: str = "uniform",
         normalize: str = "divide_255",
         relabel: bool = False,
         sharding: jax.sharding.Sharding | None = None,
@@ -72,6 +76,7 @@ class Loader:
           seed: of the run.
           global_batch: samples of one batch on all hosts together.
           count: of a fixed list of validation crops; None draws new ones at each step.
+          sampling: `uniform` over volumes, or `volume`: in proportion to their voxels.
           normalize: see `intensity.intensity_range`.
           relabel: gives the pieces into which a crop cuts an object ids of their own.
           sharding: of every field's leading axis; None puts batches on the first device.
@@ -80,10 +85,12 @@ class Loader:
           prefetch: batches held ready.
 
         Raises:
-          InputError: no volume, or images that do not suit `normalize`.
+          InputError: no volume, another word for `sampling`, or images that do not suit
+            `normalize`.
         """
         if not pairs:
             raise InputError("no volume to draw crops from; check data.root")
+        require_choice("data.sampling", sampling, SAMPLINGS)
         self._pairs = list(pairs)
         self._crop = crop
         self._seed = seed
@@ -93,6 +100,10 @@ class Loader:
         self._sharding = sharding
         self._threads = threads
         self._prefetch = prefetch
+        self._shares: list[float] | None = None
+        if sampling == "volume":
+            voxels = [math.prod(pair.labels.spatial_shape) for pair in self._pairs]
+            self._shares = [n / sum(voxels) for n in voxels]
         self._ranges = [intensity_range(pair.image, normalize) for pair in self._pairs]
         self.steps = None if count is None else -(-count // global_batch)
 
@@ -111,11 +122,19 @@ class Loader:
         Raises:
           InputError: a volume in which no crop with a labeled object was found.
         """
-        step = int(step)
+        return self._put(self._rows_of(int(step), self._local_samples()))
+
+    def on_host(self, step: int) -> Batch:
+        """The whole batch of a step as numpy arrays, whatever the devices and hosts."""
+        rows = self._rows_of(step, list(range(self._global_batch)))
+        fields = zip(*rows.values(), strict=True)
+        return Batch(*map(_stacked, Batch._fields, map(list, fields)))
+
+    def _rows_of(self, step: int, samples: list[int]) -> dict[int, Batch]:
         # All reads are started before the first is waited for.
         started = {
             sample: (crop := self.draw(step, sample), self._read(crop))
-            for sample in self._local_samples()
+            for sample in samples
         }
         rows = {}
         for sample, (crop, reads) in started.items():
@@ -130,7 +149,7 @@ class Loader:
                 np.asarray(sample, np.int32),
                 np.asarray(self._count is None or number < self._count),
             )
-        return self._put(rows)
+        return rows
 
     def draw(self, step: int, sample: int, attempt: int = 0) -> Crop:
         """The crop of a sample; another one for each attempt that found no object."""
@@ -138,7 +157,10 @@ class Loader:
         if self._count is not None:  # a fixed list, whatever the batch
             stream = (1, (step * self._global_batch + sample) % self._count, 0)
         generator = np.random.default_rng((self._seed, *stream, attempt))
-        pair = int(generator.integers(len(self._pairs)))
+        if self._shares is None:
+            pair = int(generator.integers(len(self._pairs)))
+        else:
+            pair = int(generator.choice(len(self._pairs), p=self._shares))
         start = []
         sizes = self._pairs[pair].labels.spatial_shape
         for size, crop in zip(sizes, self._crop, strict=True):
@@ -204,9 +226,9 @@ class Loader:
         if self._sharding is None:
             return list(range(self._global_batch))
         shards = self._sharding.addressable_devices_indices_map((self._global_batch,))
-        return sorted({i for index in shards.values() for i in self._rows(index)})
+        return sorted({i for index in shards.values() for i in self._samples_at(index)})
 
-    def _rows(self, index: tuple[slice, ...] | None) -> range:
+    def _samples_at(self, index: tuple[slice, ...] | None) -> range:
         """Samples of one device, from its index into an array of the whole batch."""
         return range(self._global_batch)[index[0] if index else slice(None)]
 
@@ -219,7 +241,9 @@ class Loader:
                 continue
 
             def shard(index: Any, name=name, values: dict = values) -> np.ndarray:
-                return _stacked(name, [values[sample] for sample in self._rows(index)])
+                return _stacked(
+                    name, [values[sample] for sample in self._samples_at(index)]
+                )
 
             shape = (self._global_batch, *next(iter(values.values())).shape)
             fields.append(jax.make_array_from_callback(shape, self._sharding, shard))

@@ -7,21 +7,28 @@ SIGUSR1, SLURM's time-limit warning) saves after the step under way and ends wit
 """
 
 import dataclasses
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
+from jaxtyping import UInt8
 from tqdm import tqdm
 
-from nisbjax.checkpoint import Checkpoints
+from nisbjax.checkpoint.series import Checkpoints
+from nisbjax.errors import InputError
+from nisbjax.train import gauges
 from nisbjax.train.metric_writer import MetricWriter
 from nisbjax.train.step import TrainState
 
 STOPPED = 143  # 128 + SIGTERM
+_UNDER_WAY = (
+    2  # steps that the host is ahead of the devices, so that batches do not pile up
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,55 +42,61 @@ class Intervals:
     checkpoint_minutes: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What a checkpoint says beside its arrays."""
+class Validation(NamedTuple):
+    """What one validation found: `loss` and more, and a picture where there is one."""
 
-    model: Mapping[str, Any]
-    config: Mapping[str, Any]
-    progress: Mapping[str, Any]
+    scalars: Mapping[str, Any]
+    picture: UInt8[np.ndarray, "h w 3"] | None = None
 
 
-class NotFiniteError(FloatingPointError):
-    """A loss or gradient was NaN or infinite outside fp16's loss scaling."""
+class NotFiniteError(InputError):
+    """A loss or gradient was NaN or infinite where the recipe has no place for it."""
 
 
 def run(
     step: Callable[[TrainState, Any], tuple[TrainState, dict[str, Any]]],
-    validate: Callable[[TrainState], dict[str, Any]],
+    validate: Callable[[TrainState], Validation],
     batches: Iterator[Any],
     state: TrainState,
     *,
     intervals: Intervals,
     checkpoints: Checkpoints,
     writer: MetricWriter,
-    facts: Facts,
-    describe_batch: Callable[[int], str],
-    skips_overflow: bool,
+    facts: Mapping[str, Mapping[str, Any]],
+    report_failure: Callable[[TrainState, Mapping[str, Any]], str],
 ) -> TrainState:
     """Trains from `state.step` to `intervals.steps`.
 
     Args:
       step: compiled, donates its state.
-      validate: scalars of the fixed validation crops.
+      validate: on the fixed validation crops.
       batches: on the devices, from `state.step` on.
       state: where to start.
       intervals: see there.
       checkpoints: where to save; the last step is always saved.
-      writer: of scalars.
-      facts: that go into every checkpoint.
-      describe_batch: names the crops of a step, for the message of a loss that is NaN.
-      skips_overflow: whether steps that are not finite are part of the recipe (fp16).
+      writer: of scalars and pictures.
+      facts: that go into every checkpoint; `step` and `loader` are completed here.
+      report_failure: takes the state before a step that failed and that step's scalars;
+        keeps what reproduces it and says so, for the message.
 
     Raises:
-      NotFiniteError: at the first logged step that is not finite, unless `skips_overflow`.
+      NotFiniteError: a step has `failed`, at most two steps ago; nothing after it changed
+        the state or was saved.
       SystemExit: with status 143, after a signal and a saved checkpoint.
     """
     first = int(state.step)
     stopping = _StopSignal()
     saved_at = time.monotonic()
-    pending: dict[int, dict[str, Any]] = {}
-    clock = _Clock()
+    unread: dict[int, dict[str, Any]] = {}  # of steps that may be under way
+    unlogged: dict[int, dict[str, Any]] = {}
+    clock = gauges.Clock()
+
+    def read(number: int) -> None:
+        scalars = unread.pop(number)
+        if jax.device_get(scalars["failed"]):
+            raise NotFiniteError(report_failure(state, jax.device_get(scalars)))
+        if intervals.log_every:
+            unlogged[number] = scalars
 
     def save(done: int, val_loss: float | None = None) -> None:
         arrays = {
@@ -91,32 +104,23 @@ def run(
             "ema": state.ema,
             "optimizer": {"optax": state.optimizer, "scale": state.scale},
         }
-        progress = {**facts.progress, "step": done}
-        checkpoints.save(
-            done,
-            arrays,
-            {"model": facts.model, "config": facts.config, "progress": progress},
-            val_loss,
-        )
+        progress = {"step": {"step": done}, "loader": {"next_batch": done}}
+        complete = {name: {**facts[name], **progress.get(name, {})} for name in facts}
+        checkpoints.save(done, arrays, complete, val_loss)
 
-    def flush(done: int) -> None:
-        values = jax.device_get(pending)
-        pending.clear()
-        for number, scalars in values.items():
-            if not scalars["finite"] and not skips_overflow:
-                raise NotFiniteError(
-                    f"step {number}: the loss is {float(scalars['loss'])}, its gradient "
-                    f"norm {float(scalars['grad_norm'])}; crops: "
-                    f"{describe_batch(number)}. Lower optimizer.lr, or use fp32"
-                )
-        if values:
-            scalars = flat_scalars("train", values[max(values)])
-            mean = np.mean([v["loss"] for v in values.values()])
-            scalars["train/loss_mean"] = float(mean)
-            scalars |= clock.scalars(len(values))
-            writer.write(done, scalars)
-            bar.set_postfix(loss=f"{mean:.4f}")
-            logging.info("step %d: loss %.4f, %s", done, mean, clock.text)
+    def log(done: int) -> None:
+        values = list(jax.device_get(unlogged).values())
+        unlogged.clear()
+        if not values:
+            return
+        scalars = flat_scalars("train", values[-1])
+        losses = [float(v["loss"]) for v in values if v["finite"]]
+        mean = float(np.mean(losses)) if losses else math.nan
+        scalars["train/loss_mean"] = mean
+        scalars["train/skipped"] = float(len(values) - len(losses))
+        writer.write(done, scalars | clock.scalars(len(values)) | gauges.memory())
+        bar.set_postfix(loss=f"{mean:.4f}")
+        logging.info("step %d: loss %.4f, %s", done, mean, clock.text)
 
     with (
         stopping,
@@ -131,34 +135,54 @@ def run(
         for done in range(first + 1, intervals.steps + 1):
             with clock.waiting:
                 batch = next(batches)
-            # At most two steps are under way, so that batches do not pile up.
-            jax.block_until_ready(pending.get(done - 3))
+            if len(unread) > _UNDER_WAY:
+                read(min(unread))
             state, scalars = step(state, batch)
-            pending[done - 1] = scalars
+            unread[done - 1] = scalars
             bar.update()
             last = done == intervals.steps
             # Asked once: a signal during what follows is answered after the next step.
             stop = stopping.received
-            due = last or stop
-            if due or _every(done, intervals.log_every):
-                flush(done)
-            val_loss = None
-            if intervals.val_every and (last or _every(done, intervals.val_every)):
-                values = validate(state)
-                val_loss = float(values["loss"])
-                writer.write(done, flat_scalars("val", values))
-                logging.info("step %d: validation loss %.4f", done, val_loss)
+            logs = intervals.log_every > 0 and (
+                last or stop or _every(done, intervals.log_every)
+            )
+            validates = intervals.val_every > 0 and (
+                last or _every(done, intervals.val_every)
+            )
             minutes = (time.monotonic() - saved_at) / 60
-            due |= val_loss is not None or _every(done, intervals.checkpoint_every)
-            if due or 0 < intervals.checkpoint_minutes <= minutes:
-                save(done, val_loss)
-                saved_at = time.monotonic()
+            saves = last or stop or validates
+            saves |= _every(done, intervals.checkpoint_every)
+            saves |= 0 < intervals.checkpoint_minutes <= minutes
+            if not (logs or saves):
+                continue
+            for number in sorted(unread):
+                read(number)
+            if logs:
+                log(done)
+            with clock.aside:
+                val_loss = None
+                if validates:
+                    val_loss = _write_validation(done, validate(state), writer)
+                if saves:
+                    writer.flush()  # what a kill may cost is done again
+                    save(done, val_loss)
+                    saved_at = time.monotonic()
             if stop and not last:
                 checkpoints.wait()
                 logging.info("stopped by signal at step %d; start again to go on", done)
                 raise SystemExit(STOPPED)
     checkpoints.wait()
     return state
+
+
+def _write_validation(done: int, found: Validation, writer: MetricWriter) -> float:
+    """Logs a validation; its loss."""
+    loss = float(found.scalars["loss"])
+    writer.write(done, flat_scalars("val", found.scalars))
+    if found.picture is not None:
+        writer.write_picture(done, "val/preview", found.picture)
+    logging.info("step %d: validation loss %.4f", done, loss)
+    return loss
 
 
 def flat_scalars(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
@@ -197,34 +221,3 @@ class _StopSignal:
     def __exit__(self, *_):
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-class _Clock:
-    """Seconds for a step and, of those, waiting for data, since the last report."""
-
-    def __init__(self):
-        self.waiting = _Stopwatch()
-        self.text = ""
-        self._since = time.monotonic()
-
-    def scalars(self, steps: int) -> dict[str, float]:
-        now = time.monotonic()
-        per_step, waited = (now - self._since) / steps, self.waiting.take() / steps
-        self._since = now
-        self.text = f"{per_step:.2f} s a step, {waited:.2f} s of it waiting for data"
-        return {"time/step_s": per_step, "time/data_wait_s": waited}
-
-
-class _Stopwatch:
-    def __init__(self):
-        self._total = 0.0
-
-    def __enter__(self):
-        self._start = time.monotonic()
-
-    def __exit__(self, *_):
-        self._total += time.monotonic() - self._start
-
-    def take(self) -> float:
-        total, self._total = self._total, 0.0
-        return total

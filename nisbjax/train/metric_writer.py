@@ -1,4 +1,4 @@
-"""Scalars of a run: TensorBoard event files and one JSON line for each logged step.
+"""Scalars and pictures of a run: TensorBoard events, and a JSON line for each logged step.
 
 A resumed run drops what was written behind its first step, so that no curve runs twice
 over the same steps (Lightning appends a second event file and leaves the overlap).
@@ -9,6 +9,8 @@ import os
 import pathlib
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
 
 
@@ -29,6 +31,15 @@ class MetricWriter:
             self._events.add_scalar(tag, value, step)
         with open(self._history, "a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
+
+    def write_picture(
+        self, step: int, tag: str, picture: UInt8[np.ndarray, "h w 3"]
+    ) -> None:
+        self._events.add_image(tag, picture, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Returns when everything written is on disk."""
+        self._events.flush()
 
     def close(self) -> None:
         self._events.close()

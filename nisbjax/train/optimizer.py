@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from nisbjax.config import require_choice
 
@@ -71,6 +71,36 @@ def adamw(
         optax.masked(optax.add_decayed_weights(norm_weight_decay), norms),
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def updates_done(state: Any) -> Int[Array, ""]:
+    """Updates that the schedule has counted, from the state of `adamw`; 0 without one."""
+    counts = [part.count for part in _parts(state) if _is_schedule(part)]
+    return counts[0] if counts else jnp.int32(0)
+
+
+def restarted(state: Any, fresh: Any, *, moments: bool, schedule: bool) -> Any:
+    """The state of `adamw` with some of it as at the first step.
+
+    Args:
+      state: so far.
+      fresh: of the same optimizer, at its first step.
+      moments: take both moments and their bias correction from `fresh`.
+      schedule: start the learning rate's schedule again.
+    """
+
+    def choose(old: Any, new: Any) -> Any:
+        return new if (schedule if _is_schedule(old) else moments) else old
+
+    return jax.tree.map(choose, state, fresh, is_leaf=_is_schedule)
+
+
+def _parts(state: Any) -> list[Any]:
+    return jax.tree.leaves(state, is_leaf=_is_schedule)
+
+
+def _is_schedule(part: Any) -> bool:
+    return isinstance(part, optax.ScaleByScheduleState)
 
 
 def grouped(tree: Any) -> dict[str, Array]:

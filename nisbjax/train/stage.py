@@ -1,47 +1,49 @@
 """The training stage: from a config to checkpoints in a run's folder.
 
-Everything below takes values; this is where the keys of the config become functions. A
-folder that holds a checkpoint is gone on with, as PyTC does on `--checkpoint`.
+A folder that holds a checkpoint is gone on with, as PyTC does on `--checkpoint`; what a step
+does stands in `recipe`, where a run begins in `start`, and what happens when in `loop`.
 """
 
 import contextlib
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from nisbjax import devices
+from nisbjax import devices, lock
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import Checkpoints
-from nisbjax.config import flatten, require_choice
-from nisbjax.data import labels, nisb, targets
-from nisbjax.data.augment import Augmentation
+from nisbjax.checkpoint.series import Checkpoints
+from nisbjax.config import flatten
 from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
 from nisbjax.models import build
-from nisbjax.train import loop, losses, optimizer, precision, step
+from nisbjax.train import failure, loop, preview, step
 from nisbjax.train.metric_writer import MetricWriter
+from nisbjax.train.recipe import make_recipe, training_loader, validation_loader
+from nisbjax.train.start import Origin, begin
 
-_IN_MEMORY_GB = 2.0  # volumes that fit are read once
 
-
-def run(config: Any, run_dir: Run, recipe: step.Recipe | None = None) -> None:
+def run(
+    config: Any,
+    run_dir: Run,
+    recipe: step.Recipe | None = None,
+    origin: Origin | None = None,
+) -> None:
     """Trains to `train.steps`, from the newest checkpoint of the folder if there is one.
 
     Args:
       config: the whole configuration.
       run_dir: where checkpoints and logs go.
       recipe: of `make_recipe`, where it was made already.
+      origin: of a folder without checkpoints; None to begin at nothing.
 
     Raises:
       InputError: data, model or a checkpoint do not fit the config; another run is writing
         to the folder.
+      NotFiniteError: see `loop.run`.
     """
     mesh = devices.make_mesh(config.train.mesh)
     if mesh.shape.get("space", 1) != 1:
@@ -52,13 +54,14 @@ def run(config: Any, run_dir: Run, recipe: step.Recipe | None = None) -> None:
     logging.info("training on %s", devices.describe())
     recipe = recipe or make_recipe(config)
     best, every = config.train.ckpt_best, config.train.ckpt_every
+    alone = jax.process_index() == 0  # of all hosts, one writes
     with (
-        _lock(run_dir),
+        lock.held(run_dir.lock) if alone else contextlib.nullcontext(),
         contextlib.closing(
             Checkpoints(run_dir.checkpoints, best=best, every=every)
         ) as checkpoints,
     ):
-        _train(config, run_dir, mesh, recipe, checkpoints)
+        _train(config, run_dir, mesh, recipe, checkpoints, origin or Origin())
 
 
 def _train(
@@ -67,25 +70,27 @@ def _train(
     mesh: Any,
     recipe: step.Recipe,
     checkpoints: Checkpoints,
+    origin: Origin,
 ) -> None:
-    whole = devices.replicated(mesh)
     arguments = config.model.to_dict()
     params = build.initial_params(arguments, config.seed)
-    state = step.initial_state(params, recipe.optimizer, config.train.precision)
-    state = jax.device_put(state, whole)
-    batch = config.train.global_batch
-    batch = batch or config.train.batch_per_device * mesh.shape[devices.DATA]
-    progress = {"step": 0, "global_batch": batch, "seed": config.seed}
-    if checkpoints.latest is not None:
-        state, progress = _restore(checkpoints, checkpoints.latest, state)
-        batch = progress["global_batch"]
-        logging.info("going on at step %d of %s", progress["step"], run_dir.checkpoints)
-    if batch % mesh.shape[devices.DATA]:
+    fresh = step.initial_state(params, recipe.optimizer, config.train.precision)
+    fresh = jax.device_put(fresh, devices.replicated(mesh))
+    shards = mesh.shape[devices.DATA]
+    begun = begin(
+        config,
+        checkpoints,
+        fresh,
+        origin=origin,
+        default_batch=config.train.batch_per_device * shards,
+    )
+    state, batch = begun.state, begun.global_batch
+    if batch % shards:
         raise InputError(
-            f"the global batch is {batch} on {mesh.shape[devices.DATA]} devices; wanted a "
-            "multiple of the devices"
+            f"the global batch is {batch} on {shards} devices; wanted a multiple of the "
+            "devices"
         )
-    loader = _loader(config, "train", recipe.examples.crop, mesh, batch)
+    loader = training_loader(config, recipe.examples.crop, mesh, batch)
     validate = _validation(config, recipe, mesh, batch)
     train_step = step.make_train_step(recipe, mesh)
     first = int(state.step)
@@ -97,6 +102,7 @@ def _train(
         sum(p.size for p in jax.tree.leaves(params)) / 1e6,
         time.monotonic() - started,
     )
+    described = {"model": build.describe(arguments), "config": flatten(config)}
     writer = MetricWriter(run_dir.logs, run_dir.history, first)
     with contextlib.closing(writer):
         loop.run(
@@ -113,180 +119,51 @@ def _train(
             ),
             checkpoints=checkpoints,
             writer=writer,
-            facts=loop.Facts(build.describe(arguments), flatten(config), progress),
-            describe_batch=lambda number: "; ".join(loader.describe(number)),
-            skips_overflow=recipe.scaled,
+            facts={**begun.facts, **described},
+            report_failure=_failure_reporter(config, run_dir, loader),
         )
-
-
-def make_recipe(config: Any) -> step.Recipe:
-    """The functions and numbers of a step, from the config's keys.
-
-    Raises:
-      InputError: a key has a value that is none of its choices.
-    """
-    require_choice("data.kind", config.data.kind, ("nisb", "files"))
-    schedule = optimizer.learning_rate(
-        config.schedule.kind,
-        lr=config.optimizer.lr,
-        steps=config.schedule.steps,
-        min_lr=config.schedule.min_lr,
-        warmup_steps=config.schedule.warmup_steps,
-    )
-    dtype = precision.compute_dtype(config.train.precision)
-    decay = {k: v for k, v in config.optimizer.to_dict().items() if k != "lr"}
-    examples = targets.Recipe(
-        patch=tuple(config.data.patch),
-        offsets=tuple(tuple(o) for o in config.data.offsets),
-        stored_at=config.data.edge_stored_at,
-        erosion=labels.erosion_triple(config.data.erosion, config.data.erosion_axes),
-        augmentation=Augmentation(**config.augment),
-        calibre_max=config.loss.calibre_max,
-    )
-    if len(examples.offsets) != config.model.out_channels:
-        raise InputError(
-            f"data.offsets names {len(examples.offsets)} edges, model.out_channels is "
-            f"{config.model.out_channels}; wanted the same number"
-        )
-    return step.Recipe(
-        apply=build.make_apply(config.model.to_dict(), dtype, remat=config.model.remat),
-        examples=examples,
-        objective=_objective(config),
-        optimizer=optimizer.adamw(schedule, **decay),
-        seed=config.seed,
-        ema_decay=config.ema.decay,
-        ema_warmup=config.ema.warmup_steps,
-        accumulate=config.train.accumulate,
-        scaled=config.train.precision == "fp16",
-    )
-
-
-def open_training_data(config: Any) -> None:
-    """Opens what training would read, so that a wrong path ends before a folder is made.
-
-    Raises:
-      InputError: data are missing, or do not fit one another or the model.
-    """
-    _open_pairs(config, "train")
-    if config.train.val_every:
-        _open_pairs(config, "val")
-
-
-def _objective(config: Any) -> step.Objective:
-    keys = {k: v for k, v in config.loss.items() if k != "calibre_max"}
-    loss = losses.make_loss(**keys)
-    if not config.model.deep_supervision:
-        return loss
-    return lambda pyramid, made, valid, weights: losses.deep_supervision(
-        pyramid, made, valid, loss, weights
-    )
-
-
-def _open_pairs(config: Any, split: str) -> list[nisb.Pair]:
-    data = config.data[split]
-    pairs = nisb.open_pairs(config.data.root, data.image, data.label, data.box)
-    for pair in pairs:
-        if pair.image.shape[-1] != config.model.in_channels:
-            raise InputError(
-                f"{pair.image.source} has {pair.image.shape[-1]} channels, "
-                f"model.in_channels is {config.model.in_channels}; wanted the same"
-            )
-    return pairs
-
-
-def _loader(
-    config: Any, split: str, crop: Any, mesh: Any, batch: int, count: int | None = None
-) -> Loader:
-    return Loader(
-        nisb.in_memory(_open_pairs(config, split), _IN_MEMORY_GB),
-        crop,
-        seed=config.seed,
-        global_batch=batch * (config.train.accumulate if count is None else 1),
-        count=count,
-        normalize=config.data.normalize,
-        relabel=config.data.relabel,
-        sharding=devices.split_batch(mesh),
-        threads=config.train.loader_threads,
-        prefetch=config.train.prefetch,
-    )
 
 
 def _validation(
     config: Any, recipe: step.Recipe, mesh: Any, batch: int
-) -> Callable[[step.TrainState], dict[str, Any]]:
+) -> Callable[[step.TrainState], loop.Validation]:
     """Means over the fixed validation crops, of the averaged weights if so configured."""
     if not config.train.val_every:
-        return lambda state: {}
-    loader = _loader(
-        config, "val", recipe.examples.crop, mesh, batch, config.train.val_crops
-    )
+        return lambda state: loop.Validation({})
+    loader = validation_loader(config, recipe.examples.crop, mesh, batch)
     evaluate = step.make_validation_step(recipe, mesh)
 
-    def validate(state: step.TrainState) -> dict[str, Any]:
+    def validate(state: step.TrainState) -> loop.Validation:
         weights = state.ema if config.ema.validate else state.params
-        scalars = [evaluate(weights, crops) for crops in loader.batches()]
-        return jax.tree.map(lambda *v: np.mean(v, axis=0), *jax.device_get(scalars))
+        scalars, real, view = [], [], None
+        for crops in loader.batches():
+            values, planes = evaluate(weights, crops)
+            scalars.append(values)
+            real.append(crops.real.sum())
+            view = planes if view is None else view
+        scalars, real, view = jax.device_get((scalars, real, view))
+        # The last batch may be padded: by samples, the mean is that of any batch size.
+        means = jax.tree.map(lambda *v: np.average(v, axis=0, weights=real), *scalars)
+        return loop.Validation(means, preview.picture(view, recipe.examples.offsets))
 
     return validate
 
 
-def _restore(
-    checkpoints: Checkpoints, latest: int, state: step.TrainState
-) -> tuple[step.TrainState, dict[str, Any]]:
-    like = {
-        "params": state.params,
-        "ema": state.ema,
-        "optimizer": {"optax": state.optimizer, "scale": state.scale},
-    }
-    arrays, progress = checkpoints.restore(latest, like)
-    number = jax.device_put(jnp.int32(progress["step"]), state.step.sharding)
-    restored = step.TrainState(
-        number,
-        arrays["params"],
-        arrays["ema"],
-        arrays["optimizer"]["optax"],
-        arrays["optimizer"]["scale"],
-    )
-    return restored, progress
+def _failure_reporter(
+    config: Any, run_dir: Run, loader: Loader
+) -> Callable[[step.TrainState, Mapping[str, Any]], str]:
+    """Keeps the step that failed beside the checkpoints, and names its crops."""
 
+    def report(state: step.TrainState, scalars: Mapping[str, Any]) -> str:
+        number = int(state.step)
+        crops = loader.describe(number)
+        path = run_dir.not_finite(number)
+        if jax.process_index() == 0:
+            failure.keep(path, state, loader.on_host(number), flatten(config), crops)
+        return (
+            f"step {number}: the loss is {float(scalars['loss'])}, its gradient norm "
+            f"{float(scalars['grad_norm'])}; crops: {'; '.join(crops)}. Look at it with "
+            f"python -m nisbjax.train.failure {path}; lower optimizer.lr or use fp32"
+        )
 
-@contextlib.contextmanager
-def _lock(run_dir: Run) -> Iterator[None]:
-    """Refuses a second run in one folder; a lock of a process that is gone is taken over.
-
-    Raises:
-      InputError: naming the host, the process and the age of the lock.
-    """
-    path = run_dir.path / "train.lock"
-    if jax.process_index() != 0:
-        yield
-        return
-    run_dir.path.mkdir(parents=True, exist_ok=True)
-    host = socket.gethostname()
-    while True:
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-            break
-        except FileExistsError:
-            _refuse_if_alive(path, host)
-            path.unlink(missing_ok=True)
-    os.write(descriptor, f"{host} {os.getpid()}".encode())
-    os.close(descriptor)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _refuse_if_alive(path: Any, host: str) -> None:
-    try:
-        text, age = path.read_text(), time.time() - path.stat().st_mtime
-        owner, pid = text.split()
-    except (FileNotFoundError, ValueError):  # gone, or torn by a kill
-        return
-    if owner == host and not os.path.exists(f"/proc/{pid}"):
-        return
-    raise InputError(
-        f"{path.parent} is being written by process {pid} on {owner} (since "
-        f"{age / 60:.0f} minutes); wait for it, or remove {path} if it is gone"
-    )
+    return report

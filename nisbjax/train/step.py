@@ -18,8 +18,8 @@ from jaxtyping import Array, Bool, Float32, Int32
 from nisbjax import devices
 from nisbjax.data import targets
 from nisbjax.data.loader import Batch
-from nisbjax.train import ema, precision
-from nisbjax.train.optimizer import grouped, ungrouped
+from nisbjax.train import ema, precision, preview
+from nisbjax.train.optimizer import grouped, ungrouped, updates_done
 
 Apply = Callable[[Any, Array], Any]  # (params, images) -> logits, or a pyramid of them
 Objective = Callable[..., tuple[Float32[Array, ""], dict[str, Any]]]
@@ -27,13 +27,19 @@ Scalars = dict[str, Array]
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes; all of it stands in the checkpoint."""
+    """Everything that a step changes.
+
+    All of it stands in the checkpoint but `failed`: a step was not finite, where that is
+    no part of the recipe. Later steps then change nothing, so that the state stays the one
+    from which the bad step is reproduced, however late the host looks.
+    """
 
     step: Int32[Array, ""]
     params: Any
     ema: Any
     optimizer: Any
     scale: precision.LossScale
+    failed: Bool[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Recipe:
       examples: what crops are made into.
       objective: (logits, targets, valid, weights or None) -> loss and named values.
       optimizer: its update is added to the parameters.
+      schedule: the learning rate by updates done, for the record.
       seed: of every draw.
       ema_decay: see `ema.update`.
       ema_warmup: updates that copy.
@@ -56,6 +63,7 @@ class Recipe:
     examples: targets.Recipe
     objective: Objective
     optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
     seed: int
     ema_decay: float
     ema_warmup: int
@@ -76,7 +84,7 @@ def initial_state(
     first, copied = (jax.tree.map(jnp.array, params) for _ in range(2))
     scale = precision.initial_scale(loss_precision)
     state = optimizer.init(grouped(params))
-    return TrainState(jnp.int32(0), first, copied, state, scale)
+    return TrainState(jnp.int32(0), first, copied, state, scale, jnp.bool_(False))
 
 
 def make_train_step(
@@ -92,9 +100,10 @@ def make_train_step(
 
     Returns:
       A jitted function. Its batch has `accumulate` times the samples of a micro-batch;
-      scalars are `loss`, `grad_norm`, `loss_scale`, `finite`, and those of the objective.
-      A step whose gradients are not finite leaves weights, average and optimizer as they
-      were.
+      scalars are `loss`, `grad_norm`, `loss_scale`, `lr`, `finite`, `failed` and those of
+      the objective. A step whose gradients are not finite leaves weights, average and
+      optimizer as they were; under fp16 the next one goes on at half the scale, until that
+      is below 1: then, as at once without scaling, the run has `failed`.
     """
     whole, split = devices.replicated(mesh), devices.split_batch(mesh)
     apply = _per_shard(recipe.apply, mesh)
@@ -141,6 +150,9 @@ def make_train_step(
         divisor = state.scale.scale * recipe.accumulate
         grads = jax.tree.map(lambda g: g / divisor, grouped(grads))
         finite = precision.all_finite(grads) & jnp.isfinite(scalars["loss"])
+        failed = state.failed | ~finite
+        if recipe.scaled:  # an overflow is gone long before the scale is down to 1
+            failed = state.failed | (~finite & (state.scale.scale < 1))
         before = grouped(state.params), grouped(state.ema), state.optimizer
         updates, optimizer = recipe.optimizer.update(grads, before[2], before[0])
         params = optax.apply_updates(before[0], updates)
@@ -152,21 +164,29 @@ def make_train_step(
             warmup=recipe.ema_warmup,
         )
         params, average, optimizer = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
+            lambda new, old: jnp.where(finite & ~failed, new, old),
             (params, average, optimizer),
             before,
         )
         params = ungrouped(params, state.params)
         average = ungrouped(average, state.ema)
-        scale = state.scale
+        number, scale = state.step + 1, state.scale
         if recipe.scaled:
             scale = precision.next_scale(scale, finite)
+        number, scale = jax.tree.map(
+            lambda new, old: jnp.where(failed, old, new),
+            (number, scale),
+            (state.step, state.scale),
+        )
         scalars |= {
             "grad_norm": optax.tree.norm(grads),
             "loss_scale": state.scale.scale,
+            "lr": recipe.schedule(updates_done(state.optimizer)),
             "finite": finite,
+            "failed": failed,
         }
-        return TrainState(state.step + 1, params, average, optimizer, scale), scalars
+        after = TrainState(number, params, average, optimizer, scale, failed)
+        return after, scalars
 
     return jax.jit(
         step,
@@ -176,16 +196,19 @@ def make_train_step(
     )
 
 
-def make_validation_step(recipe: Recipe, mesh: Mesh) -> Callable[[Any, Batch], Scalars]:
-    """Compiles (params, batch) -> scalars of crops as they are, without augmentation.
+def make_validation_step(
+    recipe: Recipe, mesh: Mesh
+) -> Callable[[Any, Batch], tuple[Scalars, preview.Planes]]:
+    """Compiles (params, batch) -> scalars of crops without augmentation, and a view.
 
     Samples that only pad the batch count nowhere. Scalars: those of the objective, `loss`,
-    and `accuracy`, the share of known edges on the right side of logit 0.
+    and `accuracy`, the share of known edges on the right side of logit 0. The view is of
+    the batch's first crop.
     """
     whole, split = devices.replicated(mesh), devices.split_batch(mesh)
     apply = _per_shard(recipe.apply, mesh)
 
-    def step(params: Any, batch: Batch) -> Scalars:
+    def step(params: Any, batch: Batch) -> tuple[Scalars, preview.Planes]:
         made = targets.examples(batch, recipe.examples, training=False, mesh=mesh)
         logits = apply(params, made.images)
         value, scalars = recipe.objective(
@@ -193,7 +216,8 @@ def make_validation_step(recipe: Recipe, mesh: Mesh) -> Callable[[Any, Batch], S
         )
         finest = logits[0] if isinstance(logits, tuple) else logits
         accuracy = _accuracy(finest, made.targets, made.valid)
-        return {"loss": value, **scalars, "accuracy": accuracy}
+        view = preview.mid_planes(made, finest)
+        return {"loss": value, **scalars, "accuracy": accuracy}, view
 
     return jax.jit(step, in_shardings=(whole, split), out_shardings=whole)
 

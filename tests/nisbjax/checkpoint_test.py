@@ -9,18 +9,30 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from nisbjax import checksums
 from nisbjax.checkpoint import (
-    Checkpoints,
+    ARRAYS,
+    FACTS,
     describe,
+    fact,
     find,
+    numbered,
     require_model,
+    restore,
     step_of,
+    weight_items,
     weights,
 )
+from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
 
 MODEL = {"size": "S", "kernel_size": 3, "channels": 4}
-FACTS = {"progress": {"step": 3}, "model": MODEL, "config": {"seed": 42}}
+SAID = {
+    "step": {"step": 3},
+    "loader": {"global_batch": 2},
+    "model": MODEL,
+    "config": {"seed": 42},
+}
 
 
 def arrays(value=0.0, width=3):
@@ -54,11 +66,11 @@ def checkpoints(tmp_path):
 
 def test_kept_are_the_newest_the_best_and_every_so_many(checkpoints):
     kept = checkpoints(best=2, every=5)
-    assert kept.latest is None and kept.steps == []
+    assert kept.newest_sound() is None and kept.steps == []
     losses = {1: 0.5, 2: 0.9, 3: 0.4, 4: 0.7, 5: 0.8, 6: 0.3, 7: None, 8: 0.6, 9: None}
     seen = []
     for step, loss in losses.items():
-        kept.save(step, small(), FACTS, loss)
+        kept.save(step, small(), SAID, loss)
         kept.wait()
         seen.append(kept.steps)
     # Best two of those so far, multiples of 5, and the newest.
@@ -73,13 +85,24 @@ def test_kept_are_the_newest_the_best_and_every_so_many(checkpoints):
         [3, 5, 6, 8],
         [3, 5, 6, 9],
     ]
-    assert kept.latest == 9
+    assert kept.newest_sound() == 9
+
+
+def test_losses_are_known_again_after_a_restart(checkpoints):
+    """Orbax's own policy forgets them, and deletes the best with the next save."""
+    losses = {1: 0.5, 2: 0.2, 3: 0.4, 4: 0.9, 5: float("nan"), 6: 0.1}
+    for step, loss in losses.items():
+        kept = checkpoints(best=2, every=0)
+        kept.save(step, small(), SAID, loss)
+        kept.close()
+    # Best of 0.5 0.2 0.4 0.9 0.1; a loss that is no number is never among them.
+    assert checkpoints(best=2, every=0).steps == [2, 6]
 
 
 def test_nothing_but_the_newest(checkpoints):
     kept = checkpoints(best=0, every=0)
     for step in (1, 2, 3):
-        kept.save(step, small(), FACTS, 0.1 * step)
+        kept.save(step, small(), SAID, 0.1 * step)
     kept.wait()
     assert kept.steps == [3]
 
@@ -87,23 +110,28 @@ def test_nothing_but_the_newest(checkpoints):
 def test_what_is_restored_equals_what_was_saved(checkpoints, tmp_path):
     saved = arrays(1.25)
     first = checkpoints()
-    first.save(3, saved, FACTS)
-    first.save(3, arrays(9.0), FACTS)  # there already: left alone
+    first.save(3, saved, SAID)
+    first.save(3, arrays(9.0), SAID)  # there already: left alone
     first.close()
     again = checkpoints()
-    assert again.latest == 3
+    assert again.newest_sound() == 3
     mesh = Mesh(np.array(jax.devices()), ("data",))
     whole = NamedSharding(mesh, PartitionSpec())
     like = jax.device_put(arrays(), whole)
-    found, progress = again.restore(3, like)
+    folder = tmp_path / "run" / "checkpoints" / "3"
+    found = restore(folder, like)
     equal(found, saved)
+    equal(restore(folder, {"ema": like["ema"]}), {"ema": saved["ema"]})
     assert type(found["optimizer"]["optax"][0]) is optax.ScaleByAdamState
     assert all(leaf.sharding == whole for leaf in jax.tree.leaves(found))
-    assert progress == {"step": 3}
+    assert fact(folder, "step") == {"step": 3, "val_loss": None}
+    assert fact(folder, "loader") == {"global_batch": 2}
+    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == sorted(
+        (*ARRAYS, *FACTS)
+    )
 
     # Prediction reads one item of weights from what it is given: run, folder or step.
     run = tmp_path / "run"
-    folder = run / "checkpoints" / "3"
     assert find(run) == find(run / "checkpoints") == find(folder) == folder
     assert step_of(folder) == 3 and describe(folder) == MODEL
     shapes = jax.eval_shape(lambda: arrays()["params"])
@@ -113,6 +141,7 @@ def test_what_is_restored_equals_what_was_saved(checkpoints, tmp_path):
         for file in sorted((folder / name).rglob("*"), reverse=True):
             file.rmdir() if file.is_dir() else file.unlink()
     equal(weights(folder, "ema", shapes), saved["ema"])
+    assert find(run, weight_items("ema")) == folder
 
     assert require_model(folder, {"size": "S", "channels": 4}) == MODEL
     with pytest.raises(
@@ -131,9 +160,9 @@ def test_what_is_restored_equals_what_was_saved(checkpoints, tmp_path):
             weights(folder, "ema", like)
 
 
-def test_a_checkpoint_of_another_network_is_not_gone_on_with(checkpoints):
+def test_a_checkpoint_of_another_network_is_not_gone_on_with(checkpoints, tmp_path):
     kept = checkpoints()
-    kept.save(3, arrays(), FACTS)
+    kept.save(3, arrays(), SAID)
     kept.wait()
     deeper = arrays()
     deeper["params"] = {**deeper["params"], "head": deeper["params"]["stem"]}
@@ -143,18 +172,140 @@ def test_a_checkpoint_of_another_network_is_not_gone_on_with(checkpoints):
         with pytest.raises(
             InputError, match="checkpoints/3 does not fit this config's model or optim"
         ) as error:
-            kept.restore(3, like)
+            restore(tmp_path / "run" / "checkpoints" / "3", like)
         assert "\n" not in str(error.value)
 
 
 def test_the_newest_step_is_found_by_number(tmp_path):
     for name in ("900", "1000", "1001.orbax-checkpoint-tmp", "notes"):
         (tmp_path / name / "params").mkdir(parents=True)
+        checksums.write(tmp_path / name)
     (tmp_path / "2000").mkdir()  # nothing in it
     assert find(tmp_path).name == "1000"
+    assert [p.name for p in numbered(tmp_path)] == ["1000", "900"]
     assert find(tmp_path / "notes").name == "notes"
     with pytest.raises(InputError, match="notes is not named by its step"):
         step_of(find(tmp_path / "notes"))
+
+
+@pytest.fixture
+def three(checkpoints, tmp_path):
+    """Sound checkpoints of steps 1, 2 and 3."""
+    kept = checkpoints(best=0, every=1)
+    for step in (1, 2, 3):
+        kept.save(step, arrays(step), SAID)
+    kept.close()
+    return tmp_path / "run" / "checkpoints"
+
+
+def flip(path):
+    """One bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def files_of_every_kind(folder):
+    """One file for each name in each folder, where names do not hold their content."""
+    kinds = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = "chunk" if len(path.name) == 32 else path.name
+        kinds[path.parent.relative_to(folder), name] = path
+    return list(kinds.values())
+
+
+def test_a_flipped_bit_in_any_file_is_named_and_the_checkpoint_before_is_used(
+    three, caplog
+):
+    kinds = files_of_every_kind(three / "3")
+    assert {p.name for p in kinds} >= {
+        "SHA256SUMS",
+        "_CHECKPOINT_METADATA",
+        "_METADATA",
+        "_sharding",
+        "manifest.ocdbt",
+        "metadata",
+        "commit_success.txt",
+    }
+    items = {p.relative_to(three / "3").parts[0] for p in kinds}
+    assert items >= {*ARRAYS, *FACTS}
+    for path in kinds:
+        before = path.read_bytes()
+        flip(path)
+        caplog.clear()
+        assert find(three).name == "2"
+        assert f"{three / '3'} is damaged" in caplog.text
+        name = str(path.relative_to(three / "3"))
+        if name != "SHA256SUMS":
+            assert f"({name} changed, by its SHA256SUMS)" in caplog.text
+        with pytest.raises(
+            InputError, match=r"checkpoints/3 is damaged \(.*; name another, or the run"
+        ):
+            find(three / "3")
+        path.write_bytes(before)
+    assert find(three).name == find(three / "3").name == "3"
+
+
+def test_prediction_looks_at_what_it_reads_alone(three):
+    flip(next((three / "3" / "optimizer").rglob("d/*")))
+    assert find(three).name == "2"
+    assert find(three, weight_items("ema")).name == "3"
+    flip(three / "3" / "ema" / "_METADATA")
+    assert find(three, weight_items("ema")).name == "2"
+    assert find(three, weight_items("raw")).name == "3"
+    with pytest.raises(
+        InputError, match="predict.weights is 'mean'; wanted ema or raw"
+    ):
+        weight_items("mean")
+
+
+def test_a_run_sets_damaged_checkpoints_aside_and_writes_them_again(
+    three, checkpoints, caplog
+):
+    flip(three / "3" / "ema" / "_METADATA")
+    (three / "2" / "SHA256SUMS").unlink()  # killed while it was written
+    kept = checkpoints(best=0, every=1)
+    assert kept.newest_sound() == 1
+    assert "checkpoints/3 is damaged (ema/_METADATA changed" in caplog.text
+    assert "it is now 3.damaged, and the one before it is used" in caplog.text
+    assert "checkpoints/2 was never finished (no SHA256SUMS); it is now 2.unf" in (
+        caplog.text
+    )
+    kept.save(2, arrays(7), SAID)
+    kept.save(3, arrays(8), SAID)
+    kept.wait()
+    assert kept.steps == [1, 2, 3] and kept.newest_sound() == 3
+    equal(restore(three / "3", arrays()), arrays(8))
+    flip(three / "3" / "step" / "metadata")
+    assert checkpoints().newest_sound() == 2
+    names = sorted(p.name for p in three.iterdir())
+    assert names == ["1", "2", "2.unfinished", "3.damaged", "3.damaged.2"]
+
+
+def test_nothing_but_damaged_checkpoints_is_no_new_beginning(three, checkpoints):
+    for step in (1, 2, 3):
+        flip(three / str(step) / "params" / "_METADATA")
+    with pytest.raises(
+        InputError, match=r"every checkpoint of .* is unfinished or damaged \(3, 2, 1\)"
+    ):
+        find(three)
+    with pytest.raises(
+        InputError,
+        match=r"is damaged \(now 3.damaged, 2.damaged, 1.damaged\); put back",
+    ):
+        checkpoints().newest_sound()
+
+
+def test_a_run_that_was_killed_in_its_first_checkpoint_begins_again(three, checkpoints):
+    for step in (1, 2, 3):
+        (three / str(step) / "SHA256SUMS").unlink()
+    assert checkpoints().newest_sound() is None
+
+
+def test_an_item_that_cannot_be_read_is_named(three):
+    (three / "3" / "model" / "metadata").write_text("{")
+    with pytest.raises(InputError, match="checkpoints/3 has no readable model; it is"):
+        describe(three / "3")
 
 
 def test_no_checkpoint_is_refused(tmp_path):
@@ -167,7 +318,7 @@ def test_no_checkpoint_is_refused(tmp_path):
 
 def test_facts_are_readable_without_us(checkpoints, tmp_path):
     kept = checkpoints()
-    kept.save(3, arrays(), FACTS)
+    kept.save(3, arrays(), SAID)
     kept.wait()
     folder = tmp_path / "run" / "checkpoints" / "3"
     files = {p.parent.name: p for p in folder.glob("*/metadata") if p.is_file()}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.checkpoint import Checkpoints
+from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.infer import stage
@@ -152,7 +152,7 @@ def test_a_checkpoints_weights_are_found_by_name(tmp_path, config):
             "ema": averaged,
             "optimizer": {"count": np.ones(1)},
         },
-        {"progress": {}, "model": model, "config": {}},
+        {"step": {"step": 7}, "loader": {}, "model": model, "config": {}},
     )
     checkpoints.wait()
     checkpoints.close()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nisbjax.checkpoint import Checkpoints
+from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.train import loop
 from nisbjax.train.metric_writer import MetricWriter
 from nisbjax.train.precision import LossScale
@@ -22,8 +22,8 @@ class Saved(Checkpoints):
         self.waited = 0
 
     def save(self, step, arrays, facts, val_loss=None):
-        assert facts["progress"]["step"] == step
-        assert facts["progress"]["global_batch"] == 4
+        assert facts["step"] == {"step": step, "started_from": {}}
+        assert facts["loader"] == {"global_batch": 4, "next_batch": step}
         self.saved.append((step, float(arrays["params"]), val_loss))
 
     def wait(self):
@@ -32,19 +32,24 @@ class Saved(Checkpoints):
 
 class Written(MetricWriter):
     def __init__(self, on_write=lambda step: None):
-        self.lines = []
+        self.lines, self.pictures, self.flushed = [], [], 0
         self.on_write = on_write
 
     def write(self, step, scalars):
         self.lines.append((step, dict(scalars)))
         self.on_write(step)
 
+    def write_picture(self, step, tag, picture):
+        self.pictures.append((step, tag, picture.shape))
+
+    def flush(self):
+        self.flushed = len(self.lines)
+
 
 def state_at(step):
     counted = jnp.float32(step)
-    return TrainState(
-        jnp.int32(step), counted, counted, {}, LossScale(jnp.float32(1), jnp.int32(0))
-    )
+    scale = LossScale(jnp.float32(1), jnp.int32(0))
+    return TrainState(jnp.int32(step), counted, counted, {}, scale, jnp.bool_(False))
 
 
 def train(
@@ -58,10 +63,11 @@ def train(
     on_write=lambda step: None,
     on_step=lambda number: None,
     loss=lambda number: 10.0 + number,
-    skips_overflow=False,
+    skips=False,
 ):
     """Runs the loop; the loss of batch n is 10 + n."""
     seen = []
+    grey = np.zeros((2, 3, 3), np.uint8)
 
     def step(state, batch):
         seen.append(batch)
@@ -71,6 +77,7 @@ def train(
             "loss": value,
             "grad_norm": value,
             "finite": np.isfinite(value),
+            "failed": not (skips or np.isfinite(value)),
             "per_channel": np.array([1.0, 2.0]),
         }
         return state_at(int(state.step) + 1), scalars
@@ -80,7 +87,7 @@ def train(
     def go():
         return loop.run(
             step,
-            lambda state: {"loss": np.float32(100 - state.params)},
+            lambda state: loop.Validation({"loss": 100 - state.params}, grey),
             itertools.count(first),
             state_at(first),
             intervals=loop.Intervals(
@@ -88,9 +95,10 @@ def train(
             ),
             checkpoints=saved,
             writer=written,
-            facts=loop.Facts({}, {}, {"step": 0, "global_batch": 4}),
-            describe_batch=lambda number: f"crop {number}",
-            skips_overflow=skips_overflow,
+            facts={"step": {"started_from": {}}, "loader": {"global_batch": 4}},
+            report_failure=lambda state, scalars: (
+                f"loss {scalars['loss']}, {int(state.step)}"
+            ),
         )
 
     return go, seen, saved, written
@@ -166,18 +174,55 @@ def test_a_signal_in_the_last_step_ends_as_any_run():
     assert int(go().step) == 2 and saved.saved == [(2, 2, None)]
 
 
-def test_a_loss_that_is_not_finite_names_its_crops():
-    options = {"loss": lambda n: np.nan if n == 3 else 1.0, "log_every": 2}
-    go, seen, saved, _ = train(**options)
-    with pytest.raises(
-        loop.NotFiniteError,
-        match=r"step 3: the loss is nan, its gradient norm nan; crops: crop 3. Lower opt",
-    ):
+@pytest.mark.parametrize("log_every", [0, 2, 50])
+def test_a_step_that_failed_ends_the_run_soon_and_is_not_saved(log_every):
+    """Whatever is logged, and where: two steps at most are under way."""
+    go, seen, saved, _ = train(
+        steps=20, loss=lambda n: np.nan if n == 7 else 1.0, log_every=log_every
+    )
+    with pytest.raises(loop.NotFiniteError, match="loss nan, "):
         go()
-    assert seen == [0, 1, 2, 3] and saved.saved == []  # nothing bad was saved
-    go, seen, _, _ = train(**options, skips_overflow=True)
+    assert seen == list(range(8 if log_every == 2 else 10)) and saved.saved == []
+
+
+def test_a_step_that_failed_is_found_before_its_state_is_saved():
+    loss = {2: np.inf}
+    options = {"loss": lambda n: loss.get(n, 1.0), "log_every": 0}
+    for due in ({"checkpoint_every": 3}, {"val_every": 3}, {"steps": 3}):
+        go, seen, saved, written = train(**options, **due)
+        with pytest.raises(loop.NotFiniteError):
+            go()
+        assert seen == [0, 1, 2] and saved.saved == [] and written.lines == []
+
+
+def test_steps_that_the_recipe_skips_are_counted():
+    go, seen, _, written = train(
+        steps=4, log_every=2, loss=lambda n: np.nan if n == 1 else n, skips=True
+    )
     go()
-    assert seen == list(range(6))
+    assert seen == [0, 1, 2, 3]
+    lines = [line for _, line in written.lines]
+    # Losses 0, nan | 2, 3.
+    assert [x["train/skipped"] for x in lines] == [1, 0]
+    assert [x["train/loss_mean"] for x in lines] == [0, 2.5]
+
+
+def test_nothing_is_logged_every_zero_steps():
+    go, seen, saved, written = train(steps=5, log_every=0)
+    go()
+    assert seen == list(range(5)) and written.lines == []
+    assert [s for s, *_ in saved.saved] == [5]
+
+
+def test_pictures_and_memory_are_logged_and_flushed_before_a_checkpoint():
+    go, _, saved, written = train(steps=4, val_every=2)
+    go()
+    assert written.pictures == [
+        (2, "val/preview", (2, 3, 3)),
+        (4, "val/preview", (2, 3, 3)),
+    ]
+    assert written.flushed == len(written.lines) and len(saved.saved) == 2
+    assert 0.01 < written.lines[0][1]["memory/host_gb"] < 100
 
 
 def test_scalars_have_flat_names():

@@ -78,6 +78,7 @@ def recipe(**changes):
         "examples": examples,
         "objective": losses.make_loss("bce", logit_clamp=0.0),
         "optimizer": optax.sgd(0.5),
+        "schedule": optax.constant_schedule(0.5),
         "seed": 3,
         "ema_decay": 0.9,
         "ema_warmup": 1,
@@ -128,6 +129,7 @@ def test_loss_gradient_and_update_equal_numpy(crops, one_device):
                 states[number + 1].params[name], value - 0.5 * gradient[name], rtol=1e-5
             )
         assert scalars[number]["finite"] and scalars[number]["loss_scale"] == 1
+        assert scalars[number]["lr"] == 0.5 and not scalars[number]["failed"]
     assert [int(s.step) for s in states] == [0, 1, 2]
     # The first update copies (ema_warmup 1), the second mixes: 0.9 e + 0.1 p.
     first, second = states[1].params["w"], states[2].params["w"]
@@ -182,12 +184,40 @@ def test_a_step_that_overflows_leaves_the_state(crops):
     assert (
         state.step == 1 and state.scale.scale == 32768 and state.scale.good_steps == 0
     )
+    assert not scalars["failed"] and not state.failed
     # And a good step with a scale is the step without one: gradients are divided again.
     scaled, _ = compiled(start(mesh, made, precision="fp16"), on(mesh, crops))
     plain, _ = compiled(start(mesh, made, precision="fp32"), on(mesh, crops))
     assert scaled.scale.scale == 65536 and scaled.scale.good_steps == 1
     for a, b in zip(*map(jax.tree.leaves, (scaled.params, plain.params)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_a_step_that_failed_stays_where_it_failed(crops):
+    """Without a loss scale at once, with one when it is below 1."""
+    mesh = mesh_of(1)
+    huge = {"w": jnp.full(3, 3e38), "b": jnp.full(3, 3e38)}
+    for precision, scale in (("fp32", 1.0), ("fp16", 0.5)):
+        scaled = precision == "fp16"
+        made = recipe(optimizer=optax.adam(0.1), scaled=scaled)
+        compiled = step.make_train_step(made, mesh)
+        state = start(mesh, made, huge, precision)
+        state = state._replace(scale=state.scale._replace(scale=jnp.float32(scale)))
+        state = jax.device_put(state, devices.replicated(mesh))
+        before = host(state)
+        state, scalars = compiled(state, on(mesh, crops))
+        assert scalars["failed"] and state.failed and not scalars["finite"]
+        # A good batch changes nothing any more: here, weights that would give finite loss.
+        state = state._replace(params=host(weights()), ema=host(weights()))
+        state = jax.device_put(state, devices.replicated(mesh))
+        state, scalars = compiled(state, on(mesh, crops))
+        assert scalars["failed"] and scalars["finite"]
+        for a, b in zip(
+            jax.tree.leaves((state.params, state.step, state.scale, state.optimizer)),
+            jax.tree.leaves((weights(), before.step, before.scale, before.optimizer)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_augmented_steps_cross_to_the_host_nowhere(crops):
@@ -210,7 +240,16 @@ def test_validation_counts_real_samples_alone(crops, strict_promotion):
     params = jax.device_put(weights(), devices.replicated(mesh))
     batch = on(mesh, half)
     with jax.transfer_guard("disallow"):
-        scalars = evaluate(params, batch)
+        scalars, view = evaluate(params, batch)
     loss, _, accuracy = by_hand(half, *(np.float64(weights()[n]) for n in ("w", "b")))
     np.testing.assert_allclose(scalars["loss"], loss, rtol=1e-5)
     np.testing.assert_allclose(scalars["accuracy"], accuracy, rtol=1e-6)
+    # The view: planes z = 1, y = 2, x = 1 of the first crop of a patch of 3 x 4 x 2.
+    grey = crops.images[0] / np.float32(255)
+    for plane, want in zip(
+        view.images, (grey[:3, :4, 1], grey[:3, 2, :2], grey[1, :4, :2]), strict=True
+    ):
+        np.testing.assert_allclose(plane, want, rtol=1e-6)
+    logit = grey[:3, :4, 1] * np.array(weights()["w"]) + np.array(weights()["b"])
+    np.testing.assert_allclose(view.predictions[0], 1 / (1 + np.exp(-logit)), rtol=1e-5)
+    assert view.targets[2].shape == view.valid[2].shape == (4, 2, 3)

@@ -1,0 +1,98 @@
+"""A run's folder belongs to one process at a time: a file that says which, and since when.
+
+The kernel holds the lock (`flock`) and lets go of it however its process dies, so a lock
+left behind on this host is taken over at once, and two processes cannot both take it.
+Lightning, on which BANIS and PyTC train, lets two runs write to one folder.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from nisbjax.errors import InputError
+
+
+@contextlib.contextmanager
+def held(path: pathlib.Path) -> Iterator[None]:
+    """Holds the lock in `path` inside a `with`; the file is removed at the end.
+
+    A file that another host left is only taken over where SLURM says that it was an earlier
+    start of this very job: kernels of different hosts need not know of each other's locks.
+
+    Raises:
+      InputError: another process has it: its host, its id and its age; or the file system
+        knows no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _take(path)
+    try:
+        owner = _read(descriptor)
+        if owner.get("host", socket.gethostname()) != socket.gethostname():
+            job = os.environ.get("SLURM_JOB_ID")
+            if not job or owner.get("job") != job:
+                raise InputError(_refusal(path, owner))
+        _write(descriptor)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # before the lock goes
+    finally:
+        os.close(descriptor)
+
+
+def _take(path: pathlib.Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _read(descriptor)
+            os.close(descriptor)
+            raise InputError(_refusal(path, owner)) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise InputError(
+                f"the file system of {path.parent} has no locks ({error.strerror}); "
+                "name a --workdir on another one"
+            ) from None
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # its last owner removed it as we opened it
+
+
+def _is_at(descriptor: int, path: pathlib.Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _write(descriptor: int) -> None:
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+    owner["job"] = os.environ.get("SLURM_JOB_ID", "")
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    try:
+        owner = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
+    except ValueError:  # torn by a kill
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _refusal(path: pathlib.Path, owner: dict[str, Any]) -> str:
+    if not owner:
+        return f"{path.parent} is being written by a process that has just started"
+    minutes = (time.time() - owner["since"]) / 60
+    return (
+        f"{path.parent} is being written by process {owner['pid']} on {owner['host']} "
+        f"(since {minutes:.0f} minutes); wait for it, or remove {path} if it is gone"
+    )

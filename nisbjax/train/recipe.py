@@ -1,0 +1,124 @@
+"""From the keys of a configuration to the functions of a step, and to the data it reads.
+
+PyTC resolves its YAML sections inside the modules that use them; here this is the one place
+of training that knows keys, everything below takes values.
+"""
+
+from typing import Any
+
+from jax.sharding import Mesh
+
+from nisbjax import devices
+from nisbjax.config import require_choice
+from nisbjax.data import labels, nisb, targets
+from nisbjax.data.augment import Augmentation
+from nisbjax.data.loader import Loader
+from nisbjax.errors import InputError
+from nisbjax.models import build
+from nisbjax.train import losses, optimizer, precision, step
+
+_IN_MEMORY_GB = 2.0  # volumes that fit are read once
+
+
+def make_recipe(config: Any) -> step.Recipe:
+    """The functions and numbers of a step, from the config's keys.
+
+    Raises:
+      InputError: a key has a value that is none of its choices.
+    """
+    require_choice("data.kind", config.data.kind, ("nisb", "files"))
+    schedule = optimizer.learning_rate(
+        config.schedule.kind,
+        lr=config.optimizer.lr,
+        steps=config.schedule.steps,
+        min_lr=config.schedule.min_lr,
+        warmup_steps=config.schedule.warmup_steps,
+    )
+    dtype = precision.compute_dtype(config.train.precision)
+    decay = {k: v for k, v in config.optimizer.to_dict().items() if k != "lr"}
+    examples = targets.Recipe(
+        patch=tuple(config.data.patch),
+        offsets=tuple(tuple(o) for o in config.data.offsets),
+        stored_at=config.data.edge_stored_at,
+        erosion=labels.erosion_triple(config.data.erosion, config.data.erosion_axes),
+        augmentation=Augmentation(**config.augment),
+        calibre_max=config.loss.calibre_max,
+    )
+    if len(examples.offsets) != config.model.out_channels:
+        raise InputError(
+            f"data.offsets names {len(examples.offsets)} edges, model.out_channels is "
+            f"{config.model.out_channels}; wanted the same number"
+        )
+    return step.Recipe(
+        apply=build.make_apply(config.model.to_dict(), dtype, remat=config.model.remat),
+        examples=examples,
+        objective=_objective(config),
+        optimizer=optimizer.adamw(schedule, **decay),
+        schedule=schedule,
+        seed=config.seed,
+        ema_decay=config.ema.decay,
+        ema_warmup=config.ema.warmup_steps,
+        accumulate=config.train.accumulate,
+        scaled=config.train.precision == "fp16",
+    )
+
+
+def _objective(config: Any) -> step.Objective:
+    keys = {k: v for k, v in config.loss.items() if k != "calibre_max"}
+    loss = losses.make_loss(**keys)
+    if not config.model.deep_supervision:
+        return loss
+    return lambda pyramid, made, valid, weights: losses.deep_supervision(
+        pyramid, made, valid, loss, weights
+    )
+
+
+def open_training_data(config: Any) -> None:
+    """Opens what training would read, so that a wrong path ends before a folder is made.
+
+    Raises:
+      InputError: data are missing, or do not fit one another or the model.
+    """
+    _open_pairs(config, "train")
+    if config.train.val_every:
+        _open_pairs(config, "val")
+
+
+def training_loader(config: Any, crop: Any, mesh: Mesh, batch: int) -> Loader:
+    """New crops at each step; `batch` samples for each of `train.accumulate` parts."""
+    return _loader(config, "train", crop, mesh, batch * config.train.accumulate, None)
+
+
+def validation_loader(config: Any, crop: Any, mesh: Mesh, batch: int) -> Loader:
+    """The fixed list of `train.val_crops` crops."""
+    return _loader(config, "val", crop, mesh, batch, config.train.val_crops)
+
+
+def _loader(
+    config: Any, split: str, crop: Any, mesh: Mesh, batch: int, count: int | None
+) -> Loader:
+    return Loader(
+        nisb.in_memory(_open_pairs(config, split), _IN_MEMORY_GB),
+        crop,
+        seed=config.seed,
+        global_batch=batch,
+        count=count,
+        sampling=config.data.sampling,
+        normalize=config.data.normalize,
+        relabel=config.data.relabel,
+        sharding=devices.split_batch(mesh),
+        threads=config.train.loader_threads,
+        prefetch=config.train.prefetch,
+    )
+
+
+def _open_pairs(config: Any, split: str) -> list[nisb.Pair]:
+    data = config.data[split]
+    pairs = nisb.open_pairs(config.data.root, data.image, data.label, data.box)
+    for pair in pairs:
+        if pair.image.shape[-1] != config.model.in_channels:
+            raise InputError(
+                f"{pair.image.source} has {pair.image.shape[-1]} channels, "
+                f"model.in_channels is {config.model.in_channels}; wanted the same"
+            )
+    return pairs

@@ -1,0 +1,237 @@
+"""Where a run begins: at nothing, at its own last checkpoint, or at another run's.
+
+PyTC's `--checkpoint` goes on in the run that holds the checkpoint, with `--reset-optimizer`,
+`--reset-scheduler` and `--reset-epoch` for a new beginning. Here a folder's own checkpoints
+always come first, so that the same command goes on with what it began, and a beginning from
+another run gets a folder of its own and remembers where it came from.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+
+from nisbjax import checkpoint
+from nisbjax.checkpoint.series import Checkpoints
+from nisbjax.config import flatten
+from nisbjax.errors import InputError
+from nisbjax.models import build
+from nisbjax.train import optimizer, step
+
+_OF_TRAINING = ("data", "augment", "loss", "optimizer", "schedule", "train", "ema")
+RESETS = ("optimizer", "schedule", "step")
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a new run is started from, as the command line names it.
+
+    Attributes:
+      path: of a checkpoint, or of a run (its newest); "" for none.
+      reset: words of `RESETS`: what begins anew. `optimizer` is the moments and the loss
+        scale, `schedule` the learning rate's, `step` the count of steps: which crops come
+        next, when the run ends, and the first updates of the average, which copy.
+    """
+
+    path: str = ""
+    reset: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, path: str, reset: Sequence[str]) -> "Origin":
+        """From the flags `--checkpoint` and `--reset`.
+
+        Raises:
+          InputError: another word, or `--reset` alone.
+        """
+        for word in reset:
+            if word not in RESETS:
+                raise InputError(
+                    f"--reset names {word!r}; wanted some of {', '.join(RESETS)}, with "
+                    "commas between"
+                )
+        if reset and not path:
+            raise InputError(
+                "--reset goes with --checkpoint, the one to start from; name it"
+            )
+        path = str(pathlib.Path(path).absolute()) if path else ""
+        return cls(path, tuple(word for word in RESETS if word in reset))
+
+    def facts(self) -> dict[str, Any]:
+        return {"path": self.path, "reset": list(self.reset)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A state on the devices, and what the checkpoints to come say of it.
+
+    Attributes:
+      state: to train from.
+      global_batch: samples of a micro-batch on all devices.
+      facts: JSON items `step` and `loader`.
+    """
+
+    state: step.TrainState
+    global_batch: int
+    facts: dict[str, dict[str, Any]]
+
+
+def begin(
+    config: Any,
+    checkpoints: Checkpoints,
+    fresh: step.TrainState,
+    *,
+    origin: Origin,
+    default_batch: int,
+) -> Start:
+    """Restores what there is to go on from.
+
+    Args:
+      config: keys `seed`, `model`, `train` and `schedule`, and all of it to compare.
+      checkpoints: of the run's folder.
+      fresh: the state of step 0, on the devices.
+      origin: of a folder without checkpoints.
+      default_batch: where neither the config nor a checkpoint says how many samples.
+
+    Raises:
+      InputError: a checkpoint is damaged, of another model, of a run with another seed or
+        batch, or at the end already; or the folder began elsewhere.
+    """
+    own = checkpoints.newest_sound()
+    if own is not None:
+        found = checkpoints.directory / str(own)
+        _require_origin(found, origin)
+        logging.info("going on at step %d of %s", own, checkpoints.directory)
+        # What was reset stays so: it stands in the folder's own checkpoints.
+        return _from_checkpoint(config, found, fresh, (), default_batch)
+    if not origin.path:
+        batch = config.train.global_batch or default_batch
+        return Start(fresh, batch, _facts(config, batch, {"path": "", "reset": []}))
+    found = checkpoint.find(origin.path)
+    begun = _from_checkpoint(config, found, fresh, origin.reset, default_batch)
+    _require_something_to_do(config, found, begun.state)
+    logging.info(
+        "starting from %s at step %d%s",
+        found,
+        int(begun.state.step),
+        f", {', '.join(origin.reset)} reset" if origin.reset else "",
+    )
+    facts = _facts(config, begun.global_batch, origin.facts())
+    return dataclasses.replace(begun, facts=facts)
+
+
+def _from_checkpoint(
+    config: Any,
+    found: pathlib.Path,
+    fresh: step.TrainState,
+    reset: Sequence[str],
+    default_batch: int,
+) -> Start:
+    checkpoint.require_model(found, build.describe(config.model.to_dict()))
+    done = checkpoint.fact(found, "step")
+    loader = checkpoint.fact(found, "loader")
+    like: dict[str, Any] = {"params": fresh.params, "ema": fresh.ema}
+    opt = {"optax": fresh.optimizer, "scale": fresh.scale}
+    if not {"optimizer", "schedule"} <= set(reset):
+        like["optimizer"] = opt
+    arrays = {"optimizer": opt, **checkpoint.restore(found, like)}
+    restored = arrays["optimizer"]
+    state = step.TrainState(
+        step=jax.device_put(jnp.int32(done["step"]), fresh.step.sharding),
+        params=arrays["params"],
+        ema=arrays["ema"],
+        optimizer=optimizer.restarted(
+            restored["optax"],
+            fresh.optimizer,
+            moments="optimizer" in reset,
+            schedule="schedule" in reset,
+        ),
+        scale=fresh.scale if "optimizer" in reset else restored["scale"],
+        failed=fresh.failed,
+    )
+    if "step" in reset:
+        batch = config.train.global_batch or default_batch
+        state = state._replace(step=fresh.step)
+    else:
+        batch = _same_crops(config, found, loader)
+    _name_differences(config, found)
+    facts = _facts(config, batch, done.get("started_from", {}))
+    return Start(state, batch, facts)
+
+
+def _same_crops(config: Any, found: pathlib.Path, loader: Mapping[str, Any]) -> int:
+    """The stored batch, if the config means to go on with the same crops."""
+    wanted = {
+        "seed": config.seed,
+        "train.accumulate": config.train.accumulate,
+        "train.global_batch": config.train.global_batch or loader["global_batch"],
+    }
+    for key, value in wanted.items():
+        began = loader[key.removeprefix("train.")]
+        if value != began:
+            raise InputError(
+                f"{key} is {value}, but the run of {found} began with {began} and its "
+                "crops depend on it; leave it as it was, or begin another --workdir with "
+                "--reset=step"
+            )
+    return loader["global_batch"]
+
+
+def _facts(
+    config: Any, batch: int, started_from: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    return {
+        "step": {"started_from": dict(started_from)},
+        "loader": {
+            "seed": config.seed,
+            "global_batch": batch,
+            "accumulate": config.train.accumulate,
+        },
+    }
+
+
+def _require_origin(own: pathlib.Path, origin: Origin) -> None:
+    """Refuses to begin elsewhere in a folder that has begun."""
+    if not origin.path:
+        return
+    began = checkpoint.fact(own, "step").get("started_from")
+    inside = pathlib.Path(origin.path)
+    if own in (inside, inside / own.name, inside / "checkpoints" / own.name):
+        if not origin.reset:
+            return
+    elif began == origin.facts():
+        return
+    raise InputError(
+        f"{own.parent.parent} has its own checkpoints, the newest {own.name}, and was not "
+        f"started from {origin.path}"
+        f"{' with --reset=' + ','.join(origin.reset) if origin.reset else ''}; leave "
+        "--checkpoint out to go on, or name another --workdir"
+    )
+
+
+def _require_something_to_do(
+    config: Any, found: pathlib.Path, state: step.TrainState
+) -> None:
+    if int(state.step) >= config.train.steps:
+        raise InputError(
+            f"{found} is at step {int(state.step)} and train.steps is "
+            f"{config.train.steps}; ask for more steps, or --reset=step"
+        )
+    updates = int(optimizer.updates_done(state.optimizer))
+    if config.schedule.kind != "constant" and updates >= config.schedule.steps:
+        raise InputError(
+            f"the schedule of {found} is over (update {updates} of schedule.steps "
+            f"{config.schedule.steps}); ask for more, or --reset=schedule"
+        )
+
+
+def _name_differences(config: Any, found: pathlib.Path) -> None:
+    """Logs the keys that differ from those the checkpoint was written with."""
+    before, now = checkpoint.fact(found, "config"), flatten(config)
+    differing = [key for key in now if key in before and before[key] != now[key]]
+    for key in differing:
+        if key.split(".")[0] in _OF_TRAINING:
+            logging.info("%s is %s, was %s in %s", key, now[key], before[key], found)
