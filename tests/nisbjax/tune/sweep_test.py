@@ -94,7 +94,9 @@ def test_faces_are_forgotten_as_soon_as_both_sides_have_come(shape, monkeypatch)
     monkeypatch.setattr(sweep._Frontier, "_forget", counted)
     affinities = random_affinities(3, shape)
     positions = all_voxels(shape)[::50]
-    found = nodes_by_threshold(affinities, positions, (0.4, 0.6, 0.7), box_shape=(4,) * 3)
+    found = nodes_by_threshold(
+        affinities, positions, (0.4, 0.6, 0.7), box_shape=(4,) * 3
+    )
     # Along the longest axis: at most a cross-section of 6 x 7 (and the steps in it, one
     # box high, 4 x 7) waits, besides the 16 nodes.
     assert 0 < max(sizes) <= 6 * 7 + 2 * 4 * 7 + 16
