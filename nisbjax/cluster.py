@@ -6,8 +6,11 @@ groups windows by 1024^3 and adds them into a shared zarr under a file lock inst
 """
 
 import concurrent.futures
+import contextlib
+import functools
 import importlib.util
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -17,6 +20,65 @@ from nisbjax.errors import InputError
 
 T = TypeVar("T")
 KINDS = ("threads", "local", "dask")
+_PATIENCE_SECONDS = 300
+
+
+class Workers:
+    """Those who do `work(box)`, from entering the context to leaving it.
+
+    Args:
+      kind: `threads`, `local` (a Dask LocalCluster of spawned processes) or `dask` (a
+        scheduler's address).
+      workers: how many; 0 for one for each core; for `dask`, how many to wait for.
+      address: of the scheduler, for `dask`: tcp://host:port, tls://host:port (with
+        certificates by Dask's own configuration), or its scheduler file.
+
+    Raises:
+      InputError: an unknown kind, `dask` without an address, a scheduler that does not
+        answer, or Dask is not installed.
+    """
+
+    def __init__(self, kind: str = "threads", workers: int = 0, address: str = ""):
+        check_cluster(kind, address)
+        self._kind, self._address = kind, address
+        own = 1 if kind == "dask" else len(os.sched_getaffinity(0))
+        self._count = workers or own
+
+    def __enter__(self) -> "Workers":  # noqa: PYI034 (jaxtyping cannot read Self)
+        self._opened = contextlib.ExitStack()
+        if self._kind == "threads":
+            pool = concurrent.futures.ThreadPoolExecutor(self._count)
+            self._submit = self._opened.enter_context(pool).submit
+            self._bound = 2 * self._count
+        else:
+            client = _dask_client(self._kind, self._count, self._address)
+            client = self._opened.enter_context(client)
+            self._submit = functools.partial(client.submit, pure=False)
+            if self._kind == "dask":
+                _wait(client, self._count, self._address)
+            self._bound = 2 * max(1, len(client.scheduler_info()["workers"]))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    def map(
+        self, work: Callable[[Any], T], boxes: Sequence[Any], description: str = ""
+    ) -> Iterator[T]:
+        """Yields `work(box)` for every box, in the order of the boxes.
+
+        At most twice as many boxes as workers are under way, so results do not pile up.
+        The first exception ends the iteration and is raised; boxes under way are finished
+        first.
+
+        Args:
+          work: picklable for `local` and `dask`.
+          boxes: anything, usually `geometry.Box`.
+          description: of the progress bar, which is silent off a terminal; "" for none.
+        """
+        off = None if description else True
+        with tqdm(total=len(boxes), desc=description, disable=off, unit="box") as bar:
+            yield from _windowed(self._submit, work, boxes, self._bound, bar)
 
 
 def map_boxes(
@@ -28,35 +90,13 @@ def map_boxes(
     address: str = "",
     description: str = "",
 ) -> Iterator[T]:
-    """Yields `work(box)` for every box, in the order of the boxes.
-
-    At most twice as many boxes as workers are under way, so results do not pile up. The
-    first exception ends the iteration and is raised; boxes under way are finished first.
-
-    Args:
-      work: picklable for `local` and `dask`.
-      boxes: anything, usually `geometry.Box`.
-      kind: `threads`, `local` (a Dask LocalCluster of spawned processes) or `dask` (a
-        scheduler's address).
-      workers: how many; 0 for one for each core (of `threads` and `local`).
-      address: of the scheduler, for `dask`: tcp://host:port, tls://host:port (with
-        certificates by Dask's own configuration), or its scheduler file.
-      description: of the progress bar, which is silent off a terminal.
+    """`Workers(kind, workers, address).map(work, boxes)` by workers of its own.
 
     Raises:
-      InputError: an unknown kind, `dask` without an address, or Dask is not installed.
+      InputError: as `Workers`.
     """
-    check_cluster(kind, address)
-    workers = workers or len(os.sched_getaffinity(0))
-    with tqdm(total=len(boxes), desc=description, disable=None, unit="box") as bar:
-        if kind == "threads":
-            with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-                yield from _windowed(pool.submit, work, boxes, 2 * workers, bar)
-            return
-        with _dask_client(kind, workers, address) as client:
-            submit = lambda f, box: client.submit(f, box, pure=False)
-            bound = 2 * max(1, len(client.scheduler_info()["workers"]))
-            yield from _windowed(submit, work, boxes, bound, bar)
+    with Workers(kind, workers, address) as team:
+        yield from team.map(work, boxes, description)
 
 
 def check_cluster(kind: str, address: str) -> None:
@@ -101,9 +141,7 @@ def _dask_client(kind: str, workers: int, address: str):
     import distributed
 
     if kind == "dask":
-        if address.endswith(".json"):  # written by `dask scheduler --scheduler-file`
-            return distributed.Client(scheduler_file=address)
-        return distributed.Client(address)
+        return _connect(address)
     # Spawned, never forked: a forked process that has TensorStore open hangs.
     # A cluster that the client makes itself ends with it.
     return distributed.Client(
@@ -113,3 +151,31 @@ def _dask_client(kind: str, workers: int, address: str):
         host="127.0.0.1",
         dashboard_address=None,
     )
+
+
+def _connect(address: str):
+    import distributed
+
+    try:
+        if not address.endswith(".json"):
+            return distributed.Client(address)
+        # Dask itself waits for the file of a scheduler without end.
+        if not pathlib.Path(address).is_file():
+            raise OSError("no such file")
+        return distributed.Client(scheduler_file=address)
+    except (OSError, TimeoutError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(
+            f"no Dask scheduler answers at {address} ({text}); wanted its tcp://host:port "
+            "or scheduler file"
+        ) from None
+
+
+def _wait(client: Any, count: int, address: str) -> None:
+    try:
+        client.wait_for_workers(count, timeout=_PATIENCE_SECONDS)
+    except TimeoutError:
+        raise InputError(
+            f"{len(client.scheduler_info()['workers'])} of {count} workers came to {address} in "
+            f"{_PATIENCE_SECONDS} s; start them, or set --config.cluster.workers"
+        ) from None

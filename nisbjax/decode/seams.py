@@ -1,26 +1,23 @@
 """Joins the labels of boxes across their seams and numbers the components of the whole.
 
-Layers of boxes across the longest axis are united one after another, as PyTC's streamed
-decoder unites the labels of touching chunks; but only the components that go on into the
-next layer are carried there, first voxels and sizes travel up and come back down, and all
-tables lie on disk. Memory is thus that of one layer, however long the volume is.
+As PyTC's streamed decoder unites the labels of touching chunks; but layers of boxes across
+the longest axis are united each by itself and then two by two (`seam_tree`), whoever has
+time, and all tables lie on disk. Memory is thus that of one layer for each worker, however
+long the volume is.
 """
 
 import dataclasses
+import functools
 import itertools
 import pathlib
-from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from nisbjax.decode.boxes import Grid, Record, save
+from nisbjax.decode.boxes import Record
+from nisbjax.decode.grid import Grid
+from nisbjax.decode.seam_tree import Keys, Run, SeamTree, gather, one_by_one, unite
 from nisbjax.decode.statistics import Statistics
 
-Keys = Int[np.ndarray, " _"]  # any number of them
-_FAR = np.iinfo(np.int64).max
 _ROWS = 1 << 17  # of which counts are in memory at once
 
 
@@ -43,7 +40,7 @@ class Seams:
 
     def layers(self) -> list[list[int]]:
         """Boxes across the axis that has most of them."""
-        axis = int(np.argmax(self.grid.counts))
+        axis = self._along
         order = np.arange(len(self.grid.boxes)).reshape(self.grid.counts)
         return [part.ravel().tolist() for part in np.moveaxis(order, axis, 0)]
 
@@ -83,102 +80,87 @@ class Seams:
         """Final label of each label of a box, then of its orphans."""
         return self.folder / f"{index}.table.npy"
 
-    def number(self, min_size: int) -> Statistics:
+    def number(self, min_size: int, run: Run = one_by_one) -> Statistics:
         """Writes the tables: labels 1..N by first voxels, 0 for what is below `min_size`.
 
         May be interrupted and called again.
+
+        Args:
+          min_size: in voxels.
+          run: does the work on each of several boxes, layers or nodes of the tree; its
+            workers see `folder`.
         """
-        layers, starts = self._join()
+        layers = range(len(self.layers()))
+        list(run(self._find_orphans, range(len(self.grid.boxes))))
+        list(run(self._cross, layers[:-1]))
+        list(run(self._unite_layer, layers))
+        self.tree.merge(run)
+        self.tree.descend(run, ("first", "size"))
         statistics = Statistics(int(np.prod(self.grid.shape)))
-        for k, layer in enumerate(layers):
-            for index in layer:
-                box = self._members(k, index, starts[k])
-                kept = box.kept(min_size)
-                statistics.add(box.size[kept])
-                rows = np.bincount(box.row[kept], minlength=box.rows)
-                np.save(self._rows(index), rows.reshape(box.shape[:2]))
+        for found in run(functools.partial(self._count, min_size=min_size), layers):
+            statistics.merge(found)
         self._accumulate_rows()
-        for k, layer in enumerate(layers):
-            self._label_first_voxels(k, layer, starts[k], min_size)
-        self._descend(len(layers), ("label",))
-        for k, layer in enumerate(layers):
-            labels = self._layer(k)["label"]
-            for index in layer:
-                box = self._members(k, index, starts[k])
-                table = np.load(self.table(index))
-                table[box.open] = labels[box.component]
-                np.save(self.table(index), table)
+        list(run(functools.partial(self._label_firsts, min_size=min_size), layers))
+        self.tree.ascend_labels(run)
+        self.tree.descend(run, ("label",))
+        list(run(self._complete_tables, layers))
         return statistics
 
-    def segments(self) -> Iterator[tuple[int, Keys]]:
-        """Boxes, and the first voxel in the volume of each label's segment in them.
+    @property
+    def tree(self) -> SeamTree:
+        return SeamTree(self.folder, len(self.layers()))
 
-        Entry 0 means nothing; orphans follow the labels.
-        """
-        layers, starts = self._join()
-        for k, layer in enumerate(layers):
-            first = self._layer(k)["first"]
-            for index in layer:
-                box = self._members(k, index, starts[k])
-                box.first[box.open] = first[box.component]
-                yield index, box.first
+    @property
+    def _along(self) -> int:
+        """The axis that has most boxes."""
+        return int(np.argmax(self.grid.counts))
 
-    def _join(self) -> tuple[list[list[int]], list[dict[int, int]]]:
-        """Unites all layers, and tells each what the later ones found."""
-        for index in range(len(self.grid.boxes)):
-            self._find_orphans(index)
+    def _cross(self, k: int) -> None:
+        """Notes which labels of a layer continue in the next."""
         layers = self.layers()
-        starts = [self._starts(layer) for layer in layers]
-        self._unite(layers, starts)
-        self._descend(len(layers), ("first", "size"))
-        return layers, starts
+        starts = self._starts(layers[k]) | self._starts(layers[k + 1])
+        pairs = [self._pairs(index, self._along, starts) for index in layers[k]]
+        np.save(self.tree.crossing(k), np.hstack([np.empty((2, 0), np.int64), *pairs]))
+
+    def _unite_layer(self, k: int) -> None:
+        """Makes the leaf of a layer: its components that touch a seam."""
+        layers, tree = self.layers(), self.tree
+        layer, starts = layers[k], self._starts(layers[k])
+        across = [axis for axis in range(3) if axis != self._along]
+        inside = [self._pairs(i, axis, starts) for i in layer for axis in across]
+        inside = np.hstack([np.empty((2, 0), np.int64), *inside])
+        none = np.empty(0, np.int64)
+        low = np.unique(np.load(tree.crossing(k - 1))[1]) if k else none
+        last = k + 1 == len(layers)
+        high = none if last else np.unique(np.load(tree.crossing(k))[0])
+        keys = np.unique(np.concatenate([inside.ravel(), low, high]))
+        ends, others = np.searchsorted(keys, inside)
+        count, component = unite(ends, others, len(keys))
+        leaf = gather(component, count, *self._open(layer, starts, keys))
+        leaf |= {"keys": keys, "component": component}
+        for side, outer in (("low", low), ("high", high)):
+            leaf[f"keys_{side}"] = outer
+            leaf[f"component_{side}"] = component[np.searchsorted(keys, outer)]
+        tree.save(0, k, leaf)
+
+    def _count(self, k: int, min_size: int) -> Statistics:
+        """Counts the segments that begin in a layer, and where in its boxes."""
+        layer = self.layers()[k]
+        starts, leaf = self._starts(layer), self.tree.load(0, k)
+        statistics = Statistics(0)
+        for index in layer:
+            box = self._members(leaf, index, starts)
+            kept = box.kept(min_size)
+            statistics.add(box.size[kept])
+            rows = np.bincount(box.row[kept], minlength=box.rows)
+            np.save(self._rows(index), rows.reshape(box.shape[:2]))
+        return statistics
 
     def _starts(self, layer: list[int]) -> dict[int, int]:
         records = [self.record(index) for index in layer]
         lengths = [len(r.first) + len(r.orphans) for r in records]
         ends = itertools.accumulate(lengths, initial=0)
         return dict(zip(layer, ends, strict=False))
-
-    def _unite(self, layers, starts) -> None:
-        """One layer after another: components, and where they go on in the next."""
-        along = int(np.argmax(self.grid.counts))
-        across = [axis for axis in range(3) if axis != along]
-        last = {"first": np.empty(0, np.int64), "size": np.empty(0, np.int64)}
-        last |= {"keys": np.empty(0, np.int64), "component": np.empty(0, np.int64)}
-        into = np.empty((2, 0), np.int64)
-        for k, layer in enumerate(layers):
-            offsets = {**starts[k], **({} if k + 1 == len(layers) else starts[k + 1])}
-            nothing = [np.empty((2, 0), np.int64)]
-            inside = [self._pairs(i, a, offsets) for i in layer for a in across]
-            onward = [self._pairs(i, along, offsets) for i in layer]
-            inside, onward = np.hstack(nothing + inside), np.hstack(nothing + onward)
-            keys = np.unique(np.concatenate([inside.ravel(), onward[0], into[1]]))
-            below = last["component"][np.searchsorted(last["keys"], into[0])]
-            carried = np.unique(below)
-            ends = np.searchsorted(keys, np.concatenate([inside[0], into[1]]))
-            others = np.concatenate(
-                [
-                    np.searchsorted(keys, inside[1]),
-                    len(keys) + np.searchsorted(carried, below),
-                ]
-            )
-            nodes = len(keys) + len(carried)
-            graph = coo_array((np.ones(len(ends), bool), (ends, others)), (nodes,) * 2)
-            count, component = connected_components(graph, directed=False)
-            first, size = self._open(layer, starts[k], keys)
-            first = np.concatenate([first, last["first"][carried]])
-            size = np.concatenate([size, last["size"][carried]])
-            now = {"keys": keys, "component": component[: len(keys)]}
-            now["first"] = np.full(count, _FAR)
-            np.minimum.at(now["first"], component, first)
-            now["size"] = np.zeros(count, np.int64)
-            np.add.at(now["size"], component, size)
-            now["up"] = np.full(count, -1)
-            if k:
-                last["up"][carried] = component[len(keys) :]
-                self._save_layer(k - 1, last)
-            last, into = now, onward
-        self._save_layer(len(layers) - 1, last)
 
     def _open(self, layer, starts, keys) -> tuple[Keys, Keys]:
         """First voxels and sizes of the labels at seams."""
@@ -200,19 +182,9 @@ class Seams:
         size = np.concatenate([record.size, np.ones_like(record.orphans)])
         return np.ravel_multi_index(voxels, self.grid.shape), size
 
-    def _descend(self, layers: int, names: Sequence[str]) -> None:
-        """What is known of a component in its last layer becomes known in all."""
-        above = self._layer(layers - 1)
-        for k in reversed(range(layers - 1)):
-            layer = self._layer(k)
-            goes_on = layer["up"] >= 0
-            for name in names:
-                layer[name][goes_on] = above[name][layer["up"][goes_on]]
-            self._save_layer(k, layer)
-            above = layer
-
-    def _members(self, k: int, index: int, starts: dict[int, int]) -> "_Members":
-        layer = self._layer(k)
+    def _members(
+        self, layer: dict[str, np.ndarray], index: int, starts: dict[int, int]
+    ) -> "_Members":
         first, size = self._own(index)
         start = starts[index]
         at = slice(*np.searchsorted(layer["keys"], (start, start + len(first))))
@@ -251,18 +223,13 @@ class Seams:
                     rows[part] = (after - counts)[place]
                     rows.flush()
 
-    def _label_first_voxels(self, k, layer, starts, min_size) -> None:
-        """Labels what begins in this layer, and takes up what comes from the one before."""
-        state = self._layer(k)
-        state["label"] = np.zeros(len(state["first"]), np.int64)
-        if k:
-            before = self._layer(k - 1)
-            goes_on = before["up"] >= 0
-            np.maximum.at(
-                state["label"], before["up"][goes_on], before["label"][goes_on]
-            )
+    def _label_firsts(self, k: int, min_size: int) -> None:
+        """Labels the segments that begin in a layer."""
+        layer = self.layers()[k]
+        starts, leaf = self._starts(layer), self.tree.load(0, k)
+        leaf["label"] = np.zeros(len(leaf["first"]), np.int64)
         for index in layer:
-            box = self._members(k, index, starts)
+            box = self._members(leaf, index, starts)
             kept = np.flatnonzero(box.kept(min_size))
             kept = kept[np.argsort(box.first[kept])]
             row = box.row[kept]
@@ -270,19 +237,21 @@ class Seams:
             table = np.zeros(len(box.first), np.int64)
             table[kept] = np.load(self._rows(index)).ravel()[row] + in_row + 1
             np.save(self.table(index), table)
-            np.maximum.at(state["label"], box.component, table[box.open])
-        self._save_layer(k, state)
+            np.maximum.at(leaf["label"], box.component, table[box.open])
+        self.tree.save(0, k, leaf)
+
+    def _complete_tables(self, k: int) -> None:
+        """Labels what a layer has of segments that begin elsewhere."""
+        layer = self.layers()[k]
+        starts, leaf = self._starts(layer), self.tree.load(0, k)
+        for index in layer:
+            box = self._members(leaf, index, starts)
+            table = np.load(self.table(index))
+            table[box.open] = leaf["label"][box.component]
+            np.save(self.table(index), table)
 
     def _rows(self, index: int) -> pathlib.Path:
         return self.folder / f"{index}.rows.npy"
-
-    def _layer(self, k: int) -> dict[str, np.ndarray]:
-        with np.load(self.folder / f"layer{k}.npz") as arrays:
-            return dict(arrays)
-
-    def _save_layer(self, k: int, arrays: dict[str, np.ndarray]) -> None:
-        # Not durable: after a kill all of this is made again from the records.
-        save(self.folder / f"layer{k}.npz", arrays, durable=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,15 @@ class Statistics:
         counts[: len(self.by_decade)] += np.array(self.by_decade, np.int64)
         self.by_decade = counts.tolist()
 
+    def merge(self, other: "Statistics") -> None:
+        """Adds the segments that another counted."""
+        self.segments += other.segments
+        self.labelled += other.labelled
+        self.largest = max(self.largest, other.largest)
+        longer, shorter = sorted((self.by_decade, other.by_decade), key=len)[::-1]
+        more = [*shorter, *[0] * (len(longer) - len(shorter))]
+        self.by_decade = [a + b for a, b in zip(longer, more, strict=True)]
+
     def attributes(self) -> dict[str, Any]:
         """As they stand beside the labels."""
         return {

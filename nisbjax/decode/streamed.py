@@ -9,7 +9,6 @@ chunk, and applies no mask.
 """
 
 import dataclasses
-import functools
 import math
 import os
 import pathlib
@@ -131,14 +130,15 @@ def label_volume(
                 mask_edges,
                 threads or max(1, len(os.sched_getaffinity(0)) // AT_ONCE),
             )
-            run = functools.partial(
-                _map, grid=grid, manifest=manifest, kind=kind, workers=workers
-            )
-            run = functools.partial(run, address=address)
-            run(decoder, "decode")
-            statistics = Seams(folder, grid, edge_offset).number(min_size)
-            _check_labels(output, statistics.segments)
-            run(Relabeler(provisional, output, folder, grid), "relabel")
+            # Threads read and write beside a box that is being labelled.
+            count = AT_ONCE if kind == "threads" else workers
+            with cluster.Workers(kind, count, address) as team:
+                _record_all(decoder, "decode", grid, manifest, team)
+                seams = Seams(folder, grid, edge_offset)
+                statistics = seams.number(min_size, team.map)
+                _check_labels(output, statistics.segments)
+                relabeler = Relabeler(provisional, output, folder, grid)
+                _record_all(relabeler, "relabel", grid, manifest, team)
             manifest.finish(**dataclasses.asdict(statistics))
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - began
@@ -177,17 +177,10 @@ class Relabeler:
         return {"checksum": f"{isal_zlib.crc32(result):08x}"}
 
 
-def _map(work, name, *, grid, manifest, kind, workers, address) -> None:
-    """Runs the boxes that the manifest does not have yet, and notes them."""
+def _record_all(work, name, grid, manifest, team) -> None:
+    """Has the boxes done that the manifest does not have yet, and notes them."""
     missing = [i for i in range(len(grid.boxes)) if not manifest.done(f"{name} {i}")]
-    facts = cluster.map_boxes(
-        work,
-        missing,
-        kind=kind,
-        workers=AT_ONCE if kind == "threads" else workers,
-        address=address,
-        description=name,
-    )
+    facts = team.map(work, missing, name)
     for index, found in zip(missing, facts, strict=True):
         manifest.record(f"{name} {index}", **found)
 

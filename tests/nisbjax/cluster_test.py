@@ -58,3 +58,8 @@ def test_other_kinds_are_refused():
         InputError, match="cluster.kind=dask needs --config.cluster.add"
     ):
         next(map_boxes(abs, [1], kind="dask"))
+    pytest.importorskip("distributed")
+    with pytest.raises(
+        InputError, match=r"no Dask scheduler answers at no.json \(no such file\)"
+    ):
+        next(map_boxes(abs, [1], kind="dask", address="no.json"))

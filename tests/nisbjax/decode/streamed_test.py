@@ -202,21 +202,21 @@ def test_an_interrupted_decode_goes_on(on_disk, monkeypatch, part):
     calls = collections.Counter()
 
     def dies(name, call, after):
-        def wrapped(*arguments):
+        def wrapped(*arguments, **options):
             calls[name] += 1
             if name == part and calls[name] > after:
                 raise Killed
-            return call(*arguments)
+            return call(*arguments, **options)
 
         return wrapped
 
     decode = boxes.BoxDecoder.__call__
     relabel = streamed.Relabeler.__call__
-    number = streamed.Seams._label_first_voxels
+    number = streamed.Seams._label_firsts
     with monkeypatch.context() as patch:
         patch.setattr(boxes.BoxDecoder, "__call__", dies("decode", decode, 3))
         patch.setattr(streamed.Relabeler, "__call__", dies("relabel", relabel, 3))
-        patch.setattr(streamed.Seams, "_label_first_voxels", dies("number", number, 1))
+        patch.setattr(streamed.Seams, "_label_firsts", dies("number", number, 1))
         with pytest.raises(Killed):
             label_volume(affinities, output(), 0.7, **options)
     # What lies beside a killed output says so, and what is done is not done again.
