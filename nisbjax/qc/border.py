@@ -17,6 +17,7 @@ from nisbjax.volume import Volume
 
 # All finite 16-bit floats are fewer, so that tables of these are never thinned out.
 _MOST_VALUES = 1 << 16
+_PENDING = 1 << 14  # values that wait for their table, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,8 @@ class ValueCounts:
             values = values[np.isfinite(values)]
             counts = np.ones(values.size, np.int64)
         self._pieces.append((values, counts))
-        if sum(v.size for v, _ in self._pieces) > 2 * _MOST_VALUES:
+        waiting = sum(v.size for v, _ in self._pieces)
+        if waiting > max(_PENDING, self.values.size):
             self.settle()
 
     def settle(self) -> "ValueCounts":

@@ -18,10 +18,11 @@ PIXELS = 256  # of a picture on each side, at most
 Pictures = UInt16[np.ndarray, "p i j"]
 
 
-def kept(depth: int) -> np.ndarray:
-    """z of the planes that are kept, ascending."""
-    z = np.arange(depth)
-    return z[(z < DEPTH) | (z >= depth - DEPTH)]
+def row_of(z: int, depth: int) -> int | None:
+    """Where plane z stands among those that are kept; None where it is not."""
+    if z < DEPTH:
+        return z
+    return z - max(depth - 2 * DEPTH, 0) if z >= depth - DEPTH else None
 
 
 def step_of(shape: Triple) -> int:
@@ -32,7 +33,7 @@ def step_of(shape: Triple) -> int:
 def empty(shape: Triple) -> Pictures:
     """Pictures of nothing yet; values are sums over the channels, in 1 / 255."""
     step = step_of(shape)
-    size = len(kept(shape[2])), -(-shape[0] // step), -(-shape[1] // step)
+    size = min(2 * DEPTH, shape[2]), -(-shape[0] // step), -(-shape[1] // step)
     return np.zeros(size, np.uint16)
 
 
@@ -50,12 +51,13 @@ def take(
       Sums over the channels, and their first plane, row and column in the whole's.
     """
     step = step_of(shape)
-    planes = kept(shape[2])
-    p0, p1 = np.searchsorted(planes, (start[2], start[2] + values.shape[3]))
+    rows = [row_of(start[2] + k, shape[2]) for k in range(values.shape[3])]
+    planes = [k for k, row in enumerate(rows) if row is not None]
+    p0 = rows[planes[0]] if planes else 0
     i0, j0 = -(-start[0] // step), -(-start[1] // step)
     x = slice(i0 * step - start[0], None, step)
     y = slice(j0 * step - start[1], None, step)
-    shown = values[:, x, y][..., planes[p0:p1] - start[2]]
+    shown = values[:, x, y][..., planes]
     if shown.dtype == np.float16:
         tones = _tones()[shown.view(np.uint16)]
     elif shown.dtype == np.uint8:
@@ -63,7 +65,7 @@ def take(
     else:
         tones = _as_tones(shown)
     total = tones.sum(0, dtype=np.uint16)
-    return np.ascontiguousarray(np.moveaxis(total, 2, 0)), (int(p0), i0, j0)
+    return np.ascontiguousarray(np.moveaxis(total, 2, 0)), (p0 or 0, i0, j0)
 
 
 def _as_tones(values: np.ndarray) -> np.ndarray:

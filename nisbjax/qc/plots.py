@@ -8,6 +8,7 @@ import pathlib
 
 import numpy as np
 from absl import logging
+from jaxtyping import Float64
 from matplotlib.figure import Figure
 
 from nisbjax.geometry import Box
@@ -17,6 +18,7 @@ from nisbjax.qc.report import channel_name
 from nisbjax.qc.statistics import Statistics
 from nisbjax.volume import Volume
 
+_POINTS = 1024  # of a curve, at most twice
 _COLOURS = ("tab:red", "tab:green", "tab:blue")
 
 
@@ -64,9 +66,9 @@ def _means(statistics: Statistics, cuts: Cuts) -> Figure:
     means, spreads = figure.subplots(2, 1, sharex=True)
     for c in range(planes.count.shape[0]):
         style = {"color": _colour(c), "linewidth": 1}
-        means.plot(planes.mean[c], label=f"channel {channel_name(c)}", **style)
+        means.plot(*_curve(planes.mean[c]), label=f"channel {channel_name(c)}", **style)
         means.axhline(cuts.cutoff[c], color=_colour(c), linestyle=":", linewidth=1)
-        spreads.plot(planes.std[c], **style)
+        spreads.plot(*_curve(planes.std[c]), **style)
     for axes in (means, spreads):
         for z in (cuts.low_z, cuts.high_z):
             axes.axvline(z - 0.5, color="black", linewidth=1)
@@ -78,6 +80,24 @@ def _means(statistics: Statistics, cuts: Cuts) -> Figure:
     spreads.set_xlabel(f"z; {said}")
     means.legend(loc="lower center", ncols=4, fontsize="small")
     return figure
+
+
+def _curve(
+    values: Float64[np.ndarray, " z"],
+) -> tuple[Float64[np.ndarray, " p"], Float64[np.ndarray, " p"]]:
+    """Points of a curve over z: its lowest and highest of every few planes, if many."""
+    group = -(-values.size // _POINTS)
+    if group == 1:
+        return np.arange(values.size, dtype=np.float64), values
+    padded = np.full(-(-values.size // group) * group, np.nan)
+    padded[: values.size] = values
+    groups = padded.reshape(-1, group)
+    # A group without a finite mean leaves a gap in the curve.
+    least = np.where(np.isnan(groups), np.inf, groups).min(1)
+    most = np.where(np.isnan(groups), -np.inf, groups).max(1)
+    points = np.stack([least, most], axis=1)
+    z = np.arange(len(groups)) * float(group)
+    return np.repeat(z, 2), np.where(np.isfinite(points), points, np.nan).ravel()
 
 
 def _planes_at_cuts(prediction: Volume, statistics: Statistics, cuts: Cuts) -> Figure:
@@ -100,9 +120,9 @@ def _planes_at_cuts(prediction: Volume, statistics: Statistics, cuts: Cuts) -> F
 def _picture(prediction: Volume, statistics: Statistics, z: int) -> np.ndarray:
     """One plane, coarsely; read again only where a cut lies deeper than what was kept."""
     channels = statistics.planes.count.shape[0]
-    at = np.flatnonzero(end_planes.kept(statistics.shape[2]) == z)
-    if at.size:
-        return statistics.pictures[at[0]] / channels
+    row = end_planes.row_of(z, statistics.shape[2])
+    if row is not None:
+        return statistics.pictures[row] / channels
     logging.info("reading plane %d for its picture: the cut lies deep", z)
     width, height, _ = shape = statistics.shape
     step = end_planes.step_of(shape)

@@ -11,13 +11,16 @@ from nisbjax.qc import end_planes
 def expected(values, step):
     """Every `step`-th voxel of the kept planes, channels summed, in 1 / 255."""
     tones = values.astype(np.float64) * (1 if values.dtype == np.uint8 else 255)
-    z = end_planes.kept(values.shape[3])
+    depth = values.shape[3]
+    z = [k for k in range(depth) if k < 3 or k >= depth - 3]
     return np.rint(tones)[:, ::step, ::step, z].sum(0).transpose(2, 0, 1)
 
 
 def test_which_planes():
-    assert end_planes.kept(5).tolist() == [0, 1, 2, 3, 4]
-    assert end_planes.kept(2250).tolist() == [*range(64), *range(2186, 2250)]
+    assert [end_planes.row_of(z, 5) for z in range(5)] == [0, 1, 2, 3, 4]
+    rows = [end_planes.row_of(z, 2250) for z in (0, 63, 64, 2185, 2186, 2249)]
+    assert rows == [0, 63, None, None, 64, 127]
+    assert end_planes.empty((3000, 100, 2250)).shape == (128, 250, 9)
     assert end_planes.step_of((256, 100, 2250)) == 1
     assert end_planes.step_of((100, 3000, 2250)) == 12
 
