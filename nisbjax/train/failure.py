@@ -119,8 +119,9 @@ def _load(
     facts = json.loads(str(arrays["facts"]))
     params: dict[str, Any] = {}
     for name, value in arrays.items():
-        first, *parents, leaf = name.split("/")
+        first, *below = name.split("/")
         if first == "params":
+            *parents, leaf = below
             place = params
             for parent in parents:
                 place = place.setdefault(parent, {})

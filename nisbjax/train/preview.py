@@ -73,10 +73,13 @@ def picture(planes: Planes, offsets: Sequence[Triple]) -> UInt8[np.ndarray, "h w
                 panel.imshow(_turned(_colours(np.asarray(values), group)))
     panels[0, 0].set_title("input", fontsize=9)
     for number, group in enumerate(groups):
-        edges = "  ".join(",".join(map(str, offsets[c])) for c in group)
+        named = zip("RGB", group, strict=False)
+        edges = "  ".join(
+            f"{name} {','.join(map(str, offsets[c]))}" for name, c in named
+        )
         for side, word in enumerate(("target", "prediction")):
             title = f"{word}\n{edges}"
-            panels[0, 1 + 2 * number + side].set_title(title, fontsize=9)
+            panels[0, 1 + 2 * number + side].set_title(title, fontsize=8)
     for panel in panels.ravel():
         panel.set_xticks([])
         panel.set_yticks([])

@@ -81,6 +81,31 @@ def test_every_position_and_volume_is_drawn_alike():
     assert ((counts - 50) ** 2 / 50).sum() < 11 + 4 * 4.7
 
 
+def test_volumes_in_proportion_to_their_size():
+    # 7 * 6 * 5 = 210 and 7 * 6 * 15 = 630 voxels: a quarter and three.
+    pairs = [pair(0), pair(1, (7, 6, 15))]
+    batches = loader(pairs, global_batch=1, sampling="volume")
+    first = [batches.draw(step, 0).pair == 0 for step in range(1000)]
+    # Binomial: sd sqrt(1/4 * 3/4 / 1000) = 0.0137.
+    assert abs(np.mean(first) - 0.25) < 4 * 0.0137
+    alike = loader(pairs, global_batch=1)
+    first = [alike.draw(step, 0).pair == 0 for step in range(1000)]
+    assert abs(np.mean(first) - 0.5) < 4 * 0.0158
+    with pytest.raises(
+        InputError, match="data.sampling is 'size'; wanted one of uniform, volume"
+    ):
+        loader(pairs, sampling="size")
+
+
+def test_the_whole_batch_on_the_host_is_what_the_devices_got():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    batches = loader(sharding=sharding, relabel=True)
+    on_host = batches.on_host(2)
+    same(on_host, batches.batch(2))
+    assert all(type(field) is np.ndarray for field in on_host)
+
+
 def test_validation_is_a_fixed_list_whatever_the_batch():
     six = loader(count=6, global_batch=4)
     assert six.steps == 2

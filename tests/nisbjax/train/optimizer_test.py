@@ -9,7 +9,13 @@ import optax
 import pytest
 
 from nisbjax.errors import InputError
-from nisbjax.train.optimizer import adamw, is_norm, learning_rate
+from nisbjax.train.optimizer import (
+    adamw,
+    is_norm,
+    learning_rate,
+    restarted,
+    updates_done,
+)
 
 DEFAULTS = {
     "weight_decay": 0.01,
@@ -169,3 +175,20 @@ def test_norms_are_found_by_their_layers_name():
         },
         "normal": {"weight": False},
     }
+
+
+def test_moments_and_schedule_restart_apart():
+    optimizer = adamw(learning_rate("cosine", lr=1e-3, steps=10), **DEFAULTS)
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    fresh = state = optimizer.init(params)
+    for _ in range(3):
+        _, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+    assert (updates_done(fresh), updates_done(state)) == (0, 3)
+    assert updates_done(optax.sgd(0.1).init(params)) == 0
+    for moments in (False, True):
+        for schedule in (False, True):
+            made = restarted(state, fresh, moments=moments, schedule=schedule)
+            assert updates_done(made) == (0 if schedule else 3)
+            assert int(made[1].count) == (0 if moments else 3)
+            want = (fresh if moments else state)[1].mu
+            jax.tree.map(np.testing.assert_array_equal, made[1].mu, want)

@@ -7,6 +7,7 @@ same with a MedNeXt that is killed.
 import os
 import shutil
 import signal
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -15,76 +16,14 @@ import pytest
 
 from nisbjax import checkpoint
 from nisbjax.artifacts import Run
-from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.models import build
+from nisbjax.models import blocks, build
 from nisbjax.train import loop, stage
 from nisbjax.train.metric_writer import MetricWriter, read_history
-from nisbjax.volume import create_zarr
 
-STEPS = 6
+STEPS = 6  # of the config in conftest.py
 
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """Two volumes of 12^3 voxels with 27 objects of 4^3 each, in NISB's layout."""
-    folder = tmp_path_factory.mktemp("nisb")
-    draw = np.random.default_rng(0)
-    ids = np.arange(1, 28, dtype=np.uint8).reshape(3, 3, 3)
-    labels = ids.repeat(4, 0).repeat(4, 1).repeat(4, 2)
-    for volume in ("train/seed0", "val/seed5"):
-        for name, values in (
-            ("img", draw.integers(0, 256, (12, 12, 12, 1), np.uint8)),
-            ("seg", labels),
-        ):
-            create_zarr(
-                folder / volume / "data.zarr" / name,
-                shape=values.shape,
-                dtype="uint8",
-                chunks=(6, 6, 6, 1)[: values.ndim],
-                axes="xyzc"[: values.ndim],
-            ).write(..., values)
-    return folder
-
-
-@pytest.fixture
-def config(root):
-    c = base_config()
-    c.data.root = str(root)
-    c.data.patch = (4, 4, 4)
-    c.data.offsets = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
-    c.data.erosion = (0, 1, 0)
-    c.augment.affine = 0.0
-    c.model.size = "S"
-    c.model.out_channels = 3
-    c.train.steps = STEPS
-    c.train.batch_per_device = 1
-    c.train.precision = "fp32"
-    c.train.log_every = 1
-    c.train.val_every = 4
-    c.train.val_crops = 5
-    c.ema.warmup_steps = 2
-    c.optimizer.lr = 0.1
-    return c
-
-
-@pytest.fixture(autouse=True)
-def linear_network(monkeypatch):
-    def initial_params(arguments, seed):
-        draw = jax.random.normal(jax.random.key(seed), (1, arguments["out_channels"]))
-        ones = jnp.ones(arguments["out_channels"])
-        return {"head": {"weight": draw, "bias": 0 * ones}, "norm": {"weight": ones}}
-
-    def make_apply(arguments, dtype, *, remat):
-        def apply(params, images):
-            head, scale = params["head"], params["norm"]["weight"]
-            logits = jnp.einsum("bxyzc,co->bxyzo", images, head["weight"] * scale[None])
-            return logits + head["bias"][None, None, None, None]
-
-        return apply
-
-    monkeypatch.setattr(build, "initial_params", initial_params)
-    monkeypatch.setattr(build, "make_apply", make_apply)
+pytestmark = pytest.mark.usefixtures("linear_network")
 
 
 def history(folder):
@@ -103,8 +42,19 @@ def saved(folder):
     return newest.name, [np.asarray(a).tobytes() for a in jax.tree.leaves(items)]
 
 
+def events(folder):
+    """What TensorBoard's own reader shows of a run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tensorboard.backend.event_processing import event_accumulator
+
+        sizes = {event_accumulator.SCALARS: 0, event_accumulator.IMAGES: 0}
+        found = event_accumulator.EventAccumulator(str(Run(folder).logs), sizes)
+        return found.Reload()
+
+
 @pytest.fixture(scope="module")
-def undisturbed(root, tmp_path_factory):
+def undisturbed(tmp_path_factory):
     return tmp_path_factory.mktemp("runs") / "undisturbed"
 
 
@@ -125,7 +75,37 @@ def test_a_run_leaves_what_the_next_stages_read(config, whole_run):
     facts = checkpoint.describe(checkpoint.find(whole_run))
     assert facts == build.describe(config.model.to_dict())
     assert not (whole_run / "train.lock").exists()
-    assert list(run.logs.glob("events.*"))
+
+
+def test_tensorboard_shows_the_run(whole_run):
+    shown = events(whole_run)
+    tags = set(shown.Tags()["scalars"])
+    for prefix in ("train", "val"):
+        for name in ("loss", "per_channel/0", "per_channel/2", "pos_weight/1"):
+            assert f"{prefix}/{name}" in tags
+    assert tags >= {"train/lr", "train/grad_norm", "train/loss_scale", "val/accuracy"}
+    assert tags >= {"time/step_s", "time/data_wait_s", "memory/host_gb"}
+    # lr 0.1 and a cosine of 6 steps: (1 + cos(pi t / 6)) / 20 before update t + 1.
+    rates = [e.value for e in shown.Scalars("train/lr")]
+    want = [(1 + np.cos(np.pi * t / 6)) / 20 for t in range(6)]
+    np.testing.assert_allclose(rates, want, rtol=1e-5)
+    pictures = shown.Images("val/preview")
+    assert [p.step for p in pictures] == [4, 6]
+    # One column of input, and one each of target and prediction for three channels.
+    assert pictures[0].width == 3 * 2.4 * 80 and pictures[0].height == 7.6 * 80
+    lines = {x["step"]: x["train/loss"] for x in history(whole_run) if "train/lr" in x}
+    losses = {e.step: e.value for e in shown.Scalars("train/loss")}
+    assert losses == pytest.approx(lines)
+
+
+def test_loader_threads_change_nothing(config, whole_run, tmp_path):
+    config.train.loader_threads, config.train.prefetch = 1, 1
+    config.train.log_every = 0
+    stage.run(config, Run(tmp_path / "one"))
+    assert saved(tmp_path / "one") == saved(whole_run)
+    # Nothing of training was logged, and validation all the same.
+    lines = history(tmp_path / "one")
+    assert [x["step"] for x in lines] == [4, 6]
 
 
 def test_stopped_and_gone_on_with_equals_undisturbed(
@@ -153,6 +133,15 @@ def test_stopped_and_gone_on_with_equals_undisturbed(
     stage.run(config, Run(folder))
     assert history(folder) == history(whole_run)
     assert saved(folder) == saved(whole_run)
+    # TensorBoard shows no step twice, none is lost, and pictures are as they were.
+    shown, whole = events(folder), events(whole_run)
+    for tag in ("train/loss", "val/loss", "train/pos_weight/0"):
+        assert [(e.step, e.value) for e in shown.Scalars(tag)] == [
+            (e.step, e.value) for e in whole.Scalars(tag)
+        ]
+    assert [(e.step, e.encoded_image_string) for e in shown.Images("val/preview")] == [
+        (e.step, e.encoded_image_string) for e in whole.Images("val/preview")
+    ]
 
     # Again from the end: nothing is trained, nothing changes.
     before = history(folder), saved(folder)
@@ -172,6 +161,74 @@ def test_a_longer_run_goes_on_with_the_batch_it_began_with(config, whole_run, tm
     assert lines[:-1] == history(whole_run) and lines[-1]["step"] == 7
     # The cosine has ended: nothing moves.
     assert saved(folder)[1][:2] == saved(whole_run)[1][:2]
+
+
+def test_damage_costs_the_steps_since_the_checkpoint_before(
+    config, whole_run, tmp_path, caplog
+):
+    caplog.set_level("INFO", logger="absl")
+    folder = tmp_path / "run"
+    shutil.copytree(whole_run, folder)
+    path = folder / "checkpoints/6/optimizer/_METADATA"
+    path.write_bytes(path.read_bytes().replace(b"mu", b"nu", 1))
+    stage.run(config, Run(folder))
+    assert "checkpoints/6 is damaged (optimizer/_METADATA changed" in caplog.text
+    assert "going on at step 4" in caplog.text
+    assert history(folder) == history(whole_run)
+    assert saved(folder) == saved(whole_run)
+
+
+def one_block(arguments, dtype, *, remat):
+    """Stem, one MedNeXt block and a head: the parts that a compute type goes through."""
+
+    def apply(params, images):
+        x = blocks.pointwise(images.astype(dtype), params["stem"])
+        x = blocks.block(x, params["block"])
+        return blocks.pointwise(x, params["head"]).astype(jnp.float32)
+
+    return apply
+
+
+def of_one_block(arguments, seed):
+    draw = np.random.default_rng(seed)
+
+    def layer(*shape):
+        weight = draw.normal(0, 0.5, shape).astype(np.float32)
+        return {"weight": weight, "bias": np.zeros(shape[-1], np.float32)}
+
+    norm = {"weight": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}
+    block = {"conv1": layer(3, 3, 3, 4), "norm": norm}
+    block |= {"conv2": layer(4, 8), "conv3": layer(8, 4)}
+    return {"stem": layer(1, 4), "block": block, "head": layer(4, 3)}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_as_float32_does(
+    config, tmp_path, monkeypatch, precision
+):
+    monkeypatch.setattr(build, "initial_params", of_one_block)
+    monkeypatch.setattr(build, "make_apply", one_block)
+    config.optimizer.lr = 0.01
+    lines = {}
+    for name in ("fp32", precision):
+        config.train.precision = name
+        stage.run(config, Run(tmp_path / name))
+        lines[name] = history(tmp_path / name)
+    scale = 65536 if precision == "fp16" else 1
+    for half, whole in zip(lines[precision], lines["fp32"], strict=True):
+        if "train/loss" in half:
+            assert half["train/loss_scale"] == scale and half["train/skipped"] == 0
+            assert half["train/grad_norm"] == pytest.approx(
+                whole["train/grad_norm"], rel=0.15
+            )
+        for key in ("train/loss", "val/loss"):
+            if key in half:
+                # 8 bits of mantissa in every activation, averaged over 768 edges.
+                assert half[key] == pytest.approx(whole[key], rel=0.02)
+                assert half[key] != whole[key]
+    like = of_one_block({}, 0)
+    weights = checkpoint.weights(checkpoint.find(tmp_path / precision), "raw", like)
+    assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {np.dtype(np.float32)}
 
 
 def refuse(config, folder, message, **changes):
