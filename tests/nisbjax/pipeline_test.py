@@ -1,0 +1,79 @@
+"""Which checkpoint the modes take, and which folder training from one works in."""
+
+import jax.numpy as jnp
+import pytest
+
+from nisbjax import launch, pipeline
+from nisbjax.artifacts import Run
+from nisbjax.checkpoint.series import Checkpoints
+from nisbjax.config import base_config
+from nisbjax.errors import InputError
+
+FACTS = {"step": {}, "loader": {}, "model": {}, "config": {}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run with checkpoints of steps 1 and 2; a file of the second's average is cut."""
+    folder = tmp_path_factory.mktemp("run")
+    checkpoints = Checkpoints(folder / "checkpoints", best=0, every=1)
+    arrays = {name: {"w": jnp.ones(3)} for name in ("params", "ema", "optimizer")}
+    for step in (1, 2):
+        checkpoints.save(step, arrays, FACTS)
+    checkpoints.close()
+    path = folder / "checkpoints/2/ema/_METADATA"
+    path.write_bytes(path.read_bytes()[:-1])
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path):
+    c = base_config()
+    c.data.root = str(tmp_path / "nowhere")
+    return c
+
+
+@pytest.mark.parametrize(
+    "mode", ["predict", "test", "tune", "tune-test", "qc", "decode", "train"]
+)
+def test_a_damaged_checkpoint_that_was_named_is_refused(settings, folder, mode):
+    damaged = str(folder / "checkpoints" / "2")
+    workdir = str(folder) if mode != "train" else ""
+    with pytest.raises(InputError, match="checkpoints/2 is damaged .ema/_METADATA cha"):
+        launch.run_mode(
+            mode,
+            settings,
+            workdir,
+            damaged,
+            **({"reset": ["step"]} if mode == "train" else {}),
+        )
+    assert [p.name for p in folder.iterdir()] == ["checkpoints"]
+
+
+def test_of_a_run_the_newest_sound_one_is_taken(settings, folder, caplog):
+    found = pipeline.find_checkpoint(settings, Run(folder), "")
+    assert found.name == "1"
+    assert "checkpoints/2 is damaged" in caplog.text
+    settings.predict.weights = "raw"
+    assert pipeline.find_checkpoint(settings, Run(folder), "").name == "2"
+
+
+def test_training_from_a_checkpoint_has_a_folder(
+    settings, folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    one = str(folder / "checkpoints" / "1")
+
+    def found(path, workdir="", reset=False):
+        return launch.find_run("train", settings, workdir, path, reset).path
+
+    assert found(one) == found(str(folder)) == folder  # goes on there, as PyTC does
+    assert found(one, workdir="other").name == "other"
+    new = launch.OUTPUTS / settings.name
+    assert found(one, reset=True).parent == new
+    assert found(str(tmp_path / "bare" / "7")).parent == new
+
+
+def test_reset_goes_with_training(settings):
+    with pytest.raises(InputError, match="--reset goes with --mode=train, not test"):
+        launch.run_mode("test", settings, reset=["step"])
