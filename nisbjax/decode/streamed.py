@@ -69,7 +69,7 @@ def label_volume(
         may be volumes on disk.
       memory_gb: for everything that is held at once; in each worker of a cluster.
       min_size: segments of fewer voxels become background before numbering.
-      threads: at work on a box; all cores where None.
+      threads: at work on a box; where None, the cores there are for it.
       box_shape: instead of what memory allows; the labels do not depend on it.
       scratch: folder for provisional labels and tables, about the size of the output;
         beside the output where None. Removed at the end.
@@ -128,7 +128,7 @@ def label_volume(
                 mask,
                 image,
                 mask_edges,
-                threads or max(1, len(os.sched_getaffinity(0)) // AT_ONCE),
+                threads or _threads(kind, workers),
             )
             # Threads read and write beside a box that is being labelled.
             count = AT_ONCE if kind == "threads" else workers
@@ -175,6 +175,14 @@ class Relabeler:
         result.reshape(-1)[record.orphans] = table[len(record.first) :]
         self.output.write(box, result)
         return {"checksum": f"{isal_zlib.crc32(result):08x}"}
+
+
+def _threads(kind: str, workers: int) -> int | None:
+    """Of one box: a share of this machine's cores, or all of a cluster's worker's."""
+    if kind == "dask":
+        return None
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores // (AT_ONCE if kind == "threads" else workers or cores))
 
 
 def _record_all(work, name, grid, manifest, team) -> None:
