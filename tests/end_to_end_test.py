@@ -63,6 +63,31 @@ def test_a_second_test_takes_what_is_there(config, workdir):
     assert before == {p: p.stat().st_mtime_ns for p in raw.rglob("*") if p.is_file()}
 
 
+def test_another_decoder_is_tuned_and_tested(config, workdir):
+    c = config.copy_and_resolve_references()
+    c.decode.method = "grow"
+    c.tune.study = "growing"
+    c.tune.sampler = "random"
+    c.tune.trials = 2
+    c.tune.space = (
+        ("threshold", 0.45, 0.5),
+        ("low_threshold", 0.4, 0.45),
+        ("min_seed", 10, 1000),
+    )
+    facts = launch.run_mode("tune-test", c, workdir=str(workdir))
+    found = facts["segmentation_attributes"]
+    assert found["method"] == "grow"
+    tuned = (found["threshold"], found["low_threshold"], found["min_seed"])
+    name = "grow_{:g}_{:g}_{:g}".format(*tuned)
+    assert facts["segmentation"].endswith(f"decoded_x1_ch0-1-2_{name}.zarr")
+    c.decode.threshold_from = "study"
+    again = launch.run_mode("decode", c, workdir=str(workdir))
+    assert str(again) == facts["segmentation"]
+    c.decode.method = "affinity_cc"
+    with pytest.raises(InputError, match="best_params.yaml is of decode.method=grow"):
+        launch.run_mode("test", c, workdir=str(workdir))
+
+
 def test_stages_alone_find_the_files_of_the_run(config, workdir):
     place = Run(workdir).test(3, "seed6")
     assert launch.run_mode("qc", config, workdir=str(workdir)) == place.qc_report

@@ -28,9 +28,9 @@ def ranges(config: Any) -> dict[str, study.Range]:
     """
     space: dict[str, study.Range] = {}
     for entry in config.tune.space:
-        if len(entry) not in (3, 4) or not entry[1] <= entry[2]:
+        if not _names_a_range(entry):
             raise InputError(
-                f"tune.space holds {tuple(entry)}; wanted (name, low, high), or (name, "
+                f"tune.space holds {entry!r}; wanted (name, low, high), or (name, "
                 "low, high, how many) for tune.sampler=grid"
             )
         space[entry[0]] = (entry[1], entry[2])
@@ -48,6 +48,11 @@ def ranges(config: Any) -> dict[str, study.Range]:
             f"tune.space names {', '.join(unknown)}, which decode.method={method} does "
             f"not take; wanted some of {', '.join(taken)}"
         )
+    for name, ends in space.items():
+        if isinstance(config.decode[name], int) and not all(
+            isinstance(end, int) for end in ends
+        ):
+            raise InputError(f"tune.space has {name} from {ends}; wanted whole numbers")
     for name, other in AT_MOST.get(method, {}).items():
         lowest = space[name][0] if name in space else config.decode[name]
         if lowest > space[other][0] and config.tune.sampler != "grid":
@@ -64,6 +69,16 @@ def ranges(config: Any) -> dict[str, study.Range]:
     return space
 
 
+def _names_a_range(entry: Any) -> bool:
+    """Whether it is (name, low, high), or that with a number of values."""
+    if not isinstance(entry, tuple | list) or len(entry) not in (3, 4):
+        return False
+    name, *numbers = entry
+    if not isinstance(name, str):
+        return False
+    return all(isinstance(x, int | float) for x in numbers) and numbers[0] <= numbers[1]
+
+
 def grid(config: Any) -> tuple[float, ...]:
     """The thresholds: of `tune.grid` by name, or `tune.thresholds`.
 
@@ -74,12 +89,16 @@ def grid(config: Any) -> tuple[float, ...]:
     if name:
         config_lib.require_choice("tune.grid", name, study.GRIDS)
         return study.GRIDS[name]
-    thresholds = tuple(sorted({float(x) for x in config.tune.thresholds}))
-    if not thresholds or thresholds[0] < 0 or thresholds[-1] >= 1:
+    given = config.tune.thresholds
+    try:
+        thresholds = sorted({float(x) for x in given})
+    except (TypeError, ValueError):
+        thresholds = []
+    if not thresholds or not all(0 <= x < 1 for x in thresholds):
         raise InputError(
-            f"tune.thresholds is {thresholds}; wanted one or more numbers from 0 to 1"
+            f"tune.thresholds is {tuple(given)}; wanted one or more numbers from 0 to 1"
         )
-    return thresholds
+    return tuple(thresholds)
 
 
 def points(config: Any) -> list[Any]:

@@ -65,20 +65,20 @@ def mutex(affinities, mask, *, threshold, low_threshold):
 
 
 DECODERS = {
-    "affinity_cc": Decoder(plain, {"threshold": (0.3, 0.95)}, {"threshold": 0.7}),
+    "affinity_cc": Decoder(plain, {"threshold": (0.4, 0.85)}, {"threshold": 0.7}),
     "grow": Decoder(
         grown,
         {
-            "threshold": (0.5, 0.97),
-            "low_threshold": (0.3, 0.9),
-            "min_seed": (10, 100_000),
+            "threshold": (0.45, 0.85),
+            "low_threshold": (0.3, 0.8),
+            "min_seed": (10, 10_000),
         },
-        {"threshold": 0.75, "low_threshold": 0.65, "min_seed": 5000},
+        {"threshold": 0.7, "low_threshold": 0.6, "min_seed": 100},
     ),
     "mutex": Decoder(
         mutex,
-        {"threshold": (0.3, 0.95), "low_threshold": (0.02, 0.7)},
-        {"threshold": 0.6, "low_threshold": 0.2},
+        {"threshold": (0.4, 0.85), "low_threshold": (0.02, 0.6)},
+        {"threshold": 0.7, "low_threshold": 0.3},
     ),
 }
 

@@ -324,9 +324,62 @@ def test_test_data_need_an_explicit_word(settings, inputs, out):
     assert "chosen on test data" in best["warnings"][-1]
 
 
+def test_the_test_image_needs_the_word_too(settings, inputs, out, tmp_path):
+    """The same image under other skeletons, and a prediction that was made of it."""
+    image = tmp_path / "test" / "img"
+    image.mkdir(parents=True)
+    settings.data.root = str(tmp_path)
+    settings.data.test.image = "test/img"
+    skeleton = inputs["skeleton"]
+    with pytest.raises(InputError, match="test/img belongs to the test volume"):
+        stage.guard_test_data(settings, skeleton, tmp_path / "val" / ".." / image)
+    assert not stage.guard_test_data(settings, skeleton, tmp_path)
+    attributes = {"axes": list("cxyz"), "source": str(image)}
+    volume.write_attributes(inputs["prediction"], attributes)
+    with pytest.raises(InputError, match="test/img belongs to the test volume"):
+        stage.run(settings, out, **inputs)
+    settings.tune.allow_test_data = True
+    assert stage.run(settings, out, **inputs)["test_data_used"]
+
+
+def test_a_region_is_tuned_on_its_part_of_the_skeletons(settings, masked, out):
+    """x 4 to 12 of the made volume, where both neurites are thin at x 7 and 8."""
+    part = masked["prediction"].with_name("part.zarr")
+    volume.create_zarr(
+        part,
+        shape=(3, 8, 4, 6),
+        dtype=np.float16,
+        chunks=(3, 8, 4, 6),
+        axes="cxyz",
+        attributes={"box": "4:12,0:4,0:6", "volume_shape": list(SHAPE)},
+    ).write(..., made_affinities()[:, 4:12])
+    masked |= {"prediction": part, "mask": None}
+    settings.decode.affinity_mask = ""
+    best = stage.run(settings, out, **masked)
+    assert "16 of 32 nodes, 14 of 30 edges; not the volume's" in best["warnings"][-1]
+
+
+def test_what_fails_in_a_trial_is_not_taken_for_a_damaged_study(
+    settings, masked, out, monkeypatch
+):
+    def broken(*_, **__):
+        raise KeyError("no such chunk")
+
+    monkeypatch.setattr(stage.sweep, "nodes_by_threshold", broken)
+    with pytest.raises(KeyError, match="no such chunk"):
+        stage.run(settings, out, **masked)
+    opened = load_study(settings, out)
+    assert {t.state.name for t in opened.trials} == {"FAIL"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"thresholds": (0.5, float("nan"))},
+            r"tune.thresholds is \(0.5, nan\); wanted one or more numbers from 0 to 1",
+        ),
+        ({"thresholds": ("half",)}, r"tune.thresholds is \('half',\); wanted"),
         ({"sampler": "grdi"}, "tune.sampler is 'grdi'; wanted one of grid, tpe"),
         ({"sampler": "tpe", "trials": 0}, "tune.trials is 0; wanted 1 or more"),
         (
@@ -342,6 +395,12 @@ def test_test_data_need_an_explicit_word(settings, inputs, out):
             "low_threshold begins at 0.5 and threshold in tune.space at 0.4; wanted low",
         ),
         ({"space": (("threshold", 0.4),)}, r"tune.space holds \('threshold', 0.4\)"),
+        ({"space": (3,)}, "tune.space holds 3; wanted"),
+        ({"space": (("threshold", "a", 0.9),)}, "tune.space holds .*'a', 0.9"),
+        (
+            {"space": (("threshold", 0.4, 0.9), ("min_size", 0.5, 9.0))},
+            r"tune.space has min_size from \(0.5, 9.0\); wanted whole numbers",
+        ),
         (
             {"space": (("threshold", 0.4, 0.9), ("min_size", 0, 9))},
             "tune.sampler=grid wants a fourth number, how many values",
