@@ -240,13 +240,23 @@ def chosen_parameters(
         named = any(argument.startswith(flag) for argument in sys.orig_argv)
         return {}, "command line" if named else "default"
     if origin != "study":
-        raise InputError(
-            f"decode.threshold_from is {origin!r}; wanted one of value, study"
-        )
+        return {"threshold": _as_threshold(origin)}, "command line"
     step = checkpoint.step_of(find_checkpoint(settings, run_dir, checkpoint_path))
     path = run_dir.tune(step).best_params
     best = stage.read_best_params(path)
-    return stage.tuned_parameters(settings, best, path), f"tuned on {path}"
+    source = f"tuned on {path}"
+    if best.get("test_data_used"):
+        source += " (test data)"
+    return stage.tuned_parameters(settings, best, path), source
+
+
+def _as_threshold(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"decode.threshold_from is {text!r}; wanted value, study, or a number"
+        ) from None
 
 
 def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
@@ -260,6 +270,7 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
 
     found = find_checkpoint(settings, run_dir, checkpoint_path)
     split = split_of(settings, "val")
+    stage.guard_test_data(settings, split.skeleton, split.image)
     out = run_dir.tune(checkpoint.step_of(found))
     place = out.prediction(split.name)
     prediction = predict(settings, found, split.image, place)
@@ -296,7 +307,8 @@ def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, An
         run_dir,
         str(found),
         parameters=best["decoding_params"],
-        threshold_origin=f"tuned on {split_of(settings, 'val').skeleton}",
+        threshold_origin=f"tuned on {split_of(settings, 'val').skeleton}"
+        + " (test data)" * best["test_data_used"],
     )
 
 
@@ -355,7 +367,9 @@ def evaluate_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[st
     skeleton = (
         optional(settings.evaluate.skeleton) or split_of(settings, "test").skeleton
     )
-    return stage.run(settings, place, segmentation=named, skeleton=skeleton)
+    return stage.run(
+        settings, place, segmentation=named, skeleton=skeleton, threshold_origin=""
+    )
 
 
 def _place(settings: Any, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:

@@ -141,7 +141,7 @@ def run(
         "config_fingerprint": made_from["config"],
         "software": f"nisbjax {nisbjax.__version__}",
     }
-    for inherited in ("voxel_size_nm", "origin"):
+    for inherited in ("voxel_size_nm", "box", "volume_shape"):
         if inherited in volume.attributes:
             attributes[inherited] = volume.attributes[inherited]
     output = create_zarr(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.skeletons import Skeletons
 from nisbjax.typing import Triple
 from nisbjax.volume import Volume
@@ -63,6 +64,35 @@ def read_node_segments(
     while reading:
         finish()
     return segments
+
+
+def in_region(skeletons: Skeletons, volume: Volume) -> tuple[Skeletons, str]:
+    """The skeletons as far as an array covers them, and a sentence if that is a part.
+
+    Predictions of a region (`predict.roi`) and what is decoded from them say in `box` and
+    `volume_shape` which part of which volume they are; all other arrays are whole volumes.
+
+    Raises:
+        InputError: nodes outside the volume, or none in the region.
+    """
+    region, shape = Box.whole(volume.spatial_shape), volume.spatial_shape
+    if {"box", "volume_shape"} <= volume.attributes.keys():
+        region = Box.parse(volume.attributes["box"])
+        shape = tuple(volume.attributes["volume_shape"])
+    check_inside(skeletons, shape, volume.source)
+    if region == Box.whole(shape):
+        return skeletons, ""
+    part = skeletons.within(region)
+    if not len(part.edges):
+        raise InputError(
+            f"{volume.source} covers {region} of its volume, where {skeletons.source} has "
+            "no edge; predict another --config.predict.roi"
+        )
+    return part, (
+        f"scored inside {region} of a volume of {shape}: {len(part.node_id)} of "
+        f"{len(skeletons.node_id)} nodes, {len(part.edges)} of {len(skeletons.edges)} "
+        "edges; not the volume's NERL"
+    )
 
 
 def outside(skeletons: Skeletons, shape: Triple) -> Bool[np.ndarray, " n"]:

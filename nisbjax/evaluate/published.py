@@ -21,9 +21,15 @@ LEADERBOARD = {
     "multichannel": ((26.9, 5.5, 3.57, 0.60), (51.3, 5.1, 2.25, 0.17)),
 }
 CLAIMS = {
-    "liconn": "PyTC v3 erosion 2: 21.1 % NERL (its comments; threshold not stated)",
-    "base": "PyTC BANIS+ L/k3 200 k: 59.6 +- 1.1 % NERL (its README, 3 runs)",
+    "liconn": "PyTC v3 erosion 2: NERL 21.1 % (27 % of nodes on background; its comments, "
+    "threshold not stated)",
+    "base": "PyTC BANIS+ L/k3 200 k: NERL 59.6 +- 1.1 % (coverage not published; its "
+    "README, 3 runs)",
 }
+
+
+# In a threshold's origin, where it was chosen on the volume that is tested.
+TEST_DATA = "(test data)"
 
 
 def setting_of(name: str) -> str:
@@ -52,5 +58,7 @@ def lines(setting: str, chosen_on: str) -> list[str]:
         )
     if setting in CLAIMS:
         text.append(f"  {CLAIMS[setting]}")
-    how = "val-selected" if chosen_on.startswith("tuned") else chosen_on
+    how = "val-selected" if chosen_on.startswith("tuned on ") else chosen_on
+    if TEST_DATA in chosen_on:
+        how = "test-selected, which is no test result"
     return [*text, f"  this run: n = 1, {how}"]

@@ -74,7 +74,7 @@ def write(path: str | os.PathLike[str], content: str) -> None:
     """Writes a text file, renamed into place when complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     temporary.write_text(content)
     os.replace(temporary, path)
 

@@ -26,6 +26,7 @@ from nisbjax.evaluate import dense, nerl, nodes, published, report, tables
 
 METRICS = ("nerl", "voi", "adapted_rand", "instance_accuracy")
 DEFAULT_THRESHOLD = "default"
+UNKNOWN_THRESHOLD = "of unknown origin"
 
 
 def run(
@@ -45,7 +46,8 @@ def run(
         segmentation: labels [x y z] of any format that `volume` opens.
         skeleton: `skeleton.pkl`; "" for none.
         label: dense labels [x y z]; "" for none.
-        threshold_origin: `default`, `tuned on FILE` or `command line`, for the record.
+        threshold_origin: `default`, `tuned on FILE` or `command line`, for the record;
+            "" for what an earlier evaluation of the same file said.
 
     Returns:
         What the JSON holds: `skeletons` (of `nerl.score`), `dense`, and their origin.
@@ -64,11 +66,14 @@ def run(
     manifest.require_finished(segmentation)
     labels = volume_lib.open_labels(segmentation)
     stem = Path(segmentation)
+    made = volume_lib.fingerprint(segmentation)
+    json_path = out.evaluation(stem, ".json")
+    threshold_origin = threshold_origin or _earlier_origin(json_path, made)
     facts: dict[str, Any] = {
         "timestamp": datetime.datetime.now().astimezone().strftime("%Y%m%d_%H%M%S"),
         "volume": out.name,
         "segmentation": segmentation,
-        "segmentation_fingerprint": volume_lib.fingerprint(segmentation),
+        "segmentation_fingerprint": made,
         "segmentation_attributes": labels.attributes,
         "threshold": labels.attributes.get("threshold"),
         "threshold_origin": threshold_origin,
@@ -84,9 +89,10 @@ def run(
         out.path.mkdir(parents=True, exist_ok=True)
         truth = load_skeletons(skeleton, config, out.path)
         note = truth.resolution_note(_voxel_size(config))
-        if note:
-            logging.warning(note)
-            notes.append(note)
+        truth, part = nodes.in_region(truth, labels)
+        for said in filter(None, (note, part)):
+            logging.warning(said)
+            notes.append(said)
         counts = nerl.overlap(truth, nodes.read_node_segments(labels, truth))
         score = nerl.score(truth, counts.node_segments, counts=counts)
         facts["skeleton"] = skeleton
@@ -112,7 +118,7 @@ def run(
         files={"Graph": skeleton, **files},
         notes=notes,
     )
-    report.write(out.evaluation(stem, ".json"), json.dumps(facts, indent=1) + "\n")
+    report.write(json_path, json.dumps(facts, indent=1) + "\n")
     report.write(out.evaluation(stem, ".txt"), content)
     logging.info(
         "wrote %s in %.1f s",
@@ -120,6 +126,16 @@ def run(
         time.monotonic() - started,
     )
     return facts
+
+
+def _earlier_origin(path: Path, fingerprint: str) -> str:
+    try:
+        facts = json.loads(path.read_text())
+        if facts["segmentation_fingerprint"] == fingerprint:
+            return str(facts["threshold_origin"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # never scored, or by something else
+    return UNKNOWN_THRESHOLD
 
 
 def load_skeletons(

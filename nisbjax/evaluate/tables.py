@@ -139,7 +139,7 @@ def worst_splits(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) ->
 def write_csv(table: Table, path: str | os.PathLike[str]) -> None:
     """Writes a table with its header; floats with six digits."""
     path = Path(path)
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(table)
@@ -153,7 +153,7 @@ def write_csv(table: Table, path: str | os.PathLike[str]) -> None:
 def write_npz(table: Table, path: str | os.PathLike[str]) -> None:
     """Writes arrays, compressed, renamed into place when complete."""
     path = Path(path)
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with open(temporary, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **table)
     os.replace(temporary, path)

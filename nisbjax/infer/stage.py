@@ -251,6 +251,7 @@ def _attributes(
         "blend": settings.blend,
         "tta": settings.tta,
         "box": str(region),
+        "volume_shape": list(image.spatial_shape),
         "source": str(pathlib.Path(image.source).absolute()),
         "source_fingerprint": made_from["image"],
         "config_fingerprint": made_from["config"],

@@ -12,9 +12,11 @@ import functools
 import json
 import os
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Float32, Float64, Int64, Shaped
 
 from nisbjax.cluster import map_boxes
@@ -213,15 +215,21 @@ def save(statistics: Statistics, path: str | os.PathLike, made_from: str) -> Non
 
 def load(path: str | os.PathLike, made_from: str) -> Statistics | None:
     """Statistics of exactly this prediction; None if there are none (any more)."""
-    if not pathlib.Path(path).is_file():
+    try:
+        return _load(path, made_from)
+    except FileNotFoundError:
         return None
-    with np.load(path, allow_pickle=False) as file:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logging.warning("%s is damaged (%s); it is not used", path, error)
+        return None
+
+
+def _load(path: str | os.PathLike, made_from: str) -> Statistics | None:
+    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         facts = json.loads(str(file["facts"]))
         if facts["made_from"] != made_from:
             return None
         names = [field.name for field in dataclasses.fields(PlaneSums)]
-        if "pictures" not in file.files:
-            return None  # of an earlier release
         planes = PlaneSums(**{name: file[name] for name in names})
         shape = tuple(facts["shape"])
         found = Statistics(

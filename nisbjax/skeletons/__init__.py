@@ -8,15 +8,18 @@ the file names; here `graph_pickle` reads it inertly, once, and flat arrays are 
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Float64, Int64
 
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.skeletons import graph_pickle
 from nisbjax.typing import FloatTriple
 
@@ -55,6 +58,25 @@ class Skeletons:
         spread = (index * index).sum(axis=0)
         slope = (index * position).sum(axis=0) / np.where(spread > 0, spread, 1)
         return np.where(spread > 0, slope, np.nan)
+
+    def within(self, box: Box) -> "Skeletons":
+        """The part in a box: nodes there, edges with both ends there.
+
+        Voxel indices count from the box; positions in nm stay.
+        """
+        start, stop = np.asarray(box.start), np.asarray(box.stop)
+        kept = np.all(
+            (self.index_position >= start) & (self.index_position < stop), axis=1
+        )
+        row = np.cumsum(kept) - 1
+        edges = self.edges[kept[self.edges].all(axis=1)]
+        return Skeletons(
+            self.node_id[kept],
+            self.index_position[kept] - start,
+            self.position_nm[kept],
+            row[edges],
+            self.source,
+        )
 
     def resolution_note(self, voxel_size_nm: FloatTriple) -> str:
         """A sentence if the configured voxel size [nm] disagrees by over 1 %, else ""."""
@@ -108,9 +130,16 @@ def load(
     if cache is not None:
         digest = content_hash(path, voxel_size_nm)
         cached = Path(cache) / f"skeletons_{digest[:16]}.npz"
-        if cached.is_file():
-            with np.load(cached, allow_pickle=False) as arrays:
+        try:
+            with (
+                open(cached, "rb") as file,
+                np.load(file, allow_pickle=False) as arrays,
+            ):
                 return Skeletons(**{k: arrays[k] for k in _FIELDS}, source=str(path))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            logging.warning("%s is damaged; reading %s again", cached, path)
     graph = graph_pickle.read(path)
     skeletons = _flatten(graph, path, voxel_size_nm, max_nodes)
     if cached is not None:

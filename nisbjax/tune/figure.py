@@ -69,6 +69,6 @@ def draw(
         f"{100 * top['coverage']:.1f} % of nodes on background"
     )
     path = Path(path)
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     figure.savefig(temporary, format="png", dpi=120)
     os.replace(temporary, path)

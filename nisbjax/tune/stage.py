@@ -78,11 +78,12 @@ def run(
         mask = None
     ranges = space.ranges(config)
     wanted = space.points(config) if kind == "grid" else []
-    on_test = _guard_test_data(config, skeleton)
     manifest.require_finished(prediction)
     affinities = volume_lib.open_affinities(prediction)
+    source = affinities.attributes.get("source", "")
+    on_test = guard_test_data(config, skeleton, source)
     truth = load_skeletons(skeleton, config, out.path)
-    nodes.check_inside(truth, affinities.spatial_shape, affinities.source)
+    truth, part = nodes.in_region(truth, affinities)
     made_from = _made_from(config, prediction, skeleton, mask, ranges)
     where = config_lib.optional(config.tune.storage)
     where = where or str(out.database(config.tune.study))
@@ -146,7 +147,7 @@ def run(
                     score_of,
                     space.AT_MOST.get(config.decode.method),
                 )
-            result = _conclude(config, opened, where, made_from, on_test)
+            result = _conclude(config, opened, where, made_from, on_test, part)
             _write(out, opened, result)
     logging.info(
         "tuned: %d trials evaluated, %d complete, best %s, in %.1f s; wrote %s",
@@ -209,21 +210,33 @@ def tuned_parameters(
     return {k: type(config.decode[k])(v) for k, v in found.items() if k in known}
 
 
-def _guard_test_data(config: Any, skeleton: str | os.PathLike[str]) -> bool:
-    """Whether the skeletons are the test volume's, which needs an explicit word."""
-    test = Path(config.data.root) / config.data.test.skeleton
-    on_test = (
-        test.is_file()
-        and Path(skeleton).is_file()
-        and skeletons.content_hash(test) == skeletons.content_hash(skeleton)
-    )
-    if on_test and not config.tune.allow_test_data:
+def guard_test_data(
+    config: Any,
+    skeleton: str | os.PathLike[str],
+    image: str | os.PathLike[str] = "",
+) -> bool:
+    """Whether skeletons or image are the test volume's, which needs an explicit word.
+
+    Raises:
+        InputError: they are, without `tune.allow_test_data`.
+    """
+    root, test = Path(config.data.root), config.data.test
+    same = _same_file(skeleton, root / test.skeleton) and str(skeleton)
+    if not same and image and os.path.exists(image):
+        same = os.path.realpath(image) == os.path.realpath(root / test.image)
+        same = same and str(image)
+    if same and not config.tune.allow_test_data:
         raise InputError(
-            f"{skeleton} belongs to the test volume, which thresholds are not chosen on; "
+            f"{same} belongs to the test volume, which thresholds are not chosen on; "
             "name the validation volume, or set --config.tune.allow_test_data=True, "
             "which the results will say"
         )
-    return on_test
+    return bool(same)
+
+
+def _same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+    both = Path(a).is_file() and Path(b).is_file()
+    return both and skeletons.content_hash(a) == skeletons.content_hash(b)
 
 
 def _made_from(
@@ -259,9 +272,10 @@ def _conclude(
     where: str,
     made_from: Mapping[str, Any],
     on_test: bool,
+    part: str,
 ) -> dict[str, Any]:
     top = study.best(opened)
-    found = study.warnings(opened)
+    found = study.warnings(opened) + [part] * bool(part)
     if on_test:
         found.append("the threshold was chosen on test data: not a test result")
     for warning in found:

@@ -101,7 +101,7 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = _file_of(storage)
-    with clear_errors(storage):
+    with _clear_damage(storage):
         if path is None:
             backend = RDBStorage(storage)
         elif _is_journal(path):
@@ -134,8 +134,6 @@ def clear_errors(storage: str) -> Iterator[None]:
     """Turns the errors of a broken or busy database into one clear line."""
     try:
         yield
-    except InputError:
-        raise
     except (
         sql_errors.SQLAlchemyError,
         sqlite3.Error,
@@ -147,17 +145,27 @@ def clear_errors(storage: str) -> Iterator[None]:
                 f"the study in {storage} has been locked by another process for "
                 f"{BUSY_SECONDS} s; end that process (a database browser?) and run again"
             ) from None
-        reason = str(error).splitlines()[0][:200]
-        raise InputError(
-            f"the study in {storage} cannot be read ({reason}); it is damaged or not an "
-            "Optuna database: move it away and tune again"
-        ) from None
+        raise _damaged(storage, error) from None
+
+
+@contextlib.contextmanager
+def _clear_damage(storage: str) -> Iterator[None]:
+    """Also what Optuna raises while it reads a damaged journal or a half-made table."""
+    try:
+        with clear_errors(storage):
+            yield
+    except InputError:
+        raise
     except (ValueError, KeyError, AssertionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(
-            f"the study in {storage} cannot be read ({reason}); it is damaged or not an "
-            "Optuna journal: move it away and tune again"
-        ) from None
+        raise _damaged(storage, error) from None
+
+
+def _damaged(storage: str, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return InputError(
+        f"the study in {storage} cannot be read ({reason}); it is damaged or no database "
+        "or journal of Optuna: move it away and tune again"
+    )
 
 
 def _file_of(storage: str) -> Path | None:

@@ -125,6 +125,17 @@ def test_cache_is_keyed_by_content(tmp_path):
     assert kept.exists()
 
 
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a zip", None])
+def test_a_damaged_cache_is_made_again(tmp_path, damage):
+    path, cache = written(tmp_path, tiny_graph()), tmp_path / "run"
+    skeletons.load(path, cache=cache)
+    (kept,) = cache.glob("skeletons_*.npz")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    check_tiny(skeletons.load(path, cache=cache))
+    assert kept.read_bytes() == whole
+
+
 def test_voxel_size_stands_in_for_missing_nm_positions(tmp_path):
     graph = tiny_graph()
     for _, data in graph.nodes(data=True):

@@ -85,3 +85,45 @@ def test_affinities_are_not_labels():
         InputError, match="raw.h5 holds float32 .* wanted integer label"
     ):
         nodes.read_node_segments(labels, at([(0, 0, 0)]))
+
+
+REGION = {"box": "2:6,0:8,3:7", "volume_shape": [9, 8, 7]}
+
+
+def test_a_region_keeps_the_skeletons_inside_it():
+    # nodes 0 and 3 lie outside 2:6 in x or 3:7 in z; of the path 0-1-2-3 one edge is left
+    whole = at([(1, 0, 3), (2, 0, 3), (5, 7, 6), (5, 7, 2)])
+    edges = np.array([(0, 1), (1, 2), (2, 3)])
+    whole = Skeletons(
+        whole.node_id, whole.index_position, whole.position_nm, edges, whole.source
+    )
+    part = volume.from_array(LABELS[2:6, :, 3:7].copy(), "xyz", REGION, "seg.zarr")
+    found, note = nodes.in_region(whole, part)
+    assert found.node_id.tolist() == [2, 3]
+    assert found.index_position.tolist() == [[0, 0, 0], [3, 7, 3]]
+    assert found.position_nm.tolist() == [[2, 0, 3], [5, 7, 6]]
+    assert found.edges.tolist() == [[0, 1]]
+    values = nodes.read_node_segments(part, found)
+    assert values.tolist() == [LABELS[2, 0, 3], LABELS[5, 7, 6]]
+    assert note == (
+        "scored inside 2:6,0:8,3:7 of a volume of (9, 8, 7): 2 of 4 nodes, 1 of 3 edges; "
+        "not the volume's NERL"
+    )
+
+
+def test_a_region_without_an_edge_is_refused():
+    part = volume.from_array(LABELS[2:6, :, 3:7].copy(), "xyz", REGION, "seg.zarr")
+    with pytest.raises(
+        InputError, match="covers 2:6,0:8,3:7 of its volume, where skel"
+    ):
+        nodes.in_region(at([(2, 0, 3)]), part)
+
+
+def test_a_whole_volume_keeps_all_and_refuses_strangers():
+    everything = {"box": "0:9,0:8,0:7", "volume_shape": [9, 8, 7]}
+    skeletons = at([(8, 7, 6)])
+    for attributes in ({}, everything):
+        whole = volume.from_array(LABELS, "xyz", attributes)
+        assert nodes.in_region(skeletons, whole) == (skeletons, "")
+        with pytest.raises(InputError, match="1 of 1 nodes"):
+            nodes.in_region(at([(9, 0, 0)]), whole)

@@ -168,3 +168,15 @@ def test_statistics_come_back_for_their_own_prediction_alone(tmp_path):
         np.testing.assert_array_equal(mine.values, theirs.settle().values)
         np.testing.assert_array_equal(mine.counts, theirs.counts)
     np.testing.assert_array_equal(again.pictures, made.pictures)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a zip", None])
+def test_damaged_statistics_are_not_used(tmp_path, damage, caplog):
+    values = np.zeros((1, 2, 2, 2), np.float16)
+    made = statistics.scan(from_array(values, "cxyz"))
+    path = tmp_path / "planes.npz"
+    statistics.save(made, path, "this one")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    assert statistics.load(path, "this one") is None
+    assert "is damaged" in caplog.text
