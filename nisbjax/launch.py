@@ -21,6 +21,7 @@ newest run of the config and say which. Input that cannot be used ends with one 
 exit status 2.
 """
 
+import errno
 import importlib
 import os
 import pathlib
@@ -85,6 +86,11 @@ def main(_: Sequence[str]) -> None:
         run_mode(FLAGS.mode, FLAGS.config, FLAGS.workdir, FLAGS.checkpoint, **extras)
     except InputError as error:
         fail(str(error))
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        where = error.filename or "the output"
+        fail(f"{where}: {error.strerror}; give another path, or make room or way there")
 
 
 def run_mode(
@@ -147,7 +153,9 @@ def find_run(
         section, key = _FOREIGN_INPUT[mode].split(".")
         named = config.optional(settings[section][key])
         if named:
-            return Run(pathlib.Path(named).parent)
+            # `raw.h5/main` names a dataset inside a file.
+            folders = (p for p in pathlib.Path(named).parents if not p.is_file())
+            return Run(next(folders))
     if checkpoint_path:
         path = pathlib.Path(checkpoint_path).absolute()
         for folder in (path, *path.parents):

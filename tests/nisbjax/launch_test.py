@@ -53,6 +53,17 @@ def test_bad_input_ends_with_one_line_and_status_2(tmp_path, arguments, text):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_output_that_cannot_be_written(tmp_path):
+    """A report below a file: the system's word, in one line."""
+    np.save(tmp_path / "raw.npy", np.ones((3, 4, 4, 4), np.float16))
+    named = f"--config.qc.input={tmp_path}/raw.npy"
+    report = f"--config.qc.report={tmp_path}/raw.npy/report.md"
+    lines, status = command(DEMO, "--mode=qc", named, report, cwd=tmp_path)
+    assert status == 2
+    assert len(lines) == 1
+    assert "raw.npy: " in lines[0] and "give another path" in lines[0]
+
+
 def test_help_lists_the_modes(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "nisbjax.launch", "--help"],
@@ -190,6 +201,18 @@ def test_decoding_a_file_of_another_program(tmp_path):
     path = launch.run_mode("decode", config)
     assert path.parent == tmp_path
     assert path.name == "decoded_x1_ch0-1-2_affinity_cc_0.75.zarr"
+
+
+def test_a_dataset_inside_a_file(tmp_path):
+    """The report lies beside the file, not in it."""
+    import h5py
+
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file["first"] = np.ones((3, 4, 4, 4), np.float16)
+        file["second"] = np.ones((3, 4, 4, 4), np.float16)
+    config = base_config()
+    config.qc.input = f"{tmp_path}/raw.h5/second"
+    assert launch.run_mode("qc", config) == tmp_path / "check_aff_report.md"
 
 
 def test_an_empty_volume(tmp_path):
