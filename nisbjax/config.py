@@ -11,7 +11,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -52,6 +52,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.model.channels = 32
     c.model.deep_supervision = False
     c.model.remat = True
+    c.model.upkern = False  # import: grow the file's kernels to kernel_size
     c.loss = ml_collections.ConfigDict()
     c.loss.kind = "per_channel_bce"
     c.loss.max_pos_weight = 10.0
@@ -108,6 +109,10 @@ def base_config() -> ml_collections.ConfigDict:
     c.tune.trials = 25  # of a sampler that is not a grid
     c.tune.space = (("threshold", 0.40, 0.94),)  # (decode key, low, high)
     c.tune.allow_test_data = False
+    c.validate = ml_collections.ConfigDict()
+    c.validate.poll_seconds = 60.0
+    c.validate.idle_minutes = 0.0  # 0: --watch waits for as long as training may take
+    c.validate.keep = False  # predictions and segmentations, as large as the volume
     c.synth = _synth()
     c.cluster = ml_collections.ConfigDict({"kind": "threads", "address": ""})
     c.cluster.workers = 0
@@ -249,14 +254,18 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 
-def stage_fingerprint(config: ml_collections.ConfigDict, stage: str) -> str:
-    """sha256 of the keys that determine what a stage writes."""
-    prefixes = _DETERMINES[stage]
-    chosen = {
+def section(flat: Mapping[str, Any], prefixes: Sequence[str]) -> dict[str, Any]:
+    """Of a flattened configuration the keys and sections that are named."""
+    return {
         key: value
-        for key, value in flatten(config).items()
+        for key, value in flat.items()
         if any(key == p or key.startswith(p + ".") for p in prefixes)
     }
+
+
+def stage_fingerprint(config: ml_collections.ConfigDict, stage: str) -> str:
+    """sha256 of the keys that determine what a stage writes."""
+    chosen = section(flatten(config), _DETERMINES[stage])
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 

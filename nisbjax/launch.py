@@ -14,6 +14,9 @@ modes:
   test       predict, qc, mask, decode and evaluate the test volume
   tune       threshold study on the validation volume
   tune-test  tune, then test with the best threshold
+  import     weights of BANIS, PyTC, MedNeXt or MONAI (--checkpoint=FILE) as a checkpoint
+  validate   NERL of every checkpoint on the validation volume; with --watch beside training
+  summarize  mean and spread over trainings: --mode=summarize RUN RUN ..., no --config
   demo       synth, train, tune, test, and the untrained and intensity baselines beside them
 
 Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
@@ -27,7 +30,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -52,11 +55,15 @@ MODES = {
     "test": "nisbjax.pipeline:test",
     "tune": "nisbjax.pipeline:tune",
     "tune-test": "nisbjax.pipeline:tune_test",
+    "import": "nisbjax.foreign:run",
+    "validate": "nisbjax.validate:run",
     "demo": "nisbjax.demo:run",
 }
 # Flag -> the modes that take it.
-_EXTRAS = {"reset": ("train",)}
-_START_A_RUN = ("train", "synth", "demo")
+_EXTRAS = {"reset": ("train",), "watch": ("validate",), "coordinator": ("train",)}
+# Modes that take paths and need no config, as (paths, workdir).
+PATH_MODES = {"summarize": "nisbjax.summary:run"}
+_START_A_RUN = ("train", "synth", "demo", "import")
 # The key by which a mode works on a file that any program wrote.
 _FOREIGN_INPUT = {
     "qc": "qc.input",
@@ -75,14 +82,32 @@ def define_flags() -> None:
     flags.DEFINE_string("mode", "train", "What to do, see above.")
     flags.DEFINE_string("workdir", "", "The run's folder.")
     flags.DEFINE_string("checkpoint", "", "A checkpoint, or the run that holds it.")
+    flags.DEFINE_bool("watch", False, "With validate: wait for new checkpoints.")
     flags.DEFINE_list("reset", [], "Of it, with train: optimizer, schedule, step.")
+    flags.DEFINE_string(
+        "coordinator",
+        "",
+        "With train on several hosts: host:port of process 0. SLURM's "
+        "variables say it by themselves.",
+    )
+    flags.DEFINE_integer("processes", 1, "How many there are, with --coordinator.")
+    flags.DEFINE_integer("process", 0, "Which this is, from 0, with --coordinator.")
 
 
-def main(_: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Runs the mode that the flags name."""
     quiet_libraries()
     try:
-        extras = {"reset": FLAGS.reset} if FLAGS.reset else {}
+        paths = list(arguments[1:])
+        if FLAGS.mode in PATH_MODES:
+            run_paths(FLAGS.mode, paths, FLAGS.workdir)
+            return
+        if paths:
+            raise InputError(f"{paths[0]!r} is no flag; --mode={FLAGS.mode} takes no paths")
+        given = {name: FLAGS[name].value for name in ("reset", "watch")}
+        extras: dict[str, Any] = {name: v for name, v in given.items() if v}
+        if FLAGS.coordinator:
+            extras["coordinator"] = FLAGS.coordinator, FLAGS.processes, FLAGS.process
         run_mode(FLAGS.mode, FLAGS.config, FLAGS.workdir, FLAGS.checkpoint, **extras)
     except InputError as error:
         fail(str(error))
@@ -91,6 +116,22 @@ def main(_: Sequence[str]) -> None:
             raise
         where = error.filename or "the output"
         fail(f"{where}: {error.strerror}; give another path, or make room or way there")
+
+
+def run_paths(mode: str, paths: Sequence[str], workdir: str = "") -> Any:
+    """One mode that works on paths alone, as a function.
+
+    Args:
+      mode: a key of `PATH_MODES`.
+      paths: what it works on.
+      workdir: where it writes; "" for its own choice.
+    """
+    return _function(PATH_MODES[mode])(paths, workdir)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module, function = name.split(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def run_mode(
@@ -105,7 +146,7 @@ def run_mode(
     Args:
       mode: a key of `MODES`.
       settings: the configuration; `data.root` is filled in where the run made its data.
-      workdir: the run's folder; "" for a new one (train, synth, demo) or the newest.
+      workdir: the run's folder; "" for a new one (train, synth, demo, import) or the newest.
       checkpoint_path: "" for the run's newest.
       extras: flags that one mode alone takes (`_EXTRAS`).
 
@@ -115,7 +156,7 @@ def run_mode(
     Raises:
       InputError: whatever in the input cannot be used.
     """
-    config.require_choice("--mode", mode, MODES)
+    config.require_choice("--mode", mode, (*MODES, *PATH_MODES))
     if settings is None:
         raise InputError("--config is missing; wanted a file such as configs/liconn.py")
     for name in extras:
@@ -128,8 +169,7 @@ def run_mode(
     if not settings.data.root and run_dir.synthetic.is_dir():
         settings.data.root = str(run_dir.synthetic)
     started = time.monotonic()
-    module, function = MODES[mode].split(":")
-    work = getattr(importlib.import_module(module), function)
+    work = _function(MODES[mode])
     result = work(settings, run_dir, checkpoint_path, **extras)
     logging.info("%s took %.1f s", mode, time.monotonic() - started)
     return result
@@ -147,7 +187,8 @@ def find_run(
     """
     if workdir:
         return Run(pathlib.Path(workdir))
-    if mode in _START_A_RUN and (reset or not checkpoint_path):
+    foreign = mode == "import"  # its file may well lie in another program's run
+    if mode in _START_A_RUN and (foreign or reset or not checkpoint_path):
         return artifacts.new_run(OUTPUTS, settings.name)
     if mode in _FOREIGN_INPUT:
         section, key = _FOREIGN_INPUT[mode].split(".")

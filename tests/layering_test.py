@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1] / "nisbjax"
 # its own package.
 LEVEL_0 = {"errors", "typing", "geometry", "offsets", "masking"}
 LEVEL_1 = ["config", "formats", "volume", "manifest", "artifacts", "skeletons"]
-LEVEL_1 += ["devices", "cluster", "lock", "checksums", "checkpoint"]
+LEVEL_1 += ["hosts", "devices", "cluster", "lock", "checksums", "checkpoint"]
 ALLOWED: dict[str, set[str]] = {
     "": {"kernel_cache"},
     "kernel_cache": set(),
@@ -39,11 +39,14 @@ ALLOWED["viz"] = BASE
 STAGES = {"data", "models", "train", "infer", "qc", "decode", "evaluate", "tune", "viz"}
 ALLOWED["pipeline"] = BASE | STAGES
 ALLOWED["demo"] = BASE | STAGES | {"pipeline"}
-ALLOWED["launch"] = BASE | STAGES | {"pipeline", "demo"}
+ALLOWED["foreign"] = BASE | {"models", "train", "pipeline"}
+ALLOWED["validate"] = BASE | STAGES | {"pipeline"}
+ALLOWED["summary"] = BASE | {"evaluate"}
+ALLOWED["launch"] = BASE | STAGES | {"pipeline", "demo", "foreign", "validate", "summary"}
 
 WITHOUT_JAX = ["qc", "decode", "evaluate", "tune"]
-MAY_IMPORT_JAX = {"devices", "checkpoint", "data", "models", "train", "infer", "demo"}
-MAY_IMPORT_JAX |= {"pipeline", "launch"}
+MAY_IMPORT_JAX = {"hosts", "devices", "checkpoint", "data", "models", "train", "infer", "demo"}
+MAY_IMPORT_JAX |= {"pipeline", "launch", "foreign"}
 
 
 def modules():

@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ from flax import nnx
 
 from nisbjax.errors import InputError
 from nisbjax.models import torch_file
-from nisbjax.models.mednext import LEVELS, SIZES, MedNeXt
+from nisbjax.models.mednext import KERNEL_SIZES, LEVELS, SIZES, MedNeXt
 
 PREFIXES = ("model.", "module.", "_orig_mod.")
 NOT_THE_NETWORK = ("loss_functions.", "dummy_tensor")
@@ -159,6 +160,23 @@ def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
         value = np.stack(values) if stacked else values[0]
         filled.append((path, variable.replace(jnp.asarray(value, variable.dtype))))
     return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def describe(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What the configuration calls the network of these weights (`build.DESCRIPTION`).
+
+    Raises:
+        InputError: no MedNeXt, or kernels that the configuration has no words for.
+    """
+    described = _architecture(_from_monai(_strip(state_dict)))
+    kernels = described.pop("kernels")
+    sizes = {size for kernel in kernels for size in kernel}
+    if len(sizes) > 1 or not sizes <= set(KERNEL_SIZES):
+        raise InputError(
+            f"the network's kernels are {kernels}; a checkpoint has one size, 3, 5 or 7, "
+            "for all: use `torch_import.to_model` from Python"
+        )
+    return {**described, "kernel_size": sizes.pop()}
 
 
 def _strip(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

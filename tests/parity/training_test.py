@@ -17,7 +17,8 @@ from nisbjax import devices
 from nisbjax.config import base_config
 from nisbjax.data.loader import Batch
 from nisbjax.models import torch_import
-from nisbjax.train import stage, step
+from nisbjax.train import step
+from nisbjax.train.recipe import make_recipe
 
 twin = pytest.importorskip("torch_mednext")
 torch = pytest.importorskip("torch")
@@ -59,7 +60,7 @@ def crops(number):
 
 def run_ours(config, params):
     """Losses, weights and their average after each step."""
-    recipe = stage.make_recipe(config)
+    recipe = make_recipe(config)
     mesh = devices.make_mesh((("data", 1),), jax.devices()[:1])
     state = step.initial_state(params, recipe.optimizer, "fp32")
     state = jax.device_put(state, devices.replicated(mesh))

@@ -1,0 +1,86 @@
+"""A file that torch wrote, through the command line to affinities and a segmentation."""
+
+import collections
+import os
+import pathlib
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from nisbjax.artifacts import Run
+from nisbjax.volume import open_image
+
+twin = pytest.importorskip("torch_mednext")
+torch = pytest.importorskip("torch")
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+ROOT = pathlib.Path(__file__).parents[2]
+FLAGS = {
+    "synth.shape": "(48,48,48)",
+    "synth.volumes": "('test/seed6',)",
+    "predict.window": "(48,48,48)",  # the whole volume is one window
+    "predict.format": "h5",
+    "qc.border_width": "4",
+}
+
+
+def command(mode, workdir, *more):
+    flags = [f"--config.{key}={value}" for key, value in FLAGS.items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "nisbjax.launch", "--config=configs/demo.py"]
+        + [f"--mode={mode}", f"--workdir={workdir}", *flags, *more],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def affinities(network, image):
+    x = torch.from_numpy(image.transpose(3, 0, 1, 2)[None].astype(np.float32) / 255)
+    with torch.inference_mode():
+        return torch.sigmoid(0.2 * network(x)[0, :3]).numpy()
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_predictions_are_torchs(tmp_path, weights):
+    network = twin.fill(twin.MedNeXt("S", 3, channels=8))
+    average = twin.fill(twin.MedNeXt("S", 3, channels=8))
+    with torch.no_grad():
+        for parameter in average.parameters():
+            parameter.mul_(0.9)
+    state = {f"model.model.{n}": v for n, v in network.state_dict().items()}
+    ema = {f"model.{n}": v for n, v in average.state_dict().items()}
+    content = {
+        "state_dict": state,
+        "global_step": 200,
+        "callbacks": {"EMAWeightsCallback": {"ema_state": ema, "updates": 200}},
+        "best_thr_so_far": collections.defaultdict(float),
+    }
+    file = tmp_path / "step=00000200.ckpt"
+    torch.save(content, file)
+    run = Run(tmp_path / "run")
+    command("synth", run.path)
+    said = command("import", run.path, f"--checkpoint={file}")
+    assert "with it add --config.model.channels=8" in said
+    more = ("--config.model.channels=8", f"--config.predict.weights={weights}")
+    command("test", run.path, *more)
+    place = run.test(200, "seed6")
+    with h5py.File(place.raw("h5")) as prediction:
+        got = prediction["main"][:].astype(np.float32)
+    image = open_image(run.synthetic / "test/seed6/data.zarr/img").read()
+    wanted = affinities(average if weights == "ema" else network, image)
+    error = np.abs(got - wanted).max()
+    print(
+        f"{weights}: {error:.1e}; affinities {wanted.min():.2f} to {wanted.max():.2f}"
+    )
+    # float16 rounds values below 1 by at most 2^-12 = 2.4e-4; the rest is ours.
+    assert error < 2.5e-4
+    assert list(place.path.glob("decoded_*.zarr")) and list(place.path.glob("eval_*"))
