@@ -1,7 +1,7 @@
 """Where a prediction begins and ends to be usable along z.
 
-A plane passes if the mean of every channel is at least the interior's mean less a drift
-(PyTC `decoding/qc/affinity.py`). PyTC searches only the first and last 30 planes and returns
+A plane passes if the mean of channels 0-2, each, is at least the interior's mean less a
+drift (PyTC `decoding/qc/affinity.py`, which has no others). PyTC searches only the first and last 30 planes and returns
 30 and Z - 30 where none of them passes, without a word; here that is called saturated and,
 with `auto_extend`, the search goes on until a plane passes.
 """
@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from nisbjax.offsets import SHORT_RANGE
 from nisbjax.qc.statistics import PlaneSums
 
 
@@ -72,7 +73,9 @@ def find_cuts(
     interior_mean = _mean(interior)
     cutoff = interior_mean - drift_thresh
     # A plane without a finite value has the mean NaN and does not pass.
-    passes: np.ndarray = np.all(mean >= cutoff[:, None], axis=0)
+    # The last planes of a long-range channel have no partner: neighbours' edges decide.
+    short = slice(0, len(SHORT_RANGE))
+    passes: np.ndarray = np.all(mean[short] >= cutoff[short, None], axis=0)
 
     low = _first(passes[:refine_window])
     high = _first(passes[::-1][:refine_window])

@@ -35,6 +35,16 @@ def test_a_case_by_hand():
     assert cuts.sampled == tuple(range(0, 100, 10))
 
 
+def test_long_range_channels_do_not_count():
+    # Their last ten planes point out of the volume.
+    means = np.full((6, 60), 0.6)
+    means[5, 50:] = 0.1
+    means[2, :2] = 0.1
+    cuts = find_cuts(planes_of(means))
+    assert (cuts.low_z, cuts.high_z) == (2, 60)
+    assert len(cuts.cutoff) == 6
+
+
 def test_ends_are_left_out_of_the_interior_of_a_deep_volume():
     # 430 planes: 43 samples > 41, so samples 20 to 22 (z = 200, 210, 220) are interior.
     means = np.full((1, 430), 0.2)
