@@ -1,9 +1,9 @@
 """Where a prediction begins and ends to be usable along z.
 
 A plane passes if the mean of channels 0-2, each, is at least the interior's mean less a
-drift (PyTC `decoding/qc/affinity.py`, which has no others). PyTC searches only the first and last 30 planes and returns
-30 and Z - 30 where none of them passes, without a word; here that is called saturated and,
-with `auto_extend`, the search goes on until a plane passes.
+drift (PyTC `decoding/qc/affinity.py`, which has no others). PyTC searches only the first
+and last 30 planes and returns 30 and Z - 30 where none of them passes, without a word; here
+that is called saturated and, with `auto_extend`, the search goes on until a plane passes.
 """
 
 import dataclasses
