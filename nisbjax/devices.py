@@ -1,11 +1,10 @@
-"""Hosts, the device mesh and shardings.
+"""The device mesh and shardings.
 
 pjit in today's JAX is `jax.jit` over arrays that carry a `NamedSharding`; parameters are
 replicated over the mesh and batches split over its `data` axis. PyTC and BANIS wrap the
 model in DistributedDataParallel instead and start one process for each GPU.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +15,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from nisbjax.errors import InputError
 
 DATA = "data"
-
-
-def join_hosts() -> None:
-    """Starts `jax.distributed` where SLURM runs more than one task; call it first."""
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        jax.distributed.initialize()
 
 
 def make_mesh(

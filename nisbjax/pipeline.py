@@ -93,7 +93,11 @@ def affinity_mask(
 
 
 def train(
-    settings: Any, run_dir: Run, checkpoint_path: str, reset: Sequence[str] = ()
+    settings: Any,
+    run_dir: Run,
+    checkpoint_path: str,
+    reset: Sequence[str] = (),
+    coordinator: tuple[str, int, int] | None = None,
 ) -> None:
     """Mode train; notes beside the checkpoints what was asked for, and on what.
 
@@ -102,11 +106,13 @@ def train(
       run_dir: gone on with where it holds a checkpoint.
       checkpoint_path: that a new run starts from; "" for none.
       reset: what begins anew then, see `train.start.Origin`.
+      coordinator: where this process stands among several, see `hosts.Place`; None to
+        look at SLURM's variables.
 
     Raises:
       InputError: the config, the data or a checkpoint do not fit.
     """
-    from nisbjax import devices
+    from nisbjax import hosts
     from nisbjax.train import stage
     from nisbjax.train.recipe import make_recipe, open_training_data
     from nisbjax.train.start import Origin
@@ -114,10 +120,16 @@ def train(
     origin = Origin.parse(optional(checkpoint_path), reset)
     if origin.path and not checkpoint.numbered(run_dir.checkpoints):
         checkpoint.find(origin.path)
-    devices.join_hosts()
+    hosts.join(hosts.Place(*coordinator) if coordinator else None)
+    hosts.require_equal(
+        f"{run_dir.path.absolute()} {config.stage_fingerprint(settings, 'train')}",
+        "the processes of this run differ in their folder or configuration; start all of "
+        "them with one --workdir and the same flags",
+    )
     recipe = make_recipe(settings)
     open_training_data(settings)
-    describe_run(settings, run_dir)
+    if hosts.first():
+        describe_run(settings, run_dir)
     stage.run(settings, run_dir, recipe, origin)
 
 
@@ -325,7 +337,9 @@ def qc_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     from nisbjax.qc import stage
 
     place = _place(settings, run_dir, checkpoint_path, settings.qc.input)
-    prediction = optional(settings.qc.input) or place.find_raw()
+    prediction = optional(settings.qc.input) or place.find_raw(
+        settings.predict.channels
+    )
     image = optional(settings.qc.image) or _test_image(settings)
     return stage.check(settings, place, prediction=prediction, image=image)
 
@@ -343,7 +357,8 @@ def decode_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.P
     from nisbjax.decode import stage
 
     place = _place(settings, run_dir, checkpoint_path, settings.decode.input)
-    prediction = pathlib.Path(optional(settings.decode.input) or place.find_raw())
+    named = optional(settings.decode.input)
+    prediction = pathlib.Path(named or place.find_raw(settings.predict.channels))
     parameters, _ = chosen_parameters(settings, run_dir, checkpoint_path)
     mask = affinity_mask(settings, place, prediction, _test_image(settings))
     return stage.run(

@@ -2,8 +2,9 @@
 
 A step is a function of its state and its number, so a run that was stopped or killed goes
 on from its last checkpoint and its losses equal those of an undisturbed run. SIGTERM (and
-SIGUSR1, SLURM's time-limit warning) saves after the step under way and ends with status
-143; PyTC loses what came after its last epoch's checkpoint.
+SIGUSR1, SLURM's time-limit warning) saves after the step under way, or with several
+processes at the step on which they agree, and ends with status 143; PyTC loses what came
+after its last epoch's checkpoint.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from absl import logging
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from nisbjax import hosts
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
 from nisbjax.train import gauges
@@ -86,6 +88,11 @@ def run(
     """
     first = int(state.step)
     stopping = _StopSignal()
+    # What a process knows of signals and time is all that they could disagree about. An
+    # answer is read when its step has long been done, so that nobody waits for it.
+    lag = _UNDER_WAY if hosts.several() else 0
+    asked: dict[int, Any] = {}
+    saved_step = first
     saved_at = time.monotonic()
     unread: dict[int, dict[str, Any]] = {}  # of steps that may be under way
     unlogged: dict[int, dict[str, Any]] = {}
@@ -141,18 +148,22 @@ def run(
             unread[done - 1] = scalars
             bar.update()
             last = done == intervals.steps
+            minutes = (time.monotonic() - saved_at) / 60
+            due = 0 < intervals.checkpoint_minutes <= minutes
             # Asked once: a signal during what follows is answered after the next step.
-            stop = stopping.received
+            asked[done] = hosts.any_process([stopping.received, due])
+            stop = due = False
+            if done - lag in asked:
+                stop, due = map(bool, jax.device_get(asked.pop(done - lag)))
+                due &= done - lag > saved_step
             logs = intervals.log_every > 0 and (
                 last or stop or _every(done, intervals.log_every)
             )
             validates = intervals.val_every > 0 and (
                 last or _every(done, intervals.val_every)
             )
-            minutes = (time.monotonic() - saved_at) / 60
-            saves = last or stop or validates
+            saves = last or stop or validates or due
             saves |= _every(done, intervals.checkpoint_every)
-            saves |= 0 < intervals.checkpoint_minutes <= minutes
             if not (logs or saves):
                 continue
             for number in sorted(unread):
@@ -166,13 +177,19 @@ def run(
                 if saves:
                     writer.flush()  # what a kill may cost is done again
                     save(done, val_loss)
-                    saved_at = time.monotonic()
+                    saved_at, saved_step = time.monotonic(), done
             if stop and not last:
-                checkpoints.wait()
+                _wait(checkpoints)
                 logging.info("stopped by signal at step %d; start again to go on", done)
                 raise SystemExit(STOPPED)
-    checkpoints.wait()
+    _wait(checkpoints)
     return state
+
+
+def _wait(checkpoints: Checkpoints) -> None:
+    """For the last checkpoint, and for the first process, which seals it."""
+    checkpoints.wait()
+    hosts.wait_for_all("training ends")
 
 
 def _write_validation(done: int, found: Validation, writer: MetricWriter) -> float:
@@ -220,4 +237,5 @@ class _StopSignal:
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # None: not Python's, but a library's, which is not known.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -45,6 +45,27 @@ class MetricWriter:
         self._events.close()
 
 
+class Unwritten(MetricWriter):
+    """The writer of all processes but the first, which writes for them."""
+
+    def __init__(self):
+        pass
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        pass
+
+    def write_picture(
+        self, step: int, tag: str, picture: UInt8[np.ndarray, "h w 3"]
+    ) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def read_history(history: pathlib.Path) -> list[dict[str, int | float]]:
     """The logged steps of a run, in the order they were written."""
     return [values for _, values in _lines(history)]

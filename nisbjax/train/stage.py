@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from nisbjax import devices, lock
+from nisbjax import devices, hosts, lock
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten
@@ -21,7 +21,7 @@ from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.train import failure, loop, preview, step
-from nisbjax.train.metric_writer import MetricWriter
+from nisbjax.train.metric_writer import MetricWriter, Unwritten
 from nisbjax.train.recipe import make_recipe, training_loader, validation_loader
 from nisbjax.train.start import Origin, begin
 
@@ -54,9 +54,8 @@ def run(
     logging.info("training on %s", devices.describe())
     recipe = recipe or make_recipe(config)
     best, every = config.train.ckpt_best, config.train.ckpt_every
-    alone = jax.process_index() == 0  # of all hosts, one writes
     with (
-        lock.held(run_dir.lock) if alone else contextlib.nullcontext(),
+        lock.held(run_dir.lock) if hosts.first() else contextlib.nullcontext(),
         contextlib.closing(
             Checkpoints(run_dir.checkpoints, best=best, every=every)
         ) as checkpoints,
@@ -103,7 +102,9 @@ def _train(
         time.monotonic() - started,
     )
     described = {"model": build.describe(arguments), "config": flatten(config)}
-    writer = MetricWriter(run_dir.logs, run_dir.history, first)
+    writer = Unwritten()
+    if hosts.first():
+        writer = MetricWriter(run_dir.logs, run_dir.history, first)
     with contextlib.closing(writer):
         loop.run(
             train_step,
@@ -158,7 +159,7 @@ def _failure_reporter(
         number = int(state.step)
         crops = loader.describe(number)
         path = run_dir.not_finite(number)
-        if jax.process_index() == 0:
+        if hosts.first():
             failure.keep(path, state, loader.on_host(number), flatten(config), crops)
         return (
             f"step {number}: the loss is {float(scalars['loss'])}, its gradient norm "

@@ -48,12 +48,5 @@ def test_another_number_of_devices_is_refused(axes, message):
         devices.make_mesh(axes)
 
 
-def test_one_task_starts_no_service(monkeypatch):
-    started = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda: started.append(1))
-    for tasks, wanted in (("", 0), ("1", 0), ("2", 1)):
-        started.clear()
-        monkeypatch.setenv("SLURM_NTASKS", tasks or "1")
-        devices.join_hosts()
-        assert len(started) == wanted
-    assert devices.describe().startswith("4 cpu devices")
+def test_the_log_says_what_there_is():
+    assert devices.describe() == "4 cpu devices (cpu), 1 hosts"
