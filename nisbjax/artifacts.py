@@ -9,10 +9,11 @@ in tuning as in testing.
 import dataclasses
 import datetime
 import pathlib
+from collections.abc import Sequence
 
 from nisbjax.errors import InputError
 
-_RAW = "raw_x1_ch0-1-2"
+_CHANNELS = (0, 1, 2)
 _UNINFORMATIVE = ("img", "image", "raw", "em", "main", "data", "seg", "skeleton")
 
 
@@ -25,6 +26,14 @@ def volume_name(path: str | pathlib.Path) -> str:
     return "volume"
 
 
+def _raw(channels: Sequence[int]) -> str:
+    return f"raw_x1_ch{'-'.join(map(str, channels))}"
+
+
+def _length(path: pathlib.Path) -> int:
+    return len(path.name)
+
+
 @dataclasses.dataclass(frozen=True)
 class VolumeDir:
     """What the stages write about one volume."""
@@ -35,25 +44,34 @@ class VolumeDir:
     def name(self) -> str:
         return self.path.name
 
-    def raw(self, format: str = "h5") -> pathlib.Path:
-        """Affinities [c x y z], `h5` or `zarr`."""
-        return self.path / f"{_RAW}.{format}"
+    def raw(
+        self, format: str = "h5", channels: Sequence[int] = _CHANNELS
+    ) -> pathlib.Path:
+        """Affinities [c x y z] of some channels, `h5` or `zarr`."""
+        return self.path / f"{_raw(channels)}.{format}"
 
-    def find_raw(self) -> pathlib.Path:
-        """The affinities in whichever format they were written; zarr preferred.
+    def find_raw(self, channels: Sequence[int] = _CHANNELS) -> pathlib.Path:
+        """Affinities that begin with these channels, zarr preferred, then the fewest.
 
         Raises:
           InputError: none there.
         """
         for format in ("zarr", "h5"):
-            if self.raw(format).exists():
-                return self.raw(format)
-        raise InputError(f"no {_RAW}.zarr or .h5 in {self.path}; run --mode=predict")
+            exact = self.raw(format, channels)
+            with_more = sorted(
+                self.path.glob(f"{_raw(channels)}-*.{format}"), key=_length
+            )
+            for path in (exact, *with_more):
+                if path.exists():
+                    return path
+        raise InputError(
+            f"no {_raw(channels)}.zarr or .h5 in {self.path}; run --mode=predict"
+        )
 
     @property
     def plane_statistics(self) -> pathlib.Path:
         """Per-plane sums gathered while predicting."""
-        return self.path / f"{_RAW}.planes.npz"
+        return self.path / f"{_raw(_CHANNELS)}.planes.npz"
 
     @property
     def mask(self) -> pathlib.Path:
@@ -66,7 +84,7 @@ class VolumeDir:
     def decoded(self, method: str, *parameters: float) -> pathlib.Path:
         """Segments by a method and its parameters, the threshold first."""
         numbers = "_".join(f"{parameter:g}" for parameter in parameters)
-        name = f"decoded_{_RAW.removeprefix('raw_')}_{method}_{numbers}.zarr"
+        name = f"decoded_{_raw(_CHANNELS).removeprefix('raw_')}_{method}_{numbers}.zarr"
         return self.path / name
 
     def evaluation(self, segmentation: pathlib.Path, suffix: str) -> pathlib.Path:

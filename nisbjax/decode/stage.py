@@ -75,7 +75,7 @@ def run(
     """Decodes one prediction; goes on where an earlier attempt stopped.
 
     Args:
-      config: keys `decode`, `cluster`, `data.edge_stored_at`.
+      config: keys `decode`, `cluster`, `data.edge_stored_at`, `predict.channels`.
       out: folder of the volume: its raw affinities are the input where nothing else is
         named, and the segmentation goes there unless `decode.output` names a file.
       affinities: [c x y z]; `decode.input` wins over it.
@@ -98,7 +98,8 @@ def run(
     method = METHODS[settings.method]
     level = float(settings.threshold)
     own = {name: settings[name] for name in method.parameters}
-    source = optional(settings.input) or str(affinities) or str(out.find_raw())
+    source = optional(settings.input) or str(affinities)
+    source = source or str(out.find_raw(config.predict.channels))
     require_finished(source)
     volume = open_affinities(source)
     masked = _mask_path(settings.affinity_mask, mask)

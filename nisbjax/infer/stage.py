@@ -123,7 +123,7 @@ def run(
             f"{image.source} has {image.shape[-1]} channels, model.in_channels is "
             f"{config.model.in_channels}; wanted the same"
         )
-    work, final = _paths(optional(settings.output), settings.format, target)
+    work, final = _paths(settings, target)
     grid = Grid(
         image.spatial_shape,
         _triple(settings.window),
@@ -219,12 +219,15 @@ def _gathering(
     return Gathering(folder, output.shape[0], output.spatial_shape, made_from, border)
 
 
-def _paths(
-    output: str, format: str, target: VolumeDir
-) -> tuple[pathlib.Path, pathlib.Path]:
+def _paths(settings: Any, target: VolumeDir) -> tuple[pathlib.Path, pathlib.Path]:
     """The zarr that is worked in, and the file that is asked for."""
+    output = optional(settings.output)
     if not output:
-        return target.raw("zarr"), target.raw(format)
+        work, final = (
+            target.raw(format, settings.channels)
+            for format in ("zarr", settings.format)
+        )
+        return work, final
     path = pathlib.Path(output)
     if path.suffix not in (".zarr", ".h5"):
         raise InputError(

@@ -49,6 +49,15 @@ def test_affinities_are_found_in_either_format(tmp_path):
     for format in ("h5", "zarr"):
         volume.raw(format).touch()
         assert volume.find_raw() == volume.raw(format)
+    # The names say which channels; three are there where six are.
+    six = tuple(range(6))
+    with pytest.raises(InputError, match="no raw_x1_ch0-1-2-3-4-5.zarr or .h5 in"):
+        volume.find_raw(six)
+    volume.raw("zarr", six).touch()
+    assert volume.find_raw(six).name == "raw_x1_ch0-1-2-3-4-5.zarr"
+    assert volume.find_raw() == volume.raw("zarr")
+    volume.raw("zarr").unlink()
+    assert volume.find_raw() == volume.raw("zarr", six)
 
 
 def test_the_newest_run_is_the_last_that_has_a_checkpoint(tmp_path):
