@@ -122,6 +122,35 @@ class TuneDir:
 
 
 @dataclasses.dataclass(frozen=True)
+class ValidationDir:
+    """Scores of a run's checkpoints on the validation volume."""
+
+    path: pathlib.Path
+
+    @property
+    def json(self) -> pathlib.Path:
+        return self.path / "nerl.json"
+
+    @property
+    def csv(self) -> pathlib.Path:
+        return self.path / "nerl.csv"
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        """Copies of the weights that are being scored."""
+        return self.path / "checkpoints"
+
+    @property
+    def lock(self) -> pathlib.Path:
+        return self.path / "validate.lock"
+
+    @property
+    def stop(self) -> pathlib.Path:
+        """Whoever makes this file ends `--watch` after the checkpoint under way."""
+        return self.path / "stop"
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A run's folder, as `--workdir` names it."""
 
@@ -164,6 +193,10 @@ class Run:
     @property
     def synthetic(self) -> pathlib.Path:
         return self.path / "data"
+
+    @property
+    def validation(self) -> ValidationDir:
+        return ValidationDir(self.path / "validate")
 
     def test(self, step: int, volume: str) -> VolumeDir:
         return VolumeDir(self.path / f"test_step={step:08d}" / volume)

@@ -63,7 +63,8 @@ def load_network(config: Any, path: pathlib.Path) -> Network:
     Raises:
       InputError: no checkpoint there, or it is of another model.
     """
-    found = checkpoint.find(path)
+    items = checkpoint.weight_items(config.predict.weights)
+    found = checkpoint.find(path, items)
     arguments = config.model.to_dict()
     checkpoint.require_model(found, build.describe(arguments))
     like = build.abstract_params(arguments)

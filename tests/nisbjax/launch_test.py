@@ -72,7 +72,7 @@ def test_help_lists_the_modes(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    for mode in launch.MODES:
+    for mode in (*launch.MODES, *launch.PATH_MODES):
         assert f"\n  {mode}" in done.stdout
 
 
@@ -232,3 +232,13 @@ def test_an_empty_volume(tmp_path):
     with pytest.raises(InputError, match=r"img is empty: its shape is \(0, 4, 4, 1\)"):
         launch.run_mode("train", config, workdir=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_mode_of_paths_and_a_path_that_no_mode_takes(tmp_path):
+    lines, status = command("--mode=summarize", "nowhere", cwd=tmp_path)
+    assert status == 2 and "nowhere has no test_step=*/*/eval_*.json" in lines[0]
+    lines, status = command(DEMO, "--mode=test", "nowhere", cwd=tmp_path)
+    assert (
+        status == 2 and "'nowhere' is no flag; --mode=test takes no paths" in lines[0]
+    )
+    assert not list(tmp_path.iterdir())

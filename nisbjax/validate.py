@@ -1,0 +1,290 @@
+"""Full-volume NERL of checkpoints, by a job of its own that training never waits for.
+
+    <run>/validate/           nerl.csv  nerl.json  tune_step=<step>/...
+    <run>/logs/validate/      the same numbers for TensorBoard
+
+Every new checkpoint is predicted, decoded and scored on the validation volume: at
+`decode.threshold`, and at the best of `tune`'s thresholds. BANIS does this inside its
+training loop on every process, or by a watcher that never ends; PyTC selects by loss alone.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pathlib
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from absl import logging
+from tensorboardX import SummaryWriter
+
+from nisbjax import checkpoint, checksums, lock, pipeline
+from nisbjax.artifacts import Run, ValidationDir, VolumeDir
+from nisbjax.config import optional, stage_fingerprint
+from nisbjax.errors import InputError
+
+STOPPED = 143  # 128 + SIGTERM
+_METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mergers")
+_METRICS += ("n_splits",)
+# What says that a file is complete goes before the file.
+_BULKY = ("*.manifest.jsonl", "*.zarr", "raw_*.h5", "trials")
+
+Row = dict[str, Any]
+
+
+def run(
+    settings: Any, run_dir: Run, checkpoint_path: str, watch: bool = False
+) -> list[Row]:
+    """Mode validate: scores every checkpoint that is not scored yet.
+
+    Goes on where it was stopped (SIGTERM and SIGUSR1 end it with status 143), and reads of
+    the run's files only checkpoints and config.
+
+    Args:
+      settings: `predict`, `decode` and `tune` are those of the other modes;
+        `validate.keep` keeps predictions and segmentations, which are as large as the
+        volume.
+      run_dir: of the training.
+      checkpoint_path: one checkpoint instead; "" for all of the run.
+      watch: waits for more, until the checkpoint of the run's `train.steps` is scored, the
+        file `validate/stop` appears, or none has come for `validate.idle_minutes`.
+
+    Returns:
+      What `nerl.json` holds of each checkpoint, by step.
+
+    Raises:
+      InputError: no checkpoint, one that was named and is damaged, a folder that holds
+        scores by other keys, or what prediction, decoding and scoring refuse.
+    """
+    named = optional(checkpoint_path)
+    if watch and named:
+        raise InputError("--watch follows a whole run; leave --checkpoint out")
+    place = run_dir.validation
+    with lock.held(place.lock), _ended_by_signals():
+        rows = _Rows(settings, place, run_dir.logs / "validate")
+        with contextlib.closing(rows):
+            if watch:
+                _follow(settings, run_dir, rows)
+            else:
+                _score_all(settings, run_dir, named, rows)
+            return rows.sorted()
+
+
+def _score_all(settings: Any, run_dir: Run, named: str, rows: "_Rows") -> None:
+    items = checkpoint.weight_items(settings.predict.weights)
+    newest = checkpoint.find(named or run_dir.path, items)
+    folders = [newest] if named else checkpoint.numbered(run_dir.checkpoints)
+    for folder in reversed(folders):
+        _score_new(settings, run_dir, folder, rows)
+
+
+def _follow(settings: Any, run_dir: Run, rows: "_Rows") -> None:
+    place, poll = run_dir.validation, settings.validate.poll_seconds
+    idle = 60 * settings.validate.idle_minutes
+    last = time.monotonic()
+    while not place.stop.exists():
+        # Oldest first, and one for each look: training keeps only some.
+        for folder in reversed(checkpoint.numbered(run_dir.checkpoints)):
+            if _score_new(settings, run_dir, folder, rows):
+                last = time.monotonic()
+                break
+        else:
+            final = _final_step(settings, run_dir)
+            if rows.has(final) or final in rows.failures:
+                logging.info("training is over and scored")
+                return
+            if 0 < idle < time.monotonic() - last:
+                logging.info("no new checkpoint for %.1f minutes", idle / 60)
+                return
+            time.sleep(poll)
+    logging.info("stopped by %s", place.stop)
+    place.stop.unlink()
+
+
+def _final_step(settings: Any, run_dir: Run) -> int:
+    """`train.steps` as the run itself was started with."""
+    try:
+        return json.loads(run_dir.config.read_text())["train.steps"]
+    except FileNotFoundError:
+        return settings.train.steps
+
+
+def _score_new(
+    settings: Any, run_dir: Run, folder: pathlib.Path, rows: "_Rows"
+) -> bool:
+    """Scores one checkpoint, unless it is scored, unfinished or gone; whether it did."""
+    step = checkpoint.step_of(folder)
+    done = rows.has(step) or step in rows.failures
+    if done or not checksums.finished(folder):
+        return False
+    found = _own_copy(settings, folder, run_dir.validation)
+    if found is None:
+        return False
+    problem = checkpoint.problem_of(
+        found, checkpoint.weight_items(settings.predict.weights)
+    )
+    if problem:
+        logging.warning("checkpoint %s %s; it is left out", folder, problem)
+        rows.failures.add(step)
+        shutil.rmtree(found)
+        return False
+    started = time.monotonic()
+    row = _score(settings, run_dir.validation, found)
+    row["seconds"] = round(time.monotonic() - started, 1)
+    rows.add(row)
+    logging.info(
+        "step %d: NERL %.4f at %g, at best %.4f at %g",
+        *(row[k] for k in ("step", "nerl", "threshold", "best_nerl", "best_threshold")),
+    )
+    shutil.rmtree(found)
+    return True
+
+
+def _own_copy(
+    settings: Any, folder: pathlib.Path, place: ValidationDir
+) -> pathlib.Path | None:
+    """The weights of a checkpoint, out of reach of training, which deletes; None if it did."""
+    copy = place.checkpoints / folder.name
+    if copy.exists():
+        return copy
+    partial = copy.with_name(copy.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        for source in folder.iterdir():
+            if source.is_file():
+                shutil.copyfile(source, partial / source.name)
+        for item in checkpoint.weight_items(settings.predict.weights):
+            shutil.copytree(folder / item, partial / item)
+    except (FileNotFoundError, shutil.Error):
+        shutil.rmtree(partial)
+        if checksums.finished(folder):
+            raise
+        logging.info("checkpoint %s was deleted before it was read", folder)
+        return None
+    os.replace(partial, copy)
+    return copy
+
+
+def _score(settings: Any, place: ValidationDir, found: pathlib.Path) -> Row:
+    chosen = settings.copy_and_resolve_references()
+    chosen.predict.update({"input": "", "output": "", "format": "zarr"})
+    chosen.decode.update({"input": "", "output": ""})
+    chosen.evaluate.update({"segmentation": "", "skeleton": "", "label": ""})
+    own = Run(place.path)
+    best = pipeline.tune(chosen, own, str(found))
+    step = checkpoint.step_of(found)
+    split = pipeline.split_of(chosen, "val")
+    out = own.tune(step).prediction(split.name)
+    facts = pipeline.decode_and_score(
+        chosen, out, out.raw("zarr"), split, {}, "decode.threshold"
+    )
+    if not settings.validate.keep:
+        _delete_bulky(out)
+        _delete_bulky(VolumeDir(own.tune(step).path))
+    score, tuned = facts["skeletons"], best["scores"]
+    row: Row = {
+        "step": step,
+        "weights": settings.predict.weights,
+        "threshold": facts["threshold"],
+    }
+    row |= {name: score[name] for name in _METRICS}
+    row |= {f"best_{name}": tuned[name] for name in _METRICS if name in tuned}
+    return row | {f"best_{k}": v for k, v in best["decoding_params"].items()}
+
+
+def _delete_bulky(place: VolumeDir) -> None:
+    for pattern in _BULKY:
+        for path in place.path.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+class _Rows:
+    """The scores so far: `nerl.json`, `nerl.csv` and the curves made from them."""
+
+    def __init__(self, settings: Any, place: ValidationDir, logs: pathlib.Path):
+        self._place = place
+        self.failures: set[int] = set()
+        split = pipeline.split_of(settings, "val")
+        self._made_from = {
+            "predict": stage_fingerprint(settings, "predict"),
+            "decode": stage_fingerprint(settings, "decode"),
+            "tune": stage_fingerprint(settings, "tune"),
+            "mask": settings.decode.affinity_mask,
+            "image": split.image,
+            "skeleton": split.skeleton,
+        }
+        self._rows: dict[int, Row] = {}
+        if place.json.exists():
+            content = json.loads(place.json.read_text())
+            self._compare(content["made_from"])
+            self._rows = {row["step"]: row for row in content["checkpoints"]}
+        # Written anew from the table: a kill leaves neither gaps nor doubles.
+        shutil.rmtree(logs, ignore_errors=True)
+        self._events = SummaryWriter(str(logs))
+        for row in self.sorted():
+            self._draw(row)
+
+    def _compare(self, found: Mapping[str, Any]) -> None:
+        differing = [k for k, v in self._made_from.items() if found.get(k) != v]
+        if differing:
+            raise InputError(
+                f"{self._place.json} holds scores by other keys of "
+                f"{', '.join(differing)}; move {self._place.path} away to score anew"
+            )
+
+    def has(self, step: int) -> bool:
+        return step in self._rows
+
+    def sorted(self) -> list[Row]:
+        return [self._rows[step] for step in sorted(self._rows)]
+
+    def add(self, row: Row) -> None:
+        """Notes a score; durable when this returns."""
+        self._rows[row["step"]] = row
+        content = {"made_from": self._made_from, "checkpoints": self.sorted()}
+        table = io.StringIO()
+        columns = dict.fromkeys(name for each in self.sorted() for name in each)
+        writer = csv.DictWriter(table, list(columns))
+        writer.writeheader()
+        writer.writerows(self.sorted())
+        _replace(self._place.csv, table.getvalue())
+        _replace(self._place.json, json.dumps(content, indent=1) + "\n")
+        self._draw(row)
+
+    def _draw(self, row: Row) -> None:
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "step":
+                self._events.add_scalar(f"validate/{name}", value, row["step"])
+        self._events.flush()
+
+    def close(self) -> None:
+        self._events.close()
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 unwind what is under way; it goes on from there at the next start."""
+
+    def end(*_: object) -> None:
+        logging.info("stopped by signal; start again to go on")
+        raise SystemExit(STOPPED)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,293 @@
+"""Scores of checkpoints as they appear: what is scored, when it ends, what it leaves.
+
+The network is a linear stand-in: its logits are a bias, and the image's grey value times a
+weight. Neurites are bright, so a larger weight separates them better.
+"""
+
+import csv
+import json
+import os
+import pickle
+import shutil
+import signal
+import warnings
+
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import pytest
+
+from nisbjax import launch, pipeline, validate
+from nisbjax.artifacts import Run
+from nisbjax.checkpoint.series import Checkpoints
+from nisbjax.config import base_config
+from nisbjax.errors import InputError
+from nisbjax.models import build
+from nisbjax.volume import create_zarr
+
+SHAPE = (12, 9, 8)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Two bright neurites along x, 4 x 8 voxels thick, and a dark plane between them."""
+    folder = tmp_path_factory.mktemp("nisb")
+    labels = np.ones(SHAPE, np.uint8)
+    labels[:, 4], labels[:, 5:] = 0, 2
+    image = np.where(labels, 250, 5).astype(np.uint8)[..., None]
+    for name, values in (("img", image), ("seg", labels)):
+        create_zarr(
+            folder / "val/seed5/data.zarr" / name,
+            shape=values.shape,
+            dtype="uint8",
+            chunks=(6, 6, 6, 1)[: values.ndim],
+            axes="xyzc"[: values.ndim],
+        ).write(..., values)
+    graph = nx.Graph()
+    for neurite, y in ((1, 1), (2, 7)):
+        for x in range(12):
+            place = (neurite, x)
+            graph.add_node(place, id=neurite, index_position=(x, y, 3))
+            graph.nodes[place]["nm_position"] = (9.0 * x, 9.0 * y, 36.0)
+            if x:
+                graph.add_edge((neurite, x - 1), place)
+    (folder / "val/seed5/skeleton.pkl").write_bytes(pickle.dumps(graph))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def linear_network(monkeypatch):
+    def abstract_params(arguments):
+        return {"head": {"weight": np.zeros((1, 3), np.float32)}}
+
+    def make_apply(arguments, dtype, *, remat):
+        def apply(params, images):
+            bright = images - 0.5
+            return jnp.einsum("bxyzc,co->bxyzo", bright, params["head"]["weight"])
+
+        return apply
+
+    monkeypatch.setattr(build, "abstract_params", abstract_params)
+    monkeypatch.setattr(build, "make_apply", make_apply)
+
+
+@pytest.fixture
+def settings(root):
+    c = base_config()
+    c.data.root = str(root)
+    c.data.patch = (8, 8, 8)
+    c.model.out_channels = 3
+    c.data.offsets = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    c.decode.affinity_mask = ""
+    c.predict.batch_per_device = 1
+    c.tune.thresholds = (0.5, 0.9)
+    c.validate.poll_seconds = 0.01
+    c.train.steps = 99
+    return c
+
+
+@pytest.fixture
+def folder(tmp_path, settings):
+    """A run of 20 steps, as far as its config."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"train.steps": 20}))
+    return folder
+
+
+def save(folder, settings, weights):
+    """Checkpoints of {step: weight}; 10 decodes well at .75, -10 joins what is dark."""
+    kept = Checkpoints(folder / "checkpoints", best=0, every=1)
+    facts = {"step": {}, "loader": {}, "config": {}}
+    facts["model"] = build.describe(settings.model.to_dict())
+    for step, weight in weights.items():
+        ema = {"head": {"weight": jnp.full((1, 3), float(weight))}}
+        arrays = {"params": {"w": jnp.ones(1)}, "ema": ema}
+        arrays["optimizer"] = {"w": jnp.ones(1)}
+        kept.save(step, arrays, facts)
+    kept.close()
+
+
+def run(settings, folder, checkpoint="", **extras):
+    return launch.run_mode("validate", settings, str(folder), checkpoint, **extras)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Scores nothing: for tests of what is scored when."""
+
+    def score(settings, place, found):
+        row = {"step": int(found.name), "threshold": 0.75, "nerl": 0.5}
+        return row | {"best_threshold": 0.5, "best_nerl": 1.0}
+
+    monkeypatch.setattr(validate, "_score", score)
+
+
+def snapshot(folder):
+    """Every file of the run but those of validation, with its content's size and time."""
+    return {
+        path: (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and "validate" not in path.relative_to(folder).parts
+    }
+
+
+def test_every_checkpoint_is_scored_once_and_little_is_left(settings, folder):
+    save(folder, settings, {10: 20, 20: -20})
+    before = snapshot(folder)
+    first, second = run(settings, folder)
+    # sigmoid(0.2 * 20 * 0.48) = .87: two neurites at .75, none at .9.
+    assert (first["step"], second["step"]) == (10, 20)
+    assert first["nerl"] == first["best_nerl"] == 1.0 and first["coverage"] == 0
+    assert (first["threshold"], first["best_threshold"]) == (0.75, 0.5)
+    # The dark plane alone is joined: every node lies on background.
+    assert second["nerl"] == second["best_nerl"] == 0.0 and second["coverage"] == 1
+    place = Run(folder).validation
+    stored = json.loads(place.json.read_text())["checkpoints"]
+    assert stored == [first, second]
+    rows = list(csv.DictReader(place.csv.read_text().splitlines()))
+    assert [float(row["nerl"]) for row in rows] == [1, 0]
+    assert snapshot(folder) == before
+    assert list(place.checkpoints.iterdir()) == []
+    names = {p.name for p in place.path.rglob("*") if p.is_file()}
+    assert "best_params.yaml" in names and "slices.png" in names
+    assert any(name.startswith("eval_decoded") for name in names)
+    assert not list(place.path.rglob("*.zarr")) and not list(
+        place.path.rglob("raw*.h5")
+    )
+
+    assert curves(folder)["validate/nerl"] == [(10, 1), (20, 0)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_scored_twice(settings, folder):
+    save(folder, settings, {10: 20, 20: 20})
+    first = run(settings, folder)
+    place = Run(folder).validation
+    times = snapshot(place.path)
+    assert run(settings, folder) == first
+    assert snapshot(place.path) == times
+    save(folder, settings, {30: 20})
+    assert [row["step"] for row in run(settings, folder)] == [10, 20, 30]
+    assert curves(folder)["validate/nerl"] == [(10, 0.5), (20, 0.5), (30, 0.5)]
+
+
+def curves(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tensorboard.backend.event_processing import event_accumulator
+
+        found = event_accumulator.EventAccumulator(str(folder / "logs/validate"))
+        found.Reload()
+    tags = found.Tags()["scalars"]
+    return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in tags}
+
+
+def test_a_named_checkpoint_alone_and_what_is_kept(settings, folder):
+    save(folder, settings, {10: 20, 20: 20})
+    settings.validate.keep = True
+    (row,) = run(settings, folder, str(folder / "checkpoints" / "10"))
+    assert row["step"] == 10
+    out = Run(folder).validation.path / "tune_step=00000010/predictions/seed5"
+    assert out.joinpath("raw_x1_ch0-1-2.zarr").is_dir()
+    assert len(list(out.glob("decoded_*.zarr"))) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_watching_ends_with_the_run_and_sees_what_training_deletes(
+    settings, folder, monkeypatch
+):
+    """Checkpoints appear while it sleeps; training keeps the newest alone."""
+    coming = iter([{5: 20}, {10: -20}, {15: 20, 20: 20}])
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        save(folder, settings, next(coming))
+
+    monkeypatch.setattr(validate.time, "sleep", sleep)
+    rows = run(settings, folder, watch=True)
+    assert [row["step"] for row in rows] == [5, 10, 15, 20]
+    assert slept == [0.01] * 3
+    # Once it is over, it is over.
+    assert run(settings, folder, watch=True) == rows
+
+
+@pytest.mark.usefixtures("quick")
+def test_watching_ends_when_it_is_told_or_nothing_comes(settings, folder, monkeypatch):
+    save(folder, settings, {5: 20})
+    place = Run(folder).validation
+    monkeypatch.setattr(
+        validate.time, "sleep", lambda seconds: place.stop.write_text("")
+    )
+    assert [row["step"] for row in run(settings, folder, watch=True)] == [5]
+    assert not place.stop.exists() and not place.lock.exists()
+    settings.validate.idle_minutes = 1e-6
+    assert len(run(settings, folder, watch=True)) == 1
+
+
+def test_stopped_in_the_middle_it_goes_on_with_its_own_copy(
+    settings, folder, monkeypatch
+):
+    save(folder, settings, {10: 20, 20: 20})
+    predict = pipeline.predict
+
+    def stop(*arguments):
+        predict(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not reached")
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "predict", stop)
+        with pytest.raises(SystemExit) as stopped:
+            run(settings, folder)
+    assert stopped.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is handler
+    place = Run(folder).validation
+    assert not place.lock.exists() and not place.json.exists()
+    assert [p.name for p in place.checkpoints.iterdir()] == ["10"]
+    kept = snapshot(place.checkpoints / "10")
+    shutil.rmtree(folder / "checkpoints" / "10")  # training went on
+    shutil.rmtree(folder / "checkpoints" / "20")
+    save(folder, settings, {10: -20})  # and is not asked again
+    assert snapshot(place.checkpoints / "10") == kept
+    (row,) = run(settings, folder)
+    assert (row["step"], row["nerl"]) == (10, 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_damaged_checkpoint_is_left_out_and_refused_by_name(settings, folder, caplog):
+    save(folder, settings, {10: 20, 20: 20})
+    path = folder / "checkpoints/20/ema/_METADATA"
+    path.write_bytes(path.read_bytes() + b" ")
+    assert [row["step"] for row in run(settings, folder)] == [10]
+    assert "checkpoints/20 is damaged (ema/_METADATA changed" in caplog.text
+    # To watch is not to wait for it for ever.
+    assert [row["step"] for row in run(settings, folder, watch=True)] == [10]
+    with pytest.raises(InputError, match="checkpoints/20 is damaged"):
+        run(settings, folder, str(folder / "checkpoints" / "20"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_scores_by_other_keys_are_not_mixed(settings, folder):
+    save(folder, settings, {10: 20})
+    run(settings, folder)
+    settings.decode.threshold = 0.6
+    with pytest.raises(
+        InputError,
+        match=r"nerl.json holds scores by other keys of decode; move .*valid",
+    ):
+        run(settings, folder)
+
+
+def test_what_goes_with_what(settings, folder, tmp_path):
+    with pytest.raises(InputError, match="--watch follows a whole run; leave --check"):
+        run(settings, folder, "somewhere", watch=True)
+    with pytest.raises(
+        InputError, match="--watch goes with --mode=validate, not train"
+    ):
+        launch.run_mode("train", settings, str(folder), watch=True)
+    with pytest.raises(InputError, match="no checkpoint at"):
+        run(settings, folder)
