@@ -147,8 +147,11 @@ def run(
                     score_of,
                     space.AT_MOST.get(config.decode.method),
                 )
-            result = _conclude(config, opened, where, made_from, on_test, part)
-            _write(out, opened, result)
+            # In turn, so that who writes last has seen every trial.
+            turn = out.best_params.with_name(out.best_params.name + ".lock")
+            with storage.in_turn(turn):
+                result = _conclude(config, opened, where, made_from, on_test, part)
+                _write(out, opened, result)
     logging.info(
         "tuned: %d trials evaluated, %d complete, best %s, in %.1f s; wrote %s",
         done,

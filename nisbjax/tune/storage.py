@@ -79,6 +79,20 @@ def reserved(storage: str, *, alone: bool) -> Iterator[Reservation]:
         yield Reservation(lock.fileno(), exclusive)
 
 
+@contextlib.contextmanager
+def in_turn(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Waits until no other process of this host is inside for the same lock file.
+
+    Raises:
+        InputError: the file system has no locks.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        while not _try_lock(lock.fileno(), fcntl.LOCK_EX):
+            time.sleep(0.05)
+        yield
+
+
 def open_study(
     storage: str,
     name: str,

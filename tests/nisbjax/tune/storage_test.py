@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import sqlite3
+import threading
 
 import optuna
 import pytest
@@ -131,3 +132,19 @@ def test_a_file_system_without_locks(path, monkeypatch):
 def test_a_server_has_no_lock_file(tmp_path):
     with storage.reserved("postgresql://host/name", alone=True) as reservation:
         assert not reservation.alone
+
+
+def test_in_turn(tmp_path):
+    order = []
+
+    def second():
+        with storage.in_turn(tmp_path / "new" / "a.lock"):
+            order.append("second")
+
+    with storage.in_turn(tmp_path / "new" / "a.lock"):
+        other = threading.Thread(target=second)
+        other.start()
+        other.join(0.2)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
