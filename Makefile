@@ -7,7 +7,7 @@ BIN := .venv/bin
 TORCH ?= torch==2.13.0
 
 .PHONY: install install-test install-parity demo test test-slow lint format bench \
-	tensorboard clean
+	bench-gpu tensorboard clean
 
 install: .venv/.core
 install-test: .venv/.test
@@ -50,6 +50,11 @@ format: .venv/.test
 
 bench: .venv/.parity
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+# On a machine with a GPU: pip install -e '.[cuda]' into .venv first.
+bench-gpu: .venv/.test
+	JAX_PLATFORMS=cuda,cpu $(BIN)/python -m pytest -m gpu tests/gpu
+	JAX_PLATFORMS=cuda,cpu $(BIN)/python tests/gpu/bench_depthwise.py
 
 tensorboard: .venv/.test
 	$(BIN)/tensorboard --bind_all=false --host=127.0.0.1 --logdir=$(or $(RUN),outputs)
