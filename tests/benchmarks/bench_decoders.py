@@ -7,8 +7,9 @@
 RUN is a trained run (`make demo` leaves one); its newest checkpoint predicts all six
 channels of the validation and the test volume anew, into RUN/decoders. Every decoder gets
 the same number of trials of the same sampler on the same skeletons, for each of some seeds
-of the sampler. With --halves the validation volume is cut in two: tuned on one half,
-scored on the other, and the reverse, so no score is of what was tuned on.
+of the sampler. With --halves the validation volume is cut in two: tuned on one half, scored
+on the other, and the reverse, so no score is of what was tuned on. NERL_5 forgives mergers
+of up to five nodes.
 """
 
 import argparse
@@ -202,7 +203,7 @@ def main() -> None:
             ("val -> test", read(settings, run, "val"), read(settings, run, "test"))
         ]
     print(
-        f"{'':<17}{'method':<12} seed  tuned   NERL   VOI split merge mergers splits "
+        f"{'':<17}{'method':<12} seed  tuned   NERL NERL_5   VOI split merge mergers splits "
         "on bg   s  parameters"
     )
     for label, tuning, testing in pairs:
@@ -215,6 +216,7 @@ def main() -> None:
                 numbers = " ".join(f"{k}={v:.4g}" for k, v in best.params.items())
                 print(
                     f"{label:<17}{name:<12}{seed:>5}  {best.value:.3f}  {s['nerl']:.3f}"
+                    f"  {s['nerl_5']:.3f}"
                     f"  {s['voi_sum']:.2f}  {s['voi_split']:.2f}  {s['voi_merge']:.2f}"
                     f"{s['n_non0_mergers']:>7}{s['n_splits']:>8}{s['coverage']:>7.1%}"
                     f"{seconds:>6.1f}  {numbers}",
