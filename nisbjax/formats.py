@@ -1,7 +1,7 @@
-"""Readers of foreign array files, as TensorStore views: HDF5, npy and TIFF.
+"""Array files as TensorStores: zarr natively, HDF5, npy and TIFF as views.
 
-Each reader is a module-level function under `ts.virtual_chunked`, called once for each
-chunk in TensorStore's threads, so that a view pickles as (path, dataset) and reopens
+Each reader of a view is a module-level function under `ts.virtual_chunked`, called once for
+each chunk in TensorStore's threads, so that a view pickles as (path, dataset) and reopens
 in a worker. HDF5 chunks compressed with gzip are read raw and inflated by ISA-L outside
 h5py's lock; h5py (and so PyTC) inflates them one at a time.
 """
@@ -22,9 +22,72 @@ from isal.igzip_lib import IsalError
 
 from nisbjax.errors import InputError
 
+HDF5 = (".h5", ".hdf5", ".hdf")
 # Pipelines of HDF5 filters that are undone here; h5py undoes all others.
 _SHUFFLE, _DEFLATE = h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE
 _DIRECT = ((), (_SHUFFLE,), (_DEFLATE,), (_SHUFFLE, _DEFLATE))
+
+
+def open_array(
+    path: pathlib.Path, dataset: str | None, writable: bool
+) -> tuple[ts.TensorStore, dict[str, Any]]:
+    """The array in a file or folder, and what it says of itself.
+
+    Args:
+      path: of a zarr array's folder, or of an HDF5, npy or TIFF file.
+      dataset: inside an HDF5 file; `main`, or the only one, where None.
+      writable: only zarr.
+
+    Raises:
+      InputError: nothing that can be read, or be written in place.
+    """
+    if path.is_dir():
+        return _open_zarr(path, writable)
+    if writable:
+        raise InputError(f"{path} cannot be written in place; wanted a zarr array")
+    if path.suffix in HDF5:
+        return open_hdf5(path, dataset)
+    if path.suffix == ".npy":
+        return open_npy(path)
+    if path.suffix in (".tif", ".tiff"):
+        return open_tiff(path)
+    raise InputError(f"{path} is not a zarr array, HDF5, npy or TIFF file")
+
+
+def zarr_spec(path: pathlib.Path, driver: str) -> dict[str, Any]:
+    """TensorStore's specification of a local array, `zarr` (v2) or `zarr3`."""
+    return {
+        "driver": driver,
+        "kvstore": {"driver": "file", "path": str(path.resolve()) + "/"},
+    }
+
+
+def _open_zarr(
+    path: pathlib.Path, writable: bool
+) -> tuple[ts.TensorStore, dict[str, Any]]:
+    if (path / ".zarray").is_file():
+        driver, attributes = "zarr", _json(path / ".zattrs")
+    elif (path / "zarr.json").is_file():
+        metadata = _json(path / "zarr.json")
+        driver, attributes = "zarr3", metadata.get("attributes", {})
+        if metadata.get("node_type") == "group":
+            raise InputError(f"{path} is a zarr group; name an array inside it")
+    else:
+        arrays = sorted(p.parent.name for p in path.glob("*/.zarray"))
+        inside = f"; it holds {', '.join(arrays)}" if arrays else ""
+        raise InputError(f"{path} is a folder without a zarr array{inside}")
+    try:
+        spec = zarr_spec(path, driver)
+        return ts.open(spec, read=True, write=writable).result(), attributes
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read as a zarr array: {error}") from None
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from None
 
 
 def _virtual(

@@ -1,6 +1,6 @@
 """A volume: any array file as one `tensorstore.TensorStore` with its attributes.
 
-zarr v2 and v3 are read natively, HDF5, npy and TIFF through the views of `formats`, so
+Files are opened by `formats` (zarr v2 and v3 natively, HDF5, npy and TIFF as views), so
 that a volume pickles as a specification and reopens in a worker. Axis order is settled
 here and nowhere else: a file whose attributes name another order is transposed lazily,
 where PyTC guesses the channel axis from its length.
@@ -30,7 +30,6 @@ Index = Box | tuple[Any, ...] | Any
 _COMPRESSOR = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1}
 _SAMPLED_PIECES = 64  # of a fingerprint
 _PIECE_BYTES = 1 << 20
-_HDF5 = (".h5", ".hdf5", ".hdf")
 
 
 class Volume:
@@ -145,7 +144,7 @@ def open_volume(
       InputError: nothing there, not a local path, not an array, empty, or of other axes.
     """
     path, inner = _split(str(path))
-    store, attributes = _open(path, dataset or inner, writable)
+    store, attributes = formats.open_array(path, dataset or inner, writable)
     if math.prod(store.shape) == 0:
         raise InputError(
             f"{path} is empty: its shape is {tuple(store.shape)}; write it again"
@@ -226,7 +225,7 @@ def create_zarr(
     if overwrite and path.exists():
         shutil.rmtree(path)
     chunks = tuple(min(c, s) for c, s in zip(chunks, shape, strict=True))
-    spec = _zarr_spec(path, "zarr")
+    spec = formats.zarr_spec(path, "zarr")
     spec["metadata"] = {
         "shape": list(shape),
         "chunks": list(chunks),
@@ -354,60 +353,9 @@ def _split(text: str) -> tuple[pathlib.Path, str | None]:
     if path.exists():
         return path, None
     for parent in path.parents:
-        if parent.is_file() and parent.suffix in _HDF5:
+        if parent.is_file() and parent.suffix in formats.HDF5:
             return parent, path.relative_to(parent).as_posix()
     raise InputError(f"no volume at {text}; check the path")
-
-
-def _zarr_spec(path: pathlib.Path, driver: str) -> dict[str, Any]:
-    return {
-        "driver": driver,
-        "kvstore": {"driver": "file", "path": str(path.resolve()) + "/"},
-    }
-
-
-def _open(
-    path: pathlib.Path, dataset: str | None, writable: bool
-) -> tuple[ts.TensorStore, dict[str, Any]]:
-    if path.is_dir():
-        return _open_zarr(path, writable)
-    if writable:
-        raise InputError(f"{path} cannot be written in place; wanted a zarr array")
-    if path.suffix in _HDF5:
-        return formats.open_hdf5(path, dataset)
-    if path.suffix == ".npy":
-        return formats.open_npy(path)
-    if path.suffix in (".tif", ".tiff"):
-        return formats.open_tiff(path)
-    raise InputError(f"{path} is not a zarr array, HDF5, npy or TIFF file")
-
-
-def _open_zarr(
-    path: pathlib.Path, writable: bool
-) -> tuple[ts.TensorStore, dict[str, Any]]:
-    if (path / ".zarray").is_file():
-        driver, attributes = "zarr", _json(path / ".zattrs")
-    elif (path / "zarr.json").is_file():
-        metadata = _json(path / "zarr.json")
-        driver, attributes = "zarr3", metadata.get("attributes", {})
-        if metadata.get("node_type") == "group":
-            raise InputError(f"{path} is a zarr group; name an array inside it")
-    else:
-        arrays = sorted(p.parent.name for p in path.glob("*/.zarray"))
-        inside = f"; it holds {', '.join(arrays)}" if arrays else ""
-        raise InputError(f"{path} is a folder without a zarr array{inside}")
-    try:
-        spec = _zarr_spec(path, driver)
-        return ts.open(spec, read=True, write=writable).result(), attributes
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read as a zarr array: {error}") from None
-
-
-def _json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text()) if path.is_file() else {}
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from None
 
 
 def _chunk_rows(
