@@ -182,7 +182,7 @@ def _score(settings: Any, place: ValidationDir, found: pathlib.Path) -> Row:
     split = pipeline.split_of(chosen, "val")
     out = own.tune(step).prediction(split.name)
     facts = pipeline.decode_and_score(
-        chosen, out, out.raw("zarr"), split, {}, "decode.threshold"
+        chosen, out, out.find_raw(), split, {}, "decode.threshold"
     )
     if not settings.validate.keep:
         _delete_bulky(out)

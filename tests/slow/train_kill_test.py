@@ -13,7 +13,6 @@ import pytest
 from nisbjax import checkpoint
 from nisbjax.artifacts import Run
 from nisbjax.config import base_config, flatten
-from nisbjax.volume import create_zarr
 
 pytestmark = pytest.mark.slow
 
@@ -32,25 +31,9 @@ stage.run(config, Run(pathlib.Path(sys.argv[1])))
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory):
-    root = tmp_path_factory.mktemp("nisb")
-    draw = np.random.default_rng(0)
-    ids = np.arange(1, 28, dtype=np.uint8).reshape(3, 3, 3)
-    labels = ids.repeat(10, 0).repeat(10, 1).repeat(10, 2)
-    for volume in ("train/seed0", "val/seed5"):
-        for name, values in (
-            ("img", draw.integers(0, 256, (*labels.shape, 1), np.uint8)),
-            ("seg", labels),
-        ):
-            create_zarr(
-                root / volume / "data.zarr" / name,
-                shape=values.shape,
-                dtype="uint8",
-                chunks=(16, 16, 16, 1)[: values.ndim],
-                axes="xyzc"[: values.ndim],
-            ).write(..., values)
+def keys(object_grid):
     return {
-        "data.root": str(root),
+        "data.root": str(object_grid),
         "data.patch": [16, 16, 16],
         "data.erosion": [0, 1, 1],
         "model.size": "S",
@@ -82,7 +65,11 @@ def history(folder):
     path = Run(folder).history
     lines = path.read_text().splitlines() if path.exists() else []
     return [
-        {k: v for k, v in json.loads(line).items() if not k.startswith("time/")}
+        {
+            k: v
+            for k, v in json.loads(line).items()
+            if not k.startswith(("time/", "memory/"))
+        }
         for line in lines
         if line.endswith("}")
     ]

@@ -1,0 +1,28 @@
+"""Data that several slow tests train on."""
+
+import numpy as np
+import pytest
+
+from nisbjax.volume import create_zarr
+
+
+@pytest.fixture(scope="session")
+def object_grid(tmp_path_factory):
+    """Two volumes of 30^3 voxels with 27 objects of 10^3 each, in NISB's layout."""
+    root = tmp_path_factory.mktemp("nisb")
+    draw = np.random.default_rng(0)
+    ids = np.arange(1, 28, dtype=np.uint8).reshape(3, 3, 3)
+    labels = ids.repeat(10, 0).repeat(10, 1).repeat(10, 2)
+    for volume in ("train/seed0", "val/seed5"):
+        for name, values in (
+            ("img", draw.integers(0, 256, (*labels.shape, 1), np.uint8)),
+            ("seg", labels),
+        ):
+            create_zarr(
+                root / volume / "data.zarr" / name,
+                shape=values.shape,
+                dtype="uint8",
+                chunks=(16, 16, 16, 1)[: values.ndim],
+                axes="xyzc"[: values.ndim],
+            ).write(..., values)
+    return root
