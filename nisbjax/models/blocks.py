@@ -16,12 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
-from nisbjax.models.depthwise import (
-    clear_low_planes,
-    depthwise,
-    depthwise_transposed,
-    interleave,
-)
+from nisbjax.models import halo
+from nisbjax.models.depthwise import interleave
 from nisbjax.typing import Triple
 
 Parameters = dict[str, Any]
@@ -42,46 +38,65 @@ def pointwise(
 
 
 def block(
-    x: Float[Array, "b x y z c"], parameters: Parameters
+    x: Float[Array, "b x y z c"],
+    parameters: Parameters,
+    space: halo.Space | None = None,
 ) -> Float[Array, "b x y z c"]:
-    """x + conv3(gelu(conv2(norm(conv1(x)))))."""
-    y = depthwise(x, parameters["conv1"]["weight"], (1, 1, 1))
-    return x + _normed_mlp(y, y, parameters)
+    """x + conv3(gelu(conv2(norm(conv1(x))))).
+
+    Here as below, `space` is what splits x over devices, None where they have all of it.
+    """
+    y = halo.convolved(x, parameters["conv1"]["weight"], (1, 1, 1), space)
+    return x + _normed_mlp(y, _statistics(y, 0, space), parameters)
 
 
 def down_block(
-    x: Float[Array, "b x y z c"], parameters: Parameters, strides: Triple
+    x: Float[Array, "b x y z c"],
+    parameters: Parameters,
+    strides: Triple,
+    space: halo.Space | None = None,
 ) -> Float[Array, "b u v w d"]:
     """Halves the resolution and doubles the channels; the residual is 1x1, strided."""
-    y = depthwise(x, parameters["conv1"]["weight"], strides)
+    y = halo.convolved(x, parameters["conv1"]["weight"], strides, space)
     sx, sy, sz = strides
     residual = pointwise(x[:, ::sx, ::sy, ::sz], parameters["res_conv"])
-    return residual + _normed_mlp(y, y, parameters)
+    return residual + _normed_mlp(y, _statistics(y, 0, space), parameters)
 
 
 def up_block(
-    x: Float[Array, "b x y z c"], parameters: Parameters, strides: Triple
+    x: Float[Array, "b x y z c"],
+    parameters: Parameters,
+    strides: Triple,
+    space: halo.Space | None = None,
 ) -> Float[Array, "b u v w d"]:
     """Doubles the resolution and halves the channels; the low planes are zero.
 
     The residual, a transposed 1x1 convolution, reaches one position in
     `prod(strides)`; the others get its bias alone.
     """
-    y = depthwise_transposed(x, parameters["conv1"]["weight"], strides)
+    y = halo.convolved_transposed(x, parameters["conv1"]["weight"], strides, space)
     sx, sy, sz = strides
-    counted = y[:, sx - 1 :, sy - 1 :, sz - 1 :]
+    statistics = _statistics(y[:, :, sy - 1 :, sz - 1 :], sx - 1, space)
     weight, bias = parameters["res_conv"]["weight"], parameters["res_conv"]["bias"]
     reached = jnp.matmul(x, weight.astype(x.dtype))
     empty = [jnp.zeros_like(reached)] * (math.prod(strides) - 1)
     residual = interleave([*empty, reached], strides)
     residual = residual + bias.astype(x.dtype).reshape(1, 1, 1, 1, -1)
-    return clear_low_planes(residual + _normed_mlp(y, counted, parameters), strides)
+    z = residual + _normed_mlp(y, statistics, parameters)
+    return halo.cleared(z, strides, space)
 
 
-def _normed_mlp(y, counted, parameters):
-    """conv3(gelu(conv2(norm(y)))), with the statistics of `counted`, a part of y."""
+def _statistics(y, skipped, space):
+    """Mean and variance without the crop's first planes."""
+    if space is None:
+        return moments(y[:, skipped:])
+    return halo.moments(y, skipped, space)
+
+
+def _normed_mlp(y, statistics, parameters):
+    """conv3(gelu(conv2(norm(y)))) with this mean and variance."""
     b, *space, c = y.shape
-    mean, variance = moments(counted)
+    mean, variance = statistics
     norm, conv2, conv3 = (parameters[name] for name in ("norm", "conv2", "conv3"))
     scale = lax.rsqrt(variance + EPSILON) * norm["weight"].reshape(1, -1)
     if y.dtype != jnp.float32:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from nisbjax.models.halo import Space
 from nisbjax.models.mednext import MedNeXt
 
 DESCRIPTION = ("size", "kernel_size", "in_channels", "out_channels", "channels")
@@ -38,7 +39,11 @@ def initial_params(arguments: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 
 def make_apply(
-    arguments: Mapping[str, Any], dtype: Any, *, remat: bool
+    arguments: Mapping[str, Any],
+    dtype: Any,
+    *,
+    remat: bool,
+    space: Space | None = None,
 ) -> Callable[[Any, Any], Any]:
     """(params, images [b x y z c]) -> logits, or their pyramid under deep supervision.
 
@@ -46,8 +51,11 @@ def make_apply(
       arguments: of `MedNeXt`, at least those of `DESCRIPTION`.
       dtype: of the computation.
       remat: whether blocks are computed again in the backward pass.
+      space: mesh axis over which x is split, see `MedNeXt`; None for whole images.
     """
-    graph = nnx.graphdef(_abstract_model(arguments, remat=remat, dtype=dtype))
+    graph = nnx.graphdef(
+        _abstract_model(arguments, remat=remat, dtype=dtype, space=space)
+    )
     pyramid = arguments["deep_supervision"]
 
     def apply(params, images):

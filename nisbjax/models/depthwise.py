@@ -8,7 +8,7 @@ is computed phase by phase and never multiplies an inserted zero, and all three 
 are written out in the same way. Sums are taken in float32 whatever the dtype.
 
 Notation: a kernel tap t links position `stride * o + t - low` on the fine side with o on
-the coarse side. `_gather` goes fine to coarse, `_scatter` is its adjoint.
+the coarse side. `gather` goes fine to coarse, `scatter` is its adjoint.
 """
 
 import functools
@@ -39,8 +39,8 @@ def depthwise(
     Zero padding of half a kernel, as `Conv3d(padding=k // 2, groups=c)`; sizes must be
     divisible by the strides. The result has x's dtype.
     """
-    low = tuple(size // 2 for size in weight.shape[:3])
-    return _gather(x, weight, strides, low)
+    i, j, k = (size // 2 for size in weight.shape[:3])
+    return gather(x, weight, strides, (i, j, k))
 
 
 def depthwise_transposed(
@@ -52,8 +52,8 @@ def depthwise_transposed(
     MedNeXt then pads stride - 1 planes of zeros on the low side of each axis, and so
     does this. The kernel is oriented as torch stores it.
     """
-    low = tuple(k // 2 - (s - 1) for k, s in zip(weight.shape[:3], strides))
-    return clear_low_planes(_scatter(x, weight, strides, low), strides)
+    i, j, k = (n // 2 - (s - 1) for n, s in zip(weight.shape[:3], strides))
+    return clear_low_planes(scatter(x, weight, strides, (i, j, k)), strides)
 
 
 def clear_low_planes(
@@ -66,6 +66,19 @@ def clear_low_planes(
             inside = lax.broadcasted_iota(jnp.int32, x.shape, axis) >= stride - 1
             keep = inside if keep is None else keep & inside
     return x if keep is None else jnp.where(keep, x, jnp.zeros((), x.dtype))
+
+
+def gather(
+    x: Float[Array, "b x y z c"],
+    weight: Float[Array, "i j k c"],
+    strides: Triple,
+    low: Triple,
+) -> Float[Array, "b u v w c"]:
+    """Sum over taps of weight[t] * x[stride * o + t - low], zero outside; u = x / stride.
+
+    Sizes must be divisible by the strides.
+    """
+    return _gather(x, weight, strides, low)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -86,6 +99,16 @@ def _gather_backward(strides, low, residuals, g):
 
 
 _gather.defvjp(_gather_forward, _gather_backward)
+
+
+def scatter(
+    x: Float[Array, "b x y z c"],
+    weight: Float[Array, "i j k c"],
+    strides: Triple,
+    low: Triple,
+) -> Float[Array, "b u v w c"]:
+    """The adjoint: weight[t] * x[o] added up at stride * o + t - low; u = x * stride."""
+    return _scatter(x, weight, strides, low)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

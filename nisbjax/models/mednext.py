@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Float32, Num
 
 from nisbjax.errors import InputError
-from nisbjax.models import blocks
+from nisbjax.models import blocks, halo
 from nisbjax.typing import Triple
 
 # Expansions and block counts of enc 0-3, bottleneck, dec 3-0.
@@ -123,6 +123,8 @@ class MedNeXt(nnx.Module):
         remat: recompute each block in the backward pass instead of keeping its values.
         dtype: compute dtype; statistics and head stay in float32.
         param_dtype: dtype of the parameters.
+        space: mesh axis over which x is split, for calls under `shard_map` on a device's
+            part of the image (its size then counts parts); None for whole images.
 
     Raises:
         InputError: an argument that names no such network; when called, an image whose
@@ -142,9 +144,11 @@ class MedNeXt(nnx.Module):
         remat: bool = True,
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
+        space: halo.Space | None = None,
         *,
         rngs: nnx.Rngs,
     ):
+        self.space = space
         self.strides, self.kernels = _checked(
             size, kernel_size, in_channels, out_channels, channels, strides, kernels
         )
@@ -208,7 +212,11 @@ class MedNeXt(nnx.Module):
         """Logits of every head, full resolution first; one without deep supervision."""
         features = self._features(images)
         heads = range(LEVELS + 1 if self.deep_supervision else 1)
-        return tuple(self._logits(features, i) for i in heads)
+        logits = [self._logits(features, i) for i in heads]
+        for i, space in enumerate(self._split(images)[: len(logits)]):
+            if self.space and not space:  # handed out in parts, as the others
+                logits[i] = halo.own_part(logits[i], self.space)
+        return tuple(logits)
 
     def _logits(self, features: list[Array], level: int) -> Array:
         return getattr(self, f"out_{level}")(features[level])
@@ -216,32 +224,49 @@ class MedNeXt(nnx.Module):
     def _features(self, images: Array) -> list[Array]:
         """Decoder output of each level, full resolution first, bottleneck last."""
         self._check(images)
+        split = self._split(images)
         x = blocks.pointwise(images.astype(self.dtype), self.stem.parameters())
         skips = []
         for level, strides in enumerate(self.strides):
-            x = self._stage(x, f"enc_block_{level}")
+            here, below = split[level : level + 2]
+            x = self._stage(x, f"enc_block_{level}", here)
             skips.append(x)
-            x = self._step(blocks.down_block, x, f"down_{level}", strides)
-        x = self._stage(x, "bottleneck")
+            x = self._step(blocks.down_block, x, f"down_{level}", strides, here)
+            if here and not below:
+                x = halo.whole(x, here)
+        x = self._stage(x, "bottleneck", split[-1])
         features = [x]
         for level in reversed(range(LEVELS)):
-            x = self._step(blocks.up_block, x, f"up_{level}", self.strides[level])
-            x = self._stage(x + skips.pop(), f"dec_block_{level}")
+            here, below = split[level : level + 2]
+            if here and not below:
+                x = halo.own_part(x, here)
+            strides = self.strides[level]
+            x = self._step(blocks.up_block, x, f"up_{level}", strides, here)
+            x = self._stage(x + skips.pop(), f"dec_block_{level}", here)
             features.append(x)
         return features[::-1]
 
-    def _stage(self, x: Array, name: str) -> Array:
+    def _split(self, images: Array) -> list[halo.Space | None]:
+        """What splits the x axis of each level."""
+        if self.space is None:
+            return [None] * (LEVELS + 1)
+        planes = images.shape[1] * self.space.size
+        return halo.levels(planes, self.strides, self.kernels, self.space)
+
+    def _stage(self, x: Array, name: str, space: halo.Space | None) -> Array:
         """All blocks of a stage, compiled once."""
 
         def body(x, parameters):
-            return blocks.block(x, parameters), None
+            return blocks.block(x, parameters, space), None
 
         if self.remat:
             body = jax.checkpoint(body, prevent_cse=False)
         return lax.scan(body, x, getattr(self, name).parameters())[0]
 
-    def _step(self, function, x: Array, name: str, strides: Triple) -> Array:
-        function = functools.partial(function, strides=strides)
+    def _step(
+        self, function, x: Array, name: str, strides: Triple, space: halo.Space | None
+    ) -> Array:
+        function = functools.partial(function, strides=strides, space=space)
         if self.remat:
             function = jax.checkpoint(function)
         return function(x, getattr(self, name).parameters())
@@ -258,9 +283,11 @@ class MedNeXt(nnx.Module):
                 f"[b x y z {self.in_channels}]; set model.in_channels to the image's"
             )
         factors = tuple(math.prod(axis) for axis in zip(*self.strides))
-        if any(size % f or not size for size, f in zip(images.shape[1:4], factors)):
+        x, y, z = images.shape[1:4]
+        shape = (x * (self.space.size if self.space else 1), y, z)
+        if any(size % f or not size for size, f in zip(shape, factors)):
             raise InputError(
-                f"MedNeXt got an image of {images.shape[1:4]} voxels, wanted multiples "
+                f"MedNeXt got an image of {shape} voxels, wanted multiples "
                 f"of {factors}, the product of its strides; choose such a patch"
             )
 
