@@ -47,6 +47,55 @@ def test_derived_values_follow_and_do_not_lead():
     assert banis.optimizer.weight_decay == 0.01
 
 
+def test_presets_say_what_the_reference_systems_do():
+    """PyTC's v3 recipe for LICONN, and BANIS's own."""
+    v3 = flatten(load(ROOT / "configs" / "liconn.py"))
+    banis = flatten(load(ROOT / "configs" / "banis.py"))
+    differing = {
+        "data.relabel": (False, True),
+        "data.sampling": ("uniform", "volume"),
+        "data.erosion": ([0, 2, 2], [0, 0, 0]),
+        "augment.order": ("pytc", "banis"),
+        "augment.shear_coefficients": (3, 6),
+        "loss.kind": ("per_channel_bce", "bce"),
+        "loss.logit_clamp": (20.0, 0.0),
+        "optimizer.norm_weight_decay": (0.0, 0.01),
+        "ema.decay": (0.999, 0.0),
+        "model.kernel_size": (3, 5),
+        "train.steps": (200_000, 50_000),
+        "train.batch_per_device": (2, 8),
+        "train.val_crops": (200, 800),
+    }
+    for key, values in differing.items():
+        assert (v3[key], banis[key]) == values, key
+    follow = {"name", "schedule.steps", "tune.thresholds", "tune.study"}
+    assert {k for k in v3 if v3[k] != banis[k]} <= differing.keys() | follow
+    same = {
+        "model.size": "L",
+        "train.precision": "fp16",
+        "seed": 42,
+        "data.erosion_axes": "legacy",
+        "data.edge_stored_at": "source",
+        "data.patch": [128, 128, 128],
+        "augment.shear": "offdiag",
+        "optimizer.lr": 1e-3,
+        "optimizer.weight_decay": 0.01,
+        "optimizer.clip": 1.0,
+        "schedule.kind": "cosine",
+        "train.accumulate": 1,
+        "train.val_every": 5000,
+        "train.ckpt_best": 3,
+        "train.ckpt_every": 50_000,
+        "train.ckpt_last_minutes": 10,
+    }
+    for key, value in same.items():
+        assert v3[key] == banis[key] == value, key
+    shares = ("affine", "drop", "flip", "intensity", "noise", "shift")
+    assert {v3[f"augment.{name}"] for name in shares} == {0.5}
+    assert (v3["augment.permute"], v3["augment.rotate90"]) == (1, 1)
+    assert (v3["augment.drop_slice"], v3["augment.shift_slice"]) == (0.05, 0.05)
+
+
 def chain(node, aliases):
     """Dotted keys that an expression names below the config; * for a computed one."""
     if isinstance(node, ast.Name):

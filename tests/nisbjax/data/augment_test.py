@@ -81,8 +81,8 @@ def test_turns_are_the_group_they_should_be(changes, size):
     }
     assert {tuple(kind) for kind in kinds} <= allowed
     assert len(kinds) == size
-    if size == 8:
-        assert all(close(count / KEYS, 1 / 8, KEYS) for count in counts)
+    if size != 24:  # the turns of three planes in sequence are not uniform
+        assert all(close(count / KEYS, 1 / size, KEYS) for count in counts)
 
 
 def test_all_three_together_are_uniform_over_48():
@@ -186,6 +186,60 @@ def test_affine_moves_image_and_labels_alike():
     # Three axes, each at most half a voxel away.
     assert np.abs(seen[..., 0] - moved).max() <= 1.5 + 1e-4
     np.testing.assert_allclose(seen[..., 1], 2 * seen[..., 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("coefficients", [3, 6])
+def test_affine_draws_are_uniform_in_their_ranges(monkeypatch, coefficients):
+    """The draws themselves, written into the image in place of the resampled crop."""
+
+    def draws(angles, scales, shears, shear):
+        missing = jnp.full(6 - shears.size, -9, shears.dtype)
+        return jnp.concatenate([angles, scales, shears, missing])
+
+    def shown(image, labels, values):
+        return jnp.zeros_like(image).ravel().at[:12].set(values).reshape(
+            image.shape
+        ), labels
+
+    monkeypatch.setattr(module.affine, "matrix", draws)
+    monkeypatch.setattr(module.affine, "resample", shown)
+    many.clear_cache()
+    image, labels = numbered()
+    options = {"affine": 1.0, "shear_coefficients": coefficients}
+    seen, _ = views(image, labels, keys=400, **options)
+    many.clear_cache()
+    values = seen.reshape(400, -1)[:, : 6 + coefficients]
+    assert (seen.reshape(400, -1)[:, 6 + coefficients : 12] == -9).all()
+    low = np.array([-np.pi] * 3 + [0.8] * 3 + [-0.5] * coefficients)
+    high = np.array([np.pi] * 3 + [1.2] * 3 + [0.5] * coefficients)
+    assert (values >= low - 1e-6).all() and (values <= high + 1e-6).all()
+    units = (values - low) / (high - low)
+    for (
+        column
+    ) in units.T:  # Kolmogorov and Smirnov: 1.95 / sqrt(n) at one in a thousand
+        gap = np.sort(column) - (np.arange(400) + 0.5) / 400
+        assert np.abs(gap).max() < 1.95 / 20
+    # Independent of one another: correlations have sd 1 / sqrt(n).
+    off = np.corrcoef(units.T)[~np.eye(6 + coefficients, dtype=bool)]
+    assert np.abs(off).max() < 4 / 20
+
+
+def test_a_shift_is_uniform_and_independent_along_both_axes():
+    image, labels = numbered()
+    seen, _ = views(image, labels, shift=1.0, shift_slice=1.0, shift_voxels=1)
+    rolls = []
+    for view in seen[..., 0].astype(np.int32):
+        for axis in range(3):
+            slices = zip(np.moveaxis(labels, axis, 0), np.moveaxis(view, axis, 0))
+            found = [_roll(a, b) for a, b in slices]
+            if all(f is not None for f in found):
+                rolls += found
+                break
+    _, counts = np.unique(rolls, axis=0, return_counts=True)
+    # 9 pairs of {-1, 0, 1}; chi-squared with 8 degrees of freedom: mean 8, sd 4.
+    expected = 6 * KEYS / 9
+    assert len(counts) == 9
+    assert ((counts - expected) ** 2 / expected).sum() < 8 + 4 * 4
 
 
 def test_orders_differ_in_what_the_affine_sees():
