@@ -8,6 +8,12 @@ an EM image. Prints, in one run on the same crops: what blosc alone takes to dec
 chunks that the crops touch, `Loader` without and with relabelling, zarr-python's reader,
 and the share of time that a loop waits for data whose step sleeps as long as one on an
 H100 computes.
+
+Then a crop's whole way to targets, from memory: BANIS's work (`data.py`: components,
+turns, slices, intensity, noise, MONAI's affine, affinities, all on the CPU, written anew;
+torch does the affine, and our own kernel stands in for cc3d), beside what the loader does
+for a crop here. What BANIS does on the CPU is a part of our compiled step; its cost on a
+CPU is printed too, and is the device's on a GPU.
 """
 
 import argparse
@@ -22,8 +28,12 @@ import time
 import jax
 import numpy as np
 
+from nisbjax.data import nisb, targets
+from nisbjax.data.augment import Augmentation
+from nisbjax.data.labels import relabel_components
 from nisbjax.data.loader import Loader
 from nisbjax.data.nisb import open_pairs
+from nisbjax.offsets import OFFSETS_6
 from nisbjax.volume import create_zarr
 
 CROP = (138, 138, 138)
@@ -101,6 +111,126 @@ def zarr_python(root: str, boxes) -> None:
         np.asarray(image, np.uint8), np.asarray(labels, np.int32)
 
 
+def banis_work(image, labels, draw: np.random.Generator) -> tuple:
+    """What BANIS's `data.py` does to one crop in a worker, after reading it.
+
+    Args:
+      image: uint8 [x y z c].
+      labels: [x y z].
+      draw: random numbers.
+
+    Returns:
+      float16 image, int8 affinities.
+    """
+    labels = relabel_components(labels)
+    image = np.moveaxis(image, -1, 0).astype(np.float32) / 255
+    order = draw.permutation(3)
+    image = image.transpose(0, *(1 + order))
+    labels = labels.transpose(order)
+    for a, b in ((1, 2), (0, 2), (0, 1)):
+        k = int(draw.integers(4))
+        image = np.rot90(image, k, (1 + a, 1 + b))
+        labels = np.rot90(labels, k, (a, b))
+    for axis in range(3):
+        if draw.random() < 0.5:
+            image, labels = np.flip(image, 1 + axis), np.flip(labels, axis)
+    image, labels = image.copy(), labels.copy()
+    if draw.random() < 0.5:
+        slices = np.moveaxis(image, 1 + int(draw.integers(3)), 0)
+        slices[draw.random(len(slices)) < 0.05] = 0
+    if draw.random() < 0.5:
+        slices = np.moveaxis(image, 1 + int(draw.integers(3)), 0)
+        for index in np.nonzero(draw.random(len(slices)) < 0.05)[0]:
+            shift = tuple(draw.integers(-10, 11, 2))
+            slices[index] = np.roll(slices[index], shift, (1, 2))
+    if draw.random() < 0.5:
+        image = image * draw.uniform(0.9, 1.1) + draw.uniform(-0.1, 0.1)
+    if draw.random() < 0.5:
+        noise = draw.normal(0, 1, image.shape)
+        image = image + draw.uniform(0, 0.5) * noise
+    if draw.random() < 0.5:
+        image, labels = torch_affine(image, labels, draw)
+    affinities = np.zeros((len(OFFSETS_6), *labels.shape), np.int8)
+    affinities[:] = -1
+    for channel, offset in enumerate(OFFSETS_6):
+        here = tuple(slice(0, n - o) for n, o in zip(labels.shape, offset, strict=True))
+        there = tuple(slice(o, None) for o in offset)
+        affinities[channel][here] = labels[here] == labels[there]
+    affinities[:, labels == 0] = 0
+    return image.astype(np.float16), affinities
+
+
+def torch_affine(image, labels, draw: np.random.Generator) -> tuple:
+    """A random affine by torch's `grid_sample`, as MONAI's `RandAffine` calls it."""
+    import torch
+
+    matrix = np.linalg.qr(draw.normal(size=(3, 3)))[0] @ np.diag(
+        draw.uniform(0.8, 1.2, 3)
+    )
+    matrix = matrix + draw.uniform(-0.5, 0.5, (3, 3)) * (1 - np.eye(3))
+    theta = torch.tensor(
+        np.concatenate([matrix, np.zeros((3, 1))], 1), dtype=torch.float32
+    )
+    shape = (1, 1, *labels.shape)
+    grid = torch.nn.functional.affine_grid(
+        theta[None], list(shape), align_corners=False
+    )
+    sample = functools.partial(
+        torch.nn.functional.grid_sample,
+        grid=grid,
+        padding_mode="reflection",
+        align_corners=False,
+    )
+    image = torch.as_tensor(np.ascontiguousarray(image, np.float32))[None]
+    ids = torch.as_tensor(labels.astype(np.float32))[None, None]
+    moved = sample(ids, mode="nearest")[0, 0].numpy().astype(np.int32)
+    return sample(image, mode="bilinear")[0].numpy(), moved
+
+
+def whole_way(root: str, repeat: int) -> None:
+    """CPU seconds from a crop in memory to its targets, in BANIS's way and in ours."""
+    pattern = "train/seed*/data.zarr/{}"
+    pairs = open_pairs(root, pattern.format("img"), pattern.format("seg"))
+    pairs = nisb.in_memory(pairs, 4.0)
+    augmentation = Augmentation(order="banis", shear_coefficients=6)
+    recipe = targets.Recipe((128, 128, 128), augmentation=augmentation)
+    loader = Loader(pairs, CROP, seed=0, global_batch=2, relabel=True)
+    on_host = loader.on_host(0)
+    make = jax.jit(functools.partial(targets.examples, recipe=recipe, training=True))
+    batch = loader.batch(0)
+    jax.block_until_ready(make(batch, step=0))  # compiles
+    draw = np.random.default_rng(0)
+
+    def banis() -> None:
+        for _ in range(8):
+            for image, labels in zip(on_host.images, on_host.labels, strict=True):
+                banis_work(image[:128, :128, :128], labels[:128, :128, :128], draw)
+
+    def ours() -> None:
+        for step in range(8):
+            jax.block_until_ready(loader.batch(step))
+
+    def examples() -> None:
+        for step in range(8):
+            jax.block_until_ready(make(batch, step=step))
+
+    rows = {"loader, relabel": ours, "examples on this CPU": examples}
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        rows = {"BANIS's work": banis, **rows}
+    except ImportError:
+        print("\nno torch here: BANIS's affine cannot be timed")
+    print("\nfrom memory to targets      CPU s a crop (medians)")
+    times = {name: [] for name in rows}
+    for _ in range(repeat):
+        for name, work in rows.items():
+            times[name].append(measure(work, 16)[1])
+    for name, values in times.items():
+        print(f"{name:24} {statistics.median(values):14.4f}")
+
+
 def waiting(batches, steps: int, step_s: float) -> float:
     """Share of the loop's time spent waiting for data, after the first batch."""
     next(batches)
@@ -161,6 +291,8 @@ def main() -> None:
             share = waiting(make(False).batches(), 25, H100_STEP_S)
             print(f"waits {share:.2%} of a loop with steps of {H100_STEP_S} s")
             sys.stdout.flush()
+            if chunk == 128:
+                whole_way(root, args.repeat)
 
 
 if __name__ == "__main__":
