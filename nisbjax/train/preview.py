@@ -21,6 +21,7 @@ from nisbjax.typing import Triple
 PLANES = ((2, "z", "x", "y"), (1, "y", "x", "z"), (0, "x", "y", "z"))
 _AT_ONCE = 3  # channels in one panel
 _UNKNOWN = 0.5
+_EXACT = {"interpolation": "nearest"}
 
 
 class Planes(NamedTuple):
@@ -64,13 +65,13 @@ def picture(planes: Planes, offsets: Sequence[Triple]) -> UInt8[np.ndarray, "h w
     for row, (_, name, across, down) in enumerate(PLANES):
         grey = np.asarray(planes.images[row]).mean(axis=-1)
         shown = panels[row, 0]
-        shown.imshow(_turned(grey), cmap="gray", vmin=0, vmax=1)
+        shown.imshow(_turned(grey), cmap="gray", vmin=0, vmax=1, **_EXACT)
         shown.set_ylabel(f"{name} mid-slice\n{across} right, {down} down", fontsize=8)
         wanted = np.where(planes.valid[row], planes.targets[row], _UNKNOWN)
         for number, group in enumerate(groups):
             for side, values in enumerate((wanted, planes.predictions[row])):
                 panel = panels[row, 1 + 2 * number + side]
-                panel.imshow(_turned(_colours(np.asarray(values), group)))
+                panel.imshow(_turned(_colours(np.asarray(values), group)), **_EXACT)
     panels[0, 0].set_title("input", fontsize=9)
     for number, group in enumerate(groups):
         named = zip("RGB", group, strict=False)
