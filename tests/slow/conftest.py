@@ -1,4 +1,10 @@
-"""Data that several slow tests train on."""
+"""Data that several slow tests train on, and programs whose memory is measured."""
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -26,3 +32,26 @@ def object_grid(tmp_path_factory):
                 axes="xyzc"[: values.ndim],
             ).write(..., values)
     return root
+
+
+@pytest.fixture
+def measured() -> Callable[[Sequence[str]], str]:
+    """Runs Python with some arguments and returns the last line that it prints.
+
+    Arrays go back to the system when they are freed, whichever thread held them: what
+    counts is what is in use, not how malloc's arenas happened to be filled.
+    """
+    malloc = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+    path = {"PYTHONPATH": str(pathlib.Path(__file__).parent)}  # of peak_memory
+
+    def run(arguments):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | malloc | path,
+        )
+        return done.stdout.splitlines()[-1]
+
+    return run

@@ -1,7 +1,5 @@
 """Memory of a streamed decode and of the sweep, over volumes of many times the budget."""
 
-import os
-import subprocess
 import sys
 
 import numpy as np
@@ -10,19 +8,15 @@ import pytest
 pytestmark = pytest.mark.slow
 
 BUDGET_GB = 0.03
-# 10, 30 and 60 times the budget as float16 affinities, long in x or in z: far enough apart
+# 10, 20 and 40 times the budget as float16 affinities, long in x or in z: far enough apart
 # that a megabyte of chance in a process's peak does not count.
-LENGTHS = (4096, 12288, 24576)
-# Arrays go back to the system when they are freed, whichever thread held them: what counts
-# is what is in use, not how malloc's arenas happened to be filled.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+LENGTHS = (4096, 8192, 16384)
 
 
 def decode(axis, length, what, folder):
     """Runs in a process of its own; prints its peak resident bytes."""
-    import resource
-
     import tensorstore as ts
+    from peak_memory import peak_bytes
 
     from nisbjax.decode.streamed import label_volume
     from nisbjax.tune.sweep import nodes_by_threshold
@@ -59,21 +53,18 @@ def decode(axis, length, what, folder):
         positions = np.zeros((1000, 3), np.int64)
         positions[:, axis] = np.linspace(0, length - 1, 1000)
         nodes_by_threshold(affinities, positions, (0.5, 0.6, 0.7), memory_gb=BUDGET_GB)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peak_bytes())
 
 
 @pytest.mark.parametrize("what", ["decode", "sweep"])
 @pytest.mark.parametrize("axis", [0, 2])
-def test_memory_does_not_grow_with_the_volume(axis, what, tmp_path):
+def test_memory_does_not_grow_with_the_volume(axis, what, measured, tmp_path):
     peaks = []
     for length in LENGTHS:
         folder = tmp_path / str(length)
         folder.mkdir()
-        command = [sys.executable, __file__, str(axis), str(length), what, str(folder)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, env=os.environ | MALLOC
-        )
-        peaks.append(int(done.stdout.splitlines()[-1]))
+        found = measured([__file__, str(axis), str(length), what, str(folder)])
+        peaks.append(int(found))
     voxels = [112 * 112 * length for length in LENGTHS]
     slope = np.polyfit(voxels, peaks, 1)[0]
     print(
