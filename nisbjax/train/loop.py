@@ -100,7 +100,7 @@ def run(
 
     def read(number: int) -> None:
         scalars = unread.pop(number)
-        if jax.device_get(scalars["failed"]):
+        if jax.device_get(scalars.pop("failed")):
             raise NotFiniteError(report_failure(state, jax.device_get(scalars)))
         if intervals.log_every:
             unlogged[number] = scalars
