@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nisbjax.errors import InputError
 
-DATA = "data"
+DATA, SPACE = "data", "space"
 
 
 def make_mesh(
@@ -55,6 +55,19 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split_batch(mesh: Mesh) -> NamedSharding:
     """The leading axis over the mesh's `data` axis."""
     return NamedSharding(mesh, PartitionSpec(DATA))
+
+
+def split_crops(mesh: Mesh) -> PartitionSpec:
+    """Samples over the axis `data`, and the x axis of each over `space` where there is one.
+
+    That is of crops after augmentation: the loader's batches are split over `data` alone.
+    """
+    return PartitionSpec(DATA, SPACE) if parts(mesh) > 1 else PartitionSpec(DATA)
+
+
+def parts(mesh: Mesh) -> int:
+    """Over how many devices a mesh splits a crop."""
+    return mesh.shape.get(SPACE, 1)
 
 
 def describe() -> str:

@@ -112,9 +112,9 @@ def train(
     Raises:
       InputError: the config, the data or a checkpoint do not fit.
     """
-    from nisbjax import hosts
+    from nisbjax import devices, hosts
     from nisbjax.train import stage
-    from nisbjax.train.recipe import make_recipe, open_training_data
+    from nisbjax.train.recipe import make_recipe_on, open_training_data
     from nisbjax.train.start import Origin
 
     origin = Origin.parse(optional(checkpoint_path), reset)
@@ -126,7 +126,7 @@ def train(
         "the processes of this run differ in their folder or configuration; start all of "
         "them with one --workdir and the same flags",
     )
-    recipe = make_recipe(settings)
+    recipe = make_recipe_on(devices.make_mesh(settings.train.mesh), settings)
     open_training_data(settings)
     if hosts.first():
         describe_run(settings, run_dir)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from nisbjax.models.halo import Space
+from nisbjax.errors import InputError
+from nisbjax.models.halo import Space, levels
 from nisbjax.models.mednext import MedNeXt
 
 DESCRIPTION = ("size", "kernel_size", "in_channels", "out_channels", "channels")
@@ -63,6 +64,24 @@ def make_apply(
         return network.pyramid(images) if pyramid else network(images)
 
     return apply
+
+
+def require_parts(arguments: Mapping[str, Any], planes: int, parts: int) -> None:
+    """Refuses crops of so many planes in x that the network cannot take in parts.
+
+    Raises:
+      InputError: see `halo.levels`; or a head's logits are fewer than the parts.
+    """
+    model = _abstract_model(arguments)
+    space = Space("space", parts)
+    split = levels(planes, model.strides, model.kernels, space)
+    if model.deep_supervision and split[-1] is None:
+        coarsest = planes // math.prod(stride[0] for stride in model.strides)
+        if coarsest % parts:
+            raise InputError(
+                f"under model.deep_supervision {parts} devices (train.mesh, space) cannot "
+                f"share the {coarsest} planes of the coarsest logits; choose fewer devices"
+            )
 
 
 def _abstract_model(arguments: Mapping[str, Any], **computation: Any) -> Any:

@@ -4,6 +4,7 @@ PyTC resolves its YAML sections inside the modules that use them; here this is t
 of training that knows keys, everything below takes values.
 """
 
+import dataclasses
 from typing import Any
 
 from jax.sharding import Mesh
@@ -15,6 +16,7 @@ from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
 from nisbjax.models import build
+from nisbjax.models.halo import Space
 from nisbjax.train import losses, optimizer, precision, step
 
 _IN_MEMORY_GB = 2.0  # volumes that fit are read once
@@ -61,6 +63,27 @@ def make_recipe(config: Any) -> step.Recipe:
         accumulate=config.train.accumulate,
         scaled=config.train.precision == "fp16",
     )
+
+
+def make_recipe_on(mesh: Mesh, config: Any) -> step.Recipe:
+    """`make_recipe`, its network for parts of crops where the mesh splits them.
+
+    Raises:
+      InputError: as `make_recipe`, or the patch cannot be split so.
+    """
+    recipe = make_recipe(config)
+    count = devices.parts(mesh)
+    if count == 1:
+        return recipe
+    arguments = config.model.to_dict()
+    build.require_parts(arguments, recipe.examples.patch[0], count)
+    apply = build.make_apply(
+        arguments,
+        precision.compute_dtype(config.train.precision),
+        remat=config.model.remat,
+        space=Space(devices.SPACE, count),
+    )
+    return dataclasses.replace(recipe, apply=apply)
 
 
 def _objective(config: Any) -> step.Objective:

@@ -22,7 +22,7 @@ from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.train import failure, loop, preview, step
 from nisbjax.train.metric_writer import MetricWriter, Unwritten
-from nisbjax.train.recipe import make_recipe, training_loader, validation_loader
+from nisbjax.train.recipe import make_recipe_on, training_loader, validation_loader
 from nisbjax.train.start import Origin, begin
 
 
@@ -37,7 +37,7 @@ def run(
     Args:
       config: the whole configuration.
       run_dir: where checkpoints and logs go.
-      recipe: of `make_recipe`, where it was made already.
+      recipe: of `make_recipe_on`, where it was made already.
       origin: of a folder without checkpoints; None to begin at nothing.
 
     Raises:
@@ -46,13 +46,8 @@ def run(
       NotFiniteError: see `loop.run`.
     """
     mesh = devices.make_mesh(config.train.mesh)
-    if mesh.shape.get("space", 1) != 1:
-        raise InputError(
-            f"train.mesh splits crops over {mesh.shape['space']} devices (space); "
-            "wanted 1: split the batch over data"
-        )
     logging.info("training on %s", devices.describe())
-    recipe = recipe or make_recipe(config)
+    recipe = recipe or make_recipe_on(mesh, config)
     best, every = config.train.ckpt_best, config.train.ckpt_every
     with (
         lock.held(run_dir.lock) if hosts.first() else contextlib.nullcontext(),

@@ -96,7 +96,8 @@ def make_train_step(
       recipe: what a step does.
       mesh: the batch is split over its `data` axis, the state replicated. The forward and
         backward passes run under `shard_map`, so that a device touches its own samples
-        alone and gradients are summed once.
+        alone and gradients are summed once. A `space` axis splits the crops too, once they
+        are augmented; `recipe.apply` must then be made for it.
 
     Returns:
       A jitted function. Its batch has `accumulate` times the samples of a micro-batch;
@@ -223,12 +224,12 @@ def make_validation_step(
 
 
 def _per_shard(apply: Apply, mesh: Mesh) -> Apply:
-    rows = PartitionSpec(devices.DATA)
+    crops = devices.split_crops(mesh)
     return jax.shard_map(
         apply,
         mesh=mesh,
-        in_specs=(PartitionSpec(), rows),
-        out_specs=rows,
+        in_specs=(PartitionSpec(), crops),
+        out_specs=crops,
         check_vma=False,
     )
 

@@ -240,7 +240,10 @@ def refuse(config, folder, message, **changes):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"train.mesh": (("data", 2), ("space", 2))}, "splits crops over 2 devices"),
+        (
+            {"train.mesh": (("data", 2), ("space", 2))},
+            "a crop of 16 planes in x or fewer is not",
+        ),
         ({"train.mesh": (("data", 3),)}, "wanted sizes that multiply to the number"),
         ({"train.mesh": (("data", 2),)}, "needs 2 devices; here are 4"),
         ({"data.kind": "cremi"}, "data.kind is 'cremi'; wanted one of nisb, files"),
