@@ -42,10 +42,21 @@ ALLOWED["demo"] = BASE | STAGES | {"pipeline"}
 ALLOWED["foreign"] = BASE | {"models", "train", "pipeline"}
 ALLOWED["validate"] = BASE | STAGES | {"pipeline"}
 ALLOWED["summary"] = BASE | {"evaluate"}
-ALLOWED["launch"] = BASE | STAGES | {"pipeline", "demo", "foreign", "validate", "summary"}
+ALLOWED["launch"] = (
+    BASE | STAGES | {"pipeline", "demo", "foreign", "validate", "summary"}
+)
 
 WITHOUT_JAX = ["qc", "decode", "evaluate", "tune"]
-MAY_IMPORT_JAX = {"hosts", "devices", "checkpoint", "data", "models", "train", "infer", "demo"}
+MAY_IMPORT_JAX = {
+    "hosts",
+    "devices",
+    "checkpoint",
+    "data",
+    "models",
+    "train",
+    "infer",
+    "demo",
+}
 MAY_IMPORT_JAX |= {"pipeline", "launch", "foreign"}
 
 

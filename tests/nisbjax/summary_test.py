@@ -18,7 +18,9 @@ TUNED = "tuned on val/seed5/skeleton.pkl"
 def trained(tmp_path):
     """Makes runs as training and testing leave them."""
 
-    def trained_(folder, seed, nerl, /, *, step=20, origin=TUNED, threshold=0.7, **keys):
+    def trained_(
+        folder, seed, nerl, /, *, step=20, origin=TUNED, threshold=0.7, **keys
+    ):
         folder = tmp_path / folder
         config = flatten(base_config()) | {"seed": seed, **keys}
         tested = flatten(base_config()) | {**keys, "decode.threshold": threshold}
