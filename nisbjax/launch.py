@@ -103,7 +103,9 @@ def main(arguments: Sequence[str]) -> None:
             run_paths(FLAGS.mode, paths, FLAGS.workdir)
             return
         if paths:
-            raise InputError(f"{paths[0]!r} is no flag; --mode={FLAGS.mode} takes no paths")
+            raise InputError(
+                f"{paths[0]!r} is no flag; --mode={FLAGS.mode} takes no paths"
+            )
         given = {name: FLAGS[name].value for name in ("reset", "watch")}
         extras: dict[str, Any] = {name: v for name, v in given.items() if v}
         if FLAGS.coordinator:
