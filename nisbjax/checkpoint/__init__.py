@@ -212,5 +212,7 @@ def _read(item: pathlib.Path, like: Any) -> Any:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(leaf, "sharding", None)
+    # Named, since Orbax would otherwise look for the devices and hosts that saved it.
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    sharding = getattr(leaf, "sharding", None) or here
     return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=sharding)

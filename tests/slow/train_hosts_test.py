@@ -1,0 +1,259 @@
+"""Training in 2 and 4 real processes: one run, one result, one stop.
+
+The processes speak Gloo on this machine; SLURM's part is in slurm_test.py. All but one of
+the tests train a linear network, whose compilation takes seconds.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from nisbjax import checkpoint
+from nisbjax.artifacts import Run
+from nisbjax.models import build
+from nisbjax.train.metric_writer import read_history
+
+pytestmark = pytest.mark.slow
+
+DEVICES = 4  # of all processes together
+STEPS = 6
+
+CHILD = """
+import json, sys
+import jax, jax.numpy as jnp
+from nisbjax import launch
+from nisbjax.config import base_config
+from nisbjax.models import build
+
+job = json.loads(sys.argv[1])
+config = base_config()
+config.update_from_flattened_dict(job["keys"])
+
+def initial_params(arguments, seed):
+    draw = jax.random.normal(jax.random.key(seed), (1, arguments["out_channels"]))
+    ones = jnp.ones(arguments["out_channels"])
+    return {"head": {"weight": draw, "bias": 0 * ones}, "norm": {"weight": ones}}
+
+def make_apply(arguments, dtype, *, remat):
+    def apply(params, images):
+        head, scale = params["head"], params["norm"]["weight"]
+        logits = jnp.einsum("bxyzc,co->bxyzo", images, head["weight"] * scale[None])
+        return logits + head["bias"][None, None, None, None]
+    return apply
+
+if job["linear"]:
+    build.initial_params, build.make_apply = initial_params, make_apply
+launch.quiet_libraries()
+try:
+    launch.run_mode("train", config, job["workdir"], coordinator=job["place"])
+except launch.InputError as error:
+    launch.fail(str(error))
+"""
+
+
+@pytest.fixture(scope="module")
+def keys(object_grid):
+    return {
+        "data.root": str(object_grid),
+        "data.patch": [16, 16, 16],
+        "data.erosion": [0, 1, 1],
+        "model.size": "S",
+        "model.channels": 2,
+        "model.remat": False,
+        "augment.affine": 0.0,
+        "augment.shift": 0.0,
+        "optimizer.lr": 0.01,
+        "train.precision": "fp32",
+        "train.batch_per_device": 1,
+        "train.steps": STEPS,
+        "train.log_every": 1,
+        "train.val_every": 3,
+        "train.val_crops": 6,  # the second batch of four is padded
+        "train.ckpt_every": 2,
+        "ema.warmup_steps": 2,
+    }
+
+
+def start(folder, keys, processes, devices=DEVICES, linear=True):
+    """Starts all processes of a run, `devices` shared among them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    flags = f"--xla_force_host_platform_device_count={devices // processes}"
+    environment = os.environ | {
+        "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0",
+        "JAX_PLATFORMS": "cpu",
+    }
+    children = []
+    for process in range(processes):
+        place = [address, processes, process] if processes > 1 else None
+        job = {"workdir": str(folder), "keys": keys, "place": place, "linear": linear}
+        folder.mkdir(exist_ok=True)
+        with open(f"{folder}.{process}.log", "a") as log:
+            children.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", CHILD, json.dumps(job)],
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+    return children
+
+
+def end(children, seconds=600):
+    """Their statuses; none is left behind."""
+    try:
+        return [child.wait(seconds) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def train(folder, *arguments, **options):
+    assert set(end(start(folder, *arguments, **options))) == {0}, log(folder)
+    return folder
+
+
+def log(folder, process=0):
+    with open(f"{folder}.{process}.log") as file:
+        return file.read()
+
+
+def history(folder):
+    return [
+        {k: v for k, v in line.items() if not k.startswith(("time/", "memory/"))}
+        for line in read_history(Run(folder).history)
+    ]
+
+
+def arrays(folder, linear=True):
+    """Weights and their average of the newest checkpoint."""
+    found = checkpoint.find(folder)
+    like = build.abstract_params(checkpoint.describe(found))
+    if linear:
+        values = np.zeros((1, 6), np.float32)
+        like = {"head": {"weight": values, "bias": values[0]}}
+        like["norm"] = {"weight": values[0]}
+    weights = [checkpoint.weights(found, which, like) for which in ("raw", "ema")]
+    return found.name, [np.asarray(a) for a in jax.tree.leaves(weights)]
+
+
+def assert_same_run(got, want, rtol, linear=True):
+    """Every logged number (losses, gradient norms, rates) and the weights at the end."""
+    for one, other in zip(history(got), history(want), strict=True):
+        assert one.keys() == other.keys()
+        assert one == pytest.approx(other, rel=rtol, abs=rtol)
+    (step, got_arrays), (wanted_step, wanted) = (
+        arrays(got, linear),
+        arrays(want, linear),
+    )
+    assert step == wanted_step == str(STEPS)
+    for a, b in zip(got_arrays, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+
+
+@pytest.fixture(scope="module")
+def alone(keys, tmp_path_factory):
+    """One process that has all devices."""
+    return train(tmp_path_factory.mktemp("alone") / "run", keys, 1)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_are_one_run(keys, alone, tmp_path, processes):
+    folder = train(tmp_path / "run", keys, processes)
+    assert_same_run(folder, alone, 1e-6)
+    # One of them writes what there is one of.
+    assert len(list(Run(folder).logs.glob("events.*"))) == 1
+    assert Run(folder).command.read_text().count("import json, sys") == 1
+    assert not Run(folder).lock.exists()
+    said = [log(folder, process) for process in range(processes)]
+    assert f"training on 4 cpu devices (cpu), {processes} hosts" in said[0]
+    assert not any(re.search(r"step \d: loss", text) for text in said[1:])
+    # And again: the same bytes.
+    again = train(tmp_path / "again", keys, processes)
+    assert history(again) == history(folder)
+    for a, b in zip(arrays(again)[1], arrays(folder)[1], strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_a_mednext_in_two_processes(keys, tmp_path):
+    keys = keys | {"train.steps": 3, "train.val_every": 0}
+    one = train(tmp_path / "one", keys, 1, devices=2, linear=False)
+    two = train(tmp_path / "two", keys, 2, devices=2, linear=False)
+    for got, want in zip(history(two), history(one), strict=True):
+        assert got == pytest.approx(want, rel=1e-5, abs=1e-5)
+    for a, b in zip(arrays(two, False)[1], arrays(one, False)[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_signal_to_one_process_stops_all_at_one_step(keys, tmp_path, number):
+    folder = tmp_path / "run"
+    # Steps without end: the one process that gets the signal decides.
+    children = start(folder, keys | {"train.steps": 10_000, "schedule.steps": STEPS}, 2)
+    deadline = time.monotonic() + 300
+    while not history(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children[1].send_signal(number)
+    assert end(children) == [143, 143], log(folder, 1)
+    stopped = int(checkpoint.find(folder).name)
+    assert history(folder)[-1]["step"] == stopped
+    assert f"stopped by signal at step {stopped}" in log(folder)
+
+
+def test_a_run_goes_on_in_other_processes_on_other_devices(keys, alone, tmp_path):
+    """Begun by four, gone on with by two that have one device each, then by one."""
+    folder = tmp_path / "run"
+    schedule = {"schedule.steps": STEPS}
+    for processes, devices, steps in ((4, 4, 2), (2, 2, 4), (1, 1, STEPS)):
+        more = schedule | {"train.steps": steps, "train.val_every": 0}
+        train(folder, keys | more, processes, devices)
+        assert checkpoint.fact(checkpoint.find(folder), "loader")["global_batch"] == 4
+    lines = [x for x in history(alone) if "train/loss" in x]
+    assert len(lines) == STEPS
+    for got, want in zip(history(folder), lines, strict=True):
+        assert got == pytest.approx(want, rel=1e-5, abs=1e-5)
+    for a, b in zip(arrays(folder)[1], arrays(alone)[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_what_one_process_refuses_ends_all(keys, tmp_path):
+    """With its one line, and soon: the others do not wait for it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    keys = keys | {"train.global_batch": 6}
+    statuses = end(start(folder, keys, 2), 200)
+    assert statuses == [2, 2]
+    assert "nisbjax: the global batch is 6 on 4 devices" in log(folder)
+
+
+def test_processes_of_different_folders_are_refused(keys, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    children = []
+    for process in range(2):
+        job = {"workdir": str(tmp_path / str(process)), "keys": keys, "linear": True}
+        job["place"] = [address, 2, process]
+        children.append(
+            subprocess.Popen(
+                [sys.executable, "-c", CHILD, json.dumps(job)],
+                env=os.environ | {"JAX_PLATFORMS": "cpu"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    said = [child.communicate(timeout=200)[1] for child in children]
+    assert [child.returncode for child in children] == [2, 2]
+    assert all("differ in their folder or configuration" in text for text in said)
+    assert not any((tmp_path / str(process)).exists() for process in range(2))
