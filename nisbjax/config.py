@@ -71,6 +71,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.train.ckpt_every = 50_000
     c.train.ckpt_best = 3
     c.train.ckpt_last_minutes = 10
+    # Devices: data shares out the batch, space the x axis of each crop; -1: all the others.
     c.train.mesh = (("data", -1), ("space", 1))
     c.train.loader_threads = 4
     c.train.prefetch = 4

@@ -6,6 +6,7 @@ the tests train a linear network, whose compilation takes seconds.
 
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -24,6 +25,7 @@ from nisbjax.train.metric_writer import read_history
 
 pytestmark = pytest.mark.slow
 
+ROOT = pathlib.Path(__file__).parents[2]
 DEVICES = 4  # of all processes together
 STEPS = 6
 
@@ -237,16 +239,18 @@ def test_what_one_process_refuses_ends_all(keys, tmp_path):
     assert "nisbjax: the global batch is 6 on 4 devices" in log(folder)
 
 
-def test_processes_of_different_folders_are_refused(keys, tmp_path):
+def test_processes_of_different_folders_are_refused(tmp_path):
+    """Through the command line's own flags."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     children = []
     for process in range(2):
-        job = {"workdir": str(tmp_path / str(process)), "keys": keys, "linear": True}
-        job["place"] = [address, 2, process]
+        flags = {"config": ROOT / "configs/demo.py", "workdir": tmp_path / str(process)}
+        flags |= {"coordinator": address, "processes": 2, "process": process}
         children.append(
             subprocess.Popen(
-                [sys.executable, "-c", CHILD, json.dumps(job)],
+                [sys.executable, "-m", "nisbjax.launch"]
+                + [f"--{name}={value}" for name, value in flags.items()],
                 env=os.environ | {"JAX_PLATFORMS": "cpu"},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -254,6 +258,6 @@ def test_processes_of_different_folders_are_refused(keys, tmp_path):
             )
         )
     said = [child.communicate(timeout=200)[1] for child in children]
-    assert [child.returncode for child in children] == [2, 2]
+    assert [child.returncode for child in children] == [2, 2], said
     assert all("differ in their folder or configuration" in text for text in said)
     assert not any((tmp_path / str(process)).exists() for process in range(2))
