@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from nisbjax.errors import InputError
 from nisbjax.models import build
 
 MODEL = {
@@ -100,3 +101,18 @@ def test_apply_gives_logits_or_their_pyramid():
 def test_a_checkpoint_describes_what_shapes_depend_on():
     described = build.describe(MODEL | {"remat": True, "seed": 3})
     assert described == MODEL
+
+
+def test_crops_that_heads_cannot_share_are_refused():
+    """96, 48 and 24 planes are split over four; of 12 and 6, whole, 6 are not shared."""
+    arguments = {"size": "S", "kernel_size": 3, "in_channels": 1, "out_channels": 6}
+    arguments |= {"channels": 2, "deep_supervision": False}
+    build.require_parts(arguments, 96, 4)
+    arguments["deep_supervision"] = True
+    build.require_parts(arguments, 128, 4)
+    with pytest.raises(
+        InputError, match="4 devices .* cannot share the 6 planes of the"
+    ):
+        build.require_parts(arguments, 96, 4)
+    with pytest.raises(InputError, match="a crop has 36 planes in x at level 1"):
+        build.require_parts(arguments, 72, 4)
