@@ -1,7 +1,8 @@
 """Training in 2 and 4 real processes: one run, one result, one stop.
 
 The processes speak Gloo on this machine; SLURM's part is in slurm_test.py. All but one of
-the tests train a linear network, whose compilation takes seconds.
+the tests train a linear network, the other one a stem, a MedNeXt block and a head, so that
+each of the many starts compiles in seconds.
 """
 
 import json
@@ -20,7 +21,6 @@ import pytest
 
 from nisbjax import checkpoint
 from nisbjax.artifacts import Run
-from nisbjax.models import build
 from nisbjax.train.metric_writer import read_history
 
 pytestmark = pytest.mark.slow
@@ -32,9 +32,10 @@ STEPS = 6
 CHILD = """
 import json, sys
 import jax, jax.numpy as jnp
+import numpy as np
 from nisbjax import launch
 from nisbjax.config import base_config
-from nisbjax.models import build
+from nisbjax.models import blocks, build
 
 job = json.loads(sys.argv[1])
 config = base_config()
@@ -52,8 +53,26 @@ def make_apply(arguments, dtype, *, remat):
         return logits + head["bias"][None, None, None, None]
     return apply
 
+def initial_block(arguments, seed):
+    draw = np.random.default_rng(seed)
+    def layer(*shape):
+        weight = draw.normal(0, 0.5, shape).astype(np.float32)
+        return {"weight": weight, "bias": np.zeros(shape[-1], np.float32)}
+    norm = {"weight": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}
+    block = {"conv1": layer(3, 3, 3, 4), "norm": norm}
+    block |= {"conv2": layer(4, 8), "conv3": layer(8, 4)}
+    return {"stem": layer(1, 4), "block": block, "head": layer(4, 6)}
+
+def make_apply_block(arguments, dtype, *, remat):
+    def apply(params, images):
+        x = blocks.pointwise(images.astype(dtype), params["stem"])
+        return blocks.pointwise(blocks.block(x, params["block"]), params["head"])
+    return apply
+
 if job["linear"]:
     build.initial_params, build.make_apply = initial_params, make_apply
+else:
+    build.initial_params, build.make_apply = initial_block, make_apply_block
 launch.quiet_libraries()
 try:
     launch.run_mode("train", config, job["workdir"], coordinator=job["place"])
@@ -138,27 +157,24 @@ def history(folder):
     ]
 
 
-def arrays(folder, linear=True):
-    """Weights and their average of the newest checkpoint."""
+def arrays(folder):
+    """Weights and their average of the newest checkpoint of a linear network."""
     found = checkpoint.find(folder)
-    like = build.abstract_params(checkpoint.describe(found))
-    if linear:
-        values = np.zeros((1, 6), np.float32)
-        like = {"head": {"weight": values, "bias": values[0]}}
-        like["norm"] = {"weight": values[0]}
+    values = np.zeros((1, 6), np.float32)
+    like = {
+        "head": {"weight": values, "bias": values[0]},
+        "norm": {"weight": values[0]},
+    }
     weights = [checkpoint.weights(found, which, like) for which in ("raw", "ema")]
     return found.name, [np.asarray(a) for a in jax.tree.leaves(weights)]
 
 
-def assert_same_run(got, want, rtol, linear=True):
+def assert_same_run(got, want, rtol):
     """Every logged number (losses, gradient norms, rates) and the weights at the end."""
     for one, other in zip(history(got), history(want), strict=True):
         assert one.keys() == other.keys()
         assert one == pytest.approx(other, rel=rtol, abs=rtol)
-    (step, got_arrays), (wanted_step, wanted) = (
-        arrays(got, linear),
-        arrays(want, linear),
-    )
+    (step, got_arrays), (wanted_step, wanted) = arrays(got), arrays(want)
     assert step == wanted_step == str(STEPS)
     for a, b in zip(got_arrays, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
@@ -188,14 +204,12 @@ def test_several_processes_are_one_run(keys, alone, tmp_path, processes):
         assert a.tobytes() == b.tobytes()
 
 
-def test_a_mednext_in_two_processes(keys, tmp_path):
-    keys = keys | {"train.steps": 3, "train.val_every": 0}
-    one = train(tmp_path / "one", keys, 1, devices=2, linear=False)
-    two = train(tmp_path / "two", keys, 2, devices=2, linear=False)
+def test_a_mednext_block_in_two_processes(keys, tmp_path):
+    """Losses and gradient norms of each step, which the weights have gone into."""
+    one = train(tmp_path / "one", keys, 1, linear=False)
+    two = train(tmp_path / "two", keys, 2, linear=False)
     for got, want in zip(history(two), history(one), strict=True):
         assert got == pytest.approx(want, rel=1e-5, abs=1e-5)
-    for a, b in zip(arrays(two, False)[1], arrays(one, False)[1], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
