@@ -239,6 +239,8 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         fail(f"no config file at {path}; wanted one such as configs/liconn.py")
     text = " ".join(text.replace("\\n", " ").replace("\\'", "'").split())
     text = text.replace("''", "'")
+    if text.count("'") % 2:  # of a quoted message within a message
+        text = text.removesuffix("'")
     fail(f"{text}; --help lists the flags, nisbjax/config.py the keys")
 
 

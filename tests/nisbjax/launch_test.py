@@ -38,7 +38,7 @@ DEMO = f"--config={ROOT / 'configs' / 'demo.py'}"
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ([DEMO, "--config.decode.thresold=0.7"], 'Did you mean "threshold"'),
+        ([DEMO, "--config.decode.thresold=0.7"], 'instead of "thresold"?; --help'),
         ([DEMO, "--config.train.steps=many"], "--config.train.steps=many: invalid"),
         (["--config=configs/nope.py"], "no config file at configs/nope.py"),
         ([DEMO, "--config.data.root=/no/such"], "no volume matches /no/such/train"),
