@@ -8,9 +8,9 @@ import pytest
 pytestmark = pytest.mark.slow
 
 BUDGET_GB = 0.03
-# 10, 20 and 40 times the budget as float16 affinities, long in x or in z: far enough apart
+# 10, 30 and 60 times the budget as float16 affinities, long in x or in z: far enough apart
 # that a megabyte of chance in a process's peak does not count.
-LENGTHS = (4096, 8192, 16384)
+LENGTHS = (4096, 12288, 24576)
 
 
 def decode(axis, length, what, folder):
