@@ -181,9 +181,8 @@ def _score(settings: Any, place: ValidationDir, found: pathlib.Path) -> Row:
     step = checkpoint.step_of(found)
     split = pipeline.split_of(chosen, "val")
     out = own.tune(step).prediction(split.name)
-    facts = pipeline.decode_and_score(
-        chosen, out, out.find_raw(), split, {}, "decode.threshold"
-    )
+    raw = out.find_raw(chosen.predict.channels)
+    facts = pipeline.decode_and_score(chosen, out, raw, split, {}, "decode.threshold")
     if not settings.validate.keep:
         _delete_bulky(out)
         _delete_bulky(VolumeDir(own.tune(step).path))

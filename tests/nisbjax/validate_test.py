@@ -58,7 +58,8 @@ def root(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def linear_network(monkeypatch):
     def abstract_params(arguments):
-        return {"head": {"weight": np.zeros((1, 3), np.float32)}}
+        shape = (1, arguments["out_channels"])
+        return {"head": {"weight": np.zeros(shape, np.float32)}}
 
     def make_apply(arguments, dtype, *, remat):
         def apply(params, images):
@@ -101,7 +102,8 @@ def save(folder, settings, weights):
     facts = {"step": {}, "loader": {}, "config": {}}
     facts["model"] = build.describe(settings.model.to_dict())
     for step, weight in weights.items():
-        ema = {"head": {"weight": jnp.full((1, 3), float(weight))}}
+        shape = (1, settings.model.out_channels)
+        ema = {"head": {"weight": jnp.full(shape, float(weight))}}
         arrays = {"params": {"w": jnp.ones(1)}, "ema": ema}
         arrays["optimizer"] = {"w": jnp.ones(1)}
         kept.save(step, arrays, facts)
@@ -191,6 +193,23 @@ def test_a_named_checkpoint_alone_and_what_is_kept(settings, folder):
     out = Run(folder).validation.path / "tune_step=00000010/predictions/seed5"
     assert out.joinpath("raw_x1_ch0-1-2.zarr").is_dir()
     assert len(list(out.glob("decoded_*.zarr"))) == 1
+
+
+@pytest.mark.parametrize(
+    "channels, sides", [((0, 1, 2, 3, 4, 5), (1, 5)), ((3, 4, 5), (5, 1))]
+)
+def test_other_channels_are_predicted_and_scored(settings, folder, channels, sides):
+    """All six, and a network whose edges of one voxel come last."""
+    settings.model.out_channels = 6
+    settings.data.offsets = tuple(
+        tuple(side * int(axis == i) for i in range(3))
+        for side in sides
+        for axis in range(3)
+    )
+    settings.predict.channels = channels
+    save(folder, settings, {20: 20})
+    (row,) = run(settings, folder)
+    assert row["nerl"] == row["best_nerl"] == 1.0
 
 
 @pytest.mark.usefixtures("quick")
