@@ -8,10 +8,11 @@ which needs `SLURM_NNODES` and stops its ranks at steps of their own.
 
 import functools
 import hashlib
+import json
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -160,6 +161,43 @@ def require_equal(text: str, message: str) -> None:
     everywhere = np.asarray(multihost_utils.process_allgather(digest))
     if (everywhere != everywhere[:1]).any():
         raise InputError(message)
+
+
+def first_decides(decide: Callable[[], str]) -> str:
+    """What process 0 finds, in all of them; where it raises, all do, and none waits.
+
+    All processes must ask at the same point. It is for what they could see differently,
+    such as files on a network, or should look at only once, such as checksums.
+
+    Args:
+      decide: called in process 0 alone.
+
+    Raises:
+      InputError: process 0's; or, in the others, that it failed otherwise.
+    """
+    if not several():
+        return decide()
+    said: dict[str, str] = {}
+    if first():
+        try:
+            said["found"] = decide()
+        except InputError as error:
+            said["refused"] = str(error)
+        except BaseException as error:
+            _told_by_first({"refused": f"process 0 failed: {error!r}; see its log"})
+            raise
+    said = _told_by_first(said)
+    if "refused" in said:
+        raise InputError(said["refused"])
+    return said["found"]
+
+
+def _told_by_first(said: dict[str, str]) -> dict[str, str]:
+    text = np.frombuffer(json.dumps(said).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    text = text if first() else np.zeros(length, np.uint8)
+    text = np.asarray(multihost_utils.broadcast_one_to_all(text))
+    return json.loads(text.tobytes())
 
 
 def wait_for_all(where: str) -> None:

@@ -13,14 +13,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from nisbjax import checkpoint, checksums
+from nisbjax import checkpoint, checksums, hosts
 from nisbjax.checkpoint import ARRAYS, FACTS
 from nisbjax.errors import InputError
 
@@ -63,26 +60,23 @@ class Checkpoints:
         """The newest checkpoint whose files are as they were written; None without any.
 
         One that was never finished, or is damaged, is named in the log and moved aside, so
-        that the run can write that step again.
+        that the run can write that step again. With several processes the first looks, and
+        all take its word.
 
         Raises:
           InputError: there were checkpoints, and all of them are damaged.
         """
-        found = -1
-        if jax.process_index() == 0:
-            found = self._set_damaged_aside()
-        if jax.process_count() > 1:
-            found = int(multihost_utils.broadcast_one_to_all(np.int32(found)))
+        found = hosts.first_decides(self._set_damaged_aside)
         self._manager.reload()
-        return None if found < 0 else found
+        return int(found) if found else None
 
-    def _set_damaged_aside(self) -> int:
+    def _set_damaged_aside(self) -> str:
         damaged = []
         for step in reversed(self.steps):
             folder = self.directory / str(step)
             problem = checkpoint.problem_of(folder)
             if not problem:
-                return step
+                return str(step)
             kind = "damaged" if checksums.finished(folder) else "unfinished"
             aside = _free(folder.with_name(f"{step}.{kind}"))
             logging.warning(
@@ -99,7 +93,7 @@ class Checkpoints:
                 f"every checkpoint in {self.directory} is damaged (now "
                 f"{', '.join(damaged)}); put back a copy, or start a new --workdir"
             )
-        return -1
+        return ""
 
     def save(
         self,
@@ -126,7 +120,7 @@ class Checkpoints:
         items |= {name: ocp.args.JsonSave(dict(facts[name])) for name in FACTS}
         self._kept.note(step, val_loss)
         self._manager.save(step, args=ocp.args.Composite(**items), force=True)
-        if jax.process_index() == 0:
+        if hosts.first():
             folder = self.directory / str(step)
             self._sealing = self._sealer.submit(self._seal, folder)
 

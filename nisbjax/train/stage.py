@@ -49,12 +49,16 @@ def run(
     logging.info("training on %s", devices.describe())
     recipe = recipe or make_recipe_on(mesh, config)
     best, every = config.train.ckpt_best, config.train.ckpt_every
-    with (
-        lock.held(run_dir.lock) if hosts.first() else contextlib.nullcontext(),
-        contextlib.closing(
-            Checkpoints(run_dir.checkpoints, best=best, every=every)
-        ) as checkpoints,
-    ):
+    with contextlib.ExitStack() as held:
+
+        def lock_folder() -> str:
+            held.enter_context(lock.held(run_dir.lock))
+            return str(run_dir.lock)
+
+        hosts.first_decides(lock_folder)
+        checkpoints = held.enter_context(
+            contextlib.closing(Checkpoints(run_dir.checkpoints, best=best, every=every))
+        )
         _train(config, run_dir, mesh, recipe, checkpoints, origin or Origin())
 
 

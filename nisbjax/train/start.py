@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from nisbjax import checkpoint
+from nisbjax import checkpoint, hosts
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten
 from nisbjax.errors import InputError
@@ -110,7 +110,7 @@ def begin(
     if not origin.path:
         batch = config.train.global_batch or default_batch
         return Start(fresh, batch, _facts(config, batch, {"path": "", "reset": []}))
-    found = checkpoint.find(origin.path)
+    found = pathlib.Path(hosts.first_decides(lambda: str(checkpoint.find(origin.path))))
     begun = _from_checkpoint(config, found, fresh, origin.reset, default_batch)
     _require_something_to_do(config, found, begun.state)
     logging.info(

@@ -118,3 +118,13 @@ def test_alone_every_question_is_answered_at_once():
     sharding, reduce = hosts._reduction()
     flags = np.array([[False, False], [True, False], [False, False], [False, False]])
     np.testing.assert_array_equal(reduce(jax.device_put(flags, sharding)), answer)
+
+
+def test_one_process_decides_for_itself():
+    assert hosts.first_decides(lambda: "20") == "20"
+
+    def refuse():
+        raise InputError("every checkpoint is damaged")
+
+    with pytest.raises(InputError, match="every checkpoint is damaged"):
+        hosts.first_decides(refuse)

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pytest
 
-from nisbjax import checkpoint
+from nisbjax import checkpoint, lock
 from nisbjax.artifacts import Run
 from nisbjax.train.metric_writer import read_history
 
@@ -251,6 +251,49 @@ def test_what_one_process_refuses_ends_all(keys, tmp_path):
     statuses = end(start(folder, keys, 2), 200)
     assert statuses == [2, 2]
     assert "nisbjax: the global batch is 6 on 4 devices" in log(folder)
+
+
+def damage(folder, step):
+    """One bit of the weights, which Orbax would restore without a word."""
+    files = (Run(folder).checkpoints / str(step) / "params").rglob("*")
+    largest = max((f for f in files if f.is_file()), key=lambda f: f.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(bytes(content))
+
+
+def test_damage_is_found_by_one_process_for_all(keys, alone, tmp_path):
+    """The checkpoint before it is taken by both; without any, both are refused."""
+    folder = tmp_path / "run"
+    keys = keys | {"train.val_every": 0, "schedule.steps": STEPS}
+    train(folder, keys | {"train.steps": 4}, 2)
+    damage(folder, 4)
+    train(folder, keys, 2)
+    said = [log(folder, process) for process in range(2)]
+    assert "checkpoints/4 is damaged (params/" in said[0]
+    assert f"going on at step 2 of {Run(folder).checkpoints}" in said[0]
+    assert "is damaged" not in said[1]  # nor did it look
+    lines = [x for x in history(alone) if "train/loss" in x]
+    for got, want in zip(history(folder), lines, strict=True):
+        assert got == pytest.approx(want, rel=1e-5, abs=1e-5)
+
+    other = keys | {"train.steps": STEPS + 2}
+    for step in (2, 4, 6):
+        damage(folder, step)
+    assert end(start(folder, other, 2), 200) == [2, 2], log(folder, 1)
+    for process in range(2):
+        refusal = log(folder, process).splitlines()[-1]
+        assert "nisbjax: every checkpoint in" in refusal
+        assert "2.damaged, " in refusal or ", 2.damaged" in refusal
+
+
+def test_a_folder_that_is_taken_ends_all(keys, tmp_path):
+    """The first process alone asks for the lock."""
+    folder = tmp_path / "run"
+    with lock.held(Run(folder).lock):
+        assert end(start(folder, keys, 2), 200) == [2, 2], log(folder, 1)
+    for process in range(2):
+        assert "is being written by process" in log(folder, process)
 
 
 def test_processes_of_different_folders_are_refused(tmp_path):
