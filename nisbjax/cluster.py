@@ -5,10 +5,12 @@ order of completion does not matter; results come back in the order of the boxes
 groups windows by 1024^3 and adds them into a shared zarr under a file lock instead.
 """
 
+import asyncio
 import concurrent.futures
 import contextlib
 import functools
 import importlib.util
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +37,8 @@ class Workers:
 
     Raises:
       InputError: an unknown kind, `dask` without an address, a scheduler that does not
-        answer, or Dask is not installed.
+        answer (within Dask's `distributed.comm.timeouts.connect`) or to which too few
+        workers come in five minutes, or Dask is not installed.
     """
 
     def __init__(self, kind: str = "threads", workers: int = 0, address: str = ""):
@@ -45,18 +48,19 @@ class Workers:
         self._count = workers or own
 
     def __enter__(self) -> "Workers":  # noqa: PYI034 (jaxtyping cannot read Self)
-        self._opened = contextlib.ExitStack()
-        if self._kind == "threads":
-            pool = concurrent.futures.ThreadPoolExecutor(self._count)
-            self._submit = self._opened.enter_context(pool).submit
-            self._bound = 2 * self._count
-        else:
-            client = _dask_client(self._kind, self._count, self._address)
-            client = self._opened.enter_context(client)
-            self._submit = functools.partial(client.submit, pure=False)
-            if self._kind == "dask":
-                _wait(client, self._count, self._address)
-            self._bound = 2 * max(1, len(client.scheduler_info()["workers"]))
+        with contextlib.ExitStack() as opened:
+            if self._kind == "threads":
+                pool = concurrent.futures.ThreadPoolExecutor(self._count)
+                self._submit = opened.enter_context(pool).submit
+                self._bound = 2 * self._count
+            else:
+                client = _dask_client(self._kind, self._count, self._address)
+                client = opened.enter_context(client)
+                self._submit = functools.partial(client.submit, pure=False)
+                if self._kind == "dask":
+                    _wait(client, self._count, self._address)
+                self._bound = 2 * max(1, len(client.scheduler_info()["workers"]))
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -155,20 +159,45 @@ def _dask_client(kind: str, workers: int, address: str):
 
 def _connect(address: str):
     import distributed
+    from dask import config, utils
 
+    within = config.get("distributed.comm.timeouts.connect")
+    seconds = utils.parse_timedelta(within, default="s")
     try:
-        if not address.endswith(".json"):
-            return distributed.Client(address)
-        # Dask itself waits for the file of a scheduler without end.
-        if not pathlib.Path(address).is_file():
-            raise OSError("no such file")
-        return distributed.Client(scheduler_file=address)
-    except (OSError, TimeoutError, ValueError) as error:
+        found = _file_address(address) if address.endswith(".json") else address
+        # In a thread, for a notebook's own runs a loop already.
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, _knock(found, seconds)).result()
+        return distributed.Client(found, timeout=seconds)
+    except TimeoutError:
+        text = f"something listens and says nothing in {seconds:g} s"
+    # The last is Dask's own for TLS without certificates.
+    except (OSError, ValueError, TypeError) as error:
         text = " ".join(str(error).split())
-        raise InputError(
-            f"no Dask scheduler answers at {address} ({text}); wanted its tcp://host:port "
-            "or scheduler file"
-        ) from None
+    raise InputError(
+        f"no Dask scheduler answers at {address} ({text}); wanted its tcp://host:port or "
+        "scheduler file: is it started, and can this machine reach it?"
+    )
+
+
+def _file_address(path: str) -> str:
+    """The address in a scheduler's file, for which Dask itself waits without end."""
+    if not pathlib.Path(path).is_file():
+        raise OSError("no such file")
+    written = json.loads(pathlib.Path(path).read_text())
+    if not isinstance(written, dict) or "address" not in written:
+        raise ValueError("no address in it")
+    return written["address"]
+
+
+async def _knock(address: str, seconds: float) -> None:
+    """Connects and leaves: Dask's client waits without end for a greeting."""
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    arguments = Security().get_connection_args("client")
+    greeted = connect(address, timeout=seconds, **arguments)
+    await (await asyncio.wait_for(greeted, seconds + 0.5)).close()
 
 
 def _wait(client: Any, count: int, address: str) -> None:

@@ -1,9 +1,11 @@
 """Results in the order of the boxes, whichever finishes first."""
 
+import socket
 import threading
 
 import pytest
 
+from nisbjax import cluster
 from nisbjax.cluster import map_boxes
 from nisbjax.errors import InputError
 
@@ -58,8 +60,67 @@ def test_other_kinds_are_refused():
         InputError, match="cluster.kind=dask needs --config.cluster.add"
     ):
         next(map_boxes(abs, [1], kind="dask"))
-    pytest.importorskip("distributed")
-    with pytest.raises(
-        InputError, match=r"no Dask scheduler answers at no.json \(no such file\)"
-    ):
-        next(map_boxes(abs, [1], kind="dask", address="no.json"))
+
+
+@pytest.fixture
+def distributed():
+    """Dask, which waits half a second for what answers after 30 as a rule."""
+    distributed = pytest.importorskip("distributed")
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "500ms"}):
+        yield distributed
+
+
+@pytest.fixture
+def port():
+    """Of this machine, bound but not listened at."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound
+
+
+def refusal(address):
+    with pytest.raises(InputError) as error:
+        next(map_boxes(abs, [1], kind="dask", address=address))
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith(f"no Dask scheduler answers at {address} (")
+    assert "wanted its tcp://host:port or scheduler file: is it started" in text
+    return text
+
+
+def test_a_port_at_which_nobody_listens(distributed, port):
+    address = f"tcp://127.0.0.1:{port.getsockname()[1]}"
+    assert f"(Timed out trying to connect to {address} after 0.5 s" in refusal(address)
+    with pytest.raises(InputError, match="TLS expects a `ssl_context`"):
+        next(map_boxes(abs, [1], kind="dask", address=address.replace("tcp", "tls")))
+
+
+def test_a_port_at_which_somebody_else_listens(distributed, port):
+    port.listen()
+    address = f"tcp://127.0.0.1:{port.getsockname()[1]}"
+    assert "(something listens and says nothing in 0.5 s)" in refusal(address)
+
+
+def test_a_scheduler_file_without_an_address(distributed, tmp_path):
+    assert "(no such file)" in refusal("no.json")
+    file = tmp_path / "scheduler.json"
+    file.write_text("{}")
+    assert "(no address in it)" in refusal(str(file))
+    file.write_text("half a f")
+    assert "(Expecting value: line 1" in refusal(str(file))
+
+
+def test_a_scheduler_to_which_no_worker_comes(distributed, monkeypatch):
+    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 0.2)
+    with distributed.LocalCluster(
+        n_workers=0, processes=False, protocol="tcp", dashboard_address=None
+    ) as empty:
+        address = empty.scheduler_address
+        with pytest.raises(
+            InputError,
+            match=f"0 of 3 workers came to {address} in 0.2 s; start them, or set "
+            "--config.cluster.workers",
+        ):
+            next(map_boxes(abs, [1], kind="dask", address=address, workers=3))
