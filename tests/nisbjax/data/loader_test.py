@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from nisbjax.data.loader import Loader
+from nisbjax.data.loader import Batch, Loader
 from nisbjax.data.nisb import Pair
 from nisbjax.errors import InputError
 from nisbjax.volume import from_array
@@ -67,6 +67,49 @@ def test_devices_get_their_own_samples():
     same(split, loader().batch(1))
     assert split.labels.sharding == sharding
     assert {s.data.shape for s in split.images.addressable_shards} == {(1, 3, 3, 3, 1)}
+
+
+class Host(jax.sharding.Sharding):
+    """The sharding that one of several hosts sees: of all devices it addresses its own."""
+
+    def __init__(self, mesh, devices):
+        self._whole = NamedSharding(mesh, PartitionSpec("data"))
+        self._devices = devices
+
+    def addressable_devices_indices_map(self, shape):
+        every = self._whole.devices_indices_map(shape)
+        return {device: every[device] for device in self._devices}
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+@pytest.mark.parametrize("space", [1, 2])
+def test_hosts_share_out_what_one_would_read(hosts, space, monkeypatch):
+    """Each sample is read by one host, or by each host that holds a part of it."""
+    shape = (4 // space, space)
+    mesh = jax.make_mesh(shape, ("data", "space"), axis_types=(AxisType.Auto,) * 2)
+    every = mesh.devices.ravel()
+    share = len(every) // hosts
+
+    def read_by(sharding):
+        batches, seen = loader(global_batch=8, sharding=sharding), {}
+        nowhere = Batch(*5 * [None])
+        monkeypatch.setattr(batches, "_put", lambda rows: seen.update(rows) or nowhere)
+        batches.batch(3)
+        return seen
+
+    alone = read_by(None)
+    assert list(alone) == list(range(8))
+    found = [
+        read_by(Host(mesh, every[i : i + share])) for i in range(0, len(every), share)
+    ]
+    for rows in found:
+        for sample, row in rows.items():
+            same(row, alone[sample])
+    together = [sample for rows in found for sample in rows]
+    copies = max(1, space // share)  # hosts among which one crop is split
+    assert sorted(together) == sorted(list(range(8)) * copies)
+    if copies == 1:
+        assert together == list(range(8))
 
 
 def test_every_position_and_volume_is_drawn_alike():
