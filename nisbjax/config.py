@@ -185,7 +185,7 @@ def _predict(data: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     p.activation = "scale_sigmoid"
     p.scale = 0.2
     p.dtype = "float16"
-    p.precision = "fp32"
+    p.precision = "fp32"  # or fp16, with scale_sigmoid; see infer/precision.py
     p.tta = "none"
     p.batch_per_device = 8
     p.memory_gb = 8.0

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -24,6 +23,7 @@ from nisbjax.config import optional, require_choice, stage_fingerprint
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
+from nisbjax.infer.precision import compute_dtype
 from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
 from nisbjax.manifest import Manifest, path_beside
@@ -33,7 +33,6 @@ from nisbjax.qc.gathering import Gathering
 from nisbjax.typing import Triple
 from nisbjax.volume import Volume, create_zarr, export_hdf5, fingerprint, open_image
 
-_COMPUTE = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}
 _DTYPES = ("float16", "float32", "uint8")
 _CHUNK = (64, 128, 128)  # thin in x, along which prediction sweeps
 
@@ -57,11 +56,12 @@ def load_network(config: Any, path: pathlib.Path) -> Network:
     """The network of a checkpoint, with the weights that `predict.weights` names.
 
     Args:
-      config: keys `model`, `predict.weights` and `predict.precision`.
+      config: keys `model`, `predict.weights`, and `predict.precision` with the activation
+        that it goes with.
       path: of a checkpoint, or of the run that holds it (the newest is taken).
 
     Raises:
-      InputError: no checkpoint there, or it is of another model.
+      InputError: no checkpoint there, it is of another model, or no such precision.
     """
     items = checkpoint.weight_items(config.predict.weights)
     found = checkpoint.find(path, items)
@@ -80,8 +80,8 @@ def untrained_network(config: Any) -> Network:
 
 
 def _network(config: Any, params: Any, facts: dict[str, Any]) -> Network:
-    require_choice("predict.precision", config.predict.precision, _COMPUTE)
-    dtype = _COMPUTE[config.predict.precision]
+    predict = config.predict
+    dtype = compute_dtype(predict.precision, predict.activation, predict.scale)
     apply = build.make_apply(config.model.to_dict(), dtype, remat=False)
     if config.model.deep_supervision:
         apply = _finest(apply)

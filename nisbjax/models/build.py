@@ -7,8 +7,11 @@ a nested dict of arrays under the original's names (`enc_block_0.conv1.weight`).
 import math
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -50,7 +53,8 @@ def make_apply(
 
     Args:
       arguments: of `MedNeXt`, at least those of `DESCRIPTION`.
-      dtype: of the computation.
+      dtype: of the computation; float32 is all of float32, also in the products, which
+        JAX by itself computes in TF32 on a GPU.
       remat: whether blocks are computed again in the backward pass.
       space: mesh axis over which x is split, see `MedNeXt`; None for whole images.
     """
@@ -58,10 +62,12 @@ def make_apply(
         _abstract_model(arguments, remat=remat, dtype=dtype, space=space)
     )
     pyramid = arguments["deep_supervision"]
+    full = jnp.dtype(dtype) == jnp.float32
 
     def apply(params, images):
         network = nnx.merge(graph, params)
-        return network.pyramid(images) if pyramid else network(images)
+        with jax.default_matmul_precision("float32") if full else nullcontext():
+            return network.pyramid(images) if pyramid else network(images)
 
     return apply
 

@@ -104,7 +104,9 @@ class Head(nnx.Module):
         self.conv_out = uniform(rngs, (channels, outputs), outputs, outputs, dtype)
 
     def __call__(self, x: Float[Array, "b x y z c"]) -> Float32[Array, "b x y z o"]:
-        return blocks.pointwise(x.astype(jnp.float32), self.conv_out.parameters())
+        # JAX's default on a GPU multiplies float32 as TF32, which has float16's mantissa.
+        with jax.default_matmul_precision("float32"):
+            return blocks.pointwise(x.astype(jnp.float32), self.conv_out.parameters())
 
 
 class MedNeXt(nnx.Module):
