@@ -7,6 +7,7 @@ reflected about the crop's faces. Labels are gathered as integers: MONAI takes t
 float32, which merges ids beyond 2^24.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float32, Int32
@@ -16,6 +17,8 @@ SHEARS = ("offdiag", "composed")
 _PLACES = ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
 
 
+# On a GPU JAX would multiply in TF32, and put a crop's corner a thirtieth voxel elsewhere.
+@jax.default_matmul_precision("float32")
 def matrix(
     angles: Float32[Array, "3"],
     scales: Float32[Array, "3"],

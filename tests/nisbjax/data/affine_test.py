@@ -108,3 +108,12 @@ def test_composed_shears_keep_the_volume():
     y = np.array([[1, 0, 0], [0.3, 1, 0.4], [0, 0, 1]])
     z = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.6, 1]])
     np.testing.assert_allclose(matrix, z @ y @ x, atol=1e-6)
+
+
+@pytest.mark.parametrize("shear", affine.SHEARS)
+def test_matrices_are_multiplied_in_float32_on_a_gpu(shear):
+    arguments = (jax.ShapeDtypeStruct((n,), jnp.float32) for n in (3, 3, 6))
+    traced = matrix_of.trace(*arguments, shear=shear)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    products = text.count("stablehlo.dot_general")
+    assert products == text.count("precision = [HIGHEST, HIGHEST]") >= 4
