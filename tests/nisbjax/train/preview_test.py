@@ -1,10 +1,12 @@
 """The picture of a crop: what stands where, in which colour."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nisbjax.data.targets import Examples
 from nisbjax.offsets import OFFSETS_6, SHORT_RANGE
-from nisbjax.train.preview import Planes, picture
+from nisbjax.train.preview import Planes, mid_planes, picture
 
 RED, GREEN, GREY = (255, 0, 0), (0, 255, 0), (127, 127, 127)
 
@@ -35,6 +37,28 @@ def columns(pixels, number):
     """The middle of each, so that none shows its neighbour."""
     parts = np.array_split(pixels, number, axis=1)
     return [part[:, 50:-50] for part in parts]
+
+
+def test_planes_are_the_middle_ones_across_z_y_and_x_of_the_first_crop():
+    x, y, z = np.indices((6, 4, 5), dtype=np.float32)
+    place = np.stack([100 * x + 10 * y + z, 1000 + 0 * x])  # the second is not shown
+    even = place[..., None] % 2 == 0
+    images, targets, valid, logits = map(
+        jnp.asarray, (place[..., None], even, ~even, np.log(place[..., None] + 1))
+    )
+    labels = jnp.zeros(place.shape, jnp.int32)
+    found = mid_planes(Examples(images, labels, targets, valid, None), logits)
+    across_z, across_y, across_x = (np.asarray(p)[..., 0] for p in found.images)
+    # Of 6 x 4 x 5 voxels the middle ones are 3, 2 and 2; sigmoid(ln(v + 1)) is
+    # (v + 1) / (v + 2).
+    np.testing.assert_array_equal(across_z, (100 * x + 10 * y)[:, :, 0] + 2)
+    np.testing.assert_array_equal(across_y, (100 * x + z)[:, 0] + 20)
+    np.testing.assert_array_equal(across_x, (10 * y + z)[0] + 300)
+    for values, wanted, known, likely in zip(*found, strict=True):
+        np.testing.assert_array_equal(wanted, np.asarray(values) % 2 == 0)
+        np.testing.assert_array_equal(known, np.asarray(values) % 2 == 1)
+        want = (np.asarray(values) + 1) / (np.asarray(values) + 2)
+        np.testing.assert_allclose(likely, want, rtol=1e-5)
 
 
 def test_six_channels_stand_beside_the_input_in_two_groups():

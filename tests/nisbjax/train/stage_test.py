@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nisbjax import checkpoint
+from nisbjax import checkpoint, devices
 from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
 from nisbjax.models import blocks, build
-from nisbjax.train import loop, stage
+from nisbjax.train import loop, stage, step
 from nisbjax.train.metric_writer import MetricWriter, read_history
+from nisbjax.train.recipe import make_recipe, validation_loader
 
 STEPS = 6  # of the config in conftest.py
 
@@ -96,6 +97,30 @@ def test_tensorboard_shows_the_run(whole_run):
     lines = {x["step"]: x["train/loss"] for x in history(whole_run) if "train/lr" in x}
     losses = {e.step: e.value for e in shown.Scalars("train/loss")}
     assert losses == pytest.approx(lines)
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_validation_is_of_the_averaged_weights(config, whole_run, tmp_path, averaged):
+    config.ema.validate = averaged
+    folder = whole_run
+    if not averaged:
+        folder = tmp_path / "raw"
+        stage.run(config, Run(folder))
+    logged = [x["val/loss"] for x in history(folder) if "val/loss" in x]
+    mesh = devices.make_mesh(config.train.mesh)
+    recipe = make_recipe(config)
+    evaluate = step.make_validation_step(recipe, mesh)
+    like = build.initial_params({"out_channels": 3}, 0)
+    losses = {}
+    for which in ("ema", "raw"):
+        weights = checkpoint.weights(checkpoint.find(folder), which, like)
+        found, real = [], []
+        for crops in validation_loader(config, recipe.examples.crop, mesh, 4).batches():
+            found.append(float(evaluate(weights, crops)[0]["loss"]))
+            real.append(int(crops.real.sum()))
+        losses[which] = np.average(found, weights=real)  # of 4 crops, and of 1
+    assert losses["ema"] != pytest.approx(losses["raw"], rel=1e-3)
+    assert logged[-1] == pytest.approx(losses["ema" if averaged else "raw"], rel=1e-6)
 
 
 def test_loader_threads_change_nothing(config, whole_run, tmp_path):
