@@ -118,14 +118,16 @@ def train(
     from nisbjax.train.start import Origin
 
     origin = Origin.parse(optional(checkpoint_path), reset)
-    if origin.path and not checkpoint.numbered(run_dir.checkpoints):
-        checkpoint.find(origin.path)
     hosts.join(hosts.Place(*coordinator) if coordinator else None)
     hosts.require_equal(
-        f"{run_dir.path.absolute()} {config.stage_fingerprint(settings, 'train')}",
+        f"{run_dir.path.absolute()} {origin} "
+        + config.stage_fingerprint(settings, "train"),
         "the processes of this run differ in their folder or configuration; start all of "
         "them with one --workdir and the same flags",
     )
+    if origin.path:  # refused before anything is written
+        begun = checkpoint.numbered(run_dir.checkpoints)
+        hosts.first_decides(lambda: "" if begun else str(checkpoint.find(origin.path)))
     recipe = make_recipe_on(devices.make_mesh(settings.train.mesh), settings)
     open_training_data(settings)
     if hosts.first():
