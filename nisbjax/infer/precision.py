@@ -32,7 +32,7 @@ def compute_dtype(precision: str, activation: str, scale: float) -> Any:
     """
     if precision == "bf16":
         raise InputError(
-            "predict.precision is 'bf16', which changes affinities by up to .009 (.034 "
+            "predict.precision is 'bf16', which changes affinities by up to .009 (.04 "
             f"with a plain sigmoid) where {ALLOWED} is allowed; set it to fp32 or fp16"
         )
     require_choice("predict.precision", precision, COMPUTE)
