@@ -8,7 +8,9 @@ that a stage is one `lax.scan` and compiles once however deep it is.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from operator import index
 from typing import Any, cast
 
 import jax
@@ -157,7 +159,8 @@ class MedNeXt(nnx.Module):
         self.in_channels = in_channels
         self.deep_supervision = deep_supervision
         self.remat = remat
-        self.dtype = jnp.dtype(dtype)
+        self.dtype = _floating("dtype", dtype)
+        param_dtype = _floating("param_dtype", param_dtype)
         expansions, counts = SIZES[size]
         width = [channels << level for level in range(LEVELS + 1)]
 
@@ -298,7 +301,7 @@ def _checked(
     size, kernel_size, in_channels, out_channels, channels, strides, kernels
 ) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
     """Strides and per-level kernels as tuples of triples, or an InputError."""
-    if size not in SIZES:
+    if size not in tuple(SIZES):
         raise InputError(f"MedNeXt size {size!r} is not one of {sorted(SIZES)}")
     if kernels is None and kernel_size not in KERNEL_SIZES:
         raise InputError(
@@ -309,23 +312,43 @@ def _checked(
         ("out_channels", out_channels),
         ("channels", channels),
     ):
-        if count < 1:
-            raise InputError(f"MedNeXt got {name}={count}, wanted at least 1")
+        if not isinstance(count, Integral) or count < 1:
+            raise InputError(
+                f"MedNeXt got {name}={count!r}, wanted at least 1, a whole number"
+            )
     if kernels is None:
         kernels = ((kernel_size,) * 3,) * (LEVELS + 1)
-    strides = tuple(tuple(int(s) for s in triple) for triple in strides)
-    kernels = tuple(tuple(int(k) for k in triple) for triple in kernels)
-    if len(strides) != LEVELS or any(
-        len(triple) != 3 or min(triple) < 1 for triple in strides
+    return (
+        _triples("strides", strides, LEVELS, "1 or more", lambda n: n >= 1),
+        _triples(
+            "kernels", kernels, LEVELS + 1, "odd sizes", lambda n: n % 2 and n > 0
+        ),
+    )
+
+
+def _triples(
+    name: str, given: Any, count: int, kind: str, fits: Callable[[int], Any]
+) -> tuple[Triple, ...]:
+    try:
+        found = tuple(tuple(index(n) for n in triple) for triple in given)
+    except TypeError:  # a number in place of a triple, or one that is not whole
+        found = ()
+    if len(found) != count or any(
+        len(triple) != 3 or not all(map(fits, triple)) for triple in found
     ):
         raise InputError(
-            f"MedNeXt got strides {strides}, wanted {LEVELS} triples of 1 or more"
+            f"MedNeXt got {name} {given}, wanted {count} triples of {kind}"
         )
-    if len(kernels) != LEVELS + 1 or any(
-        len(triple) != 3 or any(k < 1 or k % 2 == 0 for k in triple)
-        for triple in kernels
-    ):
+    return cast(tuple[Triple, ...], found)
+
+
+def _floating(name: str, given: Any) -> Any:
+    try:
+        dtype = jnp.dtype(given)
+    except TypeError:
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         raise InputError(
-            f"MedNeXt got kernels {kernels}, wanted {LEVELS + 1} triples of odd sizes"
+            f"MedNeXt got {name}={given!r}, wanted a floating-point type such as float32"
         )
-    return cast(tuple[Triple, ...], strides), cast(tuple[Triple, ...], kernels)
+    return dtype

@@ -161,12 +161,37 @@ def test_lowers_for_cuda():
         ({"kernel_size": 4}, r"kernel_size 4 is not one of \(3, 5, 7\)"),
         ({"out_channels": 0}, r"out_channels=0, wanted at least 1"),
         ({"strides": ((2, 2, 2),) * 3}, r"wanted 4 triples of 1 or more"),
+        ({"strides": ((0, 2, 2),) * 4}, r"wanted 4 triples of 1 or more"),
+        ({"kernels": ((-1, 3, 3),) * 5}, r"wanted 5 triples of odd sizes"),
+        ({"dtype": jnp.int32}, r"wanted a floating-point type such as float32"),
+        ({"dtype": "half4"}, r"dtype='half4', wanted a floating-point type"),
+        ({"param_dtype": jnp.int8}, r"got param_dtype=.*int8.*, wanted a floating"),
         ({"kernels": ((2, 3, 3),) * 5}, r"wanted 5 triples of odd sizes"),
     ],
 )
 def test_refuses_networks_that_are_none(arguments, message):
     with pytest.raises(InputError, match=message):
         shapes(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"in_channels": 1.5}, r"in_channels=1.5, wanted at least 1, a whole number"),
+        ({"channels": "8"}, r"channels='8', wanted at least 1"),
+        ({"size": ["S"]}, r"size \['S'\] is not one of"),
+        ({"strides": ((2, 2),) * 4}, r"wanted 4 triples of 1 or more"),
+        ({"strides": (2, 2, 2, 2)}, r"strides \(2, 2, 2, 2\), wanted 4 triples"),
+        ({"strides": ((1.5, 2, 2),) * 4}, r"wanted 4 triples of 1 or more"),
+        ({"kernels": 3}, r"kernels 3, wanted 5 triples of odd sizes"),
+    ],
+)
+def test_refuses_other_types_by_itself(arguments, message):
+    """Without beartype, which stops them before in all other tests."""
+    rest = {"size": "S", "kernel_size": 3, "in_channels": 1, "out_channels": 6}
+    rest |= {"channels": 2, "strides": ((2, 2, 2),) * 4, "kernels": None}
+    with pytest.raises(InputError, match=message):
+        mednext._checked(**rest | arguments)
 
 
 @pytest.mark.parametrize(
