@@ -142,21 +142,10 @@ def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
         )
     filled = []
     for path, variable in flat:
-        values = [_turn(path, weights[name]) for name in wanted[path]]
         stacked = str(path[0]).startswith(("enc_", "dec_", "bottleneck"))
-        for name, value in zip(wanted[path], values):
-            expected = variable.shape[1:] if stacked else variable.shape
-            if value.shape != expected:
-                raise InputError(
-                    f"{name} has shape {weights[name].shape}, which does not fit the "
-                    "network that the other weights describe; import an unchanged "
-                    "state dict"
-                )
-            if value.dtype.kind != "f" or not np.isfinite(value).all():
-                raise InputError(
-                    f"{name} ({value.dtype}) is not all finite floating-point numbers; "
-                    "import the checkpoint of a run that did not diverge"
-                )
+        shape = _original_shape(path, variable.shape[1:] if stacked else variable.shape)
+        values = [_read(weights, name, shape) for name in wanted[path]]
+        values = [_turn(path, value) for value in values]
         value = np.stack(values) if stacked else values[0]
         filled.append((path, variable.replace(jnp.asarray(value, variable.dtype))))
     return nnx.merge(graph, nnx.from_flat_state(filled))
@@ -228,7 +217,7 @@ def _from_monai(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _expansion(weights: Mapping[str, np.ndarray], block: str) -> int:
     rows, columns = _shape(weights, f"{block}conv2.weight", 5)[:2]
-    return rows // columns
+    return rows // columns if columns else 0
 
 
 def _shape(weights: Mapping[str, np.ndarray], name: str, rank: int) -> tuple[int, ...]:
@@ -283,18 +272,50 @@ def original_names(path: tuple, shape: tuple[int, ...]) -> list[str]:
     return [".".join(path)]
 
 
+def _read(
+    weights: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """One weight in float32, of the shape that the original gives it."""
+    value = np.asarray(weights[name])
+    if value.shape != shape:
+        raise InputError(
+            f"{name} has shape {value.shape}, wanted {shape}: it does not fit the network "
+            "that the other weights describe; import an unchanged state dict"
+        )
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        single = value.astype(np.float32) if value.dtype.kind == "f" else value
+    if value.dtype.kind != "f" or not np.isfinite(single).all():
+        raise InputError(
+            f"{name} ({value.dtype}) is not all finite floating-point numbers; "
+            "import the checkpoint of a run that did not diverge"
+        )
+    return single
+
+
+def _is_transposed(path: tuple) -> bool:
+    """Whether torch has the input channels first."""
+    up = str(path[0]).startswith("up_")
+    return path[-2] == "conv_out" or (up and path[-2] == "res_conv")
+
+
+def _original_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """torch's shape of one of our parameters, see `_turn`."""
+    if len(shape) == 4:
+        i, j, k, c = shape
+        return c, 1, i, j, k
+    if len(shape) == 2:
+        return *(shape if _is_transposed(path) else shape[::-1]), 1, 1, 1
+    return shape
+
+
 def _turn(path: tuple, value: np.ndarray) -> np.ndarray:
     """torch's axes to ours: [o i] to [i o], depthwise [c 1 i j k] to [i j k c]."""
-    value = np.asarray(value)
     if value.ndim != 5:
         return value
     if path[-2] == "conv1":
         return value[:, 0].transpose(1, 2, 3, 0)
     value = value[:, :, 0, 0, 0]
-    transposed = path[-2] == "conv_out" or path[0].startswith("up_")
-    if transposed and path[-2] in ("conv_out", "res_conv"):
-        return value
-    return value.T
+    return value if _is_transposed(path) else value.T
 
 
 def _listed(label: str, names: list[str]) -> str:

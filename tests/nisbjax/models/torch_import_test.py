@@ -221,7 +221,7 @@ def test_what_does_not_fit_is_named(original_weights):
     refuse(weights | {"extra": np.ones(1)}, r"0 missing, 1 left over \(extra\)")
     refuse(
         weights | {"up_1.norm.bias": np.ones(5, np.float32)},
-        r"up_1.norm.bias has shape \(5,\), which does not fit",
+        r"up_1.norm.bias has shape \(5,\), wanted \(4,\): it does not fit",
     )
     nan = np.array([1, np.nan, 2, 3], np.float32)
     refuse(
@@ -232,7 +232,34 @@ def test_what_does_not_fit_is_named(original_weights):
         weights | {"up_1.norm.bias": np.ones(4, np.int64)},
         r"up_1.norm.bias \(int64\) is not all finite floating-point",
     )
+    large = np.full(4, 1e300)
+    refuse(weights | {"up_1.norm.bias": large}, r"\(float64\) is not all finite")
     without = {k: v for k, v in weights.items() if not k.startswith("bottleneck.1")}
     refuse(without, r"is none of \['B', 'L', 'M', 'S'\]")
     without = {k: v for k, v in weights.items() if not k.startswith("out_0")}
     refuse(without, "missing out_0.conv_out.weight with 5 axes")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "wanted"),
+    [
+        ("stem.weight", (2, 1, 3, 3, 3), r"\(2, 1, 1, 1, 1\)"),
+        ("down_0.res_conv.weight", (4, 2, 2, 2, 2), r"\(4, 2, 1, 1, 1\)"),
+        ("up_0.res_conv.weight", (2, 4, 1, 1, 1), r"\(4, 2, 1, 1, 1\)"),
+        ("enc_block_0.1.conv1.weight", (2, 2, 3, 3, 3), r"\(2, 1, 3, 3, 3\)"),
+        ("enc_block_0.1.conv1.weight", (2, 1, 5, 5, 5), r"\(2, 1, 3, 3, 3\)"),
+        ("enc_block_0.1.conv2.weight", (2, 4), r"\(4, 2, 1, 1, 1\)"),
+    ],
+)
+def test_layers_of_another_kind_are_refused(original_weights, name, shape, wanted):
+    """A wide stem, a full convolution, a matrix in our own order: nothing is cut to fit."""
+    weights = original_weights("S", 3, 1, 6, width=2)
+    message = rf"{name} has shape .*, wanted {wanted}: it does not fit"
+    refuse(weights | {name: np.ones(shape, np.float32)}, message)
+
+
+def test_weights_without_values_are_refused(original_weights):
+    weights = original_weights("S", 3, 1, 6, width=2)
+    empty = np.ones((0, 0, 1, 1, 1), np.float32)
+    refuse(weights | {"enc_block_0.0.conv2.weight": empty}, "is none of")
+    refuse(weights | {"stem.weight": empty}, "in_channels=0, wanted at least 1")
