@@ -14,6 +14,7 @@ from nisbjax.errors import InputError
 from nisbjax.models import torch_import
 from nisbjax.models.mednext import MedNeXt
 
+OUTPUTS = ["S_k3", "B_k3", "M_k3", "L_k3", "L_k5"]  # their gradients: make test-slow
 RECORDED = pathlib.Path(__file__).parent / "recorded"
 # Compiling takes longer than running here, and as long again with LLVM's optimisation.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -44,14 +45,18 @@ def assert_logits(recorded, pyramid, strides=(2, 1, 1, 1, 1)):
         np.testing.assert_allclose(logits, recorded[f"logits_{i}"], atol=2e-4)
 
 
-@pytest.mark.parametrize("case", ["S_k3_in1_out6", "B_k3_in1_out6"])
+@pytest.mark.parametrize("case", [f"{net}_in1_out6" for net in OUTPUTS])
 def test_outputs_are_the_originals(shared_data, original_weights, case):
     recorded, graph, state, image = golden(shared_data, case, original_weights)
     logits = compiled(lambda s, x: nnx.merge(graph, s).pyramid(x), state, image)
     assert_logits(recorded, logits)
 
 
-@pytest.mark.parametrize("case", ["S_k5_in1_out6", "S_k3_in8_out12_ds"])
+@pytest.mark.parametrize(
+    "case",
+    ["S_k5_in1_out6", "S_k3_in8_out12_ds"]
+    + [pytest.param(f"{n}_in1_out6", marks=pytest.mark.slow) for n in OUTPUTS],
+)
 def test_outputs_and_gradients_are_the_originals(shared_data, original_weights, case):
     recorded, graph, state, image = golden(shared_data, case, original_weights)
 
