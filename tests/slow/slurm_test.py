@@ -62,9 +62,20 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 # The network is a linear stand-in, so that compiling takes seconds.
 CONFIG = """
+import os, time
 import jax, jax.numpy as jnp
 from nisbjax.config import base_config
+from nisbjax.data.loader import Loader
 from nisbjax.models import build
+
+read = Loader.batch
+
+def read_slowly(self, step):
+    time.sleep({pause})
+    return read(self, step)
+
+if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+    Loader.batch = read_slowly
 
 def initial_params(arguments, seed):
     draw = jax.random.normal(jax.random.key(seed), (1, arguments["out_channels"]))
@@ -293,15 +304,18 @@ def weights(folder):
 def test_a_job_at_its_limit_is_queued_again_and_ends_the_same(
     cluster, object_grid, tmp_path
 ):
-    config = tmp_path / "config.py"
-    config.write_text(CONFIG.format(root=object_grid, steps=STEPS))
 
-    def submit(name):
+    def submit(name, *limit, pause=0.0):
+        config = tmp_path / f"{name}.py"
+        text = CONFIG.format(root=object_grid, steps=STEPS, pause=pause)
+        config.write_text(text)
         output = f"--output={tmp_path}/{name}.out"
-        two = ("--ntasks-per-node=2", "--cpus-per-task=1", "--time=10")
+        two = ("--ntasks-per-node=2", "--cpus-per-task=1", *limit)
         return cluster.submit(output, *two, SCRIPT, config, tmp_path / name)
 
-    job = submit("stopped")
+    # Four threads read: 300 steps take 150 seconds, and Slurm warns after 60 to 90.
+    limited = submit("limited", "--time=2", "--signal=B:USR1@30", pause=2.0)
+    job = submit("stopped", "--time=10")
     deadline = time.monotonic() + 240
     while len(history(tmp_path / "stopped")) < 5:
         facts = cluster.facts(job)
@@ -313,7 +327,7 @@ def test_a_job_at_its_limit_is_queued_again_and_ends_the_same(
             "CONFIGURING",
         ), (facts, text)
         time.sleep(0.2)
-    # What Slurm does of itself before the limit (--signal=B:USR1): to the script alone.
+    # What Slurm does before the limit (--signal=B:USR1), at once: to the script alone.
     done = cluster.ask("scancel", "--batch", "--signal=USR1", job)
     assert done.returncode == 0, done.stderr
     facts = cluster.finish(job)
@@ -324,8 +338,13 @@ def test_a_job_at_its_limit_is_queued_again_and_ends_the_same(
     assert len(Run(tmp_path / "stopped").command.read_text().splitlines()) == 2
     assert not Run(tmp_path / "stopped").lock.exists()
 
-    facts = cluster.finish(submit("undisturbed"))
+    facts = cluster.finish(submit("undisturbed", "--time=10"))
     text = (tmp_path / "undisturbed.out").read_text()
     assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "0"), text
-    assert history(tmp_path / "stopped") == history(tmp_path / "undisturbed")
-    assert weights(tmp_path / "stopped") == weights(tmp_path / "undisturbed")
+    facts = cluster.finish(limited)
+    said = (tmp_path / "limited.out").read_text()
+    assert facts["JobState"] == "COMPLETED" and int(facts["Restarts"]) > 0, said
+    assert "stopped by signal at step" in said
+    for name in ("stopped", "limited"):
+        assert history(tmp_path / name) == history(tmp_path / "undisturbed")
+        assert weights(tmp_path / name) == weights(tmp_path / "undisturbed")
