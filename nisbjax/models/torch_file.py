@@ -14,7 +14,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -55,7 +55,20 @@ class Tensor:
         self.read = load
 
 
-class Inert(dict):
+class Entries(dict):
+    """A dict of a pickle; entries under tuples are dropped.
+
+    Tuples that hold one another take forever to hash, or overflow the stack.
+    """
+
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not isinstance(key, tuple):
+            super().__setitem__(key, value)
+
+
+class Inert(Entries):
     """Stands for any object of a pickle that is no tensor; does and imports nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any):
@@ -88,7 +101,35 @@ class Inert(dict):
 
 # The C unpickler sizes its memo by the largest index that a file names, so that a few
 # bytes could ask for all memory; the Python one keeps a dict.
-class _Unpickler(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIssue]
+_PYTHONS: Any = pickle._Unpickler  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Unpickler(_PYTHONS):
+    def _push_entries(self) -> None:
+        self.append(Entries())
+
+    def _push_dict(self) -> None:
+        items, found = self.pop_mark(), Entries()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            found[key] = value
+        self.append(found)
+
+    def _push_set(self) -> None:
+        self.append(Inert())
+
+    def _push_frozen_set(self) -> None:
+        self.pop_mark()
+        self.append(Inert())
+
+    # By opcode; no dict or set hashes what it is given.
+    dispatch: ClassVar[dict[int, Any]] = {
+        **_PYTHONS.dispatch,
+        pickle.EMPTY_DICT[0]: _push_entries,
+        pickle.DICT[0]: _push_dict,
+        pickle.EMPTY_SET[0]: _push_set,
+        pickle.FROZENSET[0]: _push_frozen_set,
+    }
+
     def __init__(self, data: bytes, storage: Callable[[str, Any], np.ndarray]):
         super().__init__(io.BytesIO(data))
         self._storage = storage

@@ -85,14 +85,15 @@ def open_foreign(path: str | Path) -> Foreign:
     found = {"raw": next((content[k] for k in NESTS if k in content), content)}
     callbacks = content.get("callbacks")
     for name, state in callbacks.items() if isinstance(callbacks, dict) else ():
-        if str(name).startswith("EMAWeightsCallback") and isinstance(state, dict):
+        ema = isinstance(name, str) and name.startswith("EMAWeightsCallback")
+        if ema and isinstance(state, dict):
             found["ema"] = state.get("ema_state")
     weights = {kind: _tensors(state) for kind, state in found.items()}
     step = content.get("global_step", 0)
     return Foreign(
         path,
         {kind: tensors for kind, tensors in weights.items() if tensors},
-        step if isinstance(step, int) and step > 0 else 0,
+        step if isinstance(step, int) and 0 < step < 1 << 31 else 0,
     )
 
 

@@ -191,6 +191,35 @@ def test_bombs_are_refused(tmp_path):
     assert read_state_dict(write(tmp_path / "m.ckpt", memo, SIX))["model.w"].size == 6
 
 
+DOUBLED = b"N" + b"q\x00h\x00\x86" * 60  # (x, x) of (x, x) ...: 2^60 to visit
+NESTED = b"N" + b"\x85" * 300_000  # a tuple in a tuple: as deep to hash
+
+
+@pytest.mark.parametrize("key", [DOUBLED, NESTED], ids=["doubled", "nested"])
+@pytest.mark.parametrize(
+    "holder",
+    [
+        b"}%bNs",
+        b"(%bNd",
+        b"ccollections\nOrderedDict\n)R%bNs",
+        b"\x8f(%b\x90",  # a set
+        b"(%b\x91",  # a frozen set
+    ],
+    ids=["set item", "dict", "ordered", "set", "frozen set"],
+)
+def test_tuples_that_cannot_be_hashed_are_not(tmp_path, holder, key):
+    content = {"hyper_parameters": holder % key, "callbacks": b"}%bNs" % key}
+    path = write(tmp_path / "x.ckpt", mapping(content | {"state_dict": RAW}), SIX)
+    assert list(read_state_dict(path)) == ["model.w"]
+
+
+def test_numbers_that_no_training_reaches(tmp_path):
+    huge = b"\x8b" + (2000).to_bytes(4, "little") + b"\x7f" * 2000  # 16,000 bits
+    content = {"global_step": huge, "callbacks": b"}" + huge + b"Ns"}
+    path = write(tmp_path / "x.ckpt", mapping(content | {"state_dict": RAW}), SIX)
+    assert open_foreign(path).step == 0
+
+
 def test_file_without_weights_is_refused(tmp_path):
     path = write(tmp_path / "x.ckpt", mapping({"epoch": b"I3\n"}), {})
     refuse(path, r"has no raw weights")
