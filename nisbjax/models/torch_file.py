@@ -45,6 +45,9 @@ SAFETENSORS = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+LARGEST_RATIO = (
+    10  # of an npz file's arrays to the file; deflate takes an eighth off floats
+)
 LARGEST_PICKLE = 1 << 28  # bytes; a pickle of names and shapes is a thousandth of it
 
 
@@ -235,8 +238,14 @@ def _slice(body: np.ndarray, *, dtype: str, shape: list, data_offsets: list) -> 
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
-    """Names and arrays of an npz file; pickled arrays are refused."""
+    """Names and arrays of an npz file, compressed or not; pickled arrays are refused."""
     try:
+        with zipfile.ZipFile(path) as entries:
+            size = sum(entry.file_size for entry in entries.infolist())
+        if size > LARGEST_RATIO * path.stat().st_size:
+            raise ValueError(
+                f"entries that unpack to {size} bytes, as weights never do"
+            )
         archive = np.load(path, allow_pickle=False)
         return {name: Tensor(lambda name=name: archive[name]) for name in archive.files}
     except Exception as error:  # likewise

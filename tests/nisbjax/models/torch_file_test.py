@@ -247,6 +247,12 @@ def test_safetensors_and_npz(tmp_path):
             write_safetensors(tmp_path / "y.safetensors", header, values.tobytes()),
             "is not a safetensors file: a tensor",
         )
+    np.savez_compressed(tmp_path / "z.npz", w=values)
+    np.testing.assert_array_equal(read_state_dict(tmp_path / "z.npz")["w"], values)
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(1 << 20, np.float32))
+    refuse(tmp_path / "bomb.npz", r"entries that unpack to 4194\d+ bytes")
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:-40])
+    refuse(tmp_path / "torn.npz", "is not an npz file of plain arrays")
     np.savez(tmp_path / "y.npz", w=np.array([{}], object))
     refuse(tmp_path / "y.npz", "of w: Object arrays cannot be loaded")
 
