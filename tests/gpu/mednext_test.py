@@ -93,6 +93,15 @@ def test_the_network_and_its_gradients(gpu, size):
     assert_close((ours[0][0], reference[0][0]), 1e-3)
 
 
+def test_predictions_in_float32_are_not_in_tf32(gpu):
+    """By JAX's default their products would keep 10 bits: differences of 1e-3."""
+    params = build.initial_params(MODEL, 0)
+    apply = jax.jit(build.make_apply(MODEL, jnp.float32, remat=False))
+    images = np.random.default_rng(0).random((1, 32, 32, 32, 1), np.float32)
+    moved = (jax.device_put((params, images), d) for d in (gpu, jax.devices("cpu")[0]))
+    assert_close([jax.device_get(apply(*arguments)) for arguments in moved], 1e-5)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_training_steps_lower_the_loss(gpu, precision):
     c = base_config().unlock()
