@@ -185,7 +185,9 @@ def test_axes_are_turned(original_weights):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["model.", "model._orig_mod.", "model.model.", "module.model."]
+    "prefix",
+    ["model.", "model._orig_mod.", "model.model.", "module.model."]
+    + ["model._orig_mod.model."],
 )
 def test_wrappers_are_stripped(original_weights, prefix):
     weights = original_weights("S", 3, 1, 6, width=1)
