@@ -80,7 +80,7 @@ def up_block(
     weight, bias = parameters["res_conv"]["weight"], parameters["res_conv"]["bias"]
     reached = jnp.matmul(x, weight.astype(x.dtype))
     empty = [jnp.zeros_like(reached)] * (math.prod(strides) - 1)
-    residual = interleave([*empty, reached], strides)
+    residual = interleave(jnp.stack([*empty, reached]), strides)
     residual = residual + bias.astype(x.dtype).reshape(1, 1, 1, 1, -1)
     z = residual + _normed_mlp(y, statistics, parameters)
     return halo.cleared(z, strides, space)
@@ -96,24 +96,29 @@ def _statistics(y, skipped, space):
 def _normed_mlp(y, statistics, parameters):
     """conv3(gelu(conv2(norm(y)))) with this mean and variance."""
     b, *space, c = y.shape
+    y, *weights = folded(y, statistics, parameters)
+    return mlp(y.reshape(b, math.prod(space), c), *weights).reshape(b, *space, -1)
+
+
+def folded(
+    y: Float[Array, "b x y z c"],
+    statistics: tuple[Float32[Array, "b c"], Float32[Array, "b c"]],
+    parameters: Parameters,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """y (centred, unless it is float32) and the weights of an `mlp` that norms it."""
     mean, variance = statistics
     norm, conv2, conv3 = (parameters[name] for name in ("norm", "conv2", "conv3"))
     scale = lax.rsqrt(variance + EPSILON) * norm["weight"].reshape(1, -1)
     if y.dtype != jnp.float32:
         # Rounded to bf16, a folded mean would be lost in the rounding of the weights.
-        y = (y.astype(jnp.float32) - mean.reshape(b, 1, 1, 1, c)).astype(y.dtype)
+        centre = mean.reshape(y.shape[0], 1, 1, 1, -1)
+        y = (y.astype(jnp.float32) - centre).astype(y.dtype)
         mean = jnp.zeros_like(mean)
     shift = norm["bias"].reshape(1, -1) - mean * scale
     weight = scale[:, :, None] * conv2["weight"][None]
     bias = shift @ conv2["weight"] + conv2["bias"].reshape(1, -1)
-    z = mlp(
-        y.reshape(b, math.prod(space), c),
-        weight.astype(y.dtype),
-        bias.astype(y.dtype),
-        conv3["weight"].astype(y.dtype),
-        conv3["bias"].astype(y.dtype),
-    )
-    return z.reshape(b, *space, -1)
+    weights = (weight, bias, conv3["weight"], conv3["bias"])
+    return y, *(w.astype(y.dtype) for w in weights)
 
 
 @jax.custom_vjp
@@ -150,7 +155,7 @@ def _normal_cdf(x):
     return 0.5 + 0.5 * lax.erf(x * math.sqrt(0.5))
 
 
-def _gelu(x):
+def gelu(x):
     """Exact GELU, x times the normal distribution function (not its tanh form).
 
     `jax.nn.gelu` goes through erfc, which costs three times as much on a CPU.
@@ -219,7 +224,7 @@ def _mlp(y, weight2, bias2, weight3, bias3, *, tile_values):
     def tile(y, sample):
         # Plain matrices: with a batch axis XLA:CPU transposes around every product.
         hidden = jnp.matmul(y, weight2[sample]) + bias2[sample][None]
-        return jnp.matmul(_gelu(hidden), weight3) + bias3[None]
+        return jnp.matmul(gelu(hidden), weight3) + bias3[None]
 
     if b * tiles == 1:
         return tile(y[0], 0)[None]
@@ -245,7 +250,7 @@ def _mlp_gradients(y, weight2, bias2, weight3, g, *, tile_values):
         by_hidden = jnp.matmul(g, weight3.T) * _gelu_slope(hidden)
         # Without the barrier XLA:CPU fuses the GELU into the products' transposition
         # and loses its vectors.
-        active, by_hidden = lax.optimization_barrier((_gelu(hidden), by_hidden))
+        active, by_hidden = lax.optimization_barrier((gelu(hidden), by_hidden))
         return jnp.matmul(by_hidden, weight2[sample].T), (
             summed(y, by_hidden),
             by_hidden.astype(jnp.float32).sum(0),

@@ -151,31 +151,40 @@ def _pad_fine(x, kernel, strides, low):
 
 
 def _gathered(x, weight, strides, low):
-    kernel = weight.shape[:3]
     coarse = tuple(size // s for size, s in zip(x.shape[1:4], strides))
-    padded = _pad_fine(x, kernel, strides, low)
+    padded = _pad_fine(x, weight.shape[:3], strides, low)
+    return sum_taps(padded, weight, strides, coarse)
+
+
+def sum_taps(
+    padded: Float[Array, "b x y z c"],
+    weight: Float[Array, "i j k c"],
+    strides: Triple,
+    shape: Triple,
+) -> Float[Array, "b u v w c"]:
+    """Sum over taps of weight[t] * padded[stride * o + t], of so many positions o."""
+    kernel = weight.shape[:3]
 
     def plane(padded, weight):
         """Sum over the taps of one plane of the kernel (or of several)."""
         terms = []
         for tap in _taps(weight.shape[:3]):
-            stop = [t + s * (n - 1) + 1 for t, s, n in zip(tap, strides, coarse)]
-            window = lax.slice(
-                padded, (0, *tap, 0), (x.shape[0], *stop, x.shape[4]), (1, *strides, 1)
-            )
+            stop = [t + s * (n - 1) + 1 for t, s, n in zip(tap, strides, shape)]
+            limit = (padded.shape[0], *stop, padded.shape[4])
+            window = lax.slice(padded, (0, *tap, 0), limit, (1, *strides, 1))
             terms.append(_scaled(window, weight, tap))
         return functools.reduce(jnp.add, terms)
 
     if math.prod(kernel) <= UNROLLED:
-        return plane(padded, weight).astype(x.dtype)
+        return plane(padded, weight).astype(padded.dtype)
 
     def add_plane(i, total):
-        length = strides[0] * (coarse[0] - 1) + 1
+        length = strides[0] * (shape[0] - 1) + 1
         part = lax.dynamic_slice_in_dim(padded, i, length, axis=1)
         return total + plane(part, lax.dynamic_slice_in_dim(weight, i, 1))
 
-    zeros = jnp.zeros((x.shape[0], *coarse, x.shape[4]), jnp.float32)
-    return lax.fori_loop(0, kernel[0], add_plane, zeros).astype(x.dtype)
+    zeros = jnp.zeros((padded.shape[0], *shape, padded.shape[4]), jnp.float32)
+    return lax.fori_loop(0, kernel[0], add_plane, zeros).astype(padded.dtype)
 
 
 def _scattered(x, weight, strides, low):
@@ -183,6 +192,17 @@ def _scattered(x, weight, strides, low):
     if strides == (1, 1, 1):
         mirrored = tuple(k - 1 - before for k, before in zip(kernel, low))
         return _gathered(x, weight[::-1, ::-1, ::-1], strides, mirrored)
+    return interleave(jnp.stack(scatter_phases(x, weight, strides, low)), strides)
+
+
+def scatter_phases(
+    x: Float[Array, "b x y z c"],
+    weight: Float[Array, "i j k c"],
+    strides: Triple,
+    low: Triple,
+) -> list[Float[Array, "b x y z c"]]:
+    """`scatter` before `interleave`: one array for each phase of a stride, in C order."""
+    kernel = weight.shape[:3]
     # Fine position s * q + f receives tap t of coarse position q + d, d = (f + low - t)
     # / s, where that division is exact: the phases f see disjoint taps.
     shifts = [
@@ -208,16 +228,18 @@ def _scattered(x, weight, strides, low):
             term = _scaled(window, weight, tap)
             total = term if total is None else total + term
         phases.append(jnp.zeros_like(x) if total is None else total.astype(x.dtype))
-    return interleave(phases, strides)
+    return phases
 
 
-def interleave(phases: list[jax.Array], strides: Triple) -> jax.Array:
-    """Puts phase (i, j, k) of each axis' stride at fine positions stride * q + (i, j, k)."""
-    if len(phases) == 1:
-        return phases[0]
-    b, x, y, z, c = phases[0].shape
-    stacked = jnp.stack(phases).reshape(*strides, b, x, y, z, c)
-    mixed = stacked.transpose(3, 4, 0, 5, 1, 6, 2, 7)
+def interleave(
+    phases: Float[Array, "p b x y z c"], strides: Triple
+) -> Float[Array, "b u v w c"]:
+    """Puts phase (i, j, k) of each axis' stride at fine positions stride * q + (i, j, k).
+
+    p = product of the strides, phases in C order; u = x * stride.
+    """
+    _, b, x, y, z, c = phases.shape
+    mixed = phases.reshape(*strides, b, x, y, z, c).transpose(3, 4, 0, 5, 1, 6, 2, 7)
     return mixed.reshape(b, x * strides[0], y * strides[1], z * strides[2], c)
 
 

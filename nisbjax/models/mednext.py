@@ -16,11 +16,10 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float, Float32, Num
 
 from nisbjax.errors import InputError
-from nisbjax.models import blocks, halo
+from nisbjax.models import blocks, forward, halo
 from nisbjax.typing import Triple
 
 # Expansions and block counts of enc 0-3, bottleneck, dec 3-0.
@@ -236,7 +235,7 @@ class MedNeXt(nnx.Module):
             here, below = split[level : level + 2]
             x = self._stage(x, f"enc_block_{level}", here)
             skips.append(x)
-            x = self._step(blocks.down_block, x, f"down_{level}", strides, here)
+            x = self._down(x, f"down_{level}", strides, here)
             if here and not below:
                 x = halo.whole(x, here)
         x = self._stage(x, "bottleneck", split[-1])
@@ -246,7 +245,7 @@ class MedNeXt(nnx.Module):
             if here and not below:
                 x = halo.own_part(x, here)
             strides = self.strides[level]
-            x = self._step(blocks.up_block, x, f"up_{level}", strides, here)
+            x = self._up(x, f"up_{level}", strides, here)
             x = self._stage(x + skips.pop(), f"dec_block_{level}", here)
             features.append(x)
         return features[::-1]
@@ -260,21 +259,26 @@ class MedNeXt(nnx.Module):
 
     def _stage(self, x: Array, name: str, space: halo.Space | None) -> Array:
         """All blocks of a stage, compiled once."""
+        parameters = getattr(self, name).parameters()
+        if space is None:
+            return forward.stage(x, parameters, self.remat)
+        return forward.plain_stage(x, parameters, self.remat, space)
 
-        def body(x, parameters):
-            return blocks.block(x, parameters, space), None
-
-        if self.remat:
-            body = jax.checkpoint(body, prevent_cse=False)
-        return lax.scan(body, x, getattr(self, name).parameters())[0]
-
-    def _step(
-        self, function, x: Array, name: str, strides: Triple, space: halo.Space | None
+    def _down(
+        self, x: Array, name: str, strides: Triple, space: halo.Space | None
     ) -> Array:
-        function = functools.partial(function, strides=strides, space=space)
-        if self.remat:
-            function = jax.checkpoint(function)
-        return function(x, getattr(self, name).parameters())
+        down = functools.partial(blocks.down_block, strides=strides, space=space)
+        down = jax.checkpoint(down) if self.remat else down
+        return down(x, getattr(self, name).parameters())
+
+    def _up(
+        self, x: Array, name: str, strides: Triple, space: halo.Space | None
+    ) -> Array:
+        parameters = getattr(self, name).parameters()
+        if space is None:
+            return forward.up_block(x, parameters, strides, self.remat)
+        up = functools.partial(blocks.up_block, strides=strides, space=space)
+        return (jax.checkpoint(up) if self.remat else up)(x, parameters)
 
     def _check(self, images: Array) -> None:
         if not jnp.issubdtype(images.dtype, jnp.floating):

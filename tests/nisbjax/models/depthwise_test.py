@@ -119,7 +119,9 @@ def test_both_weight_gradients_agree(kernel, strides):
 
 def test_interleave_puts_each_phase_in_its_place():
     strides = (2, 1, 3)
-    phases = [jnp.full((1, 2, 2, 1, 1), i) for i in range(6)]
+    phases = jnp.broadcast_to(
+        jnp.arange(6.0).reshape(6, 1, 1, 1, 1, 1), (6, 1, 2, 2, 1, 1)
+    )
     mixed = np.asarray(depthwise.interleave(phases, strides))[0, ..., 0]
     assert mixed.shape == (4, 2, 3)
     for x, y, z in itertools.product(range(4), range(2), range(3)):

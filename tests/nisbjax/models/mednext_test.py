@@ -128,7 +128,7 @@ def test_each_block_is_computed_again_or_none():
             return nnx.merge(graph, state)(x).mean()
 
         x = jax.ShapeDtypeStruct((1, 16, 16, 16, 1), jnp.float32)
-        return str(jax.jit(loss).trace(state, x).jaxpr)
+        return str(jax.jit(jax.grad(loss)).trace(state, x).jaxpr)
 
     # One for each of 9 stages (their blocks are one loop), 4 down and 4 up blocks.
     assert traced(remat=True).count("remat") == 17
