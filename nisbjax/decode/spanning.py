@@ -5,7 +5,9 @@ has at most one link, to a vertex of lower index, with a level; links of level l
 form a forest whose trees are the components at l, for every l at once: a maximum spanning
 forest, each root the first vertex of its component. An edge goes in at any time: it takes
 the place of the weakest link on the cycle that it closes, so a volume is read once, in the
-order in which it is stored. PyTC's tuner decodes a volume anew for each threshold.
+order in which it is stored. Few voxels are asked about, so most of a box is first contracted
+to parts that only plain components need to be found for (`join_strongest`); the forest
+is one over the parts. PyTC's tuner decodes a volume anew for each threshold.
 
 Kernels that call one another stand in this one module: numba's cache does not see a changed
 callee in another file.
@@ -23,18 +25,133 @@ _NO_LEVEL = np.uint8(0)
 
 @no_type_check
 @part
-def _levels(values, keep, masked, lows, high, out):
-    """How many of `lows` lie below each value; 0 for NaN, negative and masked ones."""
+def _count(values, keep, masked, lows, high, count, out):
+    """How many of `lows` lie below each value; 0 for NaN, negative and masked ones.
+
+    `count` is room for a row in the type of the values, in which adding is fastest.
+    """
     size = values.size
     for i in range(size):
-        out[i] = _NO_LEVEL
+        count[i] = 0
     for t in range(lows.size):
         low = lows[t]
         for i in range(size):
-            out[i] += np.uint8((values[i] > low) & (values[i] <= high))
+            count[i] += values[i] > low
+    for i in range(size):
+        out[i] = np.uint8(count[i]) * np.uint8(values[i] <= high)
     if masked:
         for i in range(size):
             out[i] *= np.uint8(keep[i] != 0)
+
+
+@no_type_check
+@kernel
+def read_levels(affinities, keep, lows, high, destination, masked, both, levels):
+    """Levels of the edges inside of a box, from its affinities.
+
+    Args:
+      affinities: 3 x y z, bits of the values.
+      keep: x y z, 0 where masked; anything where not `masked`.
+      lows: ascending; level l stands for lows[l - 1] < value <= high.
+      high: bits of infinity, beyond which lie NaN and negative values.
+      destination: edges are stored at the voxel of the higher index.
+      masked, both: whether there is a mask, and whether it takes edges at both ends.
+      levels: 3 x y z, receives each voxel's edges to those before it on x, y and z.
+    """
+    _, nx, ny, nz = affinities.shape
+    stored, count = np.empty(nz, np.uint8), np.empty(nz, affinities.dtype)
+    keep_none = np.zeros(nz, np.uint8)
+    for x in range(nx):
+        for y in range(ny):
+            k = keep[x, y] if masked else keep_none
+            _count(affinities[2, x, y], k, masked, lows, high, count, stored)
+            row = levels[2, x, y]
+            row[0] = _NO_LEVEL
+            source, other = (1, 0) if destination else (0, 1)
+            for z in range(nz - 1):
+                row[z + 1] = stored[z + source]
+            if masked and both:
+                for z in range(nz - 1):
+                    row[z + 1] *= np.uint8(k[z + other] != 0)
+            for axis in range(2):
+                if (y if axis else x) == 0:
+                    for z in range(nz):
+                        levels[axis, x, y, z] = _NO_LEVEL
+                step = -1 if destination else 1
+                x_other, y_other = (x, y + step) if axis else (x + step, y)
+                if not (0 <= x_other < nx and 0 <= y_other < ny):
+                    continue
+                _count(affinities[axis, x, y], k, masked, lows, high, count, stored)
+                row = (
+                    levels[axis, x, y]
+                    if destination
+                    else levels[axis, x_other, y_other]
+                )
+                for z in range(nz):
+                    row[z] = stored[z]
+                if masked and both:
+                    k_other = keep[x_other, y_other]
+                    for z in range(nz):
+                        row[z] *= np.uint8(k_other[z] != 0)
+
+
+@no_type_check
+@part
+def _raise(edges, ahead, highest, done, top):
+    """Raises the edges to the voxels `ahead` that are the highest of voxels not yet done."""
+    for z in range(highest.size - ahead):
+        hit = np.uint8((done[z] == 0) & (edges[z + ahead] == highest[z]))
+        done[z] |= hit
+        edges[z + ahead] = max(edges[z + ahead], hit * top)
+
+
+@no_type_check
+@kernel
+def join_strongest(levels, terminals, top, highest):
+    """Raises to `top` the highest edge of each voxel that is no terminal.
+
+    How terminals are joined does not change, at any level: a way through the voxel is
+    no stronger than that edge, at its one end or at the other. It is a round of Boruvka's
+    algorithm for all levels at once.
+
+    Args:
+      levels: 3 x y z, as of `read_levels`; changed.
+      terminals: x y z, not 0 at voxels about which somebody will ask.
+      top: the highest level.
+      highest: x y z, receives the highest level of an edge at each voxel, as it was.
+    """
+    _, nx, ny, nz = levels.shape
+    for x in range(nx):
+        for y in range(ny):
+            row, ez = highest[x, y], levels[2, x, y]
+            ey, ex = levels[1, x, y], levels[0, x, y]
+            for z in range(nz):
+                row[z] = max(ez[z], max(ey[z], ex[z]))
+            for z in range(nz - 1):
+                row[z] = max(row[z], ez[z + 1])
+            if y + 1 < ny:
+                ey = levels[1, x, y + 1]
+                for z in range(nz):
+                    row[z] = max(row[z], ey[z])
+            if x + 1 < nx:
+                ex = levels[0, x + 1, y]
+                for z in range(nz):
+                    row[z] = max(row[z], ex[z])
+    # An edge that the voxel at its other end has raised is passed over for an equal one.
+    done = np.empty(nz, np.uint8)
+    for x in range(nx):
+        for y in range(ny):
+            row = highest[x, y]
+            for z in range(nz):
+                done[z] = np.uint8((terminals[x, y, z] != 0) | (row[z] == _NO_LEVEL))
+            _raise(levels[2, x, y], 0, row, done, top)
+            _raise(levels[1, x, y], 0, row, done, top)
+            _raise(levels[0, x, y], 0, row, done, top)
+            _raise(levels[2, x, y], 1, row, done, top)
+            if y + 1 < ny:
+                _raise(levels[1, x, y + 1], 0, row, done, top)
+            if x + 1 < nx:
+                _raise(levels[0, x + 1, y], 0, row, done, top)
 
 
 @no_type_check
@@ -87,138 +204,53 @@ def _thin(edges, rail, rail_other, kept):
 
 
 @no_type_check
+@part
+def _insert_row(parent, level, kept, names, names_before, at):
+    """Adds the edges between two rows that join what has two names."""
+    for z in range(kept.size):
+        kept[z] *= np.uint8(names[z] != names_before[z])
+    count = 0
+    for z in range(kept.size):  # without branches, which nothing could foresee
+        at[count] = z
+        count += kept[z] != _NO_LEVEL
+    for i in range(count):
+        z = at[i]
+        u, v = np.uint64(names[z]), np.uint64(names_before[z])
+        _insert(parent, level, u, v, kept[z])
+
+
+@no_type_check
 @kernel
-def span(
-    affinities,
-    keep,
-    lows,
-    high,
-    destination,
-    masked,
-    both,
-    parent,
-    level,
-    foreground,
-):
-    """Fills a forest over the voxels of a box from its affinities.
+def span(levels, names, parent, level):
+    """Fills a forest over the parts of a box from the edges between them.
 
     Args:
-      affinities: 3 x y z, bits of the values.
-      keep: x y z, 0 where masked; anything where not `masked`.
-      lows: ascending; level l stands for lows[l - 1] < value <= high.
-      high: bits of infinity, beyond which lie NaN and negative values.
-      destination: edges are stored at the voxel of the higher index.
-      masked, both: whether there is a mask, and whether it takes edges at both ends.
-      parent, level: x*y*z, receive the links; level 0 = none.
-      foreground: x*y*z, receives the highest level of an edge at each voxel, also of
-        one that leaves the box.
+      levels: 3 x y z, as of `read_levels`.
+      names: x y z, vertex of each voxel; voxels of one vertex are joined at every level.
+      parent, level: one for each vertex, receive the links; level 0 = none.
     """
-    _, nx, ny, nz = affinities.shape
-    # Levels as stored, of the last plane (x) and row (y); edges to the voxel before on x, y,
-    # z, of this plane and the last.
-    stored_x, stored_y = np.zeros((ny, nz), np.uint8), np.zeros(nz, np.uint8)
-    stored = np.zeros(nz, np.uint8)
-    ex, ey = np.zeros((2, ny, nz), np.uint8), np.zeros((2, ny, nz), np.uint8)
-    ez, kept = np.zeros((2, ny, nz), np.uint8), np.zeros(nz, np.uint8)
-    keep_none = np.zeros(nz, np.uint8)
+    _, nx, ny, nz = levels.shape
+    kept, at = np.empty(nz, np.uint8), np.empty(nz + 1, np.int64)
+    for vertex in range(parent.size):
+        parent[vertex], level[vertex] = vertex, _NO_LEVEL
     for x in range(nx):
-        now, last = x & 1, 1 - (x & 1)
         for y in range(ny):
-            base = np.uint64((x * ny + y) * nz)
-            fore = foreground[base : base + np.uint64(nz)]
-            k = keep[x, y] if masked else keep_none
-            ez_row, ey_row, ex_row = ez[now, y], ey[now, y], ex[now, y]
-            for z in range(nz):
-                fore[z] = _NO_LEVEL
-
-            _levels(affinities[2, x, y], k, masked, lows, high, stored)
-            ez_row[0] = _NO_LEVEL
-            if destination:
-                fore[0] = stored[0]
-                for z in range(1, nz):
-                    ez_row[z] = stored[z]
-                if masked and both:
-                    for z in range(1, nz):
-                        ez_row[z] *= np.uint8(k[z - 1] != 0)
-            else:
-                fore[nz - 1] = stored[nz - 1]
-                for z in range(1, nz):
-                    ez_row[z] = stored[z - 1]
-                if masked and both:
-                    for z in range(1, nz):
-                        ez_row[z] *= np.uint8(k[z] != 0)
+            ex, ey, ez = levels[0, x, y], levels[1, x, y], levels[2, x, y]
+            own = names[x, y]
             for z in range(1, nz):
-                fore[z] = max(fore[z], ez_row[z])
-                fore[z - 1] = max(fore[z - 1], ez_row[z])
-
-            if not destination:
-                for z in range(nz):
-                    ey_row[z] = stored_y[z]
-            _levels(affinities[1, x, y], k, masked, lows, high, stored_y)
-            if destination:
-                for z in range(nz):
-                    ey_row[z] = stored_y[z]
-            if y == (0 if destination else ny - 1):
-                for z in range(nz):
-                    fore[z] = max(fore[z], stored_y[z])
+                kept[z] = ez[z]
+            _insert_row(parent, level, kept[1:], own[1:], own[:-1], at)
             if y > 0:
-                if masked and both:
-                    k_other = keep[x, y - 1] if destination else k
-                    for z in range(nz):
-                        ey_row[z] *= np.uint8(k_other[z] != 0)
-                before = foreground[base - np.uint64(nz) : base]
-                for z in range(nz):
-                    fore[z] = max(fore[z], ey_row[z])
-                    before[z] = max(before[z], ey_row[z])
-
-            if not destination:
-                for z in range(nz):
-                    ex_row[z] = stored_x[y, z]
-            _levels(affinities[0, x, y], k, masked, lows, high, stored_x[y])
-            if destination:
-                for z in range(nz):
-                    ex_row[z] = stored_x[y, z]
-            if x == (0 if destination else nx - 1):
-                for z in range(nz):
-                    fore[z] = max(fore[z], stored_x[y, z])
+                _thin(ey, ez, levels[2, x, y - 1], kept)
+                _insert_row(parent, level, kept, own, names[x, y - 1], at)
             if x > 0:
-                if masked and both:
-                    k_other = keep[x - 1, y] if destination else k
-                    for z in range(nz):
-                        ex_row[z] *= np.uint8(k_other[z] != 0)
-                start = base - np.uint64(ny * nz)
-                before = foreground[start : start + np.uint64(nz)]
-                for z in range(nz):
-                    fore[z] = max(fore[z], ex_row[z])
-                    before[z] = max(before[z], ex_row[z])
-
-            # The row by itself: a voxel links to the first of its run at that level.
-            for z in range(nz):
-                vertex, new = base + np.uint64(z), ez_row[z]
-                top = vertex
-                if new != _NO_LEVEL:
-                    top = vertex - np.uint64(1)
-                    while level[top] >= new:
-                        top = np.uint64(parent[top])
-                parent[vertex], level[vertex] = top, new
-            if y > 0:
-                _thin(ey_row, ez_row, ez[now, y - 1], kept)
-                for z in range(nz):
-                    if kept[z] != _NO_LEVEL:
-                        vertex = base + np.uint64(z)
-                        _insert(parent, level, vertex, vertex - np.uint64(nz), kept[z])
-            if x > 0:
-                _thin(ex_row, ez_row, ez[last, y], kept)
+                _thin(ex, ez, levels[2, x - 1, y], kept)
                 if y > 0:
-                    ex_other, ey_other = ex[now, y - 1], ey[last, y]
+                    ex_other, ey_other = levels[0, x, y - 1], levels[1, x - 1, y]
                     for z in range(nz):
-                        weakest = min(ey_row[z], min(ey_other[z], ex_other[z]))
-                        kept[z] *= np.uint8(ex_row[z] > weakest)
-                for z in range(nz):
-                    if kept[z] != _NO_LEVEL:
-                        vertex = base + np.uint64(z)
-                        before_x = vertex - np.uint64(ny * nz)
-                        _insert(parent, level, vertex, before_x, kept[z])
+                        weakest = min(ey[z], min(ey_other[z], ex_other[z]))
+                        kept[z] *= np.uint8(ex[z] > weakest)
+                _insert_row(parent, level, kept, own, names[x - 1, y], at)
 
 
 @no_type_check

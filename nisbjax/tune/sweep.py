@@ -1,7 +1,8 @@
 """The segment at every skeleton node, for all thresholds of a grid in one pass.
 
-Affinities become levels of the grid, and one forest holds the components at each of them
-(`decode.spanning`); the nodes' segments are read off at the end. PyTC's tuner decodes the
+Affinities become levels of the grid. A voxel that is no node goes to the neighbour to which
+its edge is strongest, one decode finds what that joins, and one forest over these parts
+holds the components at each level (`decode.spanning`). PyTC's tuner decodes the
 whole volume anew for each threshold; here no label volume is written and every chunk is read
 once. Of a box that has been read only its nodes and its faces stay, and a face is forgotten
 when the box behind it has come.
@@ -10,6 +11,7 @@ when the box behind it has come.
 import dataclasses
 import functools
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +20,7 @@ from jaxtyping import Int, Integer, UInt8, UInt64
 from nisbjax import cluster
 from nisbjax.decode import spanning
 from nisbjax.decode.boxes import crossing, inside, read_channels
-from nisbjax.decode.connected_components import check_options, edge_range
+from nisbjax.decode.connected_components import check_options, edge_range, label_box
 from nisbjax.decode.grid import AT_ONCE, Grid, choose_box
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.errors import InputError
@@ -87,8 +89,9 @@ def nodes_by_threshold(
         )
     if not ranges:
         return np.zeros((0, len(positions)), np.uint64)
-    # Affinities and what they are read from, the forest, a mask and its image, faces.
-    need = 4.5 * affinities.dtype.itemsize + 8
+    # Affinities and what they are read from, their levels, a mask and its image, faces;
+    # or levels, labels and a forest over these.
+    need = max(4.5 * affinities.dtype.itemsize + 8, 14.0)
     grid = Grid(
         shape, box_shape or choose_box(affinities, need, memory_gb, divide=True)
     )
@@ -136,7 +139,7 @@ class _Part:
 
 @dataclasses.dataclass(frozen=True)
 class _BoxSweep:
-    """`sweep(index)` spans one box and contracts it to its nodes and faces."""
+    """`sweep(index)` contracts one box to its nodes and faces and what joins them."""
 
     affinities: Volume
     grid: Grid
@@ -159,63 +162,85 @@ class _BoxSweep:
 
     def __call__(self, index: int) -> _Part:
         box = self.grid.boxes[index]
-        parent, level, foreground, across = self._span(box, index)
+        top = len(self.lows)
+        levels, leaving = self._levels(box, index)
         rows = self.nodes_by_box[index]
         at = np.ravel_multi_index((self.positions[rows] - box.start).T, box.shape)
         faces = {seam: _voxels(box.shape, *seam) for seam in self.grid.seams(index)}
-        wanted = np.zeros(box.size, bool)
+        wanted = np.zeros(box.shape, bool)
         for voxels in (at, *faces.values()):
-            wanted[voxels] = True
+            wanted.reshape(-1)[voxels] = True
+        foreground = np.empty(box.shape, np.uint8)
+        spanning.join_strongest(
+            levels, wanted.view(np.uint8), np.uint8(top), foreground
+        )
         terminals = np.flatnonzero(wanted)
         del wanted
+        vertices, parent, level = _span(levels, terminals, top)
         side = 0 if self.edge_offset else -1
+        for axis, face in leaving.items():
+            own = foreground[_face(axis, side)]
+            np.maximum(own, face, out=own)
         return _Part(
-            foreground[terminals],
-            _contract(parent, level, terminals, len(self.lows)),
+            foreground.reshape(-1)[terminals],
+            _contract(parent, level, vertices, top),
             np.asarray(np.searchsorted(terminals, at)),
             rows,
             {
                 (axis, s): (
                     np.searchsorted(terminals, voxels),
-                    across[axis] if s == side else None,
+                    leaving[axis].ravel() if s == side else None,
                 )
                 for (axis, s), voxels in faces.items()
             },
         )
 
-    def _span(self, box: Box, index: int):
-        """The forest over a box, and the levels of the edges that leave it, by axis."""
+    def _levels(self, box: Box, index: int):
+        """Levels of the edges inside of a box, and by axis of those that leave it."""
         keep = keep_mask(self.mask, self.image, self.grid.shape)
         values = read_channels(self.affinities, box)
-        faces = crossing(
-            values, self.grid, index, self.edge_offset, keep, self.mask_edges
-        )
-        across = {
-            axis: np.where(face <= self.high, np.searchsorted(self.lows, face), 0)
-            .astype(np.uint8)
-            .ravel()
-            for axis, face in faces.items()
-        }
+        crossing(values, self.grid, index, self.edge_offset, keep, self.mask_edges)
         kept = np.empty((0, 0, 0), np.uint8)
         if keep is not None:
             own = inside(keep, box)
             assert own is not None
             kept = np.ascontiguousarray(own(Box.whole(box.shape))).view(np.uint8)
-        parent = np.empty(box.size, np.uint32)
-        level, foreground = np.empty(box.size, np.uint8), np.empty(box.size, np.uint8)
-        spanning.span(
-            np.ascontiguousarray(values).view(self.lows.dtype),
+        bits = np.ascontiguousarray(values).view(self.lows.dtype)
+        leaving = {}
+        for axis in range(3):
+            at = _face(axis, 0 if self.edge_offset else -1)
+            face = bits[axis][at]
+            found = np.where(face <= self.high, np.searchsorted(self.lows, face), 0)
+            if keep is not None:
+                found *= kept[at] != 0
+            leaving[axis] = found.astype(np.uint8)
+        levels = np.empty(values.shape, np.uint8)
+        spanning.read_levels(
+            bits,
             kept,
             self.lows,
             self.high,
             bool(self.edge_offset),
             keep is not None,
             self.mask_edges == "both",
-            parent,
-            level,
-            foreground,
+            levels,
         )
-        return parent, level, foreground, across
+        return levels, leaving
+
+
+def _span(levels, terminals, top):
+    """Vertices of the terminals in a forest over a box, its links and their levels."""
+    below = (top - 0.5) / 255  # as a threshold of levels that are uint8 affinities
+    threads = max(1, len(os.sched_getaffinity(0)) // AT_ONCE)
+    names, count = label_box(levels, below, keep=None, edge_offset=1, threads=threads)
+    vertices = names.reshape(-1)[terminals]
+    alone = np.flatnonzero(vertices == 0)
+    vertices[alone] = np.arange(count + 1, count + 1 + len(alone))
+    names.reshape(-1)[terminals] = vertices  # the others have no edge at all
+    parent = np.empty(count + 1 + len(alone), np.uint32)
+    level = np.empty(len(parent), np.uint8)
+    spanning.span(levels, names, parent, level)
+    return vertices.astype(np.int64), parent, level
 
 
 def _contract(parent, level, vertices, top):
@@ -228,6 +253,13 @@ def _contract(parent, level, vertices, top):
     )
     # Copies, for the room is larger by far than what it holds in the end.
     return sources[:count].copy(), targets[:count].copy(), levels[:count].copy()
+
+
+def _face(axis: int, side: int) -> tuple[slice | int, ...]:
+    """Index of the first (0) or last (-1) plane on an axis."""
+    index: list[slice | int] = [slice(None)] * 3
+    index[axis] = side
+    return tuple(index)
 
 
 def _voxels(shape: Triple, axis: int, side: int) -> Int[np.ndarray, " m"]:

@@ -39,6 +39,100 @@ def insert(parent, level, edges):
     spanning.insert_edges(parent, level, sources, targets, levels.astype(np.uint8))
 
 
+def edges_of(levels):
+    """(voxel before, voxel, level) of the edges of [3 x y z] levels."""
+    index = np.arange(levels[0].size).reshape(levels.shape[1:])
+    for axis in range(3):
+        before = np.roll(index, 1, axis)
+        for voxel, level in np.ndenumerate(levels[axis]):
+            if voxel[axis] and level:
+                yield int(before[voxel]), int(index[voxel]), int(level)
+
+
+def components(count, edges, least):
+    strong = np.array([e[:2] for e in edges if e[2] >= least], int).reshape(-1, 2).T
+    graph = coo_array((np.ones(strong.shape[1]), tuple(strong)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].tolist()
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(*[st.integers(1, 4)] * 3),
+    destination=st.booleans(),
+    mask=st.sampled_from(["", "both", "source"]),
+)
+def test_levels_of_the_edges_to_the_voxels_before(seed, shape, destination, mask):
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 9, (3, *shape)).astype(np.uint16)
+    keep = (rng.random(shape) < 0.7).astype(np.uint8)
+    lows, high = np.array([2, 3, 5], np.uint16), np.uint16(7)
+    levels = np.full((3, *shape), 99, np.uint8)
+    spanning.read_levels(
+        values, keep, lows, high, destination, bool(mask), mask == "both", levels
+    )
+    # 3 lies above 2, 4 and 5 above 3 too, 6 and 7 above 5; 8 is no affinity.
+    table = [0, 0, 0, 1, 2, 2, 3, 3, 0]
+    for (axis, *voxel), level in np.ndenumerate(levels):
+        before = [v - (a == axis) for a, v in enumerate(voxel)]
+        source, other = (voxel, before) if destination else (before, voxel)
+        expected = 0
+        if before[axis] >= 0:
+            expected = table[values[(axis, *source)]]
+            if mask and not keep[tuple(source)]:
+                expected = 0
+            if mask == "both" and not keep[tuple(other)]:
+                expected = 0
+        assert level == expected
+
+
+def test_the_strongest_edge_of_a_voxel_is_raised_unless_it_is_a_terminal():
+    # 0 -2- 1 -1- 2 -3- 3 with terminals 0 and 3: 1 goes to 0, 2 to 3.
+    levels = np.zeros((3, 1, 1, 4), np.uint8)
+    levels[2, 0, 0] = [0, 2, 1, 3]
+    highest = np.empty((1, 1, 4), np.uint8)
+    terminals = np.array([[[1, 0, 0, 1]]], np.uint8)
+    spanning.join_strongest(levels, terminals, np.uint8(TOP), highest)
+    assert levels[2, 0, 0].tolist() == [0, TOP, 1, TOP]
+    assert highest.ravel().tolist() == [2, 2, 3, 3]
+    levels[2, 0, 0] = [0, 2, 1, 3]
+    spanning.join_strongest(levels, terminals | 1, np.uint8(TOP), highest)
+    assert levels[2, 0, 0].tolist() == [0, 2, 1, 3]
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(*[st.integers(1, 4)] * 3),
+    share=st.sampled_from([0.1, 0.5]),
+)
+def test_raised_edges_join_terminals_as_before(seed, shape, share):
+    rng = np.random.default_rng(seed)
+    count = int(np.prod(shape))
+    levels = rng.integers(0, TOP + 1, (3, *shape)).astype(np.uint8)
+    for axis in range(3):
+        np.moveaxis(levels[axis], axis, 0)[0] = 0
+    terminals = (rng.random(shape) < share).astype(np.uint8)
+    asked = np.flatnonzero(terminals)
+    edges = list(edges_of(levels))
+    raised, highest = levels.copy(), np.empty(shape, np.uint8)
+    spanning.join_strongest(raised, terminals, np.uint8(TOP), highest)
+    assert highest.ravel().tolist() == [
+        max([0, *(level for u, v, level in edges if w in (u, v))]) for w in range(count)
+    ]
+    # The forest over what the raised edges join, in which every voxel has a part.
+    names = components(count, list(edges_of(raised)), TOP)
+    parent, level = np.empty(count, np.uint32), np.empty(count, np.uint8)
+    parts = np.array(names, np.uint32).reshape(shape)
+    spanning.span(raised, parts, parent, level)
+    for least in range(1, TOP + 1):
+        expected = components(count, edges, least)
+        tops = joined(parent, level, least)
+        assert partition([tops[names[w]] for w in asked]) == partition(
+            [expected[w] for w in asked]
+        )
+
+
 def test_an_edge_displaces_the_weakest_of_its_cycle():
     parent, level = empty_forest(3)
     # A path 0 -2- 1 -1- 2, then 0 -3- 2: the cycle 0-1-2 loses its edge of level 1.
@@ -55,11 +149,8 @@ def test_components_at_every_level_are_those_of_the_graph(edges):
     parent, level = empty_forest(12)
     insert(parent, level, edges)
     for least in range(1, TOP + 1):
-        strong = np.array([e[:2] for e in edges if e[2] >= least]).reshape(-1, 2).T
-        graph = coo_array((np.ones(strong.shape[1]), tuple(strong)), shape=(12, 12))
-        _, expected = connected_components(graph, directed=False)
         tops = joined(parent, level, least)
-        assert partition(tops) == partition(expected.tolist())
+        assert partition(tops) == partition(components(12, edges, least))
         # The top is the first vertex of its component.
         assert all(top == min(g) for g in partition(tops) for top in [tops[g[0]]])
 

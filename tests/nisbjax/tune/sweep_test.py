@@ -42,7 +42,7 @@ def test_a_row_drawn_by_hand():
     assert found.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 2, 2, 0], [0, 0, 0, 0]]
 
 
-@hypothesis.settings(max_examples=15)
+@hypothesis.settings(max_examples=30)
 @hypothesis.given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 9)),
@@ -52,22 +52,24 @@ def test_a_row_drawn_by_hand():
     thresholds=st.lists(st.integers(0, 1000).map(lambda i: i / 1000), max_size=7),
     edge_offset=st.sampled_from([0, 1]),
     masked=st.sampled_from(["", "both", "source"]),
+    nodes=st.sampled_from([None, 1, 4, 20]),
 )
 def test_equals_a_decode_at_each_threshold(
-    seed, shape, box_shape, dtype, thresholds, edge_offset, masked
+    seed, shape, box_shape, dtype, thresholds, edge_offset, masked, nodes
 ):
     affinities = random_affinities(seed, shape, dtype)
     mask = np.random.default_rng(seed).random(shape) < 0.8 if masked else None
     options = {"edge_offset": edge_offset, "mask_edges": masked or "both", "mask": mask}
     thresholds = [0.6, *thresholds, 0.6]  # equal ones too
-    positions = all_voxels(shape)
+    # All voxels, or so few that most are joined before anybody asks about them.
+    positions = np.random.default_rng(seed).permutation(all_voxels(shape))[:nodes]
     found = nodes_by_threshold(
         affinities, positions, thresholds, box_shape=box_shape, **options
     )
     assert found.shape == (len(thresholds), len(positions))
     for threshold, row in zip(thresholds, found, strict=True):
         labels = label_affinities(affinities, threshold, **options)
-        assert_same_partition(row, labels.ravel())
+        assert_same_partition(row, labels[tuple(positions.T)])
 
 
 @pytest.mark.parametrize("thresholds", [1, 50])
@@ -101,6 +103,16 @@ def test_faces_are_forgotten_as_soon_as_both_sides_have_come(shape, monkeypatch)
     # box high, 4 x 7) waits, besides the 16 nodes.
     assert 0 < max(sizes) <= 6 * 7 + 2 * 4 * 7 + 16
     for threshold, row in zip((0.4, 0.6, 0.7), found, strict=True):
+        labels = label_affinities(affinities, threshold)
+        assert_same_partition(row, labels[tuple(positions.T)])
+
+
+def test_nodes_far_apart_in_a_larger_volume():
+    affinities = random_affinities(4, (40, 30, 70))
+    positions = np.random.default_rng(4).integers(0, (40, 30, 70), (60, 3))
+    grid = np.linspace(0.3, 0.9, 7).tolist()
+    found = nodes_by_threshold(affinities, positions, grid)
+    for threshold, row in zip(grid, found, strict=True):
         labels = label_affinities(affinities, threshold)
         assert_same_partition(row, labels[tuple(positions.T)])
 
