@@ -190,6 +190,10 @@ class Run:
         """What reproduces a step whose loss was NaN or infinite."""
         return self.path / f"not_finite_step={step:08d}.npz"
 
+    def exported(self, step: int, which: str) -> pathlib.Path:
+        """Weights for other programs, `ema` or `raw`."""
+        return self.path / f"weights_step={step:08d}_{which}.safetensors"
+
     @property
     def synthetic(self) -> pathlib.Path:
         return self.path / "data"

@@ -1,4 +1,4 @@
-"""Mode import: a network that another program trained becomes a checkpoint of ours.
+"""Modes import and export: networks of other programs to checkpoints of ours, and back.
 
 Source: the files of BANIS, PyTC, `nnunet_mednext` and MONAI, see `models.torch_import`.
 PyTC loads what fits of an external file and stays silent about the rest; here the file
@@ -7,18 +7,19 @@ must hold exactly one MedNeXt, and what it is comes from its shapes, not from th
 
 import contextlib
 import hashlib
+import json
 import pathlib
 from typing import Any
 
 from absl import logging
 from flax import nnx
 
-from nisbjax import lock
+from nisbjax import checkpoint, lock
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten, optional
 from nisbjax.errors import InputError
-from nisbjax.models import build, torch_import, upkern
+from nisbjax.models import build, torch_export, torch_import, upkern
 from nisbjax.pipeline import describe_run
 from nisbjax.train import step
 from nisbjax.train.recipe import make_recipe
@@ -76,6 +77,35 @@ def run(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
             "the config describes another network; with it add %s", " ".join(flags)
         )
     return found
+
+
+def export(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """Mode export: the weights of a checkpoint for torch, under the original's names.
+
+    Args:
+      settings: the configuration; of it `predict.weights`, the average unless it says raw.
+      run_dir: where the file goes, and whose newest sound checkpoint is taken.
+      checkpoint_path: another checkpoint; "" for that one.
+
+    Returns:
+      The safetensors file.
+
+    Raises:
+      InputError: no checkpoint, or it is damaged.
+    """
+    which = settings.predict.weights
+    items = checkpoint.weight_items(which)
+    found = checkpoint.find(optional(checkpoint_path) or run_dir.path, items)
+    described = checkpoint.describe(found)
+    params = checkpoint.weights(found, which, build.abstract_params(described))
+    number = checkpoint.step_of(found)
+    path = run_dir.exported(number, which)
+    facts = {"format": "pt", "step": str(number), "weights": which}
+    facts["model"] = json.dumps(described)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch_export.write_safetensors(path, torch_export.state_dict(params), facts)
+    logging.info("exported the %s weights of %s to %s", which, found, path)
+    return path
 
 
 def _network(

@@ -15,6 +15,7 @@ modes:
   tune       threshold study on the validation volume
   tune-test  tune, then test with the best threshold
   import     weights of BANIS, PyTC, MedNeXt or MONAI (--checkpoint=FILE) as a checkpoint
+  export     weights of a checkpoint for torch, under MedNeXt's names (.safetensors)
   validate   NERL of every checkpoint on the validation volume; with --watch beside training
   summarize  mean and spread over trainings: --mode=summarize RUN RUN ..., no --config
   demo       synth, train, tune, test, and the untrained and intensity baselines beside them
@@ -56,6 +57,7 @@ MODES = {
     "tune": "nisbjax.pipeline:tune",
     "tune-test": "nisbjax.pipeline:tune_test",
     "import": "nisbjax.foreign:run",
+    "export": "nisbjax.foreign:export",
     "validate": "nisbjax.validate:run",
     "demo": "nisbjax.demo:run",
 }

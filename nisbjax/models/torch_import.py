@@ -293,7 +293,7 @@ def _read(
     return single
 
 
-def _is_transposed(path: tuple) -> bool:
+def is_transposed(path: tuple) -> bool:
     """Whether torch has the input channels first."""
     up = str(path[0]).startswith("up_")
     return path[-2] == "conv_out" or (up and path[-2] == "res_conv")
@@ -305,7 +305,7 @@ def _original_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
         i, j, k, c = shape
         return c, 1, i, j, k
     if len(shape) == 2:
-        return *(shape if _is_transposed(path) else shape[::-1]), 1, 1, 1
+        return *(shape if is_transposed(path) else shape[::-1]), 1, 1, 1
     return shape
 
 
@@ -316,7 +316,7 @@ def _turn(path: tuple, value: np.ndarray) -> np.ndarray:
     if path[-2] == "conv1":
         return value[:, 0].transpose(1, 2, 3, 0)
     value = value[:, :, 0, 0, 0]
-    return value if _is_transposed(path) else value.T
+    return value if is_transposed(path) else value.T
 
 
 def _listed(label: str, names: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Weights of another program: imported, tested, started from, and what is refused."""
 
+import contextlib
 import json
 import logging
 import runpy
@@ -13,9 +14,10 @@ from flax import nnx
 
 from nisbjax import checkpoint, launch
 from nisbjax.artifacts import Run
+from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.models import torch_import, upkern
+from nisbjax.models import build, torch_import, upkern
 from nisbjax.volume import open_image
 
 
@@ -207,3 +209,34 @@ def test_an_average_of_another_network(tmp_path, settings, monkeypatch, state_di
         launch.run_mode(
             "import", settings, workdir=str(tmp_path / "run"), checkpoint_path="x.ckpt"
         )
+
+
+def test_exported_weights_are_the_averaged_ones_unless_raw_are_asked_for(
+    tmp_path, settings, state_dict
+):
+    weights, average = state_dict(), state_dict()
+    average["stem.bias"] = average["stem.bias"] + 1
+    trees = [parameters(w) for w in (weights, average)]
+    run = Run(tmp_path / "run")
+    described = torch_import.describe(weights)
+    with contextlib.closing(Checkpoints(run.checkpoints)) as kept:
+        arrays = dict(zip(("params", "ema"), trees, strict=True))
+        facts = {"step": {}, "loader": {}, "model": described, "config": {}}
+        kept.save(20, {**arrays, "optimizer": {"w": jnp.ones(1)}}, facts)
+    for which, wanted in (("ema", average), ("raw", weights)):
+        settings.predict.weights = which
+        path = launch.run_mode("export", settings, workdir=str(run.path))
+        assert path == run.path / f"weights_step=00000020_{which}.safetensors"
+        found = torch_import.read_state_dict(path)
+        del found["dummy_tensor"]
+        assert found.keys() == wanted.keys() - {"dummy_tensor"}
+        for name, value in found.items():
+            np.testing.assert_array_equal(value, wanted[name])
+    # And in again, from the file alone.
+    again = Run(tmp_path / "again")
+    launch.run_mode("import", settings, str(again.path), str(path))
+    like = build.abstract_params(described)
+    back = checkpoint.weights(again.checkpoints / "0", "raw", like)
+    jax.tree.map(np.testing.assert_array_equal, back, trees[0])
+    with pytest.raises(InputError, match="no checkpoint at"):
+        launch.run_mode("export", settings, workdir=str(tmp_path / "none"))

@@ -19,14 +19,13 @@ import sys
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 from matplotlib.figure import Figure
 
 from nisbjax import devices
 from nisbjax.artifacts import Run
 from nisbjax.config import base_config
 from nisbjax.data import targets
-from nisbjax.models import build, torch_import
+from nisbjax.models import build, torch_export
 from nisbjax.train import precision
 from nisbjax.train.metric_writer import read_history
 from nisbjax.train.recipe import make_recipe, training_loader, validation_loader
@@ -136,27 +135,11 @@ def as_torch(made):
 
 
 def network_of(config):
-    """torch's network with our initial weights.
-
-    Its parameters are numbered, and the importer says where each number belongs.
-    """
+    """torch's network with our initial weights, as `--mode=export` hands them out."""
     network = twin.MedNeXt(config.model.size, 3, channels=config.model.channels)
-    state = {n: v for n, v in network.state_dict().items() if n != "dummy_tensor"}
-    numbers, count = {}, 0
-    for name, value in state.items():
-        shape = tuple(value.shape)
-        numbers[name] = np.arange(count, count + value.numel()).reshape(shape)
-        count += value.numel()
-    assert count < 2**24  # what float32 can count
-    places = torch_import.to_model({n: np.float32(v) for n, v in numbers.items()})
-    places = jax.tree.leaves(nnx.to_pure_dict(nnx.state(places)))
     params = build.initial_params(config.model.to_dict(), config.seed)
-    values = np.full(count, np.nan, np.float32)
-    for place, leaf in zip(places, jax.tree.leaves(params), strict=True):
-        values[np.asarray(place, int)] = leaf
-    assert np.isfinite(values).all()
-    filled = {name: torch.from_numpy(values[where]) for name, where in numbers.items()}
-    network.load_state_dict(filled | {"dummy_tensor": torch.ones(1)})
+    state = torch_export.state_dict(params)
+    network.load_state_dict({n: torch.from_numpy(v) for n, v in state.items()})
     del network.dummy_tensor
     return network
 

@@ -1,0 +1,72 @@
+"""Our weights as the state dict of `nnunet_mednext`, and a safetensors file of them.
+
+The inverse of `torch_import`: names, axes and the parameter that holds nothing
+(`dummy_tensor`) are the original's, so that its `load_state_dict` takes them strictly. PyTC
+writes pickles of Lightning, which need its classes and run code when they are read.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float32
+
+from nisbjax.models.torch_import import is_transposed, original_names
+
+Arrays = dict[str, Float32[np.ndarray, "..."]]
+
+
+def state_dict(params: Any) -> Arrays:
+    """Arrays in torch's axes by the original's names.
+
+    Args:
+      params: of `MedNeXt`, float32 leaves.
+    """
+    found = {"dummy_tensor": np.ones(1, np.float32)}
+    for tree_path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        path = tuple(key.key for key in tree_path)
+        value = np.asarray(leaf)
+        names = original_names(path, value.shape)
+        stacked = names[0] != ".".join(path)
+        for name, part in zip(names, value if stacked else [value], strict=True):
+            found[name] = np.ascontiguousarray(_turn(path, part))
+    return found
+
+
+def _turn(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
+    """Our axes to torch's: [i o] to [o i 1 1 1], depthwise [i j k c] to [c 1 i j k]."""
+    if value.ndim == 4:
+        return value.transpose(3, 0, 1, 2)[:, None]
+    if value.ndim == 2:
+        return (value if is_transposed(path) else value.T)[..., None, None, None]
+    return value
+
+
+def write_safetensors(
+    path: pathlib.Path, arrays: Arrays, facts: Mapping[str, str]
+) -> None:
+    """Writes float32 arrays; the file appears when it is complete.
+
+    Args:
+      path: of the file; its folder exists.
+      arrays: by name.
+      facts: that stand in the header as `__metadata__`.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(facts)}
+    start = 0
+    for name, value in arrays.items():
+        places = [start, start + value.nbytes]
+        header[name] = {"dtype": "F32", "shape": value.shape, "data_offsets": places}
+        start += value.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    temporary = path.with_name(path.name + ".partial")
+    with open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for value in arrays.values():
+            file.write(value.astype("<f4").tobytes())
+    os.replace(temporary, path)
