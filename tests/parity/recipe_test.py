@@ -239,11 +239,12 @@ def test_the_loss_curve_lies_on_torchs(in_fp32, theirs, tmp_path):
     assert losses[-12:].mean() < 0.95 * losses[:12].mean()  # it learns, and clips
     assert theirs["train/grad_norm"].max() > 1
     # One rounding of a loss of 5 is 5e-7. Once weights differ by roundings the losses
-    # differ by them too, and Adam makes much of those of small gradients.
+    # differ by them too, and Adam makes much of those of small gradients. Decaying the
+    # norms as well, the least of changes, is 1e-5 apart after 15 steps.
     np.testing.assert_allclose(ours["train/loss"][:1], losses[:1], atol=2e-6)
-    np.testing.assert_allclose(ours["train/loss"], losses, atol=3e-5)
+    np.testing.assert_allclose(ours["train/loss"], losses, atol=1e-5)
     np.testing.assert_allclose(ours["train/grad_norm"], theirs["train/grad_norm"], 4e-5)
-    np.testing.assert_allclose(ours["val/loss"], theirs["val/loss"], atol=2e-5)
+    np.testing.assert_allclose(ours["val/loss"], theirs["val/loss"], atol=5e-6)
     # Our schedule counts in float32.
     np.testing.assert_allclose(ours["train/lr"], theirs["train/lr"], atol=1e-9)
 
