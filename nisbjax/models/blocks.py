@@ -9,6 +9,7 @@ depthwise convolution is kept under its name but never added: the norm subtracts
 
 import functools
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -23,8 +24,9 @@ from nisbjax.typing import Triple
 Parameters = dict[str, Any]
 
 EPSILON = 1e-5
-# Hidden values of one tile on a CPU, 2 MB in float32: what a core's L2 cache holds.
-TILE_VALUES = 1 << 19
+# Hidden values of one tile on a CPU: smaller ones lose more to starting their loops than
+# the cache gives back, larger ones the cache of several cores.
+TILE_VALUES = 1 << 20
 
 
 def pointwise(
@@ -116,7 +118,8 @@ def folded(
         mean = jnp.zeros_like(mean)
     shift = norm["bias"].reshape(1, -1) - mean * scale
     weight = scale[:, :, None] * conv2["weight"][None]
-    bias = shift @ conv2["weight"] + conv2["bias"].reshape(1, -1)
+    bias = jnp.matmul(shift, conv2["weight"], precision="highest")
+    bias += conv2["bias"].reshape(1, -1)
     weights = (weight, bias, conv3["weight"], conv3["bias"])
     return y, *(w.astype(y.dtype) for w in weights)
 
@@ -193,15 +196,18 @@ def _mlp_keep(y, weight2, bias2, weight3, bias3):
 
 def _mlp_backward(residuals, g):
     y, weight2, bias2, weight3, bias3 = residuals
-    by_y, sums = lax.platform_dependent(
-        y,
-        weight2,
-        bias2,
-        weight3,
-        g,
-        cpu=functools.partial(_mlp_gradients, tile_values=TILE_VALUES),
-        default=functools.partial(_mlp_gradients, tile_values=None),
-    )
+    # Traced after its caller has left the context that forbids TF32.
+    full = y.dtype == jnp.float32
+    with jax.default_matmul_precision("float32") if full else nullcontext():
+        by_y, sums = lax.platform_dependent(
+            y,
+            weight2,
+            bias2,
+            weight3,
+            g,
+            cpu=functools.partial(_mlp_gradients, tile_values=TILE_VALUES),
+            default=functools.partial(_mlp_gradients, tile_values=None),
+        )
     kinds = (weight2, bias2, weight3, bias3)
     return by_y, *(total.astype(kind.dtype) for total, kind in zip(sums, kinds))
 

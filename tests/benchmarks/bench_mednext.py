@@ -12,7 +12,9 @@ the ratio of torch's best to ours in each.
 
   forward   logits of one cube (128^3); torch under inference_mode
   step      loss, gradient and SGD update (64^3), everything kept for the backward pass
-  memory    the same with each block computed again, and the peak of resident memory
+  memory    the same with each block computed again, and the peak of resident memory:
+            of the process, and (own_mb) beyond what it held before the step, parameters
+            and libraries
   compile   our training step traced, lowered and compiled, without and with a cache
 """
 
@@ -141,12 +143,13 @@ def work(a):
         facts["prepared_s"] = time.perf_counter() - started
     facts["whole_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     forget_peak()
+    facts["held_mb"] = resident_mb("VmRSS")
     print(json.dumps(facts), flush=True)
     for _ in sys.stdin:
         wall, used = time.perf_counter(), processor_seconds()
         once()
         wall, used = time.perf_counter() - wall, processor_seconds() - used
-        print(json.dumps({"wall": wall, "cpu": used, "peak": peak_mb()}), flush=True)
+        print(json.dumps({"wall": wall, "cpu": used, "peak": resident_mb("VmHWM")}), flush=True)
 
 
 def forget_peak() -> None:
@@ -155,9 +158,10 @@ def forget_peak() -> None:
     pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_mb() -> float:
+def resident_mb(field: str) -> float:
+    """VmRSS: now; VmHWM: at most, since `forget_peak`."""
     status = pathlib.Path("/proc/self/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    (line,) = [line for line in status.splitlines() if line.startswith(field)]
     return int(line.split()[1]) / 1024
 
 
@@ -207,6 +211,7 @@ class Contender:
             "cpu_s": statistics.median(r["cpu"] for r in self.runs),
             "peak_mb": max(r["peak"] for r in self.runs),
         }
+        found["own_mb"] = found["peak_mb"] - self.facts["held_mb"]
         return {k: round(v, 3) for k, v in {**found, **self.facts}.items()}
 
 
@@ -236,7 +241,7 @@ def compare(a, what, size):
             if group:
                 line[f"torch_{kind}_over_ours"] = {
                     key: round(min(c[key] for c in group) / ours[key], 2)
-                    for key in ("wall_s", "cpu_s", "peak_mb")
+                    for key in ("wall_s", "cpu_s", "peak_mb", "own_mb")
                 }
     print(json.dumps(line), flush=True)
 

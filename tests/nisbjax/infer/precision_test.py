@@ -89,5 +89,20 @@ def test_float32_is_no_tf32_on_a_gpu():
     half = products(
         build.make_apply(arguments, jnp.float16, remat=False), params, image
     )
-    assert half.count(("f32", "f32", True)) == 5  # the heads
+    # 5 heads, and where the norm is folded into a bias: 9 stages, 4 steps down, 4 up.
+    assert half.count(("f32", "f32", True)) == 5 + 17
+    assert ("f32", "f32", False) not in half
     assert ("f16", "f16", False) in half
+
+
+def test_gradients_in_float32_are_no_tf32_on_a_gpu():
+    """A backward pass is traced after the network's own context has ended."""
+    arguments = {"size": "S", "kernel_size": 3, "in_channels": 1, "out_channels": 6}
+    arguments |= {"channels": 2, "deep_supervision": False}
+    params = build.abstract_params(arguments)
+    images = jax.ShapeDtypeStruct((1, 16, 16, 16, 1), jnp.float32)
+    apply = build.make_apply(arguments, jnp.float32, remat=True)
+    gradient = jax.grad(lambda params, images: apply(params, images).sum())
+    found = products(gradient, params, images)
+    assert {kind for a, b, _ in found for kind in (a, b)} == {"f32"}
+    assert all(full for *_, full in found)
