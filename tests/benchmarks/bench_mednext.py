@@ -149,7 +149,10 @@ def work(a):
         wall, used = time.perf_counter(), processor_seconds()
         once()
         wall, used = time.perf_counter() - wall, processor_seconds() - used
-        print(json.dumps({"wall": wall, "cpu": used, "peak": resident_mb("VmHWM")}), flush=True)
+        print(
+            json.dumps({"wall": wall, "cpu": used, "peak": resident_mb("VmHWM")}),
+            flush=True,
+        )
 
 
 def forget_peak() -> None:
