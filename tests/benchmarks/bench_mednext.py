@@ -177,7 +177,7 @@ class Contender:
         command += ["--kernel", str(a.kernel), "--channels", str(a.channels)]
         command += ["--threads", str(a.threads), "--remat", str(remat)]
         command += ["--dtype", a.dtype]
-        environment = {**os.environ, "GLIBC_TUNABLES": PAGES, "JAX_PLATFORMS": "cpu"}
+        environment = {**os.environ, "GLIBC_TUNABLES": a.malloc, "JAX_PLATFORMS": "cpu"}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         if cache:
             environment["JAX_COMPILATION_CACHE_DIR"] = cache
@@ -276,6 +276,7 @@ def parse():
     parser.add_argument("--contender", default="")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--malloc", default=PAGES, help="GLIBC_TUNABLES of either side")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--program", default="", help=argparse.SUPPRESS)
