@@ -1,10 +1,9 @@
 """Stages and up blocks of a forward pass that nobody differentiates, in few passes.
 
-The functions are those of `blocks`, and so are their gradients; what differs is how often
-a CPU goes through its memory. A stage pads its values once and then replaces them block by
-block in place, planes of x at a time; an up block norms and mixes the phases of its
-transposed convolution before it interleaves them, at half the channels. torch's compiled
-MedNeXt writes and reads each of these values once more, XLA left alone twice.
+Source: the blocks of MedNeXt (arXiv:2303.09975), as in `blocks`; so are their gradients. We
+differ in how often a CPU goes through its memory: a stage pads its values once and then
+replaces them block by block in place, planes of x at a time; an up block norms and mixes
+the phases of its transposed convolution before it interleaves them, at half the channels.
 
 Under `jax.grad`, and on other devices than CPUs, the plain functions run.
 """
@@ -81,8 +80,6 @@ def _stage_in_place(x, parameters):
     def body(padded, parameters):
         weight = parameters["conv1"]["weight"]
         y = depthwise.sum_taps(padded, weight, (1, 1, 1), (nx, ny, nz))
-        # Without the barrier XLA computes y for its moments, and then again.
-        y = lax.optimization_barrier(y)
         y, *weights = blocks.folded(y, blocks.moments(y), parameters)
         planes = _planes(nx, ny * nz * weights[0].shape[-1])
 
@@ -92,9 +89,7 @@ def _stage_in_place(x, parameters):
             here = (sample, x + px, py, pz, 0)
             residual = lax.dynamic_slice(padded, here, part.shape)
             z = _mlp(part.reshape(-1, c), sample, *weights).reshape(part.shape)
-            # XLA updates a slice with one thread: it should find the sum ready.
-            z = lax.optimization_barrier(residual + z)
-            return lax.dynamic_update_slice(padded, z, here)
+            return lax.dynamic_update_slice(padded, residual + z, here)
 
         return lax.fori_loop(0, b * (nx // planes), mix, padded), None
 
@@ -138,7 +133,6 @@ def _up_block_by_phases(x, parameters, strides):
     phases = [
         _low_planes_set(p, place, strides, common) for p, place in zip(phases, places)
     ]
-    phases, common = lax.optimization_barrier((phases, common))
     statistics = _moments_of_phases(phases, places, strides, common.reshape(b, c))
     folded = [blocks.folded(values, statistics, parameters) for values in phases]
     phases, weights = [values for values, *_ in folded], folded[0][1:]
@@ -162,7 +156,6 @@ def _up_block_by_phases(x, parameters, strides):
         z = jnp.where(
             plane + strides[0] * first >= strides[0] - 1, z, jnp.zeros_like(z)
         )
-        z = lax.optimization_barrier(z)
         return lax.dynamic_update_slice(fine, z, (sample, strides[0] * first, 0, 0, 0))
 
     shape = (b, *(n * s for n, s in zip((nx, ny, nz), strides)), outputs)
