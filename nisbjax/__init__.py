@@ -1,6 +1,6 @@
 """nisbjax: affinity segmentation of neurons in JAX, from crops to a NERL score."""
 
-from nisbjax import kernel_cache
+from nisbjax.parallel import kernel_cache
 
 __version__ = "0.1.0"
 

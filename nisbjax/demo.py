@@ -16,13 +16,14 @@ from absl import logging
 
 from nisbjax import pipeline
 from nisbjax.artifacts import Run
-from nisbjax.data import baselines, synthetic
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.skeletons import Skeletons
+from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
+from nisbjax.synth import baselines
+from nisbjax.synth import stage as synthetic
 from nisbjax.tune import sweep
 from nisbjax.typing import Affinities
-from nisbjax.volume import from_array, open_affinities, open_image, open_labels
 
 _COLUMNS = {
     "nerl": ("NERL", "{:.3f}"),

@@ -1,6 +1,6 @@
 """Modes import and export: networks of other programs to checkpoints of ours, and back.
 
-Source: the files of BANIS, PyTC, `nnunet_mednext` and MONAI, see `models.torch_import`.
+Source: the files of BANIS, PyTC, `nnunet_mednext` and MONAI, see `models.foreign.torch_import`.
 PyTC loads what fits of an external file and stays silent about the rest; here the file
 must hold exactly one MedNeXt, and what it is comes from its shapes, not from the config.
 """
@@ -14,13 +14,15 @@ from typing import Any
 from absl import logging
 from flax import nnx
 
-from nisbjax import checkpoint, lock
+from nisbjax import checkpoint
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten, optional
 from nisbjax.errors import InputError
-from nisbjax.models import build, torch_export, torch_import, upkern
+from nisbjax.models import build
+from nisbjax.models.foreign import torch_export, torch_import, upkern
 from nisbjax.pipeline import describe_run
+from nisbjax.store import lock
 from nisbjax.train import step
 from nisbjax.train.recipe import make_recipe
 

@@ -112,7 +112,7 @@ def train(
     Raises:
       InputError: the config, the data or a checkpoint do not fit.
     """
-    from nisbjax import devices, hosts
+    from nisbjax.parallel import devices, hosts
     from nisbjax.train import stage
     from nisbjax.train.recipe import make_recipe_on, open_training_data
     from nisbjax.train.start import Origin
@@ -219,8 +219,8 @@ def draw_slices(
     split: Split,
 ) -> None:
     """Image, affinity, segmentation and, where there are labels, truth side by side."""
+    from nisbjax.store.volume import open_affinities, open_image, open_labels
     from nisbjax.viz import plots
-    from nisbjax.volume import open_affinities, open_image, open_labels
 
     columns = {
         "image": open_image(split.image),

@@ -23,10 +23,11 @@ from typing import Any
 from absl import logging
 from tensorboardX import SummaryWriter
 
-from nisbjax import checkpoint, checksums, lock, pipeline
+from nisbjax import checkpoint, pipeline
 from nisbjax.artifacts import Run, ValidationDir, VolumeDir
 from nisbjax.config import optional, stage_fingerprint
 from nisbjax.errors import InputError
+from nisbjax.store import checksums, lock
 
 STOPPED = 143  # 128 + SIGTERM
 _METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mergers")

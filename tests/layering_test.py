@@ -16,11 +16,9 @@ ROOT = pathlib.Path(__file__).parents[1] / "nisbjax"
 # Rooms from the ground up; a room may import the rooms that its line names, and modules of
 # its own package.
 LEVEL_0 = {"errors", "typing", "geometry", "offsets", "masking"}
-LEVEL_1 = ["config", "formats", "volume", "manifest", "artifacts", "skeletons"]
-LEVEL_1 += ["hosts", "devices", "cluster", "lock", "checksums", "checkpoint"]
+LEVEL_1 = ["config", "store", "artifacts", "skeletons", "parallel", "checkpoint"]
 ALLOWED: dict[str, set[str]] = {
-    "": {"kernel_cache"},
-    "kernel_cache": set(),
+    "": {"parallel"},
     "errors": set(),
     "typing": set(),
     "geometry": {"errors", "typing"},
@@ -30,13 +28,14 @@ ALLOWED: dict[str, set[str]] = {
 for number, room in enumerate(LEVEL_1):
     ALLOWED[room] = LEVEL_0 | set(LEVEL_1[:number])
 BASE = LEVEL_0 | set(LEVEL_1)
-for room in ("data", "models", "qc", "decode", "evaluate"):
+for room in ("data", "models", "qc", "decode", "evaluate", "synth"):
     ALLOWED[room] = BASE
 ALLOWED["train"] = BASE | {"data", "models"}
 ALLOWED["infer"] = BASE | {"data", "models", "qc"}
 ALLOWED["tune"] = BASE | {"decode", "evaluate"}
 ALLOWED["viz"] = BASE
-STAGES = {"data", "models", "train", "infer", "qc", "decode", "evaluate", "tune", "viz"}
+STAGES = {"data", "synth", "models", "train", "infer", "qc", "decode", "evaluate"}
+STAGES |= {"tune", "viz"}
 ALLOWED["pipeline"] = BASE | STAGES
 ALLOWED["demo"] = BASE | STAGES | {"pipeline"}
 ALLOWED["foreign"] = BASE | {"models", "train", "pipeline"}
@@ -48,8 +47,7 @@ ALLOWED["launch"] = (
 
 WITHOUT_JAX = ["qc", "decode", "evaluate", "tune"]
 MAY_IMPORT_JAX = {
-    "hosts",
-    "devices",
+    "parallel",
     "checkpoint",
     "data",
     "models",

@@ -18,8 +18,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from nisbjax import checksums
 from nisbjax.errors import InputError
+from nisbjax.store import checksums
 
 ARRAYS = ("params", "ema", "optimizer")
 FACTS = ("step", "loader", "model", "config")

@@ -17,9 +17,11 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from nisbjax import checkpoint, checksums, hosts
+from nisbjax import checkpoint
 from nisbjax.checkpoint import ARRAYS, FACTS
 from nisbjax.errors import InputError
+from nisbjax.parallel import hosts
+from nisbjax.store import checksums
 
 _VAL_LOSS = "val_loss"
 

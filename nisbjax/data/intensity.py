@@ -13,7 +13,7 @@ from jaxtyping import Float32, Shaped
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
-from nisbjax.volume import Volume
+from nisbjax.store.volume import Volume
 
 NORMALIZATIONS = ("divide_255", "percentile")
 _SAMPLED_CHUNKS = 64

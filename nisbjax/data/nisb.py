@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.volume import Volume, from_array, open_image, open_labels
+from nisbjax.store.volume import Volume, from_array, open_image, open_labels
 
 
 class Pair(NamedTuple):

@@ -20,7 +20,7 @@ from nisbjax.decode.connected_components import edge_range, label_box
 from nisbjax.decode.grid import Grid
 from nisbjax.decode.keep import ImageSource, Keep, MaskSource, keep_mask
 from nisbjax.geometry import Box
-from nisbjax.volume import Volume
+from nisbjax.store.volume import Volume
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from absl import logging
 
 from nisbjax.geometry import Box, box_grid, fit_box
+from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
-from nisbjax.volume import Volume
 
 AT_ONCE = 2  # boxes, so that one computes while another reads or writes
 _UNCHUNKED = 64  # boxes are multiples of this where a store names no chunks

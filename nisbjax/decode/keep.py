@@ -13,8 +13,8 @@ from jaxtyping import Shaped
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.masking import MaskSpec
+from nisbjax.store.volume import Volume, from_array
 from nisbjax.typing import Mask, Triple
-from nisbjax.volume import Volume, from_array
 
 Keep = Callable[[Box], Mask]
 # Axes of their own: a mask of another shape is refused here, with a message.

@@ -15,7 +15,6 @@ from absl import logging
 
 import nisbjax
 from nisbjax.artifacts import VolumeDir
-from nisbjax.cluster import check_cluster
 from nisbjax.config import optional, require_choice, stage_fingerprint
 from nisbjax.decode.connected_components import check_options
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
@@ -23,9 +22,10 @@ from nisbjax.decode.statistics import Statistics
 from nisbjax.decode.streamed import check_affinities, label_volume
 from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
 from nisbjax.errors import InputError
-from nisbjax.manifest import require_finished, require_same
 from nisbjax.masking import MaskSpec
-from nisbjax.volume import (
+from nisbjax.parallel.cluster import check_cluster
+from nisbjax.store.manifest import require_finished, require_same
+from nisbjax.store.volume import (
     Volume,
     create_zarr,
     fingerprint,

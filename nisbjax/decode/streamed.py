@@ -22,7 +22,6 @@ import numpy as np
 from absl import logging
 from isal import isal_zlib
 
-from nisbjax import cluster
 from nisbjax.decode import numbering
 from nisbjax.decode.boxes import BoxDecoder, Record
 from nisbjax.decode.connected_components import (
@@ -34,9 +33,10 @@ from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.decode.seams import Seams
 from nisbjax.decode.statistics import Statistics
 from nisbjax.errors import InputError
-from nisbjax.manifest import Manifest, path_beside
+from nisbjax.parallel import cluster
+from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store.volume import Volume, create_zarr
 from nisbjax.typing import Triple
-from nisbjax.volume import Volume, create_zarr
 
 _FAST = {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 2}
 

@@ -23,10 +23,10 @@ from nisbjax.decode.statistics import Statistics
 from nisbjax.decode.streamed import check_affinities
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid
-from nisbjax.manifest import Manifest, path_beside
 from nisbjax.offsets import OFFSETS_6
+from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
-from nisbjax.volume import Volume
 
 _WRITTEN = (512, 512, 512)  # voxels at once
 

@@ -13,10 +13,10 @@ from jaxtyping import Int64, Integer
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from nisbjax.cluster import map_boxes
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
-from nisbjax.volume import Volume
+from nisbjax.parallel.cluster import map_boxes
+from nisbjax.store.volume import Volume
 
 
 @dataclass(frozen=True, eq=False)

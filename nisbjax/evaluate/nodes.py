@@ -13,8 +13,8 @@ from jaxtyping import Bool, Integer
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.skeletons import Skeletons
+from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
-from nisbjax.volume import Volume
 
 _LARGEST_READ = 1 << 26  # voxels; larger chunks (an unchunked file) are read in parts
 _READS_IN_FLIGHT = 8

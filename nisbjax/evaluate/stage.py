@@ -18,11 +18,12 @@ import numpy as np
 from absl import logging
 
 from nisbjax import config as config_lib
-from nisbjax import manifest, skeletons
-from nisbjax import volume as volume_lib
+from nisbjax import skeletons
 from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.evaluate import dense, nerl, nodes, published, report, tables
+from nisbjax.store import manifest
+from nisbjax.store import volume as volume_lib
 
 METRICS = ("nerl", "voi", "adapted_rand", "instance_accuracy")
 DEFAULT_THRESHOLD = "default"

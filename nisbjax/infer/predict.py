@@ -25,15 +25,15 @@ from jaxtyping import Array, Bool, Float32, Shaped
 from tqdm import tqdm
 
 from nisbjax.data.intensity import intensity_range, normalized
-from nisbjax.devices import DATA, replicated, split_batch
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.infer.blend import Sweep, window_weights
 from nisbjax.infer.tta import mean_over_flips
 from nisbjax.infer.windows import Grid, Windows, read_ahead
-from nisbjax.manifest import Manifest
+from nisbjax.parallel.devices import DATA, replicated, split_batch
+from nisbjax.store.manifest import Manifest
+from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
-from nisbjax.volume import Volume
 
 Apply = Callable[[Any, Any], Any]  # (params, images [b x y z c]) -> logits [b x y z o]
 Observer = Callable[[Box, np.ndarray], dict[str, Any]]

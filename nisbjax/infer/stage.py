@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 
 import nisbjax
-from nisbjax import checkpoint, devices
+from nisbjax import checkpoint
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import optional, require_choice, stage_fingerprint
 from nisbjax.errors import InputError
@@ -26,12 +26,19 @@ from nisbjax.infer import tta
 from nisbjax.infer.precision import compute_dtype
 from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
-from nisbjax.manifest import Manifest, path_beside
 from nisbjax.models import build
+from nisbjax.parallel import devices
 from nisbjax.qc import stage as qc
 from nisbjax.qc.gathering import Gathering
+from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store.volume import (
+    Volume,
+    create_zarr,
+    export_hdf5,
+    fingerprint,
+    open_image,
+)
 from nisbjax.typing import Triple
-from nisbjax.volume import Volume, create_zarr, export_hdf5, fingerprint, open_image
 
 _DTYPES = ("float16", "float32", "uint8")
 _CHUNK = (64, 128, 128)  # thin in x, along which prediction sweeps

@@ -16,8 +16,8 @@ from jaxtyping import Int
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, window_starts
+from nisbjax.store.volume import Volume
 from nisbjax.typing import Image, Triple
-from nisbjax.volume import Volume
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from nisbjax.geometry import Box
+from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
-from nisbjax.volume import Volume
 
 # All finite 16-bit floats are fewer, so that tables of these are never thinned out.
 _MOST_VALUES = 1 << 16

@@ -17,12 +17,12 @@ import h5py
 import numpy as np
 from absl import logging
 
-from nisbjax.cluster import map_boxes
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
 from nisbjax.masking import MaskSpec
+from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import front_matter
-from nisbjax.volume import Volume, fingerprint, open_image
+from nisbjax.store.volume import Volume, fingerprint, open_image
 
 _CHUNK = 256
 _GZIP = 4

@@ -16,7 +16,7 @@ from nisbjax.qc import end_planes
 from nisbjax.qc.cuts import Cuts
 from nisbjax.qc.report import channel_name
 from nisbjax.qc.statistics import Statistics
-from nisbjax.volume import Volume
+from nisbjax.store.volume import Volume
 
 _POINTS = 1024  # of a curve, at most twice
 _COLOURS = ("tab:red", "tab:green", "tab:blue")

@@ -18,11 +18,11 @@ from absl import logging
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
-from nisbjax.manifest import require_finished
 from nisbjax.qc import border, front_matter, mask, plots, report, statistics
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
-from nisbjax.volume import Volume, open_affinities, open_image
+from nisbjax.store.manifest import require_finished
+from nisbjax.store.volume import Volume, open_affinities, open_image
 
 _CUTS = ("z_stride", "k_edge", "refine_window", "drift_thresh", "auto_extend")
 _BORDER = ("n_z_border", "border_width", "bg_thresh")

@@ -19,12 +19,12 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float32, Float64, Int64, Shaped
 
-from nisbjax.cluster import map_boxes
 from nisbjax.errors import InputError
+from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import end_planes, kernels
 from nisbjax.qc.border import Border, BorderSamples, ValueCounts
+from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
-from nisbjax.volume import Volume
 
 _UNIT_VALUES = 1 << 21  # read at once by one thread
 

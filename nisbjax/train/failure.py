@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import nisbjax
-from nisbjax import devices
 from nisbjax.config import base_config
 from nisbjax.data import targets
 from nisbjax.data.loader import Batch
 from nisbjax.errors import InputError
+from nisbjax.parallel import devices
 from nisbjax.train import precision, step
 from nisbjax.train.recipe import make_recipe
 

@@ -20,9 +20,9 @@ from absl import logging
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from nisbjax import hosts
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
+from nisbjax.parallel import hosts
 from nisbjax.train import gauges
 from nisbjax.train.metric_writer import MetricWriter
 from nisbjax.train.step import TrainState

@@ -9,7 +9,6 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from nisbjax import devices
 from nisbjax.config import require_choice
 from nisbjax.data import labels, nisb, targets
 from nisbjax.data.augment import Augmentation
@@ -17,6 +16,7 @@ from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.models.halo import Space
+from nisbjax.parallel import devices
 from nisbjax.train import losses, optimizer, precision, step
 
 _IN_MEMORY_GB = 2.0  # volumes that fit are read once

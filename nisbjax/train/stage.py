@@ -13,13 +13,14 @@ import jax
 import numpy as np
 from absl import logging
 
-from nisbjax import devices, hosts, lock
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten
 from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
 from nisbjax.models import build
+from nisbjax.parallel import devices, hosts
+from nisbjax.store import lock
 from nisbjax.train import failure, loop, preview, step
 from nisbjax.train.metric_writer import MetricWriter, Unwritten
 from nisbjax.train.recipe import make_recipe_on, training_loader, validation_loader

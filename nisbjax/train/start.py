@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from nisbjax import checkpoint, hosts
+from nisbjax import checkpoint
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten
 from nisbjax.errors import InputError
 from nisbjax.models import build
+from nisbjax.parallel import hosts
 from nisbjax.train import optimizer, step
 
 _OF_TRAINING = ("data", "augment", "loss", "optimizer", "schedule", "train", "ema")

@@ -15,9 +15,9 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float32, Int32
 
-from nisbjax import devices
 from nisbjax.data import targets
 from nisbjax.data.loader import Batch
+from nisbjax.parallel import devices
 from nisbjax.train import ema, precision, preview
 from nisbjax.train.optimizer import grouped, ungrouped, updates_done
 

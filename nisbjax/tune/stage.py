@@ -18,8 +18,7 @@ import yaml
 from absl import logging
 
 from nisbjax import config as config_lib
-from nisbjax import manifest, skeletons
-from nisbjax import volume as volume_lib
+from nisbjax import skeletons
 from nisbjax.artifacts import TuneDir
 from nisbjax.decode import stage as decode_stage
 from nisbjax.decode.keep import ImageSource, MaskSource
@@ -27,8 +26,10 @@ from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes, report
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.masking import MaskSpec
+from nisbjax.store import manifest
+from nisbjax.store import volume as volume_lib
+from nisbjax.store.volume import Volume
 from nisbjax.tune import figure, space, storage, study, sweep
-from nisbjax.volume import Volume
 
 Parameters = Mapping[str, float | int]
 Decode = Callable[[Parameters], str | os.PathLike[str]]

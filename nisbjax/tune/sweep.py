@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int, Integer, UInt8, UInt64
 
-from nisbjax import cluster
 from nisbjax.decode import spanning
 from nisbjax.decode.boxes import crossing, inside, read_channels
 from nisbjax.decode.connected_components import check_options, edge_range, label_box
@@ -25,8 +24,9 @@ from nisbjax.decode.grid import AT_ONCE, Grid, choose_box
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.parallel import cluster
+from nisbjax.store.volume import Volume, from_array
 from nisbjax.typing import Affinities, NodeSegmentsByThreshold, Triple
-from nisbjax.volume import Volume, from_array
 
 _LEVELS = 255  # that fit into a byte beside "no edge"
 _ROOM = 1 << 16  # vertices of the frontier that are not worth a contraction

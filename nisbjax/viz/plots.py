@@ -15,7 +15,7 @@ from jaxtyping import Int, Shaped, UInt8
 from matplotlib.figure import Figure
 
 from nisbjax.geometry import Box
-from nisbjax.volume import Volume
+from nisbjax.store.volume import Volume
 
 _PLANES = ((2, "z"), (1, "y"), (0, "x"))
 _EDGE = 512  # voxels shown along an axis, around the centre

@@ -26,8 +26,8 @@ from scipy import ndimage
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.streamed import label_volume
 from nisbjax.geometry import Box
+from nisbjax.store.volume import create_zarr, open_labels, open_volume
 from nisbjax.tune.sweep import nodes_by_threshold
-from nisbjax.volume import create_zarr, open_labels, open_volume
 
 PINKY = (
     pathlib.Path(__file__).parents[3] / "shared/data/pinky40/val/seed0/data.zarr/seg"

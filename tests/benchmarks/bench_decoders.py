@@ -36,8 +36,8 @@ from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.geometry import Box
 from nisbjax.skeletons import Skeletons
+from nisbjax.store.volume import open_affinities
 from nisbjax.tune import space, study
-from nisbjax.volume import open_affinities
 
 ROOT = pathlib.Path(__file__).parents[2]
 

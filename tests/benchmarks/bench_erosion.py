@@ -20,7 +20,7 @@ import numpy as np
 from nisbjax.data.affinities import affinity_targets
 from nisbjax.data.labels import erode, erosion_triple
 from nisbjax.offsets import OFFSETS_6
-from nisbjax.volume import open_labels
+from nisbjax.store.volume import open_labels
 
 DEFAULT = "shared/data/fib25/val/seed1/data.zarr/seg"
 

@@ -34,7 +34,7 @@ from nisbjax.data.labels import relabel_components
 from nisbjax.data.loader import Loader
 from nisbjax.data.nisb import open_pairs
 from nisbjax.offsets import OFFSETS_6
-from nisbjax.volume import create_zarr
+from nisbjax.store.volume import create_zarr
 
 CROP = (138, 138, 138)
 # MedNeXt-L/k3 on 2 x 128^3: 250,000 steps in 60 h on an A100 (nnU-Net issue 2996) are

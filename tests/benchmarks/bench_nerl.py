@@ -16,8 +16,9 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from nisbjax import skeletons, volume
+from nisbjax import skeletons
 from nisbjax.evaluate import nerl, nodes
+from nisbjax.store import volume
 
 PINKY = pathlib.Path(__file__).parents[3] / "shared/data/pinky40/val/seed0"
 

@@ -31,7 +31,7 @@ print(json.dumps({"seconds": seconds, "gb": peak, "mean": mean, "std": std}))
 OURS = """
 import sys, time
 from nisbjax.qc import statistics
-from nisbjax.volume import open_affinities
+from nisbjax.store.volume import open_affinities
 import numpy as np
 statistics.measure(np.zeros((1, 1, 1, 8), np.float16), (0, 0, 0), None, (1, 1, 8))
 started = time.perf_counter()

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nisbjax import devices
 from nisbjax.config import base_config
 from nisbjax.data.loader import Batch
 from nisbjax.models import build
 from nisbjax.models.depthwise import depthwise, depthwise_transposed
+from nisbjax.parallel import devices
 from nisbjax.train import step
 from nisbjax.train.recipe import make_recipe
 

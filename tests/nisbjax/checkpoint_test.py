@@ -9,7 +9,6 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nisbjax import checksums
 from nisbjax.checkpoint import (
     ARRAYS,
     FACTS,
@@ -25,6 +24,7 @@ from nisbjax.checkpoint import (
 )
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
+from nisbjax.store import checksums
 
 MODEL = {"size": "S", "kernel_size": 3, "channels": 4}
 SAID = {

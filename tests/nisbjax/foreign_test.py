@@ -17,8 +17,9 @@ from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.models import build, torch_import, upkern
-from nisbjax.volume import open_image
+from nisbjax.models import build
+from nisbjax.models.foreign import torch_import, upkern
+from nisbjax.store.volume import open_image
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_what_a_checkpoint_says_of_its_origin(
 
 
 def tensors(weights):
-    from nisbjax.models.torch_file import Tensor
+    from nisbjax.models.foreign.torch_file import Tensor
 
     return {name: Tensor(lambda v=value: v) for name, value in weights.items()}
 

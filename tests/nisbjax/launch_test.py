@@ -12,7 +12,7 @@ import pytest
 from nisbjax import launch
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.volume import create_zarr, open_labels
+from nisbjax.store.volume import create_zarr, open_labels
 
 ROOT = pathlib.Path(__file__).parents[2]
 

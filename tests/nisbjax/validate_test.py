@@ -23,7 +23,7 @@ from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.models import build
-from nisbjax.volume import create_zarr
+from nisbjax.store.volume import create_zarr
 
 SHAPE = (12, 9, 8)
 

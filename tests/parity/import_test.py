@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nisbjax.artifacts import Run
-from nisbjax.volume import open_image
+from nisbjax.store.volume import open_image
 
 twin = pytest.importorskip("torch_mednext")
 torch = pytest.importorskip("torch")

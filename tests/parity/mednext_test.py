@@ -14,9 +14,10 @@ import pytest
 from flax import nnx
 
 from nisbjax.errors import InputError
-from nisbjax.models import blocks, build, torch_import
+from nisbjax.models import blocks, build
+from nisbjax.models.foreign import torch_import
+from nisbjax.models.foreign.upkern import upkern
 from nisbjax.models.mednext import MedNeXt
-from nisbjax.models.upkern import upkern
 
 twin = pytest.importorskip("torch_mednext")
 torch = pytest.importorskip("torch")

@@ -21,11 +21,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from nisbjax import devices
 from nisbjax.artifacts import Run
 from nisbjax.config import base_config
 from nisbjax.data import targets
-from nisbjax.models import build, torch_export
+from nisbjax.models import build
+from nisbjax.models.foreign import torch_export
+from nisbjax.parallel import devices
 from nisbjax.train import precision
 from nisbjax.train.metric_writer import read_history
 from nisbjax.train.recipe import make_recipe, training_loader, validation_loader

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nisbjax.errors import InputError
-from nisbjax.models.torch_import import open_foreign, read_state_dict, to_model
+from nisbjax.models.foreign.torch_import import open_foreign, read_state_dict, to_model
 
 twin = pytest.importorskip("torch_mednext")
 torch = pytest.importorskip("torch")

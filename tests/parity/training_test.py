@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nisbjax import devices
 from nisbjax.config import base_config
 from nisbjax.data.loader import Batch
-from nisbjax.models import torch_import
+from nisbjax.models.foreign import torch_import
+from nisbjax.parallel import devices
 from nisbjax.train import step
 from nisbjax.train.recipe import make_recipe
 

@@ -5,8 +5,8 @@ import os
 import psutil
 import pytest
 
-from nisbjax.cluster import map_boxes
 from nisbjax.geometry import box_grid
+from nisbjax.parallel.cluster import map_boxes
 
 pytestmark = pytest.mark.slow
 

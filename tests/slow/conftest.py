@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from nisbjax.volume import create_zarr
+from nisbjax.store.volume import create_zarr
 
 
 @pytest.fixture(scope="session")

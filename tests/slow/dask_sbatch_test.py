@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nisbjax.decode.connected_components import label_affinities
-from nisbjax.volume import create_zarr, open_labels
+from nisbjax.store.volume import create_zarr, open_labels
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.streamed import label_volume
-from nisbjax.volume import create_zarr
+from nisbjax.store.volume import create_zarr
 
 pytestmark = pytest.mark.slow
 

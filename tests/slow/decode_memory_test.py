@@ -19,8 +19,8 @@ def decode(axis, length, what, folder):
     from peak_memory import peak_bytes
 
     from nisbjax.decode.streamed import label_volume
+    from nisbjax.store.volume import Volume, create_zarr
     from nisbjax.tune.sweep import nodes_by_threshold
-    from nisbjax.volume import Volume, create_zarr
 
     shape = [112, 112, 112]
     shape[axis] = length

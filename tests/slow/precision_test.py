@@ -21,8 +21,8 @@ from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.infer.precision import ALLOWED, FLATTEST
 from nisbjax.models import build
+from nisbjax.store.volume import open_affinities, open_image
 from nisbjax.tune import sweep
-from nisbjax.volume import open_affinities, open_image
 
 pytestmark = pytest.mark.slow
 

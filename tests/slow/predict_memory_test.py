@@ -13,7 +13,7 @@ from peak_memory import peak_bytes
 import jax.numpy as jnp, numpy as np, tensorstore as ts
 from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
-from nisbjax.volume import Volume, create_zarr
+from nisbjax.store.volume import Volume, create_zarr
 
 shape = tuple(json.loads(sys.argv[1]))
 def read(domain, chunk, _):

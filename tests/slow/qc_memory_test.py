@@ -22,7 +22,7 @@ def prediction(folder, form, shape):
     """A file of chunks that are all alike: noise, but for the length that is tested."""
     import h5py
 
-    from nisbjax.volume import create_zarr
+    from nisbjax.store.volume import create_zarr
 
     # 8 KB again and again: deflate looks back 32 KB, so the files stay small.
     noise = np.random.default_rng(0).random((1, *CHUNK[2:])).astype(np.float16)
@@ -55,7 +55,7 @@ def dark_image(shape):
     """All background, so that every voxel of the ring counts; computed as it is read."""
     import tensorstore as ts
 
-    from nisbjax.volume import Volume
+    from nisbjax.store.volume import Volume
 
     def read(_, chunk, __):
         chunk[...] = 7

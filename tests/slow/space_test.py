@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 CHILD = """
 import json, re, sys
 import jax, numpy as np, optax
-from nisbjax import devices
+from nisbjax.parallel import devices
 from nisbjax.config import base_config
 from nisbjax.data.loader import Batch
 from nisbjax.models import build

@@ -19,8 +19,9 @@ import jax
 import numpy as np
 import pytest
 
-from nisbjax import checkpoint, lock
+from nisbjax import checkpoint
 from nisbjax.artifacts import Run
+from nisbjax.store import lock
 from nisbjax.train.metric_writer import read_history
 
 pytestmark = pytest.mark.slow

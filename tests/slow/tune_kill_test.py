@@ -16,7 +16,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nisbjax import artifacts, volume
+from nisbjax import artifacts
+from nisbjax.store import volume
 from nisbjax.tune.stage import read_best_params
 from nisbjax.tune.study import GRIDS
 

@@ -6,7 +6,7 @@ import pytest
 
 from nisbjax.data.intensity import intensity_range, normalized
 from nisbjax.errors import InputError
-from nisbjax.volume import from_array
+from nisbjax.store.volume import from_array
 
 
 def image(values, dtype=np.uint8):

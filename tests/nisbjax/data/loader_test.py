@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from nisbjax.data.loader import Batch, Loader
 from nisbjax.data.nisb import Pair
 from nisbjax.errors import InputError
-from nisbjax.volume import from_array
+from nisbjax.store.volume import from_array
 
 SHAPE = (7, 6, 5)
 

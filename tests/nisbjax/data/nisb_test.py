@@ -5,7 +5,7 @@ import pytest
 
 from nisbjax.data.nisb import find, in_memory, open_pairs
 from nisbjax.errors import InputError
-from nisbjax.volume import create_zarr
+from nisbjax.store.volume import create_zarr
 
 IMAGE, LABEL = "train/seed*/data.zarr/img", "train/seed*/data.zarr/seg"
 

@@ -9,7 +9,7 @@ import pytest
 from nisbjax.decode.connected_components import label_affinities, label_box
 from nisbjax.errors import InputError
 from nisbjax.masking import MaskSpec
-from nisbjax.volume import from_array
+from nisbjax.store.volume import from_array
 
 
 def flood(affinities, threshold, *, edge_offset=0, keep=None, mask_edges="both"):

@@ -6,8 +6,8 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 
-from nisbjax import cluster
 from nisbjax.decode.seam_tree import SeamTree, gather, unite
+from nisbjax.parallel import cluster
 
 
 def pairs(rng, before, behind, count):

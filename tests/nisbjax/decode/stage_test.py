@@ -12,8 +12,8 @@ from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
-from nisbjax.manifest import path_beside
-from nisbjax.volume import create_zarr, open_labels
+from nisbjax.store.manifest import path_beside
+from nisbjax.store.volume import create_zarr, open_labels
 
 SHAPE = (12, 10, 9)
 

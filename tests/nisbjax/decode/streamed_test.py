@@ -13,9 +13,9 @@ from nisbjax.decode import boxes, streamed
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.streamed import label_volume
 from nisbjax.errors import InputError
-from nisbjax.manifest import path_beside
 from nisbjax.masking import MaskSpec
-from nisbjax.volume import Volume, create_zarr, from_array
+from nisbjax.store.manifest import path_beside
+from nisbjax.store.volume import Volume, create_zarr, from_array
 
 
 def random_affinities(seed, shape, dtype=np.float32, channels=3):

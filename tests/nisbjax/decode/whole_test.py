@@ -7,8 +7,8 @@ from nisbjax.decode import grow, whole
 from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
-from nisbjax.manifest import path_beside
-from nisbjax.volume import create_zarr, from_array
+from nisbjax.store.manifest import path_beside
+from nisbjax.store.volume import create_zarr, from_array
 
 SHAPE = (12, 11, 13)
 GROWTH = {"low_threshold": 0.6, "min_seed": 5, "memory_gb": 1.0}

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage import metrics
 
-from nisbjax import volume
 from nisbjax.errors import InputError
 from nisbjax.evaluate import dense
+from nisbjax.store import volume
 
 
 def line(values, dtype=np.uint32) -> np.ndarray:

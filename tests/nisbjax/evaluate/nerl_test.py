@@ -269,8 +269,9 @@ def test_is_unchanged_by_relabelling_and_by_node_order(problem, random):
 
 
 def test_real_skeletons_in_their_own_labels(shared_data):
-    from nisbjax import skeletons, volume
+    from nisbjax import skeletons
     from nisbjax.evaluate.nodes import read_node_segments
+    from nisbjax.store import volume
 
     folder = shared_data / "fib25" / "val" / "seed1"
     truth = skeletons.load(folder / "skeleton.pkl")

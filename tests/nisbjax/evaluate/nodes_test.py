@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nisbjax import volume
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nodes
 from nisbjax.skeletons import Skeletons
+from nisbjax.store import volume
 
 
 def at(positions) -> Skeletons:

@@ -8,9 +8,10 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from nisbjax import artifacts, config, manifest, volume
+from nisbjax import artifacts, config
 from nisbjax.errors import InputError
 from nisbjax.evaluate import report, stage
+from nisbjax.store import manifest, volume
 
 SHAPE = (12, 4, 4)
 

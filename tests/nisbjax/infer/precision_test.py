@@ -10,7 +10,8 @@ from flax import nnx
 
 from nisbjax.errors import InputError
 from nisbjax.infer.precision import ALLOWED, FLATTEST, compute_dtype
-from nisbjax.models import build, torch_import
+from nisbjax.models import build
+from nisbjax.models.foreign import torch_import
 
 # Compiling takes longer than running here, and as long again with LLVM's optimisation.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}

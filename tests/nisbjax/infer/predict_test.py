@@ -9,8 +9,8 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import predict
 from nisbjax.infer.windows import Grid
-from nisbjax.manifest import Manifest
-from nisbjax.volume import create_zarr, from_array
+from nisbjax.store.manifest import Manifest
+from nisbjax.store.volume import create_zarr, from_array
 
 SHAPE, WINDOW = (21, 18, 13), (8, 8, 8)
 CHUNKS = (1, 4, 4, 4)

@@ -13,10 +13,10 @@ from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.infer import stage
-from nisbjax.manifest import path_beside
 from nisbjax.models import build
 from nisbjax.qc import stage as qc
-from nisbjax.volume import create_zarr, open_affinities, open_image
+from nisbjax.store.manifest import path_beside
+from nisbjax.store.volume import create_zarr, open_affinities, open_image
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.masking import MaskSpec
 from nisbjax.qc import mask
-from nisbjax.volume import create_zarr, from_array
+from nisbjax.store.volume import create_zarr, from_array
 
 
 def brute(image, spec):

@@ -9,10 +9,10 @@ import tensorstore as ts
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.manifest import Manifest, path_beside
 from nisbjax.qc import end_planes, front_matter, stage, statistics
 from nisbjax.qc.border import find_border
-from nisbjax.volume import Volume, create_zarr, open_affinities
+from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store.volume import Volume, create_zarr, open_affinities
 
 SHAPE = (40, 30, 90)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nisbjax.errors import InputError
 from nisbjax.qc import statistics
 from nisbjax.qc.border import border_planes, find_border
-from nisbjax.volume import create_zarr, from_array, open_affinities
+from nisbjax.store.volume import create_zarr, from_array, open_affinities
 
 
 def check(planes, values):

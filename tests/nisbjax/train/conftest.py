@@ -7,7 +7,7 @@ import pytest
 
 from nisbjax.config import base_config
 from nisbjax.models import build
-from nisbjax.volume import create_zarr
+from nisbjax.store.volume import create_zarr
 
 
 @pytest.fixture(scope="session")

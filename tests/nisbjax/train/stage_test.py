@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nisbjax import checkpoint, devices
+from nisbjax import checkpoint
 from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
 from nisbjax.models import blocks, build
+from nisbjax.parallel import devices
 from nisbjax.train import loop, stage, step
 from nisbjax.train.metric_writer import MetricWriter, read_history
 from nisbjax.train.recipe import make_recipe, validation_loader

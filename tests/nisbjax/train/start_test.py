@@ -107,7 +107,7 @@ def rescale(folder, scale):
     """Writes another loss scale into a checkpoint, and seals it again."""
     import orbax.checkpoint as ocp
 
-    from nisbjax import checksums
+    from nisbjax.store import checksums
 
     with ocp.StandardCheckpointer() as files:
         item = files.restore(folder / "optimizer")

@@ -7,11 +7,11 @@ import optax
 import pytest
 from jax.sharding import Mesh
 
-from nisbjax import devices
 from nisbjax.data import targets
 from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Batch
 from nisbjax.offsets import SHORT_RANGE
+from nisbjax.parallel import devices
 from nisbjax.train import losses, step
 
 PATCH = (3, 4, 2)

@@ -9,13 +9,14 @@ import optuna
 import pytest
 import yaml
 
-from nisbjax import artifacts, config, manifest, volume
+from nisbjax import artifacts, config
 from nisbjax.decode import stage as decode_stage
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
 from nisbjax.masking import MaskSpec
 from nisbjax.skeletons import load
+from nisbjax.store import manifest, volume
 from nisbjax.tune import space, stage, study
 
 SHAPE = (16, 4, 6)

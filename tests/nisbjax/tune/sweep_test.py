@@ -10,9 +10,9 @@ import tensorstore as ts
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.errors import InputError
 from nisbjax.masking import MaskSpec
+from nisbjax.store.volume import Volume, from_array
 from nisbjax.tune import sweep
 from nisbjax.tune.sweep import nodes_by_threshold
-from nisbjax.volume import Volume, from_array
 
 
 def assert_same_partition(found, expected):

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from nisbjax.store.volume import from_array
 from nisbjax.viz.plots import curves, label_colours, slices
-from nisbjax.volume import from_array
 
 SHAPE = (12, 8, 6)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nisbjax.data.baselines import intensity_affinities, true_affinities
 from nisbjax.errors import InputError
+from nisbjax.synth.baselines import intensity_affinities, true_affinities
 
 
 def test_an_edge_is_as_strong_as_its_weaker_voxel():

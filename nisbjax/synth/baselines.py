@@ -8,9 +8,9 @@ whose demos show a score without its floor and ceiling.
 import numpy as np
 from jaxtyping import Float32
 
-from nisbjax.data import rendering
 from nisbjax.errors import InputError
 from nisbjax.offsets import OFFSETS_6, edge_slices
+from nisbjax.synth import rendering
 from nisbjax.typing import Image, Labels
 
 INTERIORS = ("bright", "dark")

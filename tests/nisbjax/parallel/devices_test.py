@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from nisbjax import devices
 from nisbjax.errors import InputError
+from nisbjax.parallel import devices
 
 
 @pytest.mark.parametrize(

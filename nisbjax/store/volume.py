@@ -20,9 +20,9 @@ import h5py
 import numpy as np
 import tensorstore as ts
 
-from nisbjax import formats
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.store import formats
 from nisbjax.typing import Triple
 
 Index = Box | tuple[Any, ...] | Any

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from nisbjax.models.torch_import import is_transposed, original_names
+from nisbjax.models.foreign.torch_import import is_transposed, original_names
 
 Arrays = dict[str, Float32[np.ndarray, "..."]]
 

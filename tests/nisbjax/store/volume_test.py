@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.volume import (
+from nisbjax.store.volume import (
     Volume,
     create_zarr,
     export_hdf5,

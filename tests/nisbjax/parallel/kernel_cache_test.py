@@ -3,7 +3,7 @@
 import os
 import stat
 
-from nisbjax import kernel_cache
+from nisbjax.parallel import kernel_cache
 
 
 def test_compiled_code_is_kept_from_other_users(tmp_path, monkeypatch):

@@ -11,11 +11,11 @@ import pytest
 from flax import nnx
 
 from nisbjax.errors import InputError
-from nisbjax.models import torch_import
+from nisbjax.models.foreign import torch_import
 from nisbjax.models.mednext import MedNeXt
 
 OUTPUTS = ["S_k3", "B_k3", "M_k3", "L_k3", "L_k5"]  # their gradients: make test-slow
-RECORDED = pathlib.Path(__file__).parent / "recorded"
+RECORDED = pathlib.Path(__file__).parents[1] / "recorded"
 # Compiling takes longer than running here, and as long again with LLVM's optimisation.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 

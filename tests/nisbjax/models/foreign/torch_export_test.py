@@ -8,7 +8,7 @@ from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from nisbjax.models import torch_export, torch_import
+from nisbjax.models.foreign import torch_export, torch_import
 
 
 @pytest.mark.parametrize("kernel, heads", [(3, 1), (5, 5)])

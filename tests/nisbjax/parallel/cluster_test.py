@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from nisbjax import cluster
-from nisbjax.cluster import map_boxes
 from nisbjax.errors import InputError
+from nisbjax.parallel import cluster
+from nisbjax.parallel.cluster import map_boxes
 
 
 def test_order_is_that_of_the_boxes_whoever_is_first():

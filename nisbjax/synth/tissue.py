@@ -12,9 +12,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from nisbjax.data import growth, packing
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.synth import growth, packing
 from nisbjax.typing import FloatTriple, Triple
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from nisbjax.errors import InputError
-from nisbjax.models import torch_file
+from nisbjax.models.foreign import torch_file
 from nisbjax.models.mednext import KERNEL_SIZES, LEVELS, SIZES, MedNeXt
 
 PREFIXES = ("model.", "module.", "_orig_mod.")

@@ -9,10 +9,10 @@ import networkx
 import numpy as np
 from jaxtyping import Int64
 
-from nisbjax.data.tissue import Neurites
 from nisbjax.geometry import Box, box_grid
+from nisbjax.store.volume import Volume
+from nisbjax.synth.tissue import Neurites
 from nisbjax.typing import FloatTriple, Triple
-from nisbjax.volume import Volume
 
 _SNAP = 2  # voxels that a node may move to reach its own label
 

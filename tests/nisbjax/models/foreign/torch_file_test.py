@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nisbjax.errors import InputError
-from nisbjax.models.torch_file import Inert
-from nisbjax.models.torch_import import open_foreign, read_state_dict
+from nisbjax.models.foreign.torch_file import Inert
+from nisbjax.models.foreign.torch_import import open_foreign, read_state_dict
 
 # Pickle's opcodes by hand: ( mark, t tuple, } dict, s set item, V text, I number,
 # c global, Q persistent id, R call, b build, . stop.

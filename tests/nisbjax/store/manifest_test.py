@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from nisbjax.errors import InputError
-from nisbjax.manifest import Manifest, path_beside, require_finished
+from nisbjax.store.manifest import Manifest, path_beside, require_finished
 
 MADE_FROM = {"image": "a1", "scale": 0.2, "shape": (3, 4)}
 

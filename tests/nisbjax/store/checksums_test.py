@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from nisbjax import checksums
+from nisbjax.store import checksums
 
 
 @pytest.fixture

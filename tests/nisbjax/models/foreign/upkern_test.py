@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nisbjax.errors import InputError
-from nisbjax.models.upkern import upkern
+from nisbjax.models.foreign.upkern import upkern
 
 
 def network(kernel, other=4):

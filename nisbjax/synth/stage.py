@@ -19,14 +19,16 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from nisbjax import artifacts, cluster, volume
-from nisbjax.data import rendering, tissue, tracing
-from nisbjax.data.tissue import Neurites, Tissue
+from nisbjax import artifacts
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
-from nisbjax.manifest import Manifest, path_beside
+from nisbjax.parallel import cluster
+from nisbjax.store import volume
+from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store.volume import Volume
+from nisbjax.synth import rendering, tissue, tracing
+from nisbjax.synth.tissue import Neurites, Tissue
 from nisbjax.typing import FloatTriple, Triple
-from nisbjax.volume import Volume
 
 CHUNK: Triple = (64, 64, 64)
 _SMALLEST = 24  # voxels along an axis

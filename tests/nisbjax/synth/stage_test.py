@@ -9,11 +9,13 @@ import networkx
 import numpy as np
 import pytest
 
-from nisbjax import artifacts, skeletons, volume
-from nisbjax.data import rendering, synthetic, tissue, tracing
-from nisbjax.data.tissue import Tissue
+from nisbjax import artifacts, skeletons
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
+from nisbjax.store import volume
+from nisbjax.synth import rendering, tissue, tracing
+from nisbjax.synth import stage as synthetic
+from nisbjax.synth.tissue import Tissue
 
 SHAPE = (72, 70, 66)  # one chunk of 64 and a rest along every axis
 SIZE_NM = (9.0, 9.0, 12.0)

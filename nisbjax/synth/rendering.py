@@ -10,9 +10,9 @@ import math
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from nisbjax.data import domains, painting
-from nisbjax.data.tissue import Neurites, Tissue
 from nisbjax.geometry import Box
+from nisbjax.synth import domains, painting
+from nisbjax.synth.tissue import Neurites, Tissue
 from nisbjax.typing import FloatTriple, Labels, Triple
 
 BYTES_PER_VOXEL = 40.0  # of a box with its halo: two distances, two owners, two images

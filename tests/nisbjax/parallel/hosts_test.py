@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from nisbjax import hosts
 from nisbjax.errors import InputError
+from nisbjax.parallel import hosts
 
 
 def task(local, tasks="1", node="0", **more):

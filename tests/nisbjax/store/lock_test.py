@@ -11,12 +11,12 @@ import time
 
 import pytest
 
-from nisbjax import lock
 from nisbjax.errors import InputError
+from nisbjax.store import lock
 
 HOLD = """
 import pathlib, sys, time
-from nisbjax import lock
+from nisbjax.store import lock
 with lock.held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
