@@ -1,0 +1,151 @@
+"""A file that is there whole or not at all: written beside, synced, renamed into place.
+
+Every file that is not appended to or written in chunks goes through `replacing`. The
+temporary name carries host and process, so that two writers never share one, and what a
+killed process left is removed by the next that writes the same file. PyTC and BANIS write
+in place, so that a kill leaves half a file under the final name.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import socket
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+from nisbjax.errors import InputError
+
+_ENDING = ".partial"
+_numbers = itertools.count()  # two threads may write one file
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A temporary file to write inside a `with`; at its end it takes the place of `path`.
+
+    When the body raises, the temporary file is removed and `path` is as it was. A link
+    stays: the file that it points at is replaced. Folders above `path` are made.
+
+    Args:
+      path: of the file to replace, or of a new one.
+
+    Yields:
+      An empty file beside it, of the same folder and so of the same file system.
+
+    Raises:
+      InputError: `path` is a folder or a device, which no output may replace.
+      OSError: the file system's, with the path of the file in it.
+    """
+    target = _regular(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target)
+    temporary = target.with_name(f"{_own_prefix(target)}{next(_numbers)}{_ENDING}")
+    temporary.unlink(missing_ok=True)  # of a process that had our id before
+    # Exclusively: a link that somebody put there is not followed.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, target)
+        sync(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Replaces a file by text, in UTF-8; durable when this returns."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Replaces a file by a value as JSON; see `plain` for what JSON cannot hold."""
+    write_text(path, json.dumps(plain(value), indent=1) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: containers as lists and objects, numbers of numpy as numbers.
+
+    What JSON has no word for (bytes, complex numbers, references of HDF5, NaN) becomes its
+    text, since a report must not be lost for an attribute that some other program wrote.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if value - value == 0 else str(float(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "dtype") and hasattr(
+        value, "tolist"
+    ):  # numpy's, without importing
+        listed = value.tolist()
+        return str(value) if listed is value else plain(listed)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return str(value)
+
+
+def sync(path: str | os.PathLike) -> None:
+    """Returns when a file's content, or a folder's list of names, is durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(path: str | os.PathLike) -> list[pathlib.Path]:
+    """Removes the temporary files of `path` whose processes on this host are gone.
+
+    Returns:
+      What was removed.
+    """
+    path = pathlib.Path(path)
+    removed = []
+    start = f"{path.name}.{socket.gethostname()}."
+    with contextlib.suppress(FileNotFoundError):
+        for found in sorted(path.parent.iterdir()):
+            if not (found.name.startswith(start) and found.name.endswith(_ENDING)):
+                continue
+            process = found.name[len(start) :].partition("-")[0]
+            if process.isdigit() and not alive(int(process)):
+                found.unlink(missing_ok=True)
+                removed.append(found)
+    return removed
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this host runs, or has ended and is not yet waited for."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; no such number
+        return process < 1 << 31
+    return True
+
+
+def _own_prefix(target: pathlib.Path) -> str:
+    return f"{target.name}.{socket.gethostname()}.{os.getpid()}-"
+
+
+def _regular(path: str | os.PathLike) -> pathlib.Path:
+    """Where a file is really written: behind links, if nothing else would be lost there."""
+    path = pathlib.Path(path)
+    target = pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return target
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+        raise InputError(f"{path} is {kind}; name a file to write to")
+    return target
