@@ -59,7 +59,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Replaces a file by text, in UTF-8; durable when this returns."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A name of a file need not be UTF-8, and may well be part of a report.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -91,6 +92,47 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
     return str(value)
+
+
+def require_regular(path: str | os.PathLike) -> pathlib.Path:
+    """A path, if a file lies there; for readers that take a path and open it themselves.
+
+    A pipe would be waited for without end, and a device may have none.
+
+    Raises:
+      InputError: nothing is there, it is of another kind, or may not be looked at.
+    """
+    path = pathlib.Path(path)
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise InputError(_unreadable(path, error)) from None
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path} is {_kind(mode)}; wanted a file")
+    return path
+
+
+def read_bytes(path: str | os.PathLike, most_bytes: int) -> bytes:
+    """The content of a small file.
+
+    Args:
+      path: of the file; a pipe or a device is refused, not waited for.
+      most_bytes: that it may have.
+
+    Raises:
+      InputError: it is not there, no file, too large or not readable.
+    """
+    path = require_regular(path)
+    try:
+        # Not to wait, should a pipe have taken its place.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as opened:
+            content = opened.read(most_bytes + 1)
+    except OSError as error:
+        raise InputError(_unreadable(path, error)) from None
+    if len(content) > most_bytes:
+        raise InputError(f"{path} has more than {most_bytes} bytes")
+    return content
 
 
 def sync(path: str | os.PathLike) -> None:
@@ -146,6 +188,16 @@ def _regular(path: str | os.PathLike) -> pathlib.Path:
     except (FileNotFoundError, NotADirectoryError):
         return target
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
-        raise InputError(f"{path} is {kind}; name a file to write to")
+        raise InputError(f"{path} is {_kind(mode)}; name a file to write to")
     return target
+
+
+def _kind(mode: int) -> str:
+    return "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no file {path}"
+    word = getattr(error, "strerror", None) or str(error)
+    return f"{path} cannot be read ({word})"
