@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import ml_collections
 
 from nisbjax.errors import InputError
 from nisbjax.offsets import OFFSETS_6
+from nisbjax.store import files
 
 NONE_WORDS = ("", "null", "None", "none")
 
@@ -272,11 +272,7 @@ def stage_fingerprint(config: ml_collections.ConfigDict, stage: str) -> str:
 
 def write(config: ml_collections.ConfigDict, path: str | os.PathLike) -> None:
     """config.json: every key, dotted, as it was resolved."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(flatten(config), indent=1) + "\n")
-    os.replace(temporary, path)
+    files.write_text(path, json.dumps(flatten(config), indent=1) + "\n")
 
 
 def require_choice(key: str, value: str, choices: tuple[str, ...] | Mapping) -> None:

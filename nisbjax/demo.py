@@ -5,8 +5,6 @@ the same model untrained, and the image's own intensity thresholded at its best.
 PyTC nor BANIS ships a job that runs from nothing to a score.
 """
 
-import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +17,7 @@ from nisbjax.artifacts import Run
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.skeletons import Skeletons
+from nisbjax.store import files
 from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
 from nisbjax.synth import baselines
 from nisbjax.synth import stage as synthetic
@@ -78,9 +77,7 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
         "scores": run_dir.path / "demo.json",
     }
     result = {"rows": rows, "paths": {k: str(v) for k, v in paths.items()}}
-    temporary = run_dir.path / "demo.json.partial"
-    temporary.write_text(json.dumps(result, indent=1, default=float) + "\n")
-    os.replace(temporary, run_dir.path / "demo.json")
+    files.write_json(run_dir.path / "demo.json", result)
     print(table(rows))
     for name, path in result["paths"].items():
         print(f"{name:>12}  {path}")

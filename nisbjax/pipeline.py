@@ -6,7 +6,6 @@ the mask in testing but not in tuning; here both go through `affinity_mask`.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import platform
@@ -23,6 +22,7 @@ from nisbjax import checkpoint, config
 from nisbjax.artifacts import Run, VolumeDir, volume_name
 from nisbjax.config import optional
 from nisbjax.errors import InputError
+from nisbjax.store import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,7 @@ def describe_run(settings: Any, run_dir: Run) -> None:
         "platform": platform.platform(),
         "packages": {name: metadata.version(name) for name in packages},
     }
-    run_dir.environment.write_text(json.dumps(facts, indent=1) + "\n")
+    files.write_json(run_dir.environment, facts)
 
 
 def test(

@@ -18,7 +18,7 @@ from scipy import stats
 
 from nisbjax.config import section
 from nisbjax.errors import InputError
-from nisbjax.evaluate import report
+from nisbjax.store import files
 
 CONFIDENCE = 0.95
 # Key of a score -> name, unit's factor, digits.
@@ -84,8 +84,8 @@ def run(runs: Sequence[str], workdir: str = "") -> dict[str, Any]:
     text = _text(result)
     folder = pathlib.Path(workdir or _common_folder(trainings))
     folder.mkdir(parents=True, exist_ok=True)
-    report.write(folder / "summary.json", json.dumps(result, indent=1) + "\n")
-    report.write(folder / "summary.txt", text)
+    files.write_json(folder / "summary.json", result)
+    files.write_text(folder / "summary.txt", text)
     print(text, end="")
     logging.info("wrote %s", folder / "summary.txt")
     return result

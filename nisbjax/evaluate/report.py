@@ -5,9 +5,7 @@ VOI, mergers and splits are added, and every line that shows a NERL says how muc
 skeletons lies on background, without which a NERL cannot be judged.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 RULE = "=" * 80
@@ -68,15 +66,6 @@ def text(
     if notes:
         lines += ["Notes:", THIN, *(f"  {note}" for note in notes), ""]
     return "\n".join([*lines, RULE, ""])
-
-
-def write(path: str | os.PathLike[str], content: str) -> None:
-    """Writes a text file, renamed into place when complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    temporary.write_text(content)
-    os.replace(temporary, path)
 
 
 def _row(label: str, value: Any) -> str:

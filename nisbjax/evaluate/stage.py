@@ -22,11 +22,22 @@ from nisbjax import skeletons
 from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.evaluate import dense, nerl, nodes, published, report, tables
+from nisbjax.store import files as files_lib
 from nisbjax.store import manifest
 from nisbjax.store import volume as volume_lib
+from nisbjax.store.lock import held
 
 METRICS = ("nerl", "voi", "adapted_rand", "instance_accuracy")
 DEFAULT_THRESHOLD = "default"
+# Ending of each table -> what it is called in the report.
+_TABLES = {
+    "_nerl_per_gt_erl.npz": "Per-GT ERL File",
+    "_edges.npz": "Per-Edge File",
+    "_skeletons.npz": "Per-Skeleton File",
+    "_skeletons.csv": "Per-Skeleton Table",
+    "_mergers.csv": "Worst Mergers",
+    "_splits.csv": "Worst Splits",
+}
 UNKNOWN_THRESHOLD = "of unknown origin"
 
 
@@ -56,7 +67,6 @@ def run(
     Raises:
         InputError: nothing to score or to score against, or inputs that do not fit.
     """
-    started = time.monotonic()
     chosen = config.evaluate
     segmentation = config_lib.optional(chosen.segmentation) or str(segmentation)
     skeleton = config_lib.optional(chosen.skeleton) or str(skeleton)
@@ -68,6 +78,28 @@ def run(
     labels = volume_lib.open_labels(segmentation)
     stem = Path(segmentation)
     made = volume_lib.fingerprint(segmentation)
+    outputs = [out.evaluation(stem, suffix) for suffix in (".json", ".txt", *_TABLES)]
+    for path in outputs:
+        files_lib.require_file(path)
+    with held(out.evaluation(stem, ".lock")):
+        return _run(
+            config, out, segmentation, made, labels, skeleton, label, threshold_origin
+        )
+
+
+def _run(
+    config: Any,
+    out: VolumeDir,
+    segmentation: str,
+    made: str,
+    labels: volume_lib.Volume,
+    skeleton: str,
+    label: str,
+    threshold_origin: str,
+) -> dict[str, Any]:
+    started = time.monotonic()
+    stem = Path(segmentation)
+    metrics = tuple(config.evaluate.metrics)
     json_path = out.evaluation(stem, ".json")
     threshold_origin = threshold_origin or _earlier_origin(json_path, made)
     facts: dict[str, Any] = {
@@ -87,7 +119,6 @@ def run(
     files: dict[str, str] = {}
     score = None
     if skeleton:
-        out.path.mkdir(parents=True, exist_ok=True)
         truth = load_skeletons(skeleton, config, out.path)
         note = truth.resolution_note(_voxel_size(config))
         truth, part = nodes.in_region(truth, labels)
@@ -119,8 +150,8 @@ def run(
         files={"Graph": skeleton, **files},
         notes=notes,
     )
-    report.write(json_path, json.dumps(facts, indent=1) + "\n")
-    report.write(out.evaluation(stem, ".txt"), content)
+    files_lib.write_json(json_path, facts)
+    files_lib.write_text(out.evaluation(stem, ".txt"), content)
     logging.info(
         "wrote %s in %.1f s",
         out.evaluation(stem, ".txt"),
@@ -213,14 +244,9 @@ def _write_tables(
         "index_position": truth.index_position,
     }
     files: dict[str, str] = {}
-    for label, suffix, table in (
-        ("Per-GT ERL File", "_nerl_per_gt_erl.npz", per_gt),
-        ("Per-Edge File", "_edges.npz", edges),
-        ("Per-Skeleton File", "_skeletons.npz", of_skeleton),
-        ("Per-Skeleton Table", "_skeletons.csv", of_skeleton),
-        ("Worst Mergers", "_mergers.csv", tables.worst_mergers(truth, counts)),
-        ("Worst Splits", "_splits.csv", tables.worst_splits(truth, counts)),
-    ):
+    written = (per_gt, edges, of_skeleton, of_skeleton)
+    written += tables.worst_mergers(truth, counts), tables.worst_splits(truth, counts)
+    for (suffix, label), table in zip(_TABLES.items(), written, strict=True):
         path = out.evaluation(stem, suffix)
         write = tables.write_csv if suffix.endswith(".csv") else tables.write_npz
         write(table, path)

@@ -6,12 +6,12 @@ table per question, with voxel positions to jump to, from the same counted pairs
 
 import csv
 import os
-from pathlib import Path
 
 import numpy as np
 
 from nisbjax.evaluate import nerl
 from nisbjax.skeletons import Skeletons
+from nisbjax.store import files
 
 Table = dict[str, np.ndarray]
 
@@ -138,25 +138,22 @@ def worst_splits(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) ->
 
 def write_csv(table: Table, path: str | os.PathLike[str]) -> None:
     """Writes a table with its header; floats with six digits."""
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(temporary, "w", newline="") as file:
+    with (
+        files.replacing(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(table)
         for row in zip(*table.values(), strict=True):
             writer.writerow(
                 f"{v:.6g}" if isinstance(v, float) else v.item() for v in row
             )
-    os.replace(temporary, path)
 
 
 def write_npz(table: Table, path: str | os.PathLike[str]) -> None:
     """Writes arrays, compressed, renamed into place when complete."""
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(temporary, "wb") as file:
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **table)
-    os.replace(temporary, path)
 
 
 def _main_segment(counts: nerl.Overlap, background: np.ndarray) -> np.ndarray:

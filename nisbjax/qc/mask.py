@@ -22,6 +22,8 @@ from nisbjax.geometry import Box, box_grid
 from nisbjax.masking import MaskSpec
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import front_matter
+from nisbjax.store import files
+from nisbjax.store.lock import held
 from nisbjax.store.volume import Volume, fingerprint, open_image
 
 _CHUNK = 256
@@ -92,8 +94,6 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
             f"{spec.shape}; name the image that was predicted"
         )
     path = _replaceable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     x, y, z = (min(_CHUNK, size) for size in spec.shape)
     chunk = x, y, z
     ones = zlib.compress(np.ones(chunk, np.uint8).tobytes(), _GZIP)
@@ -111,7 +111,11 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
     boxes = box_grid(spec.shape, chunk)
     workers = min(_WORKERS, len(os.sched_getaffinity(0)))
     kept = 0
-    with h5py.File(temporary, "w") as file:
+    with (
+        held(path.with_name(f"{path.name}.lock")),
+        files.replacing(path) as temporary,
+        h5py.File(temporary, "w") as file,
+    ):
         main = file.create_dataset(
             "main",
             shape=spec.shape,
@@ -126,9 +130,6 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
             kept += count
             if data:  # a chunk that is not there reads as 0
                 main.id.write_direct_chunk(box.start, data)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
     return kept
 
 
@@ -141,6 +142,7 @@ def _replaceable(path: str | os.PathLike) -> pathlib.Path:
         raise InputError(
             f"the mask was to go to {path}; wanted a name that ends in .h5"
         )
+    files.require_file(path)
     if path.exists():
         try:
             with h5py.File(path, "r") as file:

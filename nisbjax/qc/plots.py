@@ -3,7 +3,6 @@
 PyTC's report is text alone; whether a cut is right is seen faster.
 """
 
-import os
 import pathlib
 
 import numpy as np
@@ -16,10 +15,19 @@ from nisbjax.qc import end_planes
 from nisbjax.qc.cuts import Cuts
 from nisbjax.qc.report import channel_name
 from nisbjax.qc.statistics import Statistics
+from nisbjax.store import files
 from nisbjax.store.volume import Volume
 
 _POINTS = 1024  # of a curve, at most twice
 _COLOURS = ("tab:red", "tab:green", "tab:blue")
+
+
+_KINDS = ("planes", "cuts", "border")
+
+
+def paths(report: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Where the PNG files of a report lie, whether or not there is something to draw."""
+    return {kind: report.with_name(f"{report.stem}.{kind}.png") for kind in _KINDS}
 
 
 def draw_all(
@@ -46,12 +54,10 @@ def draw_all(
     if statistics.border is not None:
         figures["border"] = _ring_against_inside(statistics)
     names = []
-    report.parent.mkdir(parents=True, exist_ok=True)
     for what, figure in figures.items():
-        path = report.with_name(f"{report.stem}.{what}.png")
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        figure.savefig(temporary, dpi=100, format="png")
-        os.replace(temporary, path)
+        path = paths(report)[what]
+        with files.replacing(path) as temporary:
+            figure.savefig(temporary, dpi=100, format="png")
         names.append(path.name)
     return tuple(names)
 

@@ -6,8 +6,6 @@ was saturated, and prints the reference's figures beside.
 """
 
 import dataclasses
-import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,18 +38,16 @@ class Subject:
     plots: tuple[str, ...] = ()
 
 
-def write(
-    path: str | os.PathLike,
+def text(
     front: FrontMatter,
     subject: Subject,
     statistics: Statistics,
     cuts: Cuts,
     settings: Mapping[str, Any],
-) -> None:
-    """Writes a report, renamed into place.
+) -> str:
+    """A report, as Markdown.
 
     Args:
-      path: of the Markdown file.
       front: for the mask builder.
       subject: what was looked at.
       statistics: of all planes.
@@ -68,11 +64,7 @@ def write(
     if subject.plots:
         lines += ["## Plots", ""]
         lines += [f"![{name}]({name})\n" for name in subject.plots]
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    temporary.write_text("\n".join(lines))
-    os.replace(temporary, path)
+    return "\n".join(lines)
 
 
 def channel_name(channel: int) -> str:

@@ -4,13 +4,15 @@ PyTC reads the prediction with a script of its own (`check_aff.py` in the tutori
 the same figures come from one pass over the chunks, or were gathered while predicting.
 """
 
+import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import logging
@@ -21,6 +23,8 @@ from nisbjax.errors import InputError
 from nisbjax.qc import border, front_matter, mask, plots, report, statistics
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
+from nisbjax.store import files
+from nisbjax.store.lock import held
 from nisbjax.store.manifest import require_finished
 from nisbjax.store.volume import Volume, open_affinities, open_image
 
@@ -92,7 +96,6 @@ def check(
     Raises:
       InputError: no prediction there, an unfinished one, or keys that make no sense.
     """
-    started = time.monotonic()
     settings = config.qc
     _refuse_nonsense(settings)
     source = optional(settings.input) or str(prediction)
@@ -108,6 +111,22 @@ def check(
             affinities.spatial_shape,
         )
         pixels = None
+    path = _report_path(config, target)
+    with held(path.with_name(f"{path.name}.lock")):
+        return _check(config, target, path, source, affinities, image_name, pixels)
+
+
+def _check(
+    config: Any,
+    target: VolumeDir,
+    path: pathlib.Path,
+    source: str,
+    affinities: Volume,
+    image_name: str,
+    pixels: Volume | None,
+) -> pathlib.Path:
+    started = time.monotonic()
+    settings = config.qc
     found = statistics.load(
         target.plane_statistics, identity(affinities.attributes, settings)
     )
@@ -119,7 +138,6 @@ def check(
     cuts = find_cuts(found.planes, **{key: settings[key] for key in _CUTS})
     if not cuts.usable:
         logging.warning("%s: no plane passes in all channels; none is kept", source)
-    path = pathlib.Path(optional(settings.report) or target.qc_report)
     front = FrontMatter(
         img=os.path.abspath(image_name) if image_name else "",
         out=os.path.abspath(_mask_path(config, target)),
@@ -135,8 +153,9 @@ def check(
         image=front.img,
         plots=plots.draw_all(path, affinities, found, cuts),
     )
-    _set_aside(path, front)
-    report.write(path, front, subject, found, cuts, settings.to_dict())
+    text = report.text(front, subject, found, cuts, settings.to_dict())
+    _set_aside(path, front, text)
+    files.write_text(path, text)
     logging.info(
         "%s %s: keeps z %d to %d of %d%s, %.1f s; %s",
         "took the gathered statistics of" if gathered else "scanned",
@@ -151,23 +170,56 @@ def check(
     return path
 
 
-def _set_aside(path: pathlib.Path, front: FrontMatter) -> None:
-    """Keeps a report that says something else: somebody may have edited it."""
-    if not path.exists():
-        return
+def _set_aside(path: pathlib.Path, front: FrontMatter, text: str) -> None:
+    """Keeps a report that says something else: somebody may have edited it.
+
+    Every copy has a number of its own, so that a later run replaces none of them.
+    """
     try:
-        if front_matter.read(path) == front:
+        before = path.read_bytes()
+    except FileNotFoundError:
+        return
+    if before == text.encode():
+        return
+    for aside in _asides(path):
+        if not os.path.lexists(aside):
+            break
+        if aside.is_file() and aside.read_bytes() == before:
             return
-    except InputError:  # damaged, or of another program: kept all the more
-        pass
-    aside = path.with_name(f"{path.stem}.before{path.suffix}")
-    os.replace(path, aside)
+    with files.replacing(aside) as temporary:
+        temporary.write_bytes(before)
     logging.warning(
-        "%s said other cuts; it is kept as %s. To use it, give it to --mode=mask, and the "
-        "mask to --config.decode.affinity_mask",
+        "%s %s; it is kept as %s. To use it, give it to --mode=mask, and the mask to "
+        "--config.decode.affinity_mask",
         path,
+        _difference(path, front),
         aside.name,
     )
+
+
+def _asides(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """`report.before.md`, `report.before-2.md`, ..."""
+    for number in itertools.count(1):
+        suffix = f"-{number}" if number > 1 else ""
+        yield path.with_name(f"{path.stem}.before{suffix}{path.suffix}")
+
+
+def _difference(path: pathlib.Path, front: FrontMatter) -> str:
+    try:
+        found = front_matter.read(path)
+    except InputError:
+        return "had no front matter that could be read"
+    others = dataclasses.asdict(front)
+    differing = [k for k, v in dataclasses.asdict(found).items() if v != others[k]]
+    return f"said another {', '.join(differing)}" if differing else "had another text"
+
+
+def _report_path(config: Any, target: VolumeDir) -> pathlib.Path:
+    """Where the report goes; neither it nor a plot may take the place of a device."""
+    path = pathlib.Path(optional(config.qc.report) or target.qc_report)
+    for output in (path, *plots.paths(path).values()):
+        files.require_file(output)
+    return path
 
 
 def _mask_path(config: Any, target: VolumeDir) -> str:

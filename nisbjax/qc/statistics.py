@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 import zipfile
 from typing import Any
 
@@ -23,6 +22,7 @@ from nisbjax.errors import InputError
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import end_planes, kernels
 from nisbjax.qc.border import Border, BorderSamples, ValueCounts
+from nisbjax.store import files
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
 
@@ -204,13 +204,8 @@ def save(statistics: Statistics, path: str | os.PathLike, made_from: str) -> Non
                 ring = samples.ring[row][c].settle()
                 arrays[f"ring_{row}_{c}"] = ring.values
                 arrays[f"ring_counts_{row}_{c}"] = ring.counts
-    path = pathlib.Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(temporary, "wb") as file:
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load(path: str | os.PathLike, made_from: str) -> Statistics | None:

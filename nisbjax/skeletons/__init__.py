@@ -21,6 +21,7 @@ from jaxtyping import Float64, Int64
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.skeletons import graph_pickle
+from nisbjax.store import files
 from nisbjax.typing import FloatTriple
 
 MAX_BYTES = 1 << 30  # NISB's cubes have some 60 MB
@@ -143,11 +144,8 @@ def load(
     graph = graph_pickle.read(path)
     skeletons = _flatten(graph, path, voxel_size_nm, max_nodes)
     if cached is not None:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cached.with_name(f"{cached.name}.{os.getpid()}.tmp")
-        with open(temporary, "wb") as file:
+        with files.replacing(cached) as temporary, open(temporary, "wb") as file:
             np.savez(file, **{k: getattr(skeletons, k) for k in _FIELDS})
-        os.replace(temporary, cached)
     return skeletons
 
 

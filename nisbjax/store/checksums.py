@@ -9,9 +9,10 @@ folder without one was never finished.
 
 import concurrent.futures
 import hashlib
-import os
 import pathlib
 from collections.abc import Sequence
+
+from nisbjax.store import files
 
 NAME = "SHA256SUMS"
 _THREADS = 2  # hashing releases the GIL; more threads would wait for the disk
@@ -24,12 +25,7 @@ def write(folder: pathlib.Path) -> None:
         f"{digest}  {path.relative_to(folder)}\n"
         for path, digest in zip(paths, _digests(paths), strict=True)
     ]
-    temporary = folder / (NAME + ".partial")
-    with open(temporary, "w") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / NAME)
+    files.write_text(folder / NAME, "".join(lines))
 
 
 def finished(folder: pathlib.Path) -> bool:
@@ -77,8 +73,12 @@ def damage(folder: pathlib.Path, parts: Sequence[str] | None = None) -> list[str
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    own = (folder / NAME, folder / (NAME + ".partial"))
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p not in own)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        # Its own temporary file may be left by a kill.
+        if path.is_file() and not (path.parent == folder and path.name.startswith(NAME))
+    )
 
 
 def _digests(paths: Sequence[pathlib.Path]) -> list[str]:

@@ -23,7 +23,9 @@ _numbers = itertools.count()  # two threads may write one file
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replacing(
+    path: str | os.PathLike, *, scratch: bool = False
+) -> Iterator[pathlib.Path]:
     """A temporary file to write inside a `with`; at its end it takes the place of `path`.
 
     When the body raises, the temporary file is removed and `path` is as it was. A link
@@ -31,6 +33,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Args:
       path: of the file to replace, or of a new one.
+      scratch: it lies in a folder that is removed as a whole and is looked at before it is
+        believed: neither synced nor swept, which costs a look at the folder each time.
 
     Yields:
       An empty file beside it, of the same folder and so of the same file system.
@@ -41,19 +45,31 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """
     target = _regular(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    sweep(target)
+    if not scratch:
+        sweep(target)
     temporary = target.with_name(f"{_own_prefix(target)}{next(_numbers)}{_ENDING}")
     temporary.unlink(missing_ok=True)  # of a process that had our id before
     # Exclusively: a link that somebody put there is not followed.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
-        sync(temporary)
+        if not scratch:
+            sync(temporary)
         os.replace(temporary, target)
-        sync(target.parent)
+        if not scratch:
+            sync(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def require_file(path: str | os.PathLike) -> None:
+    """Refuses a path that `replacing` would refuse, before the work that is to go there.
+
+    Raises:
+      InputError: `path` is a folder or a device, or links to one.
+    """
+    _regular(path)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

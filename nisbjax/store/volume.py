@@ -22,7 +22,7 @@ import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.store import formats
+from nisbjax.store import files, formats
 from nisbjax.typing import Triple
 
 Index = Box | tuple[Any, ...] | Any
@@ -248,10 +248,7 @@ def create_zarr(
 
 def write_attributes(path: str | os.PathLike, attributes: Mapping[str, Any]) -> None:
     """Replaces the attributes of a zarr v2 array (TensorStore's driver cannot)."""
-    target = pathlib.Path(path) / ".zattrs"
-    temporary = target.with_name(".zattrs.partial")
-    temporary.write_text(json.dumps(dict(attributes), indent=1))
-    os.replace(temporary, target)
+    files.write_json(pathlib.Path(path) / ".zattrs", dict(attributes))
 
 
 def export_hdf5(
@@ -275,9 +272,8 @@ def export_hdf5(
       chunks: of the file; those of the volume where None.
     """
     path = _local(str(path))
-    temporary = path.with_name(path.name + ".partial")
     chunks = tuple(chunks or volume.chunks)
-    with h5py.File(temporary, "w") as file:
+    with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
         target = file.create_dataset(
             dataset,
             shape=volume.shape,
@@ -297,9 +293,6 @@ def export_hdf5(
             pending = ahead
         if pending is not None:
             target[pending[0]] = pending[1].result()
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def fingerprint(path: str | os.PathLike) -> str:

@@ -9,7 +9,6 @@ own come from a diffusion model on a cluster.
 import dataclasses
 import functools
 import hashlib
-import os
 import pathlib
 import pickle
 import re
@@ -23,7 +22,7 @@ from nisbjax import artifacts
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.parallel import cluster
-from nisbjax.store import volume
+from nisbjax.store import files, volume
 from nisbjax.store.manifest import Manifest, path_beside
 from nisbjax.store.volume import Volume
 from nisbjax.synth import rendering, tissue, tracing
@@ -161,9 +160,8 @@ class _Cube:
                 self.voxel_size_nm,
                 box_shape,
             )
-            partial = self.folder / "skeleton.pkl.partial"
-            partial.write_bytes(pickle.dumps(graph, protocol=4))
-            os.replace(partial, self.folder / "skeleton.pkl")
+            with files.replacing(self.folder / "skeleton.pkl") as temporary:
+                temporary.write_bytes(pickle.dumps(graph, protocol=4))
             self.manifest.finish(neurites=self.neurites.count, nodes=len(graph))
         self.manifest.close()
 
@@ -197,7 +195,7 @@ def _open_cube(shape, tissue_kind, seed, voxel_size_nm, root, name, number) -> _
         axes="xyz",
         attributes=attributes,
     )
-    (folder / "data.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    files.write_json(folder / "data.zarr" / ".zgroup", {"zarr_format": 2})
     return _Cube(
         folder,
         neurites,

@@ -26,7 +26,7 @@ from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes, report
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.masking import MaskSpec
-from nisbjax.store import manifest
+from nisbjax.store import files, manifest
 from nisbjax.store import volume as volume_lib
 from nisbjax.store.volume import Volume
 from nisbjax.tune import figure, space, storage, study, sweep
@@ -322,4 +322,4 @@ def _write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> Non
     alone = all(set(t.params) == {"threshold"} for t in study.complete(opened))
     best = result["decoding_params"]["threshold"]
     figure.draw(rows, best, out.figure, connected=alone)
-    report.write(out.best_params, yaml.safe_dump(dict(result), sort_keys=False))
+    files.write_text(out.best_params, yaml.safe_dump(dict(result), sort_keys=False))

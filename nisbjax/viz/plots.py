@@ -15,6 +15,7 @@ from jaxtyping import Int, Shaped, UInt8
 from matplotlib.figure import Figure
 
 from nisbjax.geometry import Box
+from nisbjax.store import files
 from nisbjax.store.volume import Volume
 
 _PLANES = ((2, "z"), (1, "y"), (0, "x"))
@@ -118,8 +119,6 @@ def _white(volume: Volume) -> float:
 
 
 def _save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    figure.savefig(temporary, format="png", dpi=110)
-    os.replace(temporary, path)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
     return path

@@ -1,6 +1,11 @@
-"""State dicts of the original network, filled by a rule that anyone can repeat."""
+"""State dicts of the original network, filled by a rule that anyone can repeat.
+
+And a second process, for what two of them must not do together.
+"""
 
 import math
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -66,3 +71,32 @@ def fill(shapes):
 def original_weights():
     """Function of (size, kernel, inputs, outputs, heads, width) to a state dict."""
     return lambda *args, **kwargs: fill(original_shapes(*args, **kwargs))
+
+
+_HOLD = """
+import pathlib, sys, time
+from nisbjax.store import lock
+with lock.held(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def held_elsewhere():
+    """Function of a lock's path to the id of another process that holds it from then on."""
+    children = []
+
+    def hold(path):
+        child = subprocess.Popen(
+            [sys.executable, "-c", _HOLD, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        children.append(child)
+        assert child.stdout.readline() == "held\n"
+        return child.pid
+
+    yield hold
+    for child in children:
+        child.kill()
+        child.wait()
+        child.stdout.close()

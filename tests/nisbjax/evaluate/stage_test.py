@@ -1,6 +1,7 @@
 """Evaluating files of any program: the report, its tables, and the error lines."""
 
 import json
+import os
 import pickle
 
 import h5py
@@ -309,3 +310,26 @@ Neurite ERL Metrics:
     for line in reference.splitlines():
         # ours may add a unit or the coverage behind a value
         assert any(line == own or own.startswith(line + " ") for own in rest), line
+
+
+def test_an_evaluation_of_another_process_is_left_to_it(
+    tmp_path, settings, inputs, held_elsewhere
+):
+    out = artifacts.VolumeDir(tmp_path / "seed5")
+    process = held_elsewhere(out.path / "eval_theirs.lock")
+    file = as_npy(tmp_path, made_segmentation())
+    with pytest.raises(InputError, match=f"written by process {process} on "):
+        stage.run(settings, out, segmentation=file, skeleton=inputs)
+    assert os.listdir(out.path) == ["eval_theirs.lock"]
+
+
+def test_a_pipe_in_the_way_is_refused_before_anything_is_scored(
+    tmp_path, settings, inputs
+):
+    out = artifacts.VolumeDir(tmp_path)
+    os.mkfifo(tmp_path / "eval_theirs_splits.csv")
+    file = as_npy(tmp_path, made_segmentation())
+    there = sorted(os.listdir(tmp_path))
+    with pytest.raises(InputError, match="eval_theirs_splits.csv is a device, pipe"):
+        stage.run(settings, out, segmentation=file, skeleton=inputs)
+    assert sorted(os.listdir(tmp_path)) == there

@@ -1,5 +1,7 @@
 """The mask file against an array filled by the definition."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -135,7 +137,8 @@ def test_a_report_becomes_its_mask(tmp_path):
         ("img", "gs://bucket/m.h5", "gs://bucket/m.h5 is not a local path"),
         ("img", "m.npy", "was to go to .*m.npy; wanted a name that ends in .h5"),
         ("img", "raw.h5", "raw.h5 is there and is no affinity mask; name another"),
-        ("img", "folder.h5", "folder.h5 is there and is no affinity mask"),
+        ("img", "folder.h5", "folder.h5 is a folder; name a file to write to"),
+        ("img", "pipe.h5", "pipe.h5 is a device, pipe or socket; name a file"),
         ("shallow", "m.h5", "mask keeps z from 1 to 5; wanted .* <= 4"),
     ],
 )
@@ -143,6 +146,7 @@ def test_reports_that_cannot_be_used_are_refused(tmp_path, img, out, text):
     zarr_image(tmp_path / "img", draw((9, 8, 6)))
     zarr_image(tmp_path / "shallow", draw((9, 8, 4)))
     (tmp_path / "folder.h5").mkdir()
+    os.mkfifo(tmp_path / "pipe.h5")
     with h5py.File(tmp_path / "raw.h5", "w") as file:
         file["main"] = np.zeros((3, 2, 2, 2), np.float16)
     before = (tmp_path / "raw.h5").read_bytes()
@@ -157,3 +161,11 @@ def test_an_image_of_another_shape_is_refused(tmp_path):
     image = from_array(draw((4, 4, 4)), "xyzc")
     with pytest.raises(InputError, match=r"\(4, 4, 4\) does not match the mask's"):
         mask.build(image, MaskSpec((4, 4, 5), 0, 1, 1, 1.0), tmp_path / "m.h5")
+
+
+def test_a_mask_that_another_process_builds_is_left_to_it(tmp_path, held_elsewhere):
+    image = from_array(draw((4, 4, 4)), "xyzc")
+    process = held_elsewhere(tmp_path / "m.h5.lock")
+    with pytest.raises(InputError, match=f"written by process {process} on "):
+        mask.build(image, MaskSpec((4, 4, 4), 0, 1, 1, 1.0), tmp_path / "m.h5")
+    assert not (tmp_path / "m.h5").exists()

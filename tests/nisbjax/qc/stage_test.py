@@ -1,5 +1,7 @@
 """QC on files: planted planes and halo are found, and go from report to mask."""
 
+import os
+
 import h5py
 import matplotlib.image as mpimg
 import numpy as np
@@ -112,6 +114,50 @@ def test_a_report_that_was_edited_is_not_lost(tmp_path, config, files, caplog):
     assert kept.read_text() == edited
     stage.check(config, target, prediction=prediction, image=image)
     assert kept.read_text() == edited
+    assert "said another low_z; it is kept as check_aff_report.before.md" in caplog.text
+    # Other words alone, and then again: each has its own copy, an equal one none.
+    caplog.clear()
+    remarked = path.read_text() + "plane 60 looks fine\n"
+    for _ in range(2):
+        path.write_text(remarked)
+        stage.check(config, target, prediction=prediction, image=image)
+    assert "had another text; it is kept as check_aff_report.before-2.md" in caplog.text
+    assert path.with_name("check_aff_report.before-2.md").read_text() == remarked
+    assert kept.read_text() == edited
+    assert len(list(target.path.glob("*.before*"))) == 2
+
+
+def test_a_report_goes_over_no_device_and_through_links(tmp_path, config, files):
+    """Nor does a plot beside it, and it is said before anything is scanned or written."""
+    prediction, image = files
+    target = VolumeDir(tmp_path / "seed6")
+    (tmp_path / "there").mkdir()
+    os.mkfifo(tmp_path / "there" / "r.cuts.png")
+    for name, text in (
+        ("/dev/full", "/dev/full is a device"),
+        (str(tmp_path / "there"), "there is a folder"),
+        (str(tmp_path / "there" / "r.md"), "r.cuts.png is a device, pipe"),
+    ):
+        config.qc.report = name
+        with pytest.raises(InputError, match=text):
+            stage.check(config, target, prediction=prediction, image=image)
+    assert os.listdir(tmp_path / "there") == ["r.cuts.png"]
+    assert not target.path.exists()
+    (tmp_path / "link.md").symlink_to("elsewhere.md")
+    config.qc.report = str(tmp_path / "link.md")
+    stage.check(config, target, prediction=prediction, image=image)
+    assert (tmp_path / "link.md").is_symlink()
+    assert front_matter.read(tmp_path / "elsewhere.md").low_z == 35
+
+
+def test_a_report_that_another_process_writes_is_left_to_it(
+    tmp_path, config, files, held_elsewhere
+):
+    target = VolumeDir(tmp_path / "seed6")
+    process = held_elsewhere(target.path / "check_aff_report.md.lock")
+    with pytest.raises(InputError, match=f"written by process {process} on "):
+        stage.check(config, target, prediction=files[0], image=files[1])
+    assert os.listdir(target.path) == ["check_aff_report.md.lock"]
 
 
 def test_an_image_of_another_shape_makes_no_mask(tmp_path, config, files):
