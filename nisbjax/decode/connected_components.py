@@ -16,6 +16,7 @@ from jaxtyping import UInt
 
 from nisbjax.decode import kernels, numbering
 from nisbjax.decode.keep import MASK_EDGES, ImageSource, Keep, MaskSource, keep_mask
+from nisbjax.decode.kernels import Forest, Planes, Rule
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.typing import Affinities, Triple
@@ -131,9 +132,7 @@ def label_box(
     if labels.size == 0:
         return labels, 0
     forest = Forest.over(labels)
-    rule = Rule(
-        low, high, high, bool(edge_offset), keep is not None, mask_edges == "both"
-    )
+    rule = Rule(low, high, bool(edge_offset), keep is not None, mask_edges == "both")
     threads = threads or len(os.sched_getaffinity(0))
     cuts = np.linspace(0, shape[0], min(threads, shape[0]) + 1)
     cuts = cuts.astype(int).tolist()
@@ -173,36 +172,6 @@ def check_options(edge_offset: int, mask_edges: str) -> None:
 _PLANES_VOXELS = 1 << 21  # at once, where planes are copied or a mask is made of them
 
 
-class Rule(NamedTuple):
-    """Which affinities are edges: low < bits <= top, as stored, and what a mask takes.
-
-    Those above `high` are in the forest already; none where it is `top`.
-    """
-
-    low: np.unsignedinteger
-    high: np.unsignedinteger
-    top: np.unsignedinteger
-    destination: bool
-    masked: bool
-    both: bool
-
-
-class Forest(NamedTuple):
-    """Runs of voxels and how they hang together; see `kernels`."""
-
-    parent: UInt[np.ndarray, " v"]
-    foreground: UInt[np.ndarray, "x y w"]
-    joined: UInt[np.ndarray, "x y w"]
-
-    @classmethod
-    def over(cls, labels: UInt[np.ndarray, "x y z"]) -> "Forest":
-        """A forest in the memory of an array of labels."""
-        bits = (*labels.shape[:2], (labels.shape[2] + 63) // 64)
-        return cls(
-            labels.reshape(-1), np.empty(bits, np.uint64), np.empty(bits, np.uint64)
-        )
-
-
 def unite(
     values: UInt[np.ndarray, "c x y z"],
     keep: Keep | None,
@@ -213,17 +182,16 @@ def unite(
 ) -> None:
     """Adds the edges that a rule names among planes start to stop to a forest."""
     shape = values.shape[1:]
-    carry = np.zeros((4, *forest.joined.shape[1:]), np.uint64)
+    carry = np.zeros((3, *forest.joined.shape[1:]), np.uint64)
     step = stop - start
     if keep is not None or not values[0].flags.c_contiguous:
         step = max(1, _PLANES_VOXELS // (shape[1] * shape[2]))
     for first in range(start, stop, step):
         planes = slice(first, min(first + step, stop))
         kept = _kept(keep, planes.start, planes.stop, shape)
-        channels = [_fixed(values[c, planes]) for c in range(3)]
-        kernels.unite_planes(
-            *channels, kept, *rule, first, first > start, *forest, carry
-        )
+        x, y, z = (_fixed(values[c, planes]) for c in range(3))
+        read = Planes(x, y, z, kept)
+        kernels.unite_planes(read, rule, first, first > start, forest, carry)
 
 
 def _fixed(array: np.ndarray) -> np.ndarray:
@@ -248,7 +216,7 @@ def _join(values, keep, rule, forest, x):
     kept = [_kept(keep, i, i + 1, shape).reshape(-1, shape[2]) for i in (x - 1, x)]
     attached = np.empty(plane.size, forest.parent.dtype)
     seam = [_fixed(part) for part in (plane, *kept)]
-    return attached[: kernels.join_seam(*seam, *rule, x, *forest, attached)]
+    return attached[: kernels.join_seam(*seam, rule, x, forest, attached)]
 
 
 def _number(pool, forest, cuts, attached, threads) -> int:

@@ -11,17 +11,18 @@ callee in another file. What turns the forest into labels calls none of these (`
 """
 
 from collections.abc import Callable
-from typing import Any, no_type_check
+from typing import Any, NamedTuple, no_type_check
 
 import numba
 import numpy as np
+from jaxtyping import UInt
 from llvmlite import ir
 from numba.core import types
 from numba.cpython.unsafe import numbers
 from numba.extending import intrinsic
 
 # numba turns uint64 with a plain int into float64, so every number here is typed.
-_0, _1, _2, _3, _6, _63 = (np.uint64(i) for i in (0, 1, 2, 3, 6, 63))
+_0, _1, _2, _6, _63 = (np.uint64(i) for i in (0, 1, 2, 6, 63))
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 leading_zeros: Callable[..., Any] = numbers.leading_zeros
@@ -116,17 +117,6 @@ def _unite(parent, u, v):
 
 @no_type_check
 @part
-def _unite_runs(parent, edges, base, joined, row, w):
-    """Unites two runs of a row for each edge that has just joined them."""
-    while edges != _0:
-        bit = np.uint64(trailing_zeros(edges))
-        edges &= edges - _1
-        z = (w << _6) + bit
-        _unite(parent, base + z, base + _run_start(joined, row, w, bit))
-
-
-@no_type_check
-@part
 def _unite_rows(parent, edges, base, before, joined, row, row_before, w):
     """Unites along the edges of one word between two rows of runs."""
     while edges != _0:
@@ -137,106 +127,133 @@ def _unite_rows(parent, edges, base, before, joined, row, row_before, w):
         _unite(parent, u, v)
 
 
+class Rule(NamedTuple):
+    """Which affinities are edges, and what a mask takes.
+
+    Attributes:
+      low, high: an edge is there where low < bits <= high, as stored.
+      destination: edges are stored at the voxel of the higher index.
+      masked: there is a mask.
+      both: it takes edges at both of their ends.
+    """
+
+    low: np.unsignedinteger
+    high: np.unsignedinteger
+    destination: bool
+    masked: bool
+    both: bool
+
+
+class Forest(NamedTuple):
+    """Runs of voxels along z, and how they hang together.
+
+    Attributes:
+      parent: x*y*z, the forest over the runs' first voxels.
+      foreground: x y w, a bit for each voxel with an edge.
+      joined: x y w, a bit for each voxel that an edge joins to the one before it on z.
+    """
+
+    parent: UInt[np.ndarray, " v"]
+    foreground: UInt[np.ndarray, "x y w"]
+    joined: UInt[np.ndarray, "x y w"]
+
+    @classmethod
+    def over(cls, labels: UInt[np.ndarray, "x y z"]) -> "Forest":
+        """A forest in the memory of an array of labels."""
+        bits = (*labels.shape[:2], (labels.shape[2] + 63) // 64)
+        return cls(
+            labels.reshape(-1), np.empty(bits, np.uint64), np.empty(bits, np.uint64)
+        )
+
+
+class Planes(NamedTuple):
+    """Some planes of a volume, contiguous: bits of the affinities and bytes of the mask."""
+
+    x: UInt[np.ndarray, "p y z"]
+    y: UInt[np.ndarray, "p y z"]
+    z: UInt[np.ndarray, "p y z"]
+    keep: UInt[np.ndarray, "..."]  # p y z, 0 where masked; empty where there is no mask
+
+
 @no_type_check
 @kernel
-def unite_planes(
-    affinities_x,
-    affinities_y,
-    affinities_z,
-    keep,
-    low,
-    high,
-    top,
-    destination,
-    masked,
-    both,
-    first,
-    inner,
-    parent,
-    foreground_bits,
-    joined_bits,
-    carried,
-):
-    """Adds planes to the forest, or more edges between planes that are in it.
+def unite_planes(planes, rule, first, inner, forest, carried):
+    """Adds planes to a forest.
+
+    A row of eight voxels, its edges to the voxel before it on z (`joined`), and the row
+    before it on y with the edges between the two:
+
+        voxel          0  1  2  3  4  5  6  7
+        joined         .  1  1  .  .  1  1  1      runs begin at 0, 3, 4
+        edges on y     1  1  .  .  .  1  1  .
+        joined before  .  1  .  1  1  1  1  1      runs begin at 0, 2
+
+    Edge 0 on y unites runs 0 and 0. Edge 1 closes a square with edge 0 and the two along z
+    (voxel 1 is joined to voxel 0 in both rows), so it is dropped as a bit. Edge 5 unites run
+    4 with run 2 of the row before; edge 6 closes a square with it and is dropped. Two unions
+    remain of five edges.
 
     Args:
-      affinities_*: p y z, of the planes.
-      keep: p y z, 0 where masked; anything where not `masked`.
-      low, high, top: an edge is there where low < affinity <= top; those above `high` are
-        in the forest already; where `high` is `top` the planes are new.
-      destination: edges are stored at the voxel of the higher index.
-      masked, both: whether there is a mask, and whether it takes edges at both ends.
+      planes: `Planes`.
+      rule: `Rule`.
       first: index of the first of these planes in the volume.
       inner: whether the plane before `first` is in the forest (else a seam is left).
-      parent: x*y*z, the forest over run starts.
-      foreground_bits, joined_bits: x y w, foreground voxels, and edges along z.
-      carried: 4 y w, of the last plane: edges along y, affinities along x (all; new), mask.
+      forest: `Forest`.
+      carried: 3 y w, of the last plane: edges along y, affinities along x, mask.
     """
-    planes, rows, length = affinities_z.shape
-    nx, ny, nz = np.uint64(joined_bits.shape[0]), np.uint64(rows), np.uint64(length)
-    words = np.uint64(joined_bits.shape[2])
+    count, rows, length = planes.z.shape
+    low, high = rule.low, rule.high
+    nx, ny, nz = np.uint64(forest.joined.shape[0]), np.uint64(rows), np.uint64(length)
+    words = np.uint64(forest.joined.shape[2])
     # Flat throughout: a view of each row would cost more than the row.
-    foreground, joined = foreground_bits.reshape(-1), joined_bits.reshape(-1)
-    ax, ay = affinities_x.reshape(-1), affinities_y.reshape(-1)
-    az, kept_bytes, carry = (
-        affinities_z.reshape(-1),
-        keep.reshape(-1),
-        carried.reshape(-1),
-    )
-    more = high != top
-    # All edges and the new ones, of this row and of the one before (in turns, for y).
+    parent, carry = forest.parent, carried.reshape(-1)
+    foreground, joined = forest.foreground.reshape(-1), forest.joined.reshape(-1)
+    ax, ay = planes.x.reshape(-1), planes.y.reshape(-1)
+    az, kept_bytes = planes.z.reshape(-1), planes.keep.reshape(-1)
+    # Of this row and of the one before (in turns, for y).
     hx, hz = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
-    hx_new, hz_new = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
-    hy, hy_new = np.zeros(2 * words, np.uint64), np.zeros(2 * words, np.uint64)
-    k, ix_row = np.full(2 * words, _ALL), np.zeros(2 * words, np.uint64)
+    hy, k = np.zeros(2 * words, np.uint64), np.full(2 * words, _ALL)
+    ix_row = np.zeros(2 * words, np.uint64)
     last_word, last_bit = (nz - _1) >> _6, (nz - _1) & _63
     plane = ny * words
-    for p in range(np.uint64(planes)):
+    for p in range(np.uint64(count)):
         x = np.uint64(first) + p
         for y in range(ny):
             base, source = (x * ny + y) * nz, (p * ny + y) * nz
             row = (x * ny + y) * words
             now, last = (y & _1) * words, (_1 - (y & _1)) * words
-            _pack(ax, source, nz, low, top, hx, _0)
-            _pack(ay, source, nz, low, top, hy, now)
-            _pack(az, source, nz, low, top, hz, _0)
-            if more:
-                _pack(ax, source, nz, low, high, hx_new, _0)
-                _pack(ay, source, nz, low, high, hy_new, now)
-                _pack(az, source, nz, low, high, hz_new, _0)
-            else:
-                for w in range(words):
-                    joined[row + w], foreground[row + w] = _0, _0
-                    hx_new[w], hy_new[now + w], hz_new[w] = _ALL, _ALL, _ALL
-                for z in range(nz):
-                    parent[base + z] = base + z
-            if masked:
+            _pack(ax, source, nz, low, high, hx, _0)
+            _pack(ay, source, nz, low, high, hy, now)
+            _pack(az, source, nz, low, high, hz, _0)
+            for w in range(words):
+                joined[row + w], foreground[row + w] = _0, _0
+            for z in range(nz):
+                parent[base + z] = base + z
+            if rule.masked:
                 _pack(kept_bytes, source, nz, np.uint8(0), np.uint8(255), k, now)
                 for w in range(words):
                     hx[w] &= k[now + w]
                     hy[now + w] &= k[now + w]
                     hz[w] &= k[now + w]
-            h_above, new_above, k_above, ix_above, iy_above = _0, _0, _0, _0, _0
+            h_above, k_above, ix_above, iy_above = _0, _0, _0, _0
             for w in range(words):
                 here = y * words + w
                 # Edges between this row's voxels and those before them on z, y and x.
-                if destination:
+                if rule.destination:
                     alone = hz[w] & _1 if w == _0 else _0
                     if y == _0:
                         alone |= hy[now + w]
                     if x == _0:
                         alone |= hx[w]
                     iz, iy, ix = hz[w], hy[now + w], hx[w]
-                    z_new, y_new, x_new = hz_new[w], hy_new[now + w], hx_new[w]
                     if w == _0:
                         iz &= ~_1
-                    if both:
+                    if rule.both:
                         iz &= (k[now + w] << _1) | k_above
                         iy &= k[last + w]
-                        ix &= carry[_3 * plane + here]
+                        ix &= carry[_2 * plane + here]
                 else:
                     iz = (hz[w] << _1) | h_above
-                    z_new = (hz_new[w] << _1) | new_above
                     alone = _0
                     if w == last_word:
                         alone = hz[w] & (_1 << last_bit)
@@ -245,9 +262,8 @@ def unite_planes(
                         alone |= hy[now + w]
                     if x == nx - _1:
                         alone |= hx[w]
-                    iy, y_new = hy[last + w], hy_new[last + w]
-                    ix, x_new = carry[plane + here], carry[_2 * plane + here]
-                    if both:
+                    iy, ix = hy[last + w], carry[plane + here]
+                    if rule.both:
                         iz &= k[now + w]
                         iy &= k[now + w]
                         ix &= k[now + w]
@@ -255,8 +271,7 @@ def unite_planes(
                     iy = _0
                 if p == _0 and not inner:
                     ix = _0
-                h_above, new_above = hz[w] >> _63, hz_new[w] >> _63
-                k_above = k[now + w] >> _63
+                h_above, k_above = hz[w] >> _63, k[now + w] >> _63
                 joined[row + w] = iz
                 foreground[row + w] |= alone | iz | (iz >> _1) | iy | ix
                 if w != _0 and iz & _1:
@@ -265,27 +280,27 @@ def unite_planes(
                     foreground[row - words + w] |= iy
                 if x != _0:
                     foreground[row - plane + w] |= ix
-                if more and iz & z_new:  # else the run itself is the node
-                    _unite_runs(parent, iz & z_new, base, joined, row, w)
                 # A square of edges that lacks one joins its corners all the same.
-                edges_y, edges_x = iy & y_new, ix & x_new
-                if edges_y:
-                    edges_y &= ~(((iy << _1) | iy_above) & iz & joined[row - words + w])
-                    _unite_rows(
-                        parent, edges_y, base, base - nz, joined, row, row - words, w
+                if iy:
+                    edges = iy & ~(
+                        ((iy << _1) | iy_above) & iz & joined[row - words + w]
                     )
-                if edges_x:
-                    edges_x &= ~(((ix << _1) | ix_above) & iz & joined[row - plane + w])
-                    edges_x &= ~(ix_row[last + w] & iy & carry[here])
+                    _unite_rows(
+                        parent, edges, base, base - nz, joined, row, row - words, w
+                    )
+                if ix:
+                    edges = ix & ~(
+                        ((ix << _1) | ix_above) & iz & joined[row - plane + w]
+                    )
+                    edges &= ~(ix_row[last + w] & iy & carry[here])
                     before = base - ny * nz
                     _unite_rows(
-                        parent, edges_x, base, before, joined, row, row - plane, w
+                        parent, edges, base, before, joined, row, row - plane, w
                     )
                 iy_above, ix_above = iy >> _63, ix >> _63
                 ix_row[now + w] = ix
-                carry[here] = iy
-                carry[plane + here], carry[_2 * plane + here] = hx[w], hx_new[w]
-                carry[_3 * plane + here] = k[now + w]
+                carry[here], carry[plane + here] = iy, hx[w]
+                carry[_2 * plane + here] = k[now + w]
 
 
 @no_type_check
@@ -299,39 +314,31 @@ def _attached_root(parent, root):
 
 @no_type_check
 @kernel
-def join_seam(
-    affinities_x,
-    keep_before,
-    keep_after,
-    low,
-    high,
-    top,
-    destination,
-    masked,
-    both,
-    x,
-    parent,
-    foreground_bits,
-    joined_bits,
-    attached,
-):
+def join_seam(affinities_x, keep_before, keep_after, rule, x, forest, attached):
     """Joins the slab that begins at plane x with the one before, both flattened there.
 
     Args:
       affinities_x: y z, plane x - 1, or x where edges are stored at the destination.
       keep_before, keep_after: y z, planes x - 1 and x.
+      rule: `Rule`.
+      x: first plane of the slab.
+      forest: `Forest`.
       attached: room for y z indices of roots that cease to be roots.
-      Others as in `unite_planes`.
 
     Returns:
       How many roots were attached.
     """
     rows, length = affinities_x.shape
-    ny, nz, words = np.uint64(rows), np.uint64(length), np.uint64(joined_bits.shape[2])
-    foreground, joined = foreground_bits.reshape(-1), joined_bits.reshape(-1)
+    ny, nz, words = (
+        np.uint64(rows),
+        np.uint64(length),
+        np.uint64(forest.joined.shape[2]),
+    )
+    parent = forest.parent
+    foreground, joined = forest.foreground.reshape(-1), forest.joined.reshape(-1)
     values = affinities_x.reshape(-1)
     stored, other = keep_before.reshape(-1), keep_after.reshape(-1)
-    if destination:
+    if rule.destination:
         stored, other = other, stored
     h, k = np.zeros(words, np.uint64), np.full(words, _ALL)
     k_other = np.full(words, _ALL)
@@ -339,10 +346,10 @@ def join_seam(
     for y in range(ny):
         base, row = (np.uint64(x) * ny + y) * nz, (np.uint64(x) * ny + y) * words
         before, row_before = base - ny * nz, row - ny * words
-        _pack(values, y * nz, nz, low, top, h, _0)
-        if masked:
+        _pack(values, y * nz, nz, rule.low, rule.high, h, _0)
+        if rule.masked:
             _pack(stored, y * nz, nz, np.uint8(0), np.uint8(255), k, _0)
-            if both:
+            if rule.both:
                 _pack(other, y * nz, nz, np.uint8(0), np.uint8(255), k_other, _0)
         for w in range(words):
             found = h[w] & k[w] & k_other[w]
@@ -361,28 +368,3 @@ def join_seam(
                     attached[count] = max(u, v)
                     count += 1
     return count
-
-
-@no_type_check
-@kernel
-def find_segments(parent, foreground_bits, joined_bits, voxels, segments):
-    """First voxel + 1 of the segment at each voxel (flat index); 0 for background."""
-    words = np.uint64(joined_bits.shape[2])
-    nz = np.uint64(parent.size // (joined_bits.shape[0] * joined_bits.shape[1]))
-    foreground, joined = foreground_bits.reshape(-1), joined_bits.reshape(-1)
-    for i in range(voxels.size):
-        voxel = np.uint64(voxels[i])
-        row, z = voxel // nz, voxel % nz
-        w, bit = z >> _6, z & _63
-        if not (foreground[row * words + w] >> bit) & _1:
-            segments[i] = 0
-            continue
-        v = row * nz + _run_start(joined, row * words, w, bit)
-        root = np.uint64(parent[v])
-        while np.uint64(parent[root]) != root:
-            root = np.uint64(parent[root])
-        while v != root:
-            above = np.uint64(parent[v])
-            parent[v] = root
-            v = above
-        segments[i] = root + _1
