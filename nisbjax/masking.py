@@ -45,11 +45,6 @@ class MaskSpec:
                 f"mask has border_width {self.border_width}; wanted 0 or more voxels"
             )
 
-    @property
-    def needs_image(self) -> bool:
-        """Whether the ring, and so the source image, matters at all."""
-        return self.border_width > 0
-
     def touches_ring(self, box: Box) -> bool:
         """Whether a box holds voxels of the border ring, so that its image is needed."""
         width = self.border_width

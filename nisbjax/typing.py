@@ -12,21 +12,17 @@ Host volumes are `[x y z]`, images `[x y z c]`, affinities `[c x y z]`, device b
 one writer. Voxel sizes and skeleton positions are in nm.
 """
 
-from jaxtyping import Bool, Float, Float32, Integer, Shaped, UInt8, UInt64
+from jaxtyping import Bool, Float32, Integer, Shaped, UInt64
 from numpy import ndarray
 
 Triple = tuple[int, int, int]
 FloatTriple = tuple[float, float, float]
 
 Image = Shaped[ndarray, "x y z c"]
-ImageBytes = UInt8[ndarray, "x y z c"]
 Labels = Integer[ndarray, "x y z"]
 Mask = Bool[ndarray, "x y z"]
 Affinities = Shaped[ndarray, "c x y z"]  # float16, float32, or uint8 = value / 255
 
-Positions = Integer[ndarray, "n 3"]  # voxel indices
-PositionsNm = Float[ndarray, "n 3"]
-NodeSegments = Integer[ndarray, "n"]
 NodeSegmentsByThreshold = UInt64[ndarray, "t n"]
 
 Weights = Float32[ndarray, "x y z"]  # of a window, for blending

@@ -1,11 +1,10 @@
-"""Pictures of a run: slices side by side, and training curves.
+"""Pictures of a run: slices side by side.
 
 Figures are drawn by matplotlib's object interface, so that nothing needs a display. BANIS
 logs single planes to TensorBoard; here image, affinity, segmentation and truth of the same
 planes stand in one PNG beside the numbers.
 """
 
-import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -74,30 +73,6 @@ def slices(
             if column == 0:
                 middle = volume.spatial_shape[axis] // 2
                 shown.set_ylabel(f"{name} = {middle}")
-    return _save(figure, path)
-
-
-def curves(
-    path: str | os.PathLike, series: Mapping[str, tuple[Sequence, Sequence]]
-) -> pathlib.Path:
-    """Lines over training steps, one panel for each (steps, values) pair.
-
-    Args:
-      path: of the PNG.
-      series: title -> (steps, values).
-    """
-    path = pathlib.Path(path)
-    columns = min(3, max(1, len(series)))
-    rows = max(1, math.ceil(len(series) / columns))
-    figure = Figure(figsize=(4 * columns, 2.8 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel, (title, (steps, values)) in zip(panels, series.items(), strict=False):
-        panel.plot(steps, values, linewidth=1)
-        panel.set_title(title, fontsize=9)
-        panel.set_xlabel("step", fontsize=8)
-        panel.grid(alpha=0.3)
-    for panel in panels[len(series) :]:
-        panel.set_axis_off()
     return _save(figure, path)
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from nisbjax.store.volume import from_array
-from nisbjax.viz.plots import curves, label_colours, slices
+from nisbjax.viz.plots import label_colours, slices
 
 SHAPE = (12, 8, 6)
 
@@ -90,19 +90,6 @@ def test_an_id_has_one_colour_everywhere():
     np.testing.assert_array_equal(label_colours(shuffled), flat[shuffled])
     large = np.array([[2**40 + 1, 2**40 + 2]])
     assert (label_colours(large)[0, 0] != label_colours(large)[0, 1]).any()
-
-
-def test_curves(tmp_path, drawn):
-    series = {"loss": ([1, 2, 3], [3.0, 2.0, 1.0])}
-    series |= {str(i): ([1], [0.0]) for i in range(3)}
-    path = curves(tmp_path / "curves.png", series)
-    assert imread(path).ndim == 3
-    axes = drawn[0].axes
-    assert len(axes) == 6  # two rows of three, two of them empty
-    assert [a.axison for a in axes] == [True] * 4 + [False] * 2
-    np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), [3, 2, 1])
-    curves(tmp_path / "none.png", {})
-    assert (tmp_path / "none.png").stat().st_size > 0
 
 
 def test_no_display_is_needed():
