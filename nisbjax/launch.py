@@ -25,7 +25,7 @@ newest run of the config and say which. Input that cannot be used ends with one 
 exit status 2.
 """
 
-import errno
+import contextlib
 import importlib
 import os
 import pathlib
@@ -37,11 +37,12 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from nisbjax import artifacts, config
+from nisbjax import artifacts, config, outside
 from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
 
 OUTPUTS = pathlib.Path("outputs")
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it: 128 + SIGINT
 
 # Mode -> the function that runs it, as (settings, run, checkpoint path); imported when its
 # mode is asked for, so that decoding or scoring does not load JAX.
@@ -97,29 +98,40 @@ def define_flags() -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the mode that the flags name."""
+    """Runs the mode that the flags name; whatever fails outside of us is one line."""
     quiet_libraries()
     try:
-        paths = list(arguments[1:])
-        if FLAGS.mode in PATH_MODES:
-            run_paths(FLAGS.mode, paths, FLAGS.workdir)
-            return
-        if paths:
-            raise InputError(
-                f"{paths[0]!r} is no flag; --mode={FLAGS.mode} takes no paths"
-            )
-        given = {name: FLAGS[name].value for name in ("reset", "watch")}
-        extras: dict[str, Any] = {name: v for name, v in given.items() if v}
-        if FLAGS.coordinator:
-            extras["coordinator"] = FLAGS.coordinator, FLAGS.processes, FLAGS.process
-        run_mode(FLAGS.mode, FLAGS.config, FLAGS.workdir, FLAGS.checkpoint, **extras)
-    except InputError as error:
-        fail(str(error))
-    except OSError as error:  # a folder that cannot be written, a full disk
-        if error.filename is None and error.errno != errno.ENOSPC:
+        _run(list(arguments[1:]))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        fail("stopped by the keyboard; start again to go on", INTERRUPTED)
+    except BrokenPipeError:
+        _leave_output()
+        fail("whoever read the output has closed it; start again")
+    except Exception as error:
+        line = outside.explain(error)
+        if line is None:  # a defect of ours
             raise
-        where = error.filename or "the output"
-        fail(f"{where}: {error.strerror}; give another path, or make room or way there")
+        fail(line)
+
+
+def _run(paths: list[str]) -> None:
+    if FLAGS.mode in PATH_MODES:
+        run_paths(FLAGS.mode, paths, FLAGS.workdir)
+        return
+    if paths:
+        raise InputError(f"{paths[0]!r} is no flag; --mode={FLAGS.mode} takes no paths")
+    given = {name: FLAGS[name].value for name in ("reset", "watch")}
+    extras: dict[str, Any] = {name: v for name, v in given.items() if v}
+    if FLAGS.coordinator:
+        extras["coordinator"] = FLAGS.coordinator, FLAGS.processes, FLAGS.process
+    run_mode(FLAGS.mode, FLAGS.config, FLAGS.workdir, FLAGS.checkpoint, **extras)
+
+
+def _leave_output() -> None:
+    """Points standard output nowhere: Python would complain once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_paths(mode: str, paths: Sequence[str], workdir: str = "") -> Any:
@@ -221,10 +233,11 @@ def quiet_libraries() -> None:
     )
 
 
-def fail(message: str) -> NoReturn:
-    """One line on standard error, and exit status 2."""
-    print(f"nisbjax: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(2)
+def fail(message: str, status: int = 2) -> NoReturn:
+    """One line on standard error, and the exit status."""
+    with contextlib.suppress(OSError, ValueError):  # it may be closed, too
+        print(f"nisbjax: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    raise SystemExit(status)
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:

@@ -15,11 +15,12 @@ ROOT = pathlib.Path(__file__).parents[1] / "nisbjax"
 
 # Rooms from the ground up; a room may import the rooms that its line names, and modules of
 # its own package.
-LEVEL_0 = {"errors", "typing", "geometry", "offsets", "masking"}
+LEVEL_0 = {"errors", "outside", "typing", "geometry", "offsets", "masking"}
 LEVEL_1 = ["store", "config", "artifacts", "skeletons", "parallel", "checkpoint"]
 ALLOWED: dict[str, set[str]] = {
     "": {"parallel"},
     "errors": set(),
+    "outside": {"errors"},
     "typing": set(),
     "geometry": {"errors", "typing"},
     "offsets": {"errors", "typing"},

@@ -236,7 +236,9 @@ def create_zarr(
     }
     try:
         store = ts.open(spec, open=True, create=True, read=True, write=True).result()
-    except ValueError:
+    except ValueError as error:
+        if not path.exists() or "os_error_code" in str(error):  # a full disk, no right
+            raise
         raise InputError(
             f"{path} exists with another shape, type or chunks than {tuple(shape)} "
             f"{np.dtype(dtype)} in {tuple(chunks)}; remove it or name another output"
