@@ -40,6 +40,7 @@ from ml_collections import config_flags
 from nisbjax import artifacts, config, outside
 from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
+from nisbjax.keys import ranges
 
 OUTPUTS = pathlib.Path("outputs")
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it: 128 + SIGINT
@@ -175,6 +176,7 @@ def run_mode(
     config.require_choice("--mode", mode, (*MODES, *PATH_MODES))
     if settings is None:
         raise InputError("--config is missing; wanted a file such as configs/liconn.py")
+    ranges.check(settings)
     for name in extras:
         if mode not in _EXTRAS[name]:
             raise InputError(

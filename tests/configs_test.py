@@ -8,6 +8,7 @@ import runpy
 import pytest
 
 from nisbjax.config import base_config, flatten
+from nisbjax.keys import ranges
 
 ROOT = pathlib.Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "configs").glob("*.py"))
@@ -32,6 +33,15 @@ def test_a_preset_loads_locked_and_tells_its_story(path):
     header = ast.get_docstring(ast.parse(path.read_text()))
     assert header and "Command:" in header and "Hardware:" in header
     assert f"--config=configs/{path.name}" in header
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
+def test_every_key_has_a_range_and_every_preset_keeps_to_it(path):
+    config = load(path)
+    without = sorted(flatten(config).keys() - ranges.RANGES.keys())
+    assert not without, f"give {without} an entry in nisbjax/keys/ranges.py"
+    assert ranges.RANGES.keys() == flatten(config).keys()
+    ranges.check(config)
 
 
 def test_derived_values_follow_and_do_not_lead():

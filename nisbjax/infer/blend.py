@@ -41,7 +41,7 @@ def _constant(window: Triple) -> Weights:
     return np.ones(window, np.float32)
 
 
-_WEIGHTS = {"distance": _distance, "bump": _bump, "constant": _constant}
+KINDS = {"distance": _distance, "bump": _bump, "constant": _constant}
 
 
 def window_weights(window: Triple, kind: str = "distance") -> Weights:
@@ -54,9 +54,9 @@ def window_weights(window: Triple, kind: str = "distance") -> Weights:
     Raises:
       InputError: an unknown kind.
     """
-    if kind not in _WEIGHTS:
-        raise InputError(f"predict.blend={kind!r} is not one of {sorted(_WEIGHTS)}")
-    return _WEIGHTS[kind](window)
+    if kind not in KINDS:
+        raise InputError(f"predict.blend={kind!r} is not one of {sorted(KINDS)}")
+    return KINDS[kind](window)
 
 
 @no_type_check

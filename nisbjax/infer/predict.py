@@ -208,7 +208,7 @@ def _check(
         )
 
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     # A plain sigmoid saturates in half precision (BANIS `scale_sigmoid`).
     "scale_sigmoid": lambda logits, scale: jax.nn.sigmoid(scale * logits),
     "sigmoid": lambda logits, scale: jax.nn.sigmoid(logits),
@@ -226,9 +226,9 @@ def _program(
     flipped: tuple[Triple, ...] | None,
 ) -> Callable[[Any, Any, Any], Any]:
     """Compiled (params, range, images [b x y z c]) -> float32 predictions [b o x y z]."""
-    if activation not in _ACTIVATIONS:
+    if activation not in ACTIVATIONS:
         raise InputError(
-            f"predict.activation={activation!r} is not one of {sorted(_ACTIVATIONS)}"
+            f"predict.activation={activation!r} is not one of {sorted(ACTIVATIONS)}"
         )
 
     def predict(
@@ -255,7 +255,7 @@ def _program(
                 f"{logits.shape[-1]} output channels"
             )
         kept = logits[..., np.asarray(channels)].astype(jnp.float32)
-        return _ACTIVATIONS[activation](jnp.moveaxis(kept, -1, 1), jnp.float32(scale))
+        return ACTIVATIONS[activation](jnp.moveaxis(kept, -1, 1), jnp.float32(scale))
 
     if mesh is None:
         return jax.jit(predict)

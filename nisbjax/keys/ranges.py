@@ -1,0 +1,229 @@
+"""One table: what every key of the configuration may hold.
+
+`check` is asked once for every mode, before a folder, a manifest or `config.json` is
+touched; what depends on data (channels of a network, the shape of an image) is asked by the
+stages before their first write. PyTC checks values where they are used, which is often after
+the first file is written; here a key without an entry does not pass either.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nisbjax.config import flatten
+from nisbjax.errors import InputError
+from nisbjax.keys import shapes
+from nisbjax.keys.kinds import (
+    LARGEST,
+    Check,
+    box,
+    either,
+    name,
+    number_text,
+    path,
+    real,
+    require,
+    several,
+    shown,
+    switch,
+    triple,
+    whole,
+    words,
+)
+
+_SHARE = real(0.0, 1.0)  # a probability, or a threshold of affinities
+_POSITIVE = real(0.0, above=True)
+_NOT_NEGATIVE = real(0.0)
+_MEMORY = real(0.0, 1e6, above=True)  # GB
+_CHANNELS = whole(1, 4096)
+_BATCH = whole(1, 65536)
+_THREADS = whole(0, 1024)
+_VOXELS = triple(whole(1), LARGEST, "three whole numbers x y z, each 1 or more")
+
+
+RANGES: dict[str, Check] = {
+    "name": name(),
+    "seed": whole(0),
+    "data.kind": words("nisb", "files"),
+    "data.root": path(),
+    "data.train.image": path(),
+    "data.train.label": path(),
+    "data.train.box": box(),
+    "data.val.image": path(),
+    "data.val.label": path(),
+    "data.val.skeleton": path(),
+    "data.val.box": box(),
+    "data.test.image": path(),
+    "data.test.label": path(),
+    "data.test.skeleton": path(),
+    "data.voxel_size_nm": triple(_POSITIVE),
+    "data.normalize": words("divide_255", "percentile"),
+    "data.patch": _VOXELS,
+    "data.sampling": words("uniform", "volume"),
+    "data.offsets": shapes.offsets(),
+    "data.edge_stored_at": words("source", "destination"),
+    "data.relabel": switch(),
+    "data.erosion": triple(whole(0, 1024)),
+    "data.erosion_axes": words("legacy", "xy", "xyz"),
+    "augment.profile": words("aug_banis", "none"),
+    "augment.order": words("pytc", "banis"),
+    "augment.permute": _SHARE,
+    "augment.rotate90": _SHARE,
+    "augment.flip": _SHARE,
+    "augment.drop": _SHARE,
+    "augment.drop_slice": _SHARE,
+    "augment.shift": _SHARE,
+    "augment.shift_slice": _SHARE,
+    "augment.shift_voxels": whole(0),
+    "augment.affine": _SHARE,
+    "augment.rotation": _NOT_NEGATIVE,
+    "augment.scale": real(0.0, 1.0, below=True),
+    "augment.shear": words("offdiag", "composed"),
+    "augment.shear_range": _NOT_NEGATIVE,
+    "augment.shear_coefficients": words(3, 6),
+    "augment.intensity": _SHARE,
+    "augment.intensity_scale": _NOT_NEGATIVE,
+    "augment.intensity_shift": _NOT_NEGATIVE,
+    "augment.noise": _SHARE,
+    "augment.noise_std": _NOT_NEGATIVE,
+    "model.size": words("S", "B", "M", "L"),
+    "model.kernel_size": words(3, 5, 7),
+    "model.in_channels": _CHANNELS,
+    "model.out_channels": _CHANNELS,
+    "model.channels": _CHANNELS,
+    "model.deep_supervision": switch(),
+    "model.remat": switch(),
+    "model.upkern": switch(),
+    "loss.kind": words("per_channel_bce", "bce"),
+    "loss.max_pos_weight": _POSITIVE,
+    "loss.balance_group": whole(0),
+    "loss.logit_clamp": _NOT_NEGATIVE,
+    "loss.calibre_max": real(1.0),
+    "train.steps": whole(1),
+    "train.batch_per_device": _BATCH,
+    "train.global_batch": whole(0),
+    "train.accumulate": _BATCH,
+    "train.precision": words("fp16", "bf16", "fp32"),
+    "train.val_every": whole(0),
+    "train.val_crops": whole(1),
+    "train.log_every": whole(0),
+    "train.ckpt_every": whole(0),
+    "train.ckpt_best": whole(0),
+    "train.ckpt_last_minutes": whole(0),
+    "train.mesh": shapes.mesh(),
+    "train.loader_threads": _THREADS,
+    "train.prefetch": _THREADS,
+    "optimizer.lr": _NOT_NEGATIVE,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.norm_weight_decay": _NOT_NEGATIVE,
+    "optimizer.b1": real(0.0, 1.0, below=True),
+    "optimizer.b2": real(0.0, 1.0, below=True),
+    "optimizer.eps": _POSITIVE,
+    "optimizer.clip": _NOT_NEGATIVE,
+    "schedule.kind": words("cosine", "constant"),
+    "schedule.steps": whole(1),
+    "schedule.min_lr": _NOT_NEGATIVE,
+    "schedule.warmup_steps": whole(0),
+    "ema.decay": real(0.0, 1.0, below=True),
+    "ema.warmup_steps": whole(0),
+    "ema.validate": switch(),
+    "predict.input": path(),
+    "predict.output": path(),
+    "predict.format": words("h5", "zarr"),
+    "predict.weights": words("ema", "raw"),
+    "predict.window": _VOXELS,
+    "predict.overlap": real(0.0, 1.0, below=True),
+    "predict.edge_windows": switch(),
+    "predict.blend": words("distance", "bump", "constant"),
+    "predict.channels": several(whole(0, 4095)),
+    "predict.activation": words("scale_sigmoid", "sigmoid", "none"),
+    "predict.scale": _POSITIVE,
+    "predict.dtype": words("float16", "float32", "uint8"),
+    "predict.precision": words("fp32", "fp16"),
+    "predict.tta": words("none", "flips"),
+    "predict.batch_per_device": _BATCH,
+    "predict.memory_gb": _MEMORY,
+    "predict.roi": box(),
+    "qc.input": path(),
+    "qc.image": path(),
+    "qc.report": path(),
+    "qc.z_stride": whole(1),
+    "qc.k_edge": whole(0),
+    "qc.refine_window": whole(1),
+    "qc.drift_thresh": _NOT_NEGATIVE,
+    "qc.border_width": whole(0),
+    "qc.bg_thresh": real(),
+    "qc.n_z_border": whole(1),
+    "qc.auto_extend": switch(),
+    "mask.report": path(),
+    "mask.output": path(),
+    "decode.input": path(),
+    "decode.output": path(),
+    "decode.method": words("affinity_cc", "grow", "mutex"),
+    "decode.threshold": _SHARE,
+    "decode.threshold_from": either(words("value", "study"), number_text(_SHARE)),
+    "decode.affinity_mask": path(),
+    "decode.mask_edges": words("both", "source"),
+    "decode.min_size": whole(0, 2**62),
+    "decode.low_threshold": _SHARE,
+    "decode.min_seed": whole(0, 2**62),
+    "decode.memory_gb": _MEMORY,
+    "evaluate.segmentation": path(),
+    "evaluate.skeleton": path(),
+    "evaluate.label": path(),
+    "evaluate.metrics": several(
+        words("nerl", "voi", "adapted_rand", "instance_accuracy")
+    ),
+    "tune.study": name(),
+    "tune.storage": path(),
+    "tune.sampler": words("grid", "tpe", "random", "qmc"),
+    "tune.thresholds": several(real(0.0, 1.0, below=True), distinct=False),
+    "tune.grid": words("", "null", "None", "none", "tutorial", "banis", "pytc"),
+    "tune.trials": whole(1),
+    "tune.space": shapes.space(),
+    "tune.allow_test_data": switch(),
+    "validate.poll_seconds": real(0.0, 1e6, above=True),
+    "validate.idle_minutes": real(0.0, 1e6),
+    "validate.keep": switch(),
+    "synth.kind": words("liconn"),
+    "synth.root": path(),
+    "synth.shape": _VOXELS,
+    "synth.volumes": several(path()),
+    "cluster.kind": words("threads", "local", "dask"),
+    "cluster.address": path(),
+    "cluster.workers": whole(0, 65536),
+}
+
+
+def check(config: Any) -> None:
+    """Refuses a configuration of which any key holds what it may not.
+
+    Args:
+      config: a whole configuration, `ml_collections.ConfigDict` or mapping.
+
+    Raises:
+      InputError: naming the key, its value and what was wanted; a key that there is none of,
+        or one that is missing.
+    """
+    flat = flatten(config)
+    for key in RANGES:
+        if key not in flat:
+            raise InputError(
+                f"the configuration has no {key}; begin with base_config() as the files in "
+                "configs/ do"
+            )
+    check_flat(flat)
+
+
+def check_flat(flat: Mapping[str, Any]) -> None:
+    """As `check`, of some keys by their dotted names.
+
+    Raises:
+      InputError: naming the key, its value and what was wanted.
+    """
+    for key, value in flat.items():
+        if key not in RANGES:
+            raise InputError(
+                f"{shown(key)} is no key of the configuration; nisbjax/config.py has them "
+                "all"
+            )
+        require(key, value, RANGES[key])

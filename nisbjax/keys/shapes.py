@@ -1,0 +1,60 @@
+"""What the keys hold that are made of parts: offsets of edges, a device mesh, a search space.
+
+PyTC describes these by nested sections of its YAML, each a dataclass; here they are short
+tuples, which a flag can give whole, so that their form has to be looked at.
+"""
+
+from typing import Any
+
+from nisbjax.keys.kinds import LARGEST, Check, real, several, triple, whole
+
+_SIZE = whole(-1)
+_STEP = triple(whole(-LARGEST))
+_END = real()
+
+
+def offsets() -> Check:
+    """Of affinities: which voxel each channel's edge leads to."""
+    return several(
+        Check(
+            "three whole numbers x y z that are not all 0",
+            lambda value: _STEP.holds(value) and any(value),
+        )
+    )
+
+
+def mesh() -> Check:
+    """(axis, devices) for the axis `data` and, where crops are split, `space`."""
+    return Check(
+        "pairs such as (('data', -1), ('space', 1)): the axis data, no axis twice, sizes "
+        "of 1 or more, at most one of them -1",
+        _is_mesh,
+    )
+
+
+def space() -> Check:
+    """Keys of `decode` that a study varies, and their ends."""
+    form = "(name, low, high) or (name, low, high, how many), low at most high"
+    return several(Check(form, _is_range), least=0)
+
+
+def _is_mesh(value: Any) -> bool:
+    if not isinstance(value, tuple | list):
+        return False
+    if not all(isinstance(axis, tuple | list) and len(axis) == 2 for axis in value):
+        return False
+    names, sizes = [axis[0] for axis in value], [axis[1] for axis in value]
+    if names not in (["data"], ["data", "space"], ["space", "data"]):
+        return False
+    if not all(_SIZE.holds(size) and size != 0 for size in sizes):
+        return False
+    return sizes.count(-1) <= 1
+
+
+def _is_range(value: Any) -> bool:
+    if not isinstance(value, tuple | list) or len(value) not in (3, 4):
+        return False
+    key, low, high, *count = value
+    if not isinstance(key, str) or not _END.holds(low) or not _END.holds(high):
+        return False
+    return low <= high and all(whole(1).holds(number) for number in count)
