@@ -9,7 +9,7 @@ The kernels share this module: numba's cache does not see a changed callee elsew
 """
 
 import math
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numba
 import numpy as np
@@ -121,35 +121,66 @@ def _subtract_gradient(segment, scaled, radius, away, out):
     return math.sqrt(square) + 1e-9
 
 
+class Look(NamedTuple):
+    """What neuropil looks like before the microscope; fields of `Tissue`.
+
+    Attributes:
+      extracellular: scaled distance at which the space between neurites begins.
+      gap: nm between a label and the middle of its membrane.
+      membrane: its half width at 1/e of its contrast, nm.
+      contrast: of membranes, and of the space between neurites.
+      fade: share of its contrast that the membrane of the thinnest neurite loses.
+      thinnest, thickest: radii, nm.
+      texture, spread: of grey values within and between neurites.
+      vesicles: share of cells of 5^3 voxels with a dark dot.
+      brightness: mean grey value.
+    """
+
+    extracellular: float
+    gap: float
+    membrane: float
+    contrast: float
+    fade: float
+    thinnest: float
+    thickest: float
+    texture: float
+    spread: float
+    vesicles: float
+    brightness: float
+
+
+class Exposure(NamedTuple):
+    """What the microscope and the edge of the slab add; fields of `Tissue`.
+
+    Attributes:
+      drift: of the background, as a share.
+      noise: standard deviation, grey values.
+      brightness: mean grey value of tissue.
+      halo: the widest that the dark ring becomes, voxels.
+      background: grey value of the ring.
+      low_defects, high_defects: defective planes at the low and high z faces.
+    """
+
+    drift: float
+    noise: float
+    brightness: float
+    halo: int
+    background: float
+    low_defects: int
+    high_defects: int
+
+
 @no_type_check
 @_kernel
-def paint(
-    segments,
-    first,
-    second,
-    start,
-    size,
-    seed,
-    extracellular,
-    gap,
-    membrane,
-    contrast,
-    fade,
-    thinnest,
-    thickest,
-    texture,
-    spread,
-    vesicles,
-    brightness,
-):
-    """The sharp image, and labels that end `gap` nm before the membrane's middle.
+def paint(segments, first, second, start, size, seed, look):
+    """The sharp image, and labels that end `look.gap` nm before the membrane's middle.
 
     Args:
       segments, first, second: see `domains.rasterize`.
       start: Int64[3], first voxel of the box.
       size: Float64[3], of a voxel, nm.
       seed: of the cube.
-      others: fields of `Tissue`; `thinnest` and `thickest` are its radius range.
+      look: `Look`.
 
     Returns:
       Float32[x y z] grey values, Int32[x y z] labels (neurites may still share a face).
@@ -161,7 +192,7 @@ def paint(
     brightness_key, dot_key = _key(seed, _BRIGHTNESS), _key(seed, _DOTS)
     fine_key, coarse_key = _key(seed, _FINE), _key(seed, _COARSE)
     patch_key = _key(seed, _PATCHES)
-    dark = brightness * (1 - contrast)
+    dark = look.brightness * (1 - look.contrast)
     for i in range(shape[0]):
         x = (start[0] + i) * size[0]
         for j in range(shape[1]):
@@ -172,49 +203,57 @@ def paint(
                     image[i, j, k] = dark
                     continue
                 segment = segments[first[i, j, k]]
-                scaled, t = _nearest(segment, x, y, z, away)
-                radius = segment[6] + t * (segment[7] - segment[6])
-                slope[0] = slope[1] = slope[2] = 0.0
-                steep = _subtract_gradient(segment, scaled, radius, away, slope)
-
-                # Organelles lie beside the centre line, across the flattened axis.
-                organelle = segment[12] + t * (segment[13] - segment[12])
-                shade = 1.0
-                if organelle > 0.1:
-                    shade = _organelle_shade(segment, away, radius, organelle)
-
-                # First-order distance to where the scaled distance meets its rival.
-                distance = (extracellular - scaled) / steep
-                calibre = radius
-                if second[i, j, k] >= 0:
-                    other = segments[second[i, j, k]]
-                    rival, t = _nearest(other, x, y, z, away)
-                    radius = other[6] + t * (other[7] - other[6])
-                    steep = _subtract_gradient(other, rival, radius, away, slope)
-                    distance = min(distance, (rival - scaled) / steep)
-                    calibre = min(calibre, radius)
-                if distance >= gap:
+                shade, distance, calibre = _membrane(
+                    segments, segment, second[i, j, k], x, y, z, look, away, slope
+                )
+                if distance >= look.gap:
                     labels[i, j, k] = int(segment[14])
-
                 identity = np.int64(segment[14])
                 level = _normal(_bits(brightness_key, identity, 0, 0))
-                value = brightness * max(1 + 0.5 * spread * level, 0.4)
+                value = look.brightness * max(1 + 0.5 * look.spread * level, 0.4)
                 # White here, speckle once blurred.
                 site = _bits(fine_key, start[0] + i, start[1] + j, start[2] + k)
                 grain = 0.9 * _normal(site)
                 grain += _smooth(coarse_key, x / 80, y / 80, z / 80)
-                value *= shade * max(1 + texture * grain, 0.2)
-
+                value *= shade * max(1 + look.texture * grain, 0.2)
                 value *= _vesicle_shade(
-                    dot_key, start[0] + i, start[1] + j, start[2] + k, vesicles
+                    dot_key, start[0] + i, start[1] + j, start[2] + k, look.vesicles
                 )
-
-                thin = 1 - min((calibre - thinnest) / (0.4 * thickest), 1.0)
+                thin = 1 - min((calibre - look.thinnest) / (0.4 * look.thickest), 1.0)
                 patch = _smooth(patch_key, x / 60, y / 60, z / 60)
-                depth = contrast * (1 - fade * thin) * (1 + 0.2 * patch)
-                profile = math.exp(-((distance / membrane) ** 2))
+                depth = look.contrast * (1 - look.fade * thin) * (1 + 0.2 * patch)
+                profile = math.exp(-((distance / look.membrane) ** 2))
                 image[i, j, k] = value * (1 - depth * profile)
     return image, labels
+
+
+@no_type_check
+@_kernel
+def _membrane(segments, segment, rival_row, x, y, z, look, away, slope):
+    """Shade of an organelle, distance to the membrane's middle, radius of the thinner side.
+
+    `away` and `slope` are room for vectors; `rival_row` is below 0 where nobody is near.
+    """
+    scaled, t = _nearest(segment, x, y, z, away)
+    radius = segment[6] + t * (segment[7] - segment[6])
+    slope[0] = slope[1] = slope[2] = 0.0
+    steep = _subtract_gradient(segment, scaled, radius, away, slope)
+    # Organelles lie beside the centre line, across the flattened axis.
+    organelle = segment[12] + t * (segment[13] - segment[12])
+    shade = 1.0
+    if organelle > 0.1:
+        shade = _organelle_shade(segment, away, radius, organelle)
+    # First-order distance to where the scaled distance meets its rival.
+    distance = (look.extracellular - scaled) / steep
+    calibre = radius
+    if rival_row >= 0:
+        other = segments[rival_row]
+        rival, t = _nearest(other, x, y, z, away)
+        radius = other[6] + t * (other[7] - other[6])
+        steep = _subtract_gradient(other, rival, radius, away, slope)
+        distance = min(distance, (rival - scaled) / steep)
+        calibre = min(calibre, radius)
+    return shade, distance, calibre
 
 
 @no_type_check
@@ -263,19 +302,7 @@ def _in_ring(seed, x, y, z, shape, halo):
 
 @no_type_check
 @_kernel
-def expose(
-    image,
-    start,
-    shape,
-    seed,
-    drift,
-    noise_level,
-    brightness,
-    halo,
-    background,
-    low_defects,
-    high_defects,
-):
+def expose(image, start, shape, seed, exposure):
     """Uneven background, noise, defective planes and the dark ring; then bytes.
 
     Args:
@@ -283,9 +310,11 @@ def expose(
       start: Int64[3], its first voxel in the cube.
       shape: Int64[3], of the cube.
       seed: of the cube.
-      others: fields of `Tissue`; `noise_level` is its noise, `halo` its halo_voxels.
+      exposure: `Exposure`.
     """
     out = np.zeros(image.shape, np.uint8)
+    background, brightness = exposure.background, exposure.brightness
+    low, high = exposure.low_defects, exposure.high_defects
     noise_key, drift_key = _key(seed, _NOISE), _key(seed, _DRIFT)
     ring_key = _key(seed, _RING)
     for i in range(image.shape[0]):
@@ -295,15 +324,17 @@ def expose(
             for k in range(image.shape[2]):
                 z = start[2] + k
                 level = _normal(_bits(noise_key, x, y, z))
-                if _in_ring(ring_key, x, y, z, shape, halo):
+                if _in_ring(ring_key, x, y, z, shape, exposure.halo):
                     value = min(0.4 * background + 0.1 * background * level, background)
                 else:
-                    gain = 1 + drift * _smooth(drift_key, x / 50, y / 50, z / 40)
-                    value = gain * image[i, j, k] + noise_level * level
-                    if z < low_defects or z >= shape[2] - high_defects:
+                    gain = 1 + exposure.drift * _smooth(
+                        drift_key, x / 50, y / 50, z / 40
+                    )
+                    value = gain * image[i, j, k] + exposure.noise * level
+                    if z < low or z >= shape[2] - high:
                         # Hardly any signal: dim, with little contrast and noise.
                         value = 0.42 * brightness + 0.15 * (value - brightness)
-                        value += 0.4 * noise_level * level
+                        value += 0.4 * exposure.noise * level
                     # The ring alone is as dark as the background.
                     value = max(value, background + 1.0)
                 out[i, j, k] = np.uint8(min(max(value, 0.0), 255.0) + 0.5)
@@ -312,7 +343,7 @@ def expose(
 
 @no_type_check
 @_kernel
-def separate(raw, low, start, shape, cube_shape, seed, halo, low_defects, high_defects):
+def separate(raw, low, start, shape, cube_shape, seed, exposure):
     """Labels of a box, where no two neurites share a face and something is to be seen.
 
     Args:
@@ -322,22 +353,26 @@ def separate(raw, low, start, shape, cube_shape, seed, halo, low_defects, high_d
       shape: of the box.
       cube_shape: of the cube.
       seed: of the cube.
-      halo: the widest that the dark ring becomes.
-      low_defects: defective planes at the low z face.
-      high_defects: the same at the high z face.
+      exposure: `Exposure`.
     """
     labels = np.zeros(shape, np.int32)
     ring_key = _key(seed, _RING)
+    last = cube_shape[2] - exposure.high_defects
     for i in range(shape[0]):
         for j in range(shape[1]):
             for k in range(shape[2]):
                 x, y, z = i + low[0], j + low[1], k + low[2]
                 own = raw[x, y, z]
                 plane = start[2] + k
-                if plane < low_defects or plane >= cube_shape[2] - high_defects:
+                if plane < exposure.low_defects or plane >= last:
                     continue
                 if own == 0 or _in_ring(
-                    ring_key, start[0] + i, start[1] + j, plane, cube_shape, halo
+                    ring_key,
+                    start[0] + i,
+                    start[1] + j,
+                    plane,
+                    cube_shape,
+                    exposure.halo,
                 ):
                     continue
                 alone = True

@@ -56,15 +56,11 @@ def render_box(
         segments, np.array(grown.start), grown.shape, size, tissue.extracellular
     )
     sharp, raw = painting.paint(
-        segments, *owners, np.array(grown.start), size, bits, *_paint_parameters(tissue)
+        segments, *owners, np.array(grown.start), size, bits, _look(tissue)
     )
     for axis, sigma in enumerate(tissue.blur_voxels):
         sharp = smooth(sharp, sigma, axis, halo[axis])
-    image = painting.expose(
-        sharp,
-        start,
-        cube_shape,
-        bits,
+    exposure = painting.Exposure(
         tissue.drift,
         tissue.noise,
         tissue.brightness,
@@ -72,15 +68,9 @@ def render_box(
         tissue.background,
         *tissue.defects,
     )
+    image = painting.expose(sharp, start, cube_shape, bits, exposure)
     labels = painting.separate(
-        raw,
-        np.array(halo),
-        start,
-        box.shape,
-        cube_shape,
-        bits,
-        tissue.halo_voxels,
-        *tissue.defects,
+        raw, np.array(halo), start, box.shape, cube_shape, bits, exposure
     )
     return image, labels
 
@@ -111,8 +101,8 @@ def smooth(
     return total
 
 
-def _paint_parameters(tissue: Tissue) -> tuple[float, ...]:
-    return (
+def _look(tissue: Tissue) -> painting.Look:
+    return painting.Look(
         tissue.extracellular,
         tissue.gap,
         tissue.membrane,
