@@ -215,11 +215,13 @@ def create_zarr(
 ) -> Volume:
     """A new zarr v2 array on disk (chunks that equal the fill value are never written).
 
-    An array that exists with the same shape, type and chunks is opened again, so that an
-    interrupted writer goes on; its manifest says which boxes are done.
+    An array that exists with the same shape, type and chunks is opened again, with the
+    attributes that it has, so that an interrupted writer goes on; its manifest says which
+    boxes are done.
 
     Raises:
       InputError: an array of another shape or type stands there and `overwrite` is False.
+      ValueError: TensorStore's, where the file system does not let one be made.
     """
     path = _local(str(path))
     if overwrite and path.exists():
@@ -236,16 +238,28 @@ def create_zarr(
     }
     try:
         store = ts.open(spec, open=True, create=True, read=True, write=True).result()
-    except ValueError as error:
-        if not path.exists() or "os_error_code" in str(error):  # a full disk, no right
-            raise
+    except ValueError:
+        if not _another_there(path, spec["metadata"]):
+            raise  # a full disk, no right; the error says which
         raise InputError(
             f"{path} exists with another shape, type or chunks than {tuple(shape)} "
             f"{np.dtype(dtype)} in {tuple(chunks)}; remove it or name another output"
         ) from None
     attributes = {"axes": list(axes), **(attributes or {})}
-    write_attributes(path, attributes)
+    if not (path / ".zattrs").exists():  # else they are those of whoever finished it
+        write_attributes(path, attributes)
     return Volume(store, axes, attributes, str(path))
+
+
+def _another_there(path: pathlib.Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether an array of other metadata is in the way."""
+    try:
+        found = json.loads((path / ".zarray").read_bytes())
+    except (OSError, ValueError):  # nothing there, or nothing that could be an array
+        return False
+    return isinstance(found, dict) and any(
+        found.get(key) != wanted[key] for key in ("shape", "chunks", "dtype")
+    )
 
 
 def write_attributes(path: str | os.PathLike, attributes: Mapping[str, Any]) -> None:

@@ -184,6 +184,33 @@ def test_an_interrupted_writer_opens_its_file_again(tmp_path):
     assert fresh.dtype == np.uint8 and not fresh.read().any()
 
 
+def test_attributes_of_an_array_that_is_there_are_left_as_they_are(tmp_path):
+    options = {"shape": SHAPE, "dtype": "uint16", "chunks": (4, 4, 4), "axes": "xyz"}
+    create_zarr(tmp_path / "a.zarr", **options, attributes={"segments": 7})
+    before = (tmp_path / "a.zarr" / ".zattrs").read_bytes()
+    create_zarr(tmp_path / "a.zarr", **options, attributes={"segments": 0})
+    assert (tmp_path / "a.zarr" / ".zattrs").read_bytes() == before
+    # Killed after the array's metadata and before its attributes.
+    (tmp_path / "a.zarr" / ".zattrs").unlink()
+    create_zarr(tmp_path / "a.zarr", **options, attributes={"segments": 7})
+    assert (tmp_path / "a.zarr" / ".zattrs").read_bytes() == before
+
+
+def test_what_keeps_an_array_from_being_made_is_said(tmp_path):
+    """Another array only where there is one."""
+    options = {"shape": SHAPE, "dtype": "uint16", "chunks": (4, 4, 4), "axes": "xyz"}
+    (tmp_path / "file").write_text("")
+    (tmp_path / "torn.zarr").mkdir()
+    (tmp_path / "torn.zarr" / ".zarray").write_text("{")
+    for name, said in (
+        ("file/a.zarr", "Not a directory"),
+        ("torn.zarr", ".zarray.*Invalid JSON"),
+    ):
+        with pytest.raises(ValueError, match=said) as caught:
+            create_zarr(tmp_path / name, **options)
+        assert not isinstance(caught.value, InputError)
+
+
 def test_export_to_hdf5(tmp_path):
     attributes = {
         "voxel_size_nm": [9.0, 9.0, 12.0],
