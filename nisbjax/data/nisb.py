@@ -27,16 +27,22 @@ class Pair(NamedTuple):
 def find(root: str | os.PathLike, pattern: str) -> list[pathlib.Path]:
     """Paths that match a glob below `root` (or an absolute one), in numeric order.
 
+    Brackets and stars mean something in the pattern alone, never in the root's name; a
+    pattern that is the name of something is that.
+
     Raises:
       InputError: nothing matches.
     """
     root = pathlib.Path(root)
-    paths = glob.glob(str(root / pattern))
+    named = root / pattern
+    if named.exists():
+        return [named]
+    paths = [root / path for path in glob.glob(pattern, root_dir=root)]
     if not paths:
         raise InputError(
             f"no volume matches {root / pattern}; check data.root and the pattern"
         )
-    return sorted(map(pathlib.Path, paths), key=_numeric)
+    return sorted(paths, key=_numeric)
 
 
 def _numeric(path: pathlib.Path) -> list[tuple[bool, int, str]]:

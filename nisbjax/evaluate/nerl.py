@@ -255,14 +255,17 @@ def score(
 
 
 def _nerl_em_erl(counts: Overlap, within: Bool[np.ndarray, " e"]) -> float:
-    """NERL with em_erl's mergers; em_erl drops edges between skeletons altogether."""
+    """NERL with em_erl's mergers.
+
+    em_erl drops edges between skeletons altogether, and knows no background among
+    skeletons: one of id 0 counts like every other, in the score and in its norm.
+    """
     lengths = np.where(within, counts.lengths_nm, 0.0)
     of_skeleton = np.bincount(
         counts.pair_skeleton[counts.edge_pair],
         lengths,
         minlength=len(counts.skeleton_ids),
     )
-    of_skeleton[counts.skeleton_ids == 0] = 0
     correct = counts.edge_status == CORRECT
     kept = np.bincount(
         counts.edge_pair[correct], lengths[correct], minlength=len(counts.pair_nodes)

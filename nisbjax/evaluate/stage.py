@@ -73,6 +73,13 @@ def run(
     label = config_lib.optional(chosen.label) or str(label)
     metrics = tuple(chosen.metrics)
     _check(metrics, segmentation, skeleton, label)
+    if skeleton and label and "nerl" not in metrics and not os.path.exists(skeleton):
+        logging.warning(
+            "no skeletons at %s, and evaluate.metrics does not need them; scoring "
+            "against dense labels alone",
+            skeleton,
+        )
+        skeleton = ""
 
     manifest.require_finished(segmentation)
     labels = volume_lib.open_labels(segmentation)

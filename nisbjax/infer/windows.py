@@ -32,7 +32,8 @@ class Grid:
         overlap)), at least 1.
       edge_windows: adds windows that stick out by window - stride on every face, filled by
         reflection, so that face voxels lie near a window's centre too (PyTC since
-        2026-06). Published NISB figures are made without.
+        2026-06); an axis that one window covers has that window alone. Published NISB
+        figures are made without.
     """
 
     shape: Triple
@@ -65,7 +66,7 @@ class Grid:
     def _axis_starts(self, size: int, window: int, stride: int) -> tuple[int, ...]:
         padded = max(size, window)
         first = -((padded - size) // 2)
-        if self.edge_windows:
+        if self.edge_windows and size > window:
             reach = window - stride
             first, padded = first - reach, padded + 2 * reach
         return tuple(

@@ -1,8 +1,8 @@
 """Where a prediction begins and ends to be usable along z.
 
 A plane passes if the mean of channels 0-2, each, is at least the interior's mean less a
-drift (PyTC `decoding/qc/affinity.py`, which has no others). PyTC searches only the first
-and last 30 planes and returns 30 and Z - 30 where none of them passes, without a word; here
+drift (PyTC `decoding/qc/affinity.py`, which asks it of every channel that there is). PyTC
+searches only the first and last 30 planes and returns 30 and Z - 30 where none of them passes, without a word; here
 that is called saturated and, with `auto_extend`, the search goes on until a plane passes.
 """
 
@@ -21,7 +21,8 @@ class Cuts:
 
     Attributes:
       low_z, high_z: first plane kept, first plane behind.
-      reference_low_z, reference_high_z: what PyTC's search of `refine_window` planes says.
+      reference_low_z, reference_high_z: what PyTC's search of `refine_window` planes says,
+        over all channels.
       saturated_low, saturated_high: whether no plane of that search window passed.
       interior_mean: of each channel, over sampled planes away from both ends.
       cutoff: of each channel, interior_mean - drift_thresh.
@@ -74,14 +75,10 @@ def find_cuts(
     cutoff = interior_mean - drift_thresh
     # A plane without a finite value has the mean NaN and does not pass.
     # The last planes of a long-range channel have no partner: neighbours' edges decide.
-    short = slice(0, len(SHORT_RANGE))
-    passes: np.ndarray = np.all(mean[short] >= cutoff[short, None], axis=0)
-
-    low = _first(passes[:refine_window])
-    high = _first(passes[::-1][:refine_window])
-    window = min(refine_window, depth)
-    low_z = reference_low = window if low is None else low
-    high_z = reference_high = depth - (window if high is None else high)
+    above = mean >= cutoff[:, None]
+    passes: np.ndarray = np.all(above[: len(SHORT_RANGE)], axis=0)
+    low, high, low_z, high_z = _search(passes, refine_window)
+    _, _, reference_low, reference_high = _search(np.all(above, axis=0), refine_window)
     if auto_extend:
         first, last = _first(passes), _first(passes[::-1])
         low_z = 0 if first is None else first
@@ -106,6 +103,21 @@ def _mean(values: Float64[np.ndarray, "c s"]) -> Float64[np.ndarray, " c"]:
     count = finite.sum(1)
     total = np.where(finite, values, 0.0).sum(1)
     return np.asarray(total / np.where(count, count, np.nan))
+
+
+def _search(
+    passes: Bool[np.ndarray, " z"], planes: int
+) -> tuple[int | None, int | None, int, int]:
+    """First planes that pass from both ends (None among so many), and the cuts there."""
+    low, high = _first(passes[:planes]), _first(passes[::-1][:planes])
+    depth = len(passes)
+    window = min(planes, depth)
+    return (
+        low,
+        high,
+        window if low is None else low,
+        depth - (window if high is None else high),
+    )
 
 
 def _first(passes: Bool[np.ndarray, " n"]) -> int | None:

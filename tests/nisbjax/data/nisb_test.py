@@ -38,6 +38,20 @@ def test_seeds_are_sorted_by_number(tmp_path):
     assert in_memory(pairs, 1e-9) == pairs
 
 
+@pytest.mark.parametrize("name", ["scans [2024]", "what?", "a*b", "x[!y]", "[", "**"])
+def test_a_root_may_have_any_name(tmp_path, name, monkeypatch):
+    write(tmp_path / name, 3)
+    write(tmp_path / "other", 4)
+    (pair,) = open_pairs(tmp_path / name, IMAGE, LABEL)
+    assert pair.image.read().max() == 3
+    monkeypatch.chdir(tmp_path)
+    (pair,) = open_pairs(name, IMAGE, LABEL)
+    assert pair.image.read().max() == 3
+    # A pattern that names one volume, brackets and all.
+    folder = tmp_path / name / "train" / "seed3" / "data.zarr"
+    assert find("", str(folder / "img")) == [folder / "img"]
+
+
 def test_a_box_hides_the_rest_of_a_volume(tmp_path):
     write(tmp_path, 0)
     (pair,) = open_pairs(tmp_path, IMAGE, LABEL, box="1:4,0:4,2:3")

@@ -65,8 +65,7 @@ def slow_em_erl(k, s, edges, length, threshold):
     for e, (u, v) in enumerate(edges):
         if k[u] != k[v]:
             continue
-        if k[u] != 0:
-            own[k[u]] += length[e]
+        own[k[u]] += length[e]
         if s[u] == 0 or s[u] != s[v]:
             continue
         large = [key for key in nodes if key[1] == s[u] and nodes[key] >= threshold]
@@ -91,6 +90,16 @@ def slow_voi(k, s):
 
 
 # --- hand cases -----------------------------------------------------------------------
+
+
+def test_em_erl_counts_a_skeleton_of_id_0_like_any_other():
+    # Skeletons 0 and 2 of one edge of 10 nm each, in segments 5 and 6: em_erl's ERL is
+    # (10^2 + 10^2) / 20, of the truth too. Half of that if segment 5 misses a node.
+    skeletons = chain([0, 0, 2, 2], [(0, 1), (2, 3)])
+    found = nerl.score(skeletons, np.array([5, 5, 6, 6]))
+    assert found["nerl_em_erl_50"] == 1
+    found = nerl.score(skeletons, np.array([5, 0, 6, 6]))
+    assert found["nerl_em_erl_50"] == 0.5
 
 
 def test_one_skeleton_split_in_the_middle():

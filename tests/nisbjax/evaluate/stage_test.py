@@ -333,3 +333,21 @@ def test_a_pipe_in_the_way_is_refused_before_anything_is_scored(
     with pytest.raises(InputError, match="eval_theirs_splits.csv is a device, pipe"):
         stage.run(settings, out, segmentation=file, skeleton=inputs)
     assert sorted(os.listdir(tmp_path)) == there
+
+
+def test_dense_metrics_need_no_skeleton_on_disk(tmp_path, settings):
+    # Truth 3 | 5, segments 1 | 2 4: recall loses the split of neurite 5, precision none.
+    np.save(tmp_path / "truth.npy", made_truth())
+    settings.evaluate.metrics = ("voi", "adapted_rand", "instance_accuracy")
+    arguments = {
+        "segmentation": as_npy(tmp_path, made_segmentation()),
+        "skeleton": tmp_path / "gone" / "skeleton.pkl",
+        "label": tmp_path / "truth.npy",
+    }
+    out = artifacts.VolumeDir(tmp_path / "seed5")
+    found = stage.run(settings, out, **arguments)
+    assert found["dense"]["voi_merge"] == pytest.approx(0, abs=1e-12)
+    assert "skeletons" not in found and "skeleton" not in found
+    settings.evaluate.metrics = ("nerl", "voi")
+    with pytest.raises(InputError, match="skeleton.pkl"):
+        stage.run(settings, out, **arguments)

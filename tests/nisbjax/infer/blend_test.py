@@ -23,6 +23,15 @@ def test_window_counts_are_those_of_banis(size, count):
     assert len(grid.starts[0]) == count == grid.count
 
 
+def test_an_axis_of_one_window_has_no_edge_windows():
+    # PyTC: an image of 4 x 9 x 10, windows of 4, stride 2. x is covered by one window.
+    # y: from -2 in steps of 2 up to 9 - 4 + 2 = 7, which is added; z: -2 to 8.
+    grid = Grid((4, 9, 10), (4, 4, 4), 0.5, edge_windows=True)
+    assert grid.starts == ((0,), (-2, 0, 2, 4, 6, 7), (-2, 0, 2, 4, 6, 8))
+    # An axis shorter than the window is padded to it: one window there too.
+    assert Grid((3, 9, 10), (4, 4, 4), 0.5, edge_windows=True).starts[0] == (0,)
+
+
 def test_a_liconn_cube_has_74060_windows_and_85248_with_edge_windows():
     window = (128, 128, 128)
     assert Grid((3000, 3000, 2250), window).count == 46 * 46 * 35 == 74_060

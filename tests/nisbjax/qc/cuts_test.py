@@ -45,6 +45,16 @@ def test_long_range_channels_do_not_count():
     assert len(cuts.cutoff) == 6
 
 
+def test_the_reference_asks_every_channel():
+    # Channel 3 is 0 in plane 0 of four, 0.6 elsewhere: every plane is sampled, the
+    # interior's mean is 0.45, the cutoff 0.4. PyTC cuts 1 to 4; channels 0-2 keep all.
+    means = np.full((4, 4), 0.6)
+    means[3, 0] = 0
+    cuts = find_cuts(planes_of(means), z_stride=1)
+    assert (cuts.reference_low_z, cuts.reference_high_z) == (1, 4)
+    assert (cuts.low_z, cuts.high_z) == (0, 4)
+
+
 def test_ends_are_left_out_of_the_interior_of_a_deep_volume():
     # 430 planes: 43 samples > 41, so samples 20 to 22 (z = 200, 210, 220) are interior.
     means = np.full((1, 430), 0.2)
