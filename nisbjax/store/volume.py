@@ -13,7 +13,7 @@ import os
 import pathlib
 import random
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -22,7 +22,9 @@ import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.store import axes as axes_lib
 from nisbjax.store import files, formats
+from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
 Index = Box | tuple[Any, ...] | Any
@@ -40,6 +42,8 @@ class Volume:
       attributes: what the file says of itself (axes, voxel size, offsets, ...).
       source: path of the file, for messages and provenance.
       axes: one letter for each dimension: x y z, x y z c, or c x y z.
+      stored_axes: those that the file itself names, in the order in which it is stored;
+        "" where it names none. Vectors among its attributes may follow that order.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Volume:
         axes: str,
         attributes: Mapping[str, Any] | None = None,
         source: str = "memory",
+        stored_axes: str = "",
     ):
         if len(axes) != store.rank:
             raise InputError(
@@ -58,6 +63,7 @@ class Volume:
         self.axes = axes
         self.attributes = dict(attributes or {})
         self.source = source
+        self.stored_axes = stored_axes
 
     def __repr__(self) -> str:
         return f"Volume({self.source!r}, {self.axes}, {self.shape}, {self.dtype})"
@@ -100,13 +106,19 @@ class Volume:
         return self.store[index]
 
     def read(self, index: Index = ...) -> np.ndarray:
-        return np.asarray(self.at(index).read().result())
+        return self._result(self.at(index))
 
     def read_channel(self, box: Box, channel: int) -> np.ndarray:
         """One channel of a box, [x y z]; other channels are read only where their chunks
         hold it too."""
         part = self.at(box)
-        return np.asarray(part[ts.d[self.axes.index("c")][channel]].read().result())
+        return self._result(part[ts.d[self.axes.index("c")][channel]])
+
+    def _result(self, part: ts.TensorStore) -> np.ndarray:
+        try:
+            return np.asarray(part.read().result())
+        except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
+            raise unreadable(error, self.source) from None
 
     def write(self, index: Index, array: np.ndarray) -> None:
         """Writes and returns once the data are durable."""
@@ -135,28 +147,16 @@ def open_volume(
     Args:
       path: of a zarr array's folder, or of a file; a dataset inside an HDF5 file may
         follow it (`raw.h5/main`).
-      axes: wanted. A file whose `axes` attribute names them in another order (`zyx`) is
-        transposed, lazily. None takes the attribute, or `xyz` and `cxyz` by rank.
+      axes: wanted. A file that names them in another order (`zyx`; see `axes.named_axes`
+        for the words that are understood) is transposed, lazily. None takes the file's
+        own, or `xyz` and `cxyz` by rank.
       dataset: inside an HDF5 file; `main`, or the only one, where None.
       writable: only zarr.
 
     Raises:
       InputError: nothing there, not a local path, not an array, empty, or of other axes.
     """
-    path, inner = _split(str(path))
-    store, attributes = formats.open_array(path, dataset or inner, writable)
-    if math.prod(store.shape) == 0:
-        raise InputError(
-            f"{path} is empty: its shape is {tuple(store.shape)}; write it again"
-        )
-    named = _named_axes(attributes.get("axes", ""))
-    axes = axes or named or {3: "xyz", 4: "cxyz"}.get(store.rank)
-    if axes is None:
-        raise InputError(f"{path} has shape {tuple(store.shape)}; wanted 3 or 4 axes")
-    if named != axes and sorted(named) == sorted(axes):
-        store = store[ts.d[tuple(named.index(a) for a in axes)].transpose[:]]
-        attributes["axes"] = list(axes)
-    return Volume(store, axes, attributes, str(path))
+    return _opened(path, lambda named, _: axes or named, dataset, writable)
 
 
 def open_image(path: str | os.PathLike) -> Volume:
@@ -165,11 +165,50 @@ def open_image(path: str | os.PathLike) -> Volume:
     Raises:
       InputError: as `open_volume`, or another number of axes.
     """
-    if open_volume(path).rank == 3:
-        volume = open_volume(path, axes="xyz")
-        store = volume.store[..., ts.newaxis]
-        return Volume(store, "xyzc", volume.attributes, volume.source)
-    return open_volume(path, axes="xyzc")
+
+    def wanted(named: str, rank: int) -> str:
+        with_channel = "c" in named if named else rank != 3
+        return "xyzc" if with_channel else "xyz"
+
+    volume = _opened(path, wanted)
+    if volume.rank == 4:
+        return volume
+    store = volume.store[..., ts.newaxis]
+    stored = volume.stored_axes
+    return Volume(store, "xyzc", volume.attributes, volume.source, stored)
+
+
+def _opened(
+    path: str | os.PathLike,
+    wanted: Callable[[str, int], str],
+    dataset: str | None = None,
+    writable: bool = False,
+) -> Volume:
+    """A volume with the axes that `wanted` chooses, given the file's own and its rank."""
+    path, inner = _split(str(path))
+    store, attributes, facts = formats.open_array(path, dataset or inner, writable)
+    source, shape = str(path), tuple(store.shape)
+    if math.prod(shape) == 0:
+        raise InputError(f"{path} is empty: its shape is {shape}; write it again")
+    named = axes_lib.named_axes(source, shape, attributes, facts)
+    axes = wanted(named, len(shape)) or {3: "xyz", 4: "cxyz"}.get(len(shape))
+    if axes is None:
+        raise InputError(f"{path} has shape {shape}; wanted 3 or 4 axes")
+    if axes == named and set(axes) - {"c"} != set("xyz"):  # nothing else was asked for
+        axes = "".join(a for a in named if a != "t")
+        axes += "".join(a for a in "xyz" if a not in axes)
+    if named and named != axes:
+        order = axes_lib.order(source, shape, named, axes)
+        surplus = tuple(i for i in range(len(shape)) if i not in order)
+        if surplus:
+            store = store[ts.d[surplus][(0,) * len(surplus)]]
+            kept = sorted(order)
+            order = [kept.index(i) for i in order]
+        store = store[ts.d[tuple(order)].transpose[:]]
+        # A copy of this array's attributes must not contradict itself.
+        attributes = {k: v for k, v in attributes.items() if k not in axes_lib.WORDS}
+        attributes["axes"] = list(axes)
+    return Volume(store, axes, attributes, source, named)
 
 
 def open_labels(path: str | os.PathLike) -> Volume:
@@ -344,12 +383,6 @@ def fingerprint(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def _named_axes(value: Any) -> str:
-    """`xyzc` from ["x", "y", "z", "c"]; "" where the attribute is of another kind."""
-    plain = isinstance(value, str | list) and all(isinstance(a, str) for a in value)
-    return "".join(value) if plain else ""
-
-
 def _local(text: str) -> pathlib.Path:
     if "://" in text or text.split("/")[0].endswith(":"):
         raise InputError(f"{text} is not a local path; copy the file here first")
@@ -359,10 +392,10 @@ def _local(text: str) -> pathlib.Path:
 def _split(text: str) -> tuple[pathlib.Path, str | None]:
     """Separates a dataset's name from the HDF5 file that it follows."""
     path = _local(text)
-    if path.exists():
+    if formats.kind(path):
         return path, None
     for parent in path.parents:
-        if parent.is_file() and parent.suffix in formats.HDF5:
+        if formats.is_hdf5(parent) and formats.kind(parent) == "file":
             return parent, path.relative_to(parent).as_posix()
     raise InputError(f"no volume at {text}; check the path")
 

@@ -196,7 +196,8 @@ def test_a_damaged_chunk_is_named(tmp_path):
     volume = open_volume(path)
     np.testing.assert_array_equal(volume.read((slice(2),) * 3), VALUES[:2, :2, :2])
     with pytest.raises(
-        InputError, match=r"a.h5 is damaged: its chunk at \(2, 3, 4\) cannot be infl"
+        InputError,
+        match=r"a.h5 is damaged: its chunk at \(2, 3, 4\) cannot be read \(gzip",
     ):
         volume.read((2, 3, 4))
 
@@ -221,10 +222,10 @@ def test_npy_of_affinities_is_read_channel_by_channel(tmp_path):
 
 def test_npy_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"")
-    with pytest.raises(InputError, match="a.npy cannot be read as npy"):
+    with pytest.raises(InputError, match="a.npy is empty: it has no bytes"):
         open_volume(tmp_path / "a.npy")
     np.save(tmp_path / "b.npy", np.full((2, 2, 2), None))
-    with pytest.raises(InputError, match="b.npy cannot be read as npy"):
+    with pytest.raises(InputError, match="b.npy holds object; wanted numbers"):
         open_volume(tmp_path / "b.npy")
     np.save(tmp_path / "c.npy", np.full((2, 2, 2), "abc"))
     with pytest.raises(InputError, match="c.npy holds <U3; wanted numbers"):
@@ -252,13 +253,3 @@ def test_tiff_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"abc")
     with pytest.raises(InputError, match="a.tif cannot be read as TIFF"):
         open_volume(tmp_path / "a.tif")
-    colour = np.zeros((4, 5, 3), np.uint8)
-    tifffile.imwrite(tmp_path / "b.tif", colour, photometric="rgb")
-    with pytest.raises(
-        InputError, match=r"planes of shape \(4, 5, 3\); wanted grey y x planes"
-    ):
-        open_volume(tmp_path / "b.tif")
-    stack = np.zeros((4, 5, 6), np.uint8)
-    tifffile.imwrite(tmp_path / "c.tif", stack, truncate=True, photometric="minisblack")
-    with pytest.raises(InputError, match="holds 1 TIFF pages for a stack of 4 planes"):
-        open_volume(tmp_path / "c.tif")

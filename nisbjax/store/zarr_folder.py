@@ -1,0 +1,186 @@
+"""zarr arrays (v2 and v3) of any program, looked at before TensorStore opens them.
+
+The metadata are checked by arithmetic, the separator in chunk names by what the folder
+holds (without the word for it, nested chunks read as zeros in TensorStore and zarr), and
+the axes are looked up in the groups above, where OME-Zarr keeps them.
+"""
+
+import itertools
+import math
+import os
+import pathlib
+import re
+from typing import Any
+
+import tensorstore as ts
+
+from nisbjax.errors import InputError
+from nisbjax.store import axes, claims
+from nisbjax.store.attributes import read_json_object
+from nisbjax.store.views import words
+
+_LEVELS_ABOVE = 4  # groups that may describe an array: `labels/cells/0`
+_LOOKED_AT = 256  # entries of a folder whose metadata name the separator
+_MOST_INNER = 1 << 27  # chunks of a shard, whose index is read whole: 2 GB
+_FLAT = re.compile(r"\d+(\.\d+)+")
+_CODE = re.compile(r"[<>|=]?([biuf])(\d+)")
+
+
+def zarr_spec(path: pathlib.Path, driver: str) -> dict[str, Any]:
+    """TensorStore's specification of a local array, `zarr` (v2) or `zarr3`."""
+    return {
+        "driver": driver,
+        "kvstore": {"driver": "file", "path": str(path.resolve()) + "/"},
+    }
+
+
+def open_zarr(
+    path: pathlib.Path, writable: bool
+) -> tuple[ts.TensorStore, dict[str, Any], dict[str, Any]]:
+    """An array, its attributes, and further words on its axes.
+
+    Args:
+      path: of the array's folder.
+      writable: whether it will be written in place.
+
+    Raises:
+      InputError: no array, metadata that cannot be, or codecs that are not known here.
+    """
+    facts: dict[str, Any] = {}
+    if metadata := _metadata(path / ".zarray"):
+        spec = zarr_spec(path, "zarr")
+        attributes = read_json_object(path / ".zattrs") or {}
+        _check_v2(path, metadata)
+        separator = _separator(path, metadata)
+        if "dimension_separator" not in metadata:
+            spec["metadata"] = {"dimension_separator": separator}
+    elif metadata := _metadata(path / "zarr.json"):
+        if metadata.get("node_type") == "group":
+            raise InputError(
+                f"{path} is a zarr group; name an array inside it{_inside(path)}"
+            )
+        spec = zarr_spec(path, "zarr3")
+        attributes = metadata.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            attributes = {}
+        facts["dimension_names"] = metadata.get("dimension_names")
+        _check_v3(path, metadata)
+    else:
+        raise InputError(f"{path} is a folder without a zarr array{_inside(path)}")
+    facts.update(_words_above(path))
+    try:
+        store = ts.open(spec, read=True, write=writable).result()
+    except Exception as error:  # noqa: BLE001 (of TensorStore, which has a few types for all)
+        raise InputError(
+            f"{path} cannot be read as a zarr array: {words(error)}"
+        ) from None
+    claims.require_numbers(path, store.dtype.numpy_dtype)
+    chunks = store.chunk_layout.read_chunk.shape or store.shape
+    chunks = tuple(c or s or 1 for c, s in zip(chunks, store.shape, strict=True))
+    itemsize = store.dtype.numpy_dtype.itemsize
+    claims.require_possible(path, store.shape, chunks, itemsize)
+    return store, attributes, facts
+
+
+def _metadata(path: pathlib.Path) -> dict[str, Any] | None:
+    found = read_json_object(path)
+    if found == {}:
+        raise InputError(f"{path} is empty; wanted the metadata of a zarr array")
+    return found
+
+
+def _inside(path: pathlib.Path) -> str:
+    try:
+        found = [
+            p.parent.name for n in (".zarray", "zarr.json") for p in path.glob(f"*/{n}")
+        ]
+    except OSError:
+        found = []
+    return f"; it holds {', '.join(sorted(found))}" if found else ""
+
+
+def _check_v2(path: pathlib.Path, metadata: dict[str, Any]) -> None:
+    dtype = metadata.get("dtype")
+    code = _CODE.fullmatch(dtype) if isinstance(dtype, str) else None
+    if code is None:
+        raise claims.no_numbers(path, f"the type {dtype!r}")
+    shape, chunks = metadata.get("shape"), metadata.get("chunks")
+    claims.require_possible(path, shape, chunks, min(int(code[2]), 1 << 40))
+    separator = metadata.get("dimension_separator", ".")
+    if separator not in (".", "/"):
+        raise InputError(
+            f"{path} has dimension_separator {separator!r}; wanted '.' or '/'"
+        )
+
+
+def _check_v3(path: pathlib.Path, metadata: dict[str, Any]) -> None:
+    """Shape and chunks, those inside shards too; TensorStore checks all else."""
+    shape: Any = metadata.get("shape")
+    grid = metadata.get("chunk_grid")
+    outer: Any = grid.get("configuration") if isinstance(grid, dict) else None
+    outer = outer.get("chunk_shape") if isinstance(outer, dict) else None
+    codecs = metadata.get("codecs")
+    sharded = False
+    chunks: Any = outer
+    for codec in codecs if isinstance(codecs, list) else ():
+        if isinstance(codec, dict) and codec.get("name") == "sharding_indexed":
+            inner = codec.get("configuration")
+            chunks = inner.get("chunk_shape") if isinstance(inner, dict) else None
+            sharded = True
+            break
+    claims.require_possible(path, shape, chunks, 1)
+    if sharded:
+        claims.require_possible(path, outer, chunks, 1)
+        inner = (-(-a // b) for a, b in zip(outer, chunks, strict=True))
+        if math.prod(inner) > _MOST_INNER:
+            raise InputError(
+                f"{path} claims shards of {outer} in chunks of {chunks}; wanted at most "
+                f"{_MOST_INNER} chunks in a shard"
+            )
+
+
+def _separator(path: pathlib.Path, metadata: dict[str, Any]) -> str:
+    """What stands between the numbers of a chunk's name; settled by the folder's entries."""
+    named = metadata.get("dimension_separator")
+    if len(metadata["shape"]) < 2:
+        return named or "."
+    most = None if named is None else _LOOKED_AT
+    flat = nested = False
+    try:
+        with os.scandir(path) as entries:
+            for entry in itertools.islice(entries, most):
+                flat = flat or bool(_FLAT.fullmatch(entry.name))
+                nested = nested or (entry.name.isdecimal() and entry.is_dir())
+                if flat and nested:
+                    break
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    held = "both 0.0.0 and 0/0/0" if flat else "0/0/0"
+    if (flat and nested) or (named == "." and nested) or (named == "/" and flat):
+        says = (
+            f"says that {named!r} separates" if named else "does not say what separates"
+        )
+        held = held if nested else "0.0.0"
+        raise InputError(
+            f"{path} {says} the numbers in its chunks' names, and holds names like "
+            f"{held}; write dimension_separator into its .zarray as it is, and remove "
+            "chunks of the other kind"
+        )
+    return named or ("/" if nested else ".")
+
+
+def _words_above(path: pathlib.Path) -> dict[str, Any]:
+    """What OME-Zarr says of the array in the groups above it."""
+    path = path.resolve()
+    for level, group in enumerate(path.parents):
+        if level == _LEVELS_ABOVE:
+            break
+        attributes = read_json_object(group / ".zattrs")
+        if attributes is None:
+            metadata = read_json_object(group / "zarr.json") or {}
+            attributes = metadata.get("attributes")
+        if isinstance(attributes, dict):
+            facts = axes.multiscales(attributes, path.relative_to(group).as_posix())
+            if facts:
+                return facts
+    return {}
