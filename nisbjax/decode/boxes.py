@@ -7,19 +7,20 @@ reads a halo and shifts each chunk's labels by the running maximum of those befo
 
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from isal import isal_zlib
 from jaxtyping import Bool, Int, Integer, Shaped
 
 from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import edge_range, label_box
 from nisbjax.decode.grid import Grid
 from nisbjax.decode.keep import ImageSource, Keep, MaskSource, keep_mask
+from nisbjax.decode.scratch import checksum_of, checksum_of_file, record_path
 from nisbjax.geometry import Box
+from nisbjax.store import files
 from nisbjax.store.volume import Volume
 
 
@@ -46,7 +47,7 @@ class BoxDecoder:
     mask_edges: str
     threads: int | None
 
-    def __call__(self, index: int) -> dict[str, int | str]:
+    def __call__(self, index: int) -> dict[str, Any]:
         box = self.grid.boxes[index]
         keep = keep_mask(self.mask, self.image, self.grid.shape)
         values = read_channels(self.affinities, box)
@@ -63,14 +64,18 @@ class BoxDecoder:
             threads=self.threads,
         )
         self.provisional.write(box, labels)
-        record = {f"edges{a}": (f > low) & (f <= high) for a, f in faces.items()}
+        record: dict[str, np.ndarray] = {
+            f"edges{a}": (f > low) & (f <= high) for a, f in faces.items()
+        }
         for axis, side in self.grid.seams(index):
             record[f"face{axis}{side}"] = labels.take(side, axis)
         first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
         numbering.measure(labels.reshape(-1), first, size)
         record |= {"first": first, "size": size}
-        save(self.folder / f"{index}.npz", record)
-        return {"checksum": f"{isal_zlib.crc32(labels):08x}", "count": count}
+        record["checksum"] = np.array(checksum_of(labels), np.uint32)
+        path = record_path(self.folder, index)
+        save(path, record, durable=True)
+        return {"checksum": checksum_of_file(path), "count": count}
 
 
 def inside(keep: Keep | None, box: Box) -> Keep | None:
@@ -127,16 +132,14 @@ def read_channels(affinities: Volume, box: Box) -> Shaped[np.ndarray, "3 x y z"]
 
 
 def save(
-    path: pathlib.Path, arrays: Mapping[str, np.ndarray], *, durable: bool = True
+    path: pathlib.Path, arrays: Mapping[str, np.ndarray], *, durable: bool = False
 ) -> None:
-    """Writes arrays to a file that is there whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    with open(temporary, "wb") as file:
-        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    """Writes arrays to a file of the scratch folder, whole or not at all."""
+    with files.replacing(path, scratch=True) as temporary:
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
         if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
+            files.sync(temporary)
 
 
 class Record:
@@ -147,9 +150,14 @@ class Record:
     """
 
     def __init__(self, folder: pathlib.Path, grid: Grid, index: int):
-        self._arrays = np.load(folder / f"{index}.npz")
+        self._arrays = np.load(record_path(folder, index))
         self._orphans = folder / f"{index}.orphans.npy"
         self.box = grid.boxes[index]
+
+    @property
+    def checksum(self) -> int:
+        """Of the box's labels."""
+        return int(self._arrays["checksum"])
 
     def edges(self, axis: int) -> Bool[np.ndarray, "a b"]:
         return self._arrays[f"edges{axis}"]

@@ -172,9 +172,20 @@ def measure(labels, first, size):
 @no_type_check
 @kernel
 def relabel(labels, table, result):
-    """result[i] = table[labels[i]], flat; run by run, as neighbours are mostly equal."""
-    last, value = labels[0], table[labels[0]]
+    """result[i] = table[labels[i]], flat; run by run, as neighbours are mostly equal.
+
+    Returns:
+      Whether the table has all labels; where not, the result ends at the first other one.
+    """
+    size, last = np.uint64(table.size), labels[0]
+    if np.uint64(last) >= size:
+        return False
+    value = table[last]
     for i in range(labels.size):
         if labels[i] != last:
-            last, value = labels[i], table[labels[i]]
+            last = labels[i]
+            if np.uint64(last) >= size:
+                return False
+            value = table[last]
         result[i] = value
+    return True

@@ -77,7 +77,7 @@ class SeamTree:
 
     def save(self, level: int, index: int, node: dict[str, np.ndarray]) -> None:
         # Not durable: after a kill all of this is made again from the records.
-        save(self._path(level, index), node, durable=False)
+        save(self._path(level, index), node)
 
     def merge(self, run: Run) -> None:
         """Makes all nodes above the leaves."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from nisbjax.decode.boxes import Record
 from nisbjax.decode.grid import Grid
+from nisbjax.decode.scratch import table_path
 from nisbjax.decode.seam_tree import Keys, Run, SeamTree, gather, one_by_one, unite
 from nisbjax.decode.statistics import Statistics
 
@@ -75,10 +76,6 @@ class Seams:
         distinct = np.unique(a * width + b)
         found = np.stack([distinct // width, distinct % width])
         return found + np.array([[starts[index]], [starts[behind]]])
-
-    def table(self, index: int) -> pathlib.Path:
-        """Final label of each label of a box, then of its orphans."""
-        return self.folder / f"{index}.table.npy"
 
     def number(self, min_size: int, run: Run = one_by_one) -> Statistics:
         """Writes the tables: labels 1..N by first voxels, 0 for what is below `min_size`.
@@ -236,7 +233,7 @@ class Seams:
             in_row = np.arange(len(row)) - np.searchsorted(row, row)
             table = np.zeros(len(box.first), np.int64)
             table[kept] = np.load(self._rows(index)).ravel()[row] + in_row + 1
-            np.save(self.table(index), table)
+            np.save(table_path(self.folder, index), table)
             np.maximum.at(leaf["label"], box.component, table[box.open])
         self.tree.save(0, k, leaf)
 
@@ -246,9 +243,9 @@ class Seams:
         starts, leaf = self._starts(layer), self.tree.load(0, k)
         for index in layer:
             box = self._members(leaf, index, starts)
-            table = np.load(self.table(index))
+            table = np.load(table_path(self.folder, index))
             table[box.open] = leaf["label"][box.component]
-            np.save(self.table(index), table)
+            np.save(table_path(self.folder, index), table)
 
     def _rows(self, index: int) -> pathlib.Path:
         return self.folder / f"{index}.rows.npy"

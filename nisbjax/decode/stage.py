@@ -24,6 +24,7 @@ from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_vol
 from nisbjax.errors import InputError
 from nisbjax.masking import MaskSpec
 from nisbjax.parallel.cluster import check_cluster
+from nisbjax.store.lock import held
 from nisbjax.store.manifest import require_finished, require_same
 from nisbjax.store.volume import (
     Volume,
@@ -32,7 +33,6 @@ from nisbjax.store.volume import (
     open_affinities,
     open_image,
     open_volume,
-    write_attributes,
 )
 
 
@@ -125,7 +125,6 @@ def run(
     method.check(volume, level, **own, memory_gb=settings.memory_gb)
     keep_mask(keep, image, volume.spatial_shape)
     require_same(path, made_from)
-    path.parent.mkdir(parents=True, exist_ok=True)
     voxels = int(np.prod(volume.spatial_shape, dtype=np.int64))
     attributes = {
         "axes": list("xyz"),
@@ -145,14 +144,6 @@ def run(
     for inherited in ("voxel_size_nm", "box", "volume_shape"):
         if inherited in volume.attributes:
             attributes[inherited] = volume.attributes[inherited]
-    output = create_zarr(
-        path,
-        shape=volume.spatial_shape,
-        dtype=np.uint32 if voxels < 2**32 else np.uint64,
-        chunks=_CHUNKS,
-        axes="xyz",
-        attributes=attributes,
-    )
     started = time.monotonic()
     if method.streamed:
         own = {
@@ -160,20 +151,28 @@ def run(
             "workers": config.cluster.workers,
             "address": config.cluster.address,
         }
-    statistics = method.decode(
-        volume,
-        output,
-        level,
-        **own,
-        memory_gb=settings.memory_gb,
-        mask=keep,
-        image=image,
-        mask_edges=settings.mask_edges,
-        edge_offset=edge_offset(config, volume),
-        min_size=settings.min_size,
-        fingerprint=made_from,
-    )
-    write_attributes(path, {**output.attributes, **statistics.attributes()})
+    with held(path.with_name(f"{path.name}.lock")):
+        output = create_zarr(
+            path,
+            shape=volume.spatial_shape,
+            dtype=np.uint32 if voxels < 2**32 else np.uint64,
+            chunks=_CHUNKS,
+            axes="xyz",
+            attributes=attributes,
+        )
+        statistics = method.decode(
+            volume,
+            output,
+            level,
+            **own,
+            memory_gb=settings.memory_gb,
+            mask=keep,
+            image=image,
+            mask_edges=settings.mask_edges,
+            edge_offset=edge_offset(config, volume),
+            min_size=settings.min_size,
+            fingerprint=made_from,
+        )
     logging.info(
         "wrote %s in %.1f s: %d segments, %.2f %% background",
         path,

@@ -5,10 +5,13 @@ PyTC nor BANIS reports any of this).
 """
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+
+from nisbjax.store.volume import Volume, write_attributes
 
 
 @dataclasses.dataclass
@@ -49,6 +52,15 @@ class Statistics:
         longer, shorter = sorted((self.by_decade, other.by_decade), key=len)[::-1]
         more = [*shorter, *[0] * (len(longer) - len(shorter))]
         self.by_decade = [a + b for a, b in zip(longer, more, strict=True)]
+
+    def note(self, output: Volume) -> None:
+        """Adds these figures to the attributes of a segmentation on disk.
+
+        Before its manifest says that it is finished, so that no finished one lacks them.
+        """
+        if pathlib.Path(output.source).is_dir():
+            attributes = {**output.attributes, **self.attributes()}
+            write_attributes(output.source, attributes)
 
     def attributes(self) -> dict[str, Any]:
         """As they stand beside the labels."""

@@ -1,7 +1,7 @@
 """Labels of a volume that is larger than memory, equal to those made in memory.
 
 Every box of chunks is read and labelled once; then the seams are joined in layers; then the
-provisional labels, kept compressed in a scratch folder beside the output, are written with
+provisional labels, kept compressed in a scratch folder inside the output, are written with
 their final numbers. The output is written once: relabelling it in place could not be
 resumed after a kill, and a lazily relabelled view would leave every later reader with a
 table as large as the number of fragments. PyTC's streamed decoder needs a halo, numbers by
@@ -20,25 +20,24 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from isal import isal_zlib
 
-from nisbjax.decode import numbering
-from nisbjax.decode.boxes import BoxDecoder, Record
+from nisbjax.decode import scratch
+from nisbjax.decode.boxes import BoxDecoder
 from nisbjax.decode.connected_components import (
     check_options,
     edge_range,
 )
 from nisbjax.decode.grid import AT_ONCE, Grid, choose_box
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
+from nisbjax.decode.relabeling import OutputCheck, Relabeler
 from nisbjax.decode.seams import Seams
 from nisbjax.decode.statistics import Statistics
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.parallel import cluster
 from nisbjax.store.manifest import Manifest, path_beside
-from nisbjax.store.volume import Volume, create_zarr
+from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
-
-_FAST = {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 2}
 
 
 def label_volume(
@@ -54,7 +53,6 @@ def label_volume(
     min_size: int = 0,
     threads: int | None = None,
     box_shape: Triple | None = None,
-    scratch: str | os.PathLike | None = None,
     fingerprint: Mapping[str, Any] | None = None,
     kind: str = "threads",
     workers: int = 0,
@@ -71,8 +69,6 @@ def label_volume(
       min_size: segments of fewer voxels become background before numbering.
       threads: at work on a box; where None, the cores there are for it.
       box_shape: instead of what memory allows; the labels do not depend on it.
-      scratch: folder for provisional labels and tables, about the size of the output;
-        beside the output where None. Removed at the end.
       fingerprint: of the inputs, noted in the manifest; an interrupted decode goes on only
         with equal inputs and settings.
       kind, workers, address: who decodes boxes, as `cluster.map_boxes`.
@@ -103,24 +99,16 @@ def label_volume(
     }
     with tempfile.TemporaryDirectory() as temporary:
         on_disk = pathlib.Path(output.source).is_dir()
-        beside = path_beside(output.source if on_disk else f"{temporary}/labels")
-        folder = pathlib.Path(scratch or f"{beside}.scratch")
-        with Manifest(beside, settings) as manifest:
+        artifact = pathlib.Path(output.source if on_disk else f"{temporary}/labels")
+        folder = artifact / scratch.NAME
+        with Manifest(path_beside(artifact), settings) as manifest:
             if manifest.finished:
+                shutil.rmtree(folder, ignore_errors=True)
                 return Statistics(**manifest.finish_facts)
-            if manifest.done("grid"):
-                if not folder.exists():
-                    raise InputError(
-                        f"scratch folder {folder} is gone, and an unfinished decode needs "
-                        f"it; remove {beside} to begin anew"
-                    )
-                grid = Grid(shape, tuple(manifest.facts("grid")["box_shape"]))
-            else:
-                manifest.record("grid", "", box_shape=list(grid.box_shape))
-            provisional = _provisional(folder, output, grid)
+            grid = _begun(manifest, grid, folder)
             decoder = BoxDecoder(
                 affinities,
-                provisional,
+                scratch.open_labels(folder, shape, _chunks(output, grid)),
                 folder,
                 grid,
                 threshold,
@@ -133,12 +121,8 @@ def label_volume(
             # Threads read and write beside a box that is being labelled.
             count = AT_ONCE if kind == "threads" else workers
             with cluster.Workers(kind, count, address) as team:
-                _record_all(decoder, "decode", grid, manifest, team)
-                seams = Seams(folder, grid, edge_offset)
-                statistics = seams.number(min_size, team.map)
-                _check_labels(output, statistics.segments)
-                relabeler = Relabeler(provisional, output, folder, grid)
-                _record_all(relabeler, "relabel", grid, manifest, team)
+                statistics = _decode(decoder, output, manifest, min_size, team)
+            statistics.note(output)
             manifest.finish(**dataclasses.asdict(statistics))
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - began
@@ -156,25 +140,67 @@ def label_volume(
     return statistics
 
 
-@dataclasses.dataclass(frozen=True)
-class Relabeler:
-    """`relabeler(index)` writes the final labels of one box."""
+def _begun(manifest: Manifest, grid: Grid, folder: pathlib.Path) -> Grid:
+    """The grid of the attempt that is gone on with; else this is the first."""
+    if not manifest.done("grid"):
+        # Of an output whose manifest was removed, or of a kill before the first line.
+        shutil.rmtree(folder, ignore_errors=True)
+        manifest.record("grid", "", box_shape=list(grid.box_shape))
+        return grid
+    found: Any = manifest.facts("grid").get("box_shape")
+    try:
+        x, y, z = map(int, found)
+        if min(x, y, z) < 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{manifest.path} says that boxes are of {found!r}; wanted three sizes. "
+            "Remove the output and decode again"
+        ) from None
+    return Grid(grid.shape, (x, y, z))
 
-    provisional: Volume
-    output: Volume
-    folder: pathlib.Path
-    grid: Grid
 
-    def __call__(self, index: int) -> dict[str, str]:
-        box = self.grid.boxes[index]
-        record = Record(self.folder, self.grid, index)
-        table = np.load(self.folder / f"{index}.table.npy").astype(self.output.dtype)
-        labels = self.provisional.read(box)
-        result = np.empty(box.shape, self.output.dtype)
-        numbering.relabel(labels.reshape(-1), table, result.reshape(-1))
-        result.reshape(-1)[record.orphans] = table[len(record.first) :]
-        self.output.write(box, result)
-        return {"checksum": f"{isal_zlib.crc32(result):08x}"}
+def _decode(
+    decoder: BoxDecoder,
+    output: Volume,
+    manifest: Manifest,
+    min_size: int,
+    team: cluster.Workers,
+) -> Statistics:
+    """The three steps, of which the boxes are done that no attempt did before."""
+    folder, grid = decoder.folder, decoder.grid
+    all_boxes = range(len(grid.boxes))
+    names = [f"decode {box}" for box in grid.boxes]
+    found = [manifest.facts(n)["checksum"] if manifest.done(n) else "" for n in names]
+    damaged = [i for i in all_boxes if not scratch.is_sound(folder, i, found[i])]
+    _warn("records", [grid.boxes[i] for i in damaged if found[i]])
+    for i, facts in zip(damaged, team.map(decoder, damaged, "decode"), strict=True):
+        manifest.record(names[i], **facts)
+    # All tables are made from the records, in every attempt.
+    statistics = Seams(folder, grid, decoder.edge_offset).number(min_size, team.map)
+    _check_labels(output, statistics.segments)
+    names = [f"relabel {box}" for box in grid.boxes]
+    done = [i for i in all_boxes if manifest.done(names[i])]
+    wanted = [manifest.facts(names[i])["checksum"] for i in done]
+    checked = team.map(OutputCheck(output, grid), done)
+    damaged = [i for i, a, b in zip(done, wanted, checked, strict=True) if a != b]
+    _warn("labels", [grid.boxes[i] for i in damaged])
+    missing = sorted({*all_boxes} - {*done} | {*damaged})
+    relabeler = Relabeler(decoder, output)
+    for i, facts in zip(missing, team.map(relabeler, missing, "relabel"), strict=True):
+        manifest.record(names[i], **facts)
+    return statistics
+
+
+def _warn(what: str, boxes: list[Box]) -> None:
+    if boxes:
+        logging.warning(
+            "%s of %d boxes of an unfinished decode are missing or damaged, the first of "
+            "them %s; they are made again",
+            what,
+            len(boxes),
+            boxes[0],
+        )
 
 
 def _threads(kind: str, workers: int) -> int | None:
@@ -183,14 +209,6 @@ def _threads(kind: str, workers: int) -> int | None:
         return None
     cores = len(os.sched_getaffinity(0))
     return max(1, cores // (AT_ONCE if kind == "threads" else workers or cores))
-
-
-def _record_all(work, name, grid, manifest, team) -> None:
-    """Has the boxes done that the manifest does not have yet, and notes them."""
-    missing = [i for i in range(len(grid.boxes)) if not manifest.done(f"{name} {i}")]
-    facts = team.map(work, missing, name)
-    for index, found in zip(missing, facts, strict=True):
-        manifest.record(f"{name} {index}", **found)
 
 
 def check_affinities(
@@ -233,17 +251,10 @@ def _check_labels(output: Volume, count: int) -> None:
         )
 
 
-def _provisional(folder: pathlib.Path, output: Volume, grid: Grid) -> Volume:
-    folder.mkdir(parents=True, exist_ok=True)
-    chunks = [
+def _chunks(output: Volume, grid: Grid) -> Triple:
+    """Of the provisional labels: none lies in two boxes."""
+    x, y, z = (
         math.gcd(b, c) if b < s else min(c, s)
         for b, c, s in zip(grid.box_shape, output.chunks, grid.shape, strict=True)
-    ]
-    return create_zarr(
-        folder / "provisional.zarr",
-        shape=grid.shape,
-        dtype=np.uint32,
-        chunks=tuple(chunks),
-        axes="xyz",
-        compressor=_FAST,
     )
+    return x, y, z

@@ -233,6 +233,7 @@ def _write(
                 part = np.ascontiguousarray(labels[box.slices], output.dtype)
                 output.write(box, part)
                 manifest.record(f"write {index}", f"{isal_zlib.crc32(part):08x}")
+            statistics.note(output)
             manifest.finish(**dataclasses.asdict(statistics))
     return statistics
 
@@ -248,7 +249,8 @@ def _without_small(labels: UInt[np.ndarray, "x y z"], min_size: int) -> Statisti
     kept[0] = False
     if flat.size and not kept[1:].all():
         table = np.where(kept, np.cumsum(kept), 0).astype(labels.dtype)
-        numbering.relabel(flat, table, flat)
+        inside = numbering.relabel(flat, table, flat)
+        assert inside  # `count` is the highest
     statistics = Statistics(labels.size)
     statistics.add(size[kept])
     return statistics

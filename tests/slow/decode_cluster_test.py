@@ -39,7 +39,7 @@ def test_a_killed_worker_changes_nothing(tmp_path):
         chunks=(32, 32, 32),
         axes="xyz",
     )
-    folder = tmp_path / "labels.zarr.manifest.jsonl.scratch"
+    folder = tmp_path / "labels.zarr" / ".scratch"
     killed = []
 
     def kill_one():

@@ -1,4 +1,5 @@
 import json
+import os
 
 import h5py
 import ml_collections
@@ -248,3 +249,32 @@ def test_bad_input_is_named_and_nothing_is_written(config, folder, tmp_path):
     config.decode.method = "affinity_cc"
     with pytest.raises(InputError, match="no raw_x1_ch0-1-2.zarr or .h5"):
         stage.run(config, out)
+
+
+def test_an_output_that_another_process_decodes_is_left_to_it(
+    config, folder, tmp_path, held_elsewhere
+):
+    out = VolumeDir(tmp_path / "out")
+    name = "decoded_x1_ch0-1-2_affinity_cc_0.7.zarr.lock"
+    process = held_elsewhere(out.path / name)
+    with pytest.raises(InputError, match=f"written by process {process} on "):
+        stage.run(config, out, affinities=folder.raw("zarr"))
+    assert os.listdir(out.path) == [name]
+    # Another output shares nothing with it.
+    other = stage.run(
+        config, out, affinities=folder.raw("zarr"), parameters={"threshold": 0.6}
+    )
+    assert open_labels(other).attributes["threshold"] == 0.6
+
+
+def test_a_refused_decode_changes_nothing_of_a_finished_one(config, folder):
+    path = stage.run(config, folder)
+    before = {f: f.read_bytes() for f in path.rglob("*") if f.is_file()}
+    config.data.edge_stored_at = "destination"
+    (path.parent / "raw_x1_ch0-1-2.zarr" / ".zattrs").unlink()
+    with pytest.raises(InputError, match="belongs to a run with other"):
+        stage.run(config, folder)
+    assert {f: f.read_bytes() for f in path.rglob("*") if f.is_file()} == before
+    assert sorted(os.listdir(folder.path)) == sorted(
+        [path.name, path.name + ".manifest.jsonl", "raw_x1_ch0-1-2.zarr"]
+    )

@@ -1,4 +1,6 @@
 import collections
+import os
+import pathlib
 import shutil
 import threading
 
@@ -9,13 +11,13 @@ import pytest
 import tensorstore as ts
 from absl import logging
 
-from nisbjax.decode import boxes, streamed
+from nisbjax.decode import boxes, numbering, relabeling, streamed
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.streamed import label_volume
 from nisbjax.errors import InputError
 from nisbjax.masking import MaskSpec
 from nisbjax.store.manifest import path_beside
-from nisbjax.store.volume import Volume, create_zarr, from_array
+from nisbjax.store.volume import Volume, create_zarr, from_array, open_volume
 
 
 def random_affinities(seed, shape, dtype=np.float32, channels=3):
@@ -211,11 +213,11 @@ def test_an_interrupted_decode_goes_on(on_disk, monkeypatch, part):
         return wrapped
 
     decode = boxes.BoxDecoder.__call__
-    relabel = streamed.Relabeler.__call__
+    relabel = relabeling.Relabeler.__call__
     number = streamed.Seams._label_firsts
     with monkeypatch.context() as patch:
         patch.setattr(boxes.BoxDecoder, "__call__", dies("decode", decode, 3))
-        patch.setattr(streamed.Relabeler, "__call__", dies("relabel", relabel, 3))
+        patch.setattr(relabeling.Relabeler, "__call__", dies("relabel", relabel, 3))
         patch.setattr(streamed.Seams, "_label_firsts", dies("number", number, 1))
         with pytest.raises(Killed):
             label_volume(affinities, output(), 0.7, **options)
@@ -227,11 +229,7 @@ def test_an_interrupted_decode_goes_on(on_disk, monkeypatch, part):
     np.testing.assert_array_equal(output().read(), expected)
     again = label_volume(affinities, output(), 0.7, memory_gb=1.0)
     assert again == statistics
-    assert not list(affinities_folder(affinities).glob("*.scratch"))
-
-
-def affinities_folder(affinities):
-    return path_beside(affinities.source).parent
+    assert not (pathlib.Path(output().source) / ".scratch").exists()
 
 
 def test_other_settings_do_not_go_on(on_disk):
@@ -241,20 +239,154 @@ def test_other_settings_do_not_go_on(on_disk):
         label_volume(affinities, output(), 0.8, memory_gb=1.0)
 
 
-def test_a_lost_scratch_folder_is_said(on_disk, monkeypatch):
+def _interrupted(on_disk, monkeypatch, name, after):
+    """A decode of 2 x 2 x 2 boxes that dies in one of its steps; its output's folder."""
     affinities, output, _ = on_disk
+    calls = collections.Counter()
+    owner = {"decode": boxes.BoxDecoder, "relabel": relabeling.Relabeler}[name]
+    call = owner.__call__
 
-    def dies(*_):
-        raise Killed
+    def dies(self, index):
+        calls[name] += 1
+        if calls[name] > after:
+            raise Killed
+        return call(self, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(streamed.Relabeler, "__call__", dies)
+        patch.setattr(owner, "__call__", dies)
         with pytest.raises(Killed):
-            label_volume(affinities, output(), 0.7, memory_gb=1.0)
-    for folder in affinities_folder(affinities).glob("*.scratch"):
-        shutil.rmtree(folder)
-    with pytest.raises(InputError, match="scratch .* is gone.*remove .*manifest"):
+            label_volume(affinities, output(), 0.7, memory_gb=1.0, box_shape=(8, 8, 8))
+    return pathlib.Path(output().source)
+
+
+def _flip(path):
+    """Three bits of a file, in its middle and at its end."""
+    data = bytearray(path.read_bytes())
+    for at in (len(data) // 2, len(data) // 2 + 1, len(data) - 1):
+        data[at] ^= 1 << 4
+    path.write_bytes(data)
+
+
+def _cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _replace(path):
+    """By a chunk that can be read and has labels of which its record knows nothing."""
+    volume = open_volume(path.parent, writable=True)
+    volume.write(..., volume.read() + 1_000_000)
+
+
+@pytest.mark.parametrize("harm", [os.unlink, _flip, _cut], ids=["lost", "bits", "cut"])
+@pytest.mark.parametrize(
+    "what, said",
+    [
+        (".scratch/3.npz", "records of 1 boxes"),
+        (".scratch/provisional.zarr/0.0.0", "labels of box 0:8,0:8,0:8"),
+        (".scratch/provisional.zarr/.zarray", ".scratch/provisional.zarr"),
+        ("0.0.0", "labels of 1 boxes"),
+    ],
+)
+def test_what_is_lost_or_damaged_between_two_attempts_is_made_again(
+    on_disk, monkeypatch, caplog, what, said, harm
+):
+    affinities, output, expected = on_disk
+    folder = _interrupted(on_disk, monkeypatch, "relabel", 0 if "scr" in what else 3)
+    harm(folder / what)
+    logging.get_absl_logger().propagate = True
+    with caplog.at_level("WARNING"):
         label_volume(affinities, output(), 0.7, memory_gb=1.0)
+    np.testing.assert_array_equal(output().read(), expected)
+    if harm is not os.unlink or "zarray" not in what:  # a new array is no damage
+        assert said in caplog.text
+    assert not (folder / ".scratch").exists()
+
+
+def test_labels_that_no_record_knows_reach_no_kernel(on_disk, monkeypatch, caplog):
+    affinities, output, expected = on_disk
+    folder = _interrupted(on_disk, monkeypatch, "relabel", 0)
+    _replace(folder / ".scratch/provisional.zarr/0.0.0")
+    label_volume(affinities, output(), 0.7, memory_gb=1.0)
+    np.testing.assert_array_equal(output().read(), expected)
+
+
+def test_a_label_beyond_the_table_is_refused():
+    labels, table = np.array([0, 2, 2, 3], np.uint32), np.array([0, 5, 6], np.uint32)
+    result = np.zeros(4, np.uint32)
+    assert not numbering.relabel(labels, table, result)
+    assert not numbering.relabel(labels[::-1].copy(), table, result)
+    assert numbering.relabel(labels[:3], table, result)
+    assert result[:3].tolist() == [0, 6, 6]
+    wide = np.array(
+        [2**63 + 1], np.uint64
+    )  # negative, were it taken for a signed number
+    assert not numbering.relabel(wide, table, result)
+
+
+def test_affinities_that_changed_meanwhile_are_named(on_disk, monkeypatch):
+    """The tables were made from the records of the first ones."""
+    affinities, output, _ = on_disk
+    folder = _interrupted(on_disk, monkeypatch, "relabel", 0)
+    affinities.write(..., np.zeros(affinities.shape, np.float16))
+    shutil.rmtree(folder / ".scratch" / "provisional.zarr")
+    with pytest.raises(
+        InputError, match="0:8,0:8,0:8 of .*raw.zarr gives other labels"
+    ):
+        label_volume(affinities, output(), 0.7, memory_gb=1.0)
+
+
+def test_without_its_scratch_folder_a_decode_begins_anew(on_disk, monkeypatch, caplog):
+    affinities, output, expected = on_disk
+    folder = _interrupted(on_disk, monkeypatch, "decode", 3)
+    shutil.rmtree(folder / ".scratch")
+    logging.get_absl_logger().propagate = True
+    with caplog.at_level("WARNING"):
+        label_volume(affinities, output(), 0.7, memory_gb=1.0)
+    assert "records of 3 boxes of an unfinished decode are missing" in caplog.text
+    np.testing.assert_array_equal(output().read(), expected)
+
+
+def test_a_scratch_folder_of_an_output_that_was_removed_is_not_used(
+    on_disk, monkeypatch
+):
+    affinities, output, expected = on_disk
+    folder = _interrupted(on_disk, monkeypatch, "decode", 3)
+    stale = {p: p.read_bytes() for p in (folder / ".scratch").glob("*.npz")}
+    assert stale
+    shutil.rmtree(folder)
+    path_beside(folder).unlink(missing_ok=True)
+    output()
+    (folder / ".scratch").mkdir()
+    for path, content in stale.items():
+        path.write_bytes(content)
+    read = []
+    call = boxes.BoxDecoder.__call__
+    monkeypatch.setattr(
+        boxes.BoxDecoder, "__call__", lambda self, i: read.append(i) or call(self, i)
+    )
+    label_volume(affinities, output(), 0.7, memory_gb=1.0, box_shape=(8, 8, 8))
+    assert sorted(read) == list(range(8))
+    np.testing.assert_array_equal(output().read(), expected)
+
+
+def test_a_kill_between_the_last_line_and_the_sweep_leaves_nothing(
+    on_disk, monkeypatch
+):
+    affinities, output, _ = on_disk
+    label_volume(affinities, output("undisturbed.zarr"), 0.7, memory_gb=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(streamed.Manifest, "finish", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            label_volume(affinities, output(), 0.7, memory_gb=1.0)
+    folder = pathlib.Path(output().source)
+    statistics = label_volume(affinities, output(), 0.7, memory_gb=1.0)
+    (folder / ".scratch").mkdir()
+    (folder / ".scratch" / "0.npz.host.7-0.partial").write_text("half")
+    assert label_volume(affinities, output(), 0.7, memory_gb=1.0) == statistics
+    undisturbed = pathlib.Path(output("undisturbed.zarr").source)
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(undisturbed))
+    assert open_volume(folder).attributes == open_volume(undisturbed).attributes
+    assert open_volume(folder).attributes["segments"] == statistics.segments
 
 
 def test_outputs_that_do_not_fit_are_named():

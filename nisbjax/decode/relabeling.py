@@ -1,0 +1,88 @@
+"""The last step of a streamed decode: provisional labels become final ones, box by box.
+
+They are compared with the checksum in the record of their box before a kernel looks up one
+of them in a table, and decoded again where they are others. PyTC relabels its chunks in
+place, so that a kill leaves two kinds of labels in one file.
+"""
+
+import dataclasses
+
+import numpy as np
+from absl import logging
+from jaxtyping import UInt
+
+from nisbjax.decode import numbering
+from nisbjax.decode.boxes import BoxDecoder, Record
+from nisbjax.decode.grid import Grid
+from nisbjax.decode.scratch import checksum_of, table_path
+from nisbjax.errors import InputError
+from nisbjax.store.volume import Volume
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabeler:
+    """`relabeler(index)` writes the final labels of one box.
+
+    Attributes:
+      decoder: that left the provisional labels, and makes them again.
+      output: [x y z].
+    """
+
+    decoder: BoxDecoder
+    output: Volume
+
+    def __call__(self, index: int) -> dict[str, str]:
+        box = self.decoder.grid.boxes[index]
+        record = Record(self.decoder.folder, self.decoder.grid, index)
+        table = np.load(table_path(self.decoder.folder, index))
+        table = table.astype(self.output.dtype)
+        labels = self._labels(record, index)
+        result = np.empty(box.shape, self.output.dtype)
+        own = table[: len(record.first)]
+        if not numbering.relabel(labels.reshape(-1), own, result.reshape(-1)):
+            raise InputError(
+                f"box {box} has labels beyond the {len(own) - 1} of its record; remove "
+                f"{self.output.source} and decode again"
+            )
+        result.reshape(-1)[record.orphans] = table[len(record.first) :]
+        self.output.write(box, result)
+        return {"checksum": f"{checksum_of(result):08x}"}
+
+    def _labels(self, record: Record, index: int) -> UInt[np.ndarray, "x y z"]:
+        labels = self._read(index)
+        if labels is not None and checksum_of(labels) == record.checksum:
+            return labels
+        box = self.decoder.grid.boxes[index]
+        logging.warning(
+            "labels of box %s of an unfinished decode are missing or damaged; it is "
+            "decoded again",
+            box,
+        )
+        self.decoder(index)
+        labels = self._read(index)
+        if labels is None or checksum_of(labels) != record.checksum:
+            raise InputError(
+                f"box {box} of {self.decoder.affinities.source} gives other labels than "
+                f"when this decode began; remove {self.output.source} and decode again"
+            )
+        return labels
+
+    def _read(self, index: int) -> UInt[np.ndarray, "x y z"] | None:
+        try:
+            return self.decoder.provisional.read(self.decoder.grid.boxes[index])
+        except ValueError:  # a chunk that cannot be decompressed
+            return None
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputCheck:
+    """`check(index)` is the checksum of the final labels that lie in a box; "" for none."""
+
+    output: Volume
+    grid: Grid
+
+    def __call__(self, index: int) -> str:
+        try:
+            return f"{checksum_of(self.output.read(self.grid.boxes[index])):08x}"
+        except ValueError:  # a chunk that cannot be decompressed
+            return ""
