@@ -16,7 +16,8 @@ ROOT = pathlib.Path(__file__).parents[1] / "nisbjax"
 # Rooms from the ground up; a room may import the rooms that its line names, and modules of
 # its own package.
 LEVEL_0 = {"errors", "outside", "typing", "geometry", "offsets", "masking"}
-LEVEL_1 = ["store", "config", "keys", "artifacts", "skeletons", "parallel"]
+LEVEL_1 = ["store", "figures", "config", "keys", "artifacts", "skeletons"]
+LEVEL_1 += ["parallel"]
 LEVEL_1 += ["checkpoint"]
 ALLOWED: dict[str, set[str]] = {
     "": {"parallel"},

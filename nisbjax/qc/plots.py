@@ -8,14 +8,14 @@ import pathlib
 import numpy as np
 from absl import logging
 from jaxtyping import Float64
-from matplotlib.figure import Figure
 
+from nisbjax import figures
+from nisbjax.figures import Figure
 from nisbjax.geometry import Box
 from nisbjax.qc import end_planes
 from nisbjax.qc.cuts import Cuts
 from nisbjax.qc.report import channel_name
 from nisbjax.qc.statistics import Statistics
-from nisbjax.store import files
 from nisbjax.store.volume import Volume
 
 _POINTS = 1024  # of a curve, at most twice
@@ -47,17 +47,16 @@ def draw_all(
     Returns:
       The files' names.
     """
-    figures = {
+    drawn = {
         "planes": _means(statistics, cuts),
         "cuts": _planes_at_cuts(prediction, statistics, cuts),
     }
     if statistics.border is not None:
-        figures["border"] = _ring_against_inside(statistics)
+        drawn["border"] = _ring_against_inside(statistics)
     names = []
-    for what, figure in figures.items():
+    for what, figure in drawn.items():
         path = paths(report)[what]
-        with files.replacing(path) as temporary:
-            figure.savefig(temporary, dpi=100, format="png")
+        figures.save(figure, path, dpi=100)
         names.append(path.name)
     return tuple(names)
 
@@ -68,7 +67,7 @@ def _colour(channel: int) -> str:
 
 def _means(statistics: Statistics, cuts: Cuts) -> Figure:
     planes = statistics.planes
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = figures.figure(figsize=(9, 5), layout="constrained")
     means, spreads = figure.subplots(2, 1, sharex=True)
     for c in range(planes.count.shape[0]):
         style = {"color": _colour(c), "linewidth": 1}
@@ -111,7 +110,7 @@ def _planes_at_cuts(prediction: Volume, statistics: Statistics, cuts: Cuts) -> F
     depth = statistics.shape[2]
     wanted = (cuts.low_z - 1, cuts.low_z, cuts.high_z - 1, cuts.high_z)
     titles = ("outside", "inside", "inside", "outside")
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    figure = figures.figure(figsize=(12, 3.4), layout="constrained")
     for axes, z, title in zip(figure.subplots(1, 4), wanted, titles, strict=True):
         axes.set_axis_off()
         if not 0 <= z < depth or (title == "inside" and not cuts.usable):
@@ -144,7 +143,7 @@ def _picture(prediction: Volume, statistics: Statistics, z: int) -> np.ndarray:
 def _ring_against_inside(statistics: Statistics) -> Figure:
     border, samples = statistics.border, statistics.samples
     assert border is not None and samples is not None
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = figures.figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots()
     for c in range(samples.inside_total.shape[1]):
         rows = range(len(border.z))

@@ -12,9 +12,8 @@ import jax
 import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from nisbjax import figures
 from nisbjax.data.targets import Examples
 from nisbjax.typing import Triple
 
@@ -59,8 +58,8 @@ def picture(planes: Planes, offsets: Sequence[Triple]) -> UInt8[np.ndarray, "h w
     """
     groups = [range(i, len(offsets))[:_AT_ONCE] for i in range(0, len(offsets), 3)]
     columns = 1 + 2 * len(groups)
-    figure = Figure(figsize=(2.4 * columns, 7.6), dpi=80, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    size = (2.4 * columns, 7.6)
+    figure = figures.figure(figsize=size, dpi=80, layout="constrained")
     panels = figure.subplots(len(PLANES), columns, squeeze=False)
     for row, (_, name, across, down) in enumerate(PLANES):
         grey = np.asarray(planes.images[row]).mean(axis=-1)
@@ -84,8 +83,7 @@ def picture(planes: Planes, offsets: Sequence[Triple]) -> UInt8[np.ndarray, "h w
     for panel in panels.ravel():
         panel.set_xticks([])
         panel.set_yticks([])
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return figures.pixels(figure)
 
 
 def _turned(plane: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:

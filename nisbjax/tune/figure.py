@@ -6,10 +6,8 @@ at the edge of the grid, on a plateau, or trades coverage against mergers.
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from nisbjax import figures
 
 
 def draw(
@@ -28,8 +26,7 @@ def draw(
         path: of the file.
         connected: by lines; not where trials differ in more than their threshold.
     """
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figures.figure(figsize=(9, 6.5), layout="constrained")
     panels = {
         "NERL": {"nerl": "NERL"},
         "skeleton VOI [bit]": {
@@ -68,7 +65,4 @@ def draw(
         f"best threshold {best:g}: NERL {top['nerl']:.4f}, "
         f"{100 * top['coverage']:.1f} % of nodes on background"
     )
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    figure.savefig(temporary, format="png", dpi=120)
-    os.replace(temporary, path)
+    figures.save(figure, path, dpi=120)

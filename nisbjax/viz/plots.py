@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int, Shaped, UInt8
-from matplotlib.figure import Figure
 
+from nisbjax import figures
 from nisbjax.geometry import Box
-from nisbjax.store import files
 from nisbjax.store.volume import Volume
 
 _PLANES = ((2, "z"), (1, "y"), (0, "x"))
@@ -50,7 +49,7 @@ def slices(
       The path.
     """
     path = pathlib.Path(path)
-    figure = Figure(figsize=(3.2 * len(columns), 9), layout="constrained")
+    figure = figures.figure(figsize=(3.2 * len(columns), 9), layout="constrained")
     axes = figure.subplots(len(_PLANES), len(columns), squeeze=False)
     for column, (title, volume) in enumerate(columns.items()):
         for row, (axis, name) in enumerate(_PLANES):
@@ -73,7 +72,8 @@ def slices(
             if column == 0:
                 middle = volume.spatial_shape[axis] // 2
                 shown.set_ylabel(f"{name} = {middle}")
-    return _save(figure, path)
+    figures.save(figure, path, dpi=110)
+    return path
 
 
 def _plane(volume: Volume, axis: int) -> Shaped[np.ndarray, "..."]:
@@ -91,9 +91,3 @@ def _plane(volume: Volume, axis: int) -> Shaped[np.ndarray, "..."]:
 
 def _white(volume: Volume) -> float:
     return 255.0 if volume.dtype == np.uint8 else 1.0
-
-
-def _save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    return path
