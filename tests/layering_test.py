@@ -17,8 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1] / "nisbjax"
 # its own package.
 LEVEL_0 = {"errors", "outside", "typing", "geometry", "offsets", "masking"}
 LEVEL_1 = ["store", "figures", "config", "keys", "artifacts", "skeletons"]
-LEVEL_1 += ["parallel"]
-LEVEL_1 += ["checkpoint"]
+LEVEL_1 += ["parallel", "checkpoint"]
 ALLOWED: dict[str, set[str]] = {
     "": {"parallel"},
     "errors": set(),

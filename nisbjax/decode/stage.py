@@ -24,8 +24,10 @@ from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_vol
 from nisbjax.errors import InputError
 from nisbjax.masking import MaskSpec
 from nisbjax.parallel.cluster import check_cluster
+from nisbjax.store import records
 from nisbjax.store.lock import held
 from nisbjax.store.manifest import require_finished, require_same
+from nisbjax.store.schema import Schema, number, text, whole
 from nisbjax.store.volume import (
     Volume,
     create_zarr,
@@ -61,7 +63,13 @@ METHODS = {
 }
 # As predictions are chunked, so that boxes fit both; neuroglancer reads 1 to 4 MB at once.
 _CHUNKS = (64, 128, 128)
-_SPECIFICATION = ("low_z", "high_z", "border_width", "bg_thresh", "source_image")
+_SPECIFICATION: dict[str, Schema] = {
+    "low_z": whole(),
+    "high_z": whole(),
+    "border_width": whole(),
+    "bg_thresh": number(),
+    "source_image": text(),
+}
 
 
 def run(
@@ -204,7 +212,12 @@ def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]
     found = volume.attributes
     if not all(key in found for key in _SPECIFICATION):
         return volume, None
-    image = pathlib.Path(path).absolute().parent / str(found["source_image"])
+    try:
+        records.check(dict(found), _SPECIFICATION, f"attributes of {path}")
+    except InputError as error:
+        logging.warning("%s; reading the mask itself", error)
+        return volume, None
+    image = pathlib.Path(path).absolute().parent / found["source_image"]
     try:
         opened = open_image(image)
     except InputError:

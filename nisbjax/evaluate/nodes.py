@@ -13,6 +13,8 @@ from jaxtyping import Bool, Integer
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.skeletons import Skeletons
+from nisbjax.store import records
+from nisbjax.store.schema import list_of, text, whole
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
 
@@ -77,8 +79,18 @@ def in_region(skeletons: Skeletons, volume: Volume) -> tuple[Skeletons, str]:
     """
     region, shape = Box.whole(volume.spatial_shape), volume.spatial_shape
     if {"box", "volume_shape"} <= volume.attributes.keys():
-        region = Box.parse(volume.attributes["box"])
-        shape = tuple(volume.attributes["volume_shape"])
+        wanted = {"box": text(), "volume_shape": list_of(whole(1), 3)}
+        found = records.check(
+            dict(volume.attributes), wanted, f"attributes of {volume.source}"
+        )
+        region = Box.parse(found["box"])
+        x, y, z = found["volume_shape"]
+        shape = x, y, z
+        if region.shape != volume.spatial_shape:
+            raise InputError(
+                f"{volume.source} has the shape {volume.spatial_shape} and says that it is "
+                f"the box {region}; wanted a box of its own shape, or no attribute box"
+            )
     check_inside(skeletons, shape, volume.source)
     if region == Box.whole(shape):
         return skeletons, ""

@@ -6,7 +6,6 @@ numbers: configuration, the threshold's origin, versions and fingerprints.
 """
 
 import datetime
-import json
 import os
 import platform
 import time
@@ -23,9 +22,10 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.evaluate import dense, nerl, nodes, published, report, tables
 from nisbjax.store import files as files_lib
-from nisbjax.store import manifest
+from nisbjax.store import manifest, records
 from nisbjax.store import volume as volume_lib
 from nisbjax.store.lock import held
+from nisbjax.store.schema import shown, text
 
 METRICS = ("nerl", "voi", "adapted_rand", "instance_accuracy")
 DEFAULT_THRESHOLD = "default"
@@ -122,7 +122,7 @@ def _run(
     }
     notes = []
     if facts["threshold"] is not None:  # other programs' files need not say
-        notes.append(f"threshold: {facts['threshold']:g} ({threshold_origin})")
+        notes.append(f"threshold: {_said(facts['threshold'])} ({threshold_origin})")
     files: dict[str, str] = {}
     score = None
     if skeleton:
@@ -168,13 +168,20 @@ def _run(
 
 
 def _earlier_origin(path: Path, fingerprint: str) -> str:
+    wanted = {"segmentation_fingerprint": text(), "threshold_origin": text()}
     try:
-        facts = json.loads(path.read_text())
-        if facts["segmentation_fingerprint"] == fingerprint:
-            return str(facts["threshold_origin"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # never scored, or by something else
-    return UNKNOWN_THRESHOLD
+        facts = records.read_json(path, wanted)
+    except InputError:  # never scored, or by something else
+        return UNKNOWN_THRESHOLD
+    same = facts["segmentation_fingerprint"] == fingerprint
+    return facts["threshold_origin"] if same else UNKNOWN_THRESHOLD
+
+
+def _said(threshold: Any) -> str:
+    """A threshold in a note; other programs may have written anything under its name."""
+    if isinstance(threshold, int | float):
+        return f"{threshold:g}"
+    return shown(files_lib.plain(threshold))
 
 
 def load_skeletons(

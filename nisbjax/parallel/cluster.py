@@ -10,7 +10,6 @@ import concurrent.futures
 import contextlib
 import functools
 import importlib.util
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,8 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from nisbjax.errors import InputError
+from nisbjax.store import records
+from nisbjax.store.schema import text
 
 T = TypeVar("T")
 KINDS = ("threads", "local", "dask")
@@ -184,10 +185,7 @@ def _file_address(path: str) -> str:
     """The address in a scheduler's file, for which Dask itself waits without end."""
     if not pathlib.Path(path).is_file():
         raise OSError("no such file")
-    written = json.loads(pathlib.Path(path).read_text())
-    if not isinstance(written, dict) or "address" not in written:
-        raise ValueError("no address in it")
-    return written["address"]
+    return records.read_json(path, {"address": text()})["address"]
 
 
 async def _knock(address: str, seconds: float) -> None:

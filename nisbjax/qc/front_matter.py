@@ -13,9 +13,11 @@ from typing import Any
 import yaml
 
 from nisbjax.errors import InputError
+from nisbjax.store import files, records
 
 KEYS = ("img", "out", "low_z", "high_z", "bg_thresh", "border_width")
 _MOST_BYTES = 10_000_000  # of a report
+_MOST_CHARACTERS = 100_000  # of its front matter: paths are the longest
 _LARGEST = 2**31 - 1  # of voxels and intensities
 
 
@@ -62,11 +64,11 @@ def read(path: str | os.PathLike) -> FrontMatter:
         raise InputError(
             f"no report at {path}; run --mode=qc, or name it with --config.mask.report"
         )
-    if path.stat().st_size > _MOST_BYTES:
-        raise InputError(
-            f"{path} has {path.stat().st_size} bytes; wanted a report of --mode=qc"
-        )
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    try:
+        content = files.read_bytes(path, _MOST_BYTES)
+    except InputError as error:
+        raise InputError(f"{error}; wanted a report of --mode=qc") from None
+    lines = content.decode("utf-8-sig", errors="replace").splitlines()
     fences = [i for i, line in enumerate(lines) if line.rstrip() == "---"]
     if len(fences) < 2 or any(line.strip() for line in lines[: fences[0]]):
         raise InputError(
@@ -74,7 +76,13 @@ def read(path: str | os.PathLike) -> FrontMatter:
             "lines of --- at its top"
         )
     first, last = fences[:2]
-    found = _nodes(path, "\n".join(lines[first + 1 : last]), first + 2)
+    top = "\n".join(lines[first + 1 : last])
+    if len(top) > _MOST_CHARACTERS:
+        raise InputError(
+            f"{path} has {len(top)} characters of front matter; wanted the keys "
+            f"{', '.join(KEYS)}"
+        )
+    found = _nodes(path, top, first + 2)
     missing = [key for key in KEYS if key not in found]
     if missing:
         raise InputError(
@@ -126,7 +134,6 @@ def _nodes(path: pathlib.Path, text: str, line: int) -> dict[str, tuple[Any, int
     """Values of a YAML mapping with the lines of the file in which they stand."""
     try:
         root = yaml.compose(text, yaml.SafeLoader)
-        loaded = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = line + mark.line if mark is not None else line
@@ -138,7 +145,7 @@ def _nodes(path: pathlib.Path, text: str, line: int) -> dict[str, tuple[Any, int
             f"{path}, line {line}: the front matter cannot be read ({problem}); wanted "
             "`key: value`"
         ) from None
-    if not isinstance(root, yaml.MappingNode) or not isinstance(loaded, dict):
+    if not isinstance(root, yaml.MappingNode):
         raise InputError(
             f"{path}, line {line}: the front matter is no list of keys; wanted `key: value`"
         )
@@ -151,5 +158,6 @@ def _nodes(path: pathlib.Path, text: str, line: int) -> dict[str, tuple[Any, int
             )
         if key in found:
             raise InputError(f"{path}, line {at}: {key} is there a second time")
-        found[key] = loaded[key], at
-    return found
+        found[key] = None, at
+    loaded = records.parse_yaml(text, str(path), first_line=line)
+    return {key: (loaded[key], at) for key, (_, at) in found.items()}

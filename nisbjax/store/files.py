@@ -19,6 +19,8 @@ from typing import Any
 from nisbjax.errors import InputError
 
 _ENDING = ".partial"
+_DEEPEST = 32  # levels of containers in JSON
+_LONGEST = 1024  # bits of a whole number; Python refuses to write very long ones
 _numbers = itertools.count()  # two threads may write one file
 
 
@@ -84,29 +86,36 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(plain(value), indent=1) + "\n")
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, levels: int = _DEEPEST) -> Any:
     """A value as JSON has it: containers as lists and objects, numbers of numpy as numbers.
 
     What JSON has no word for (bytes, complex numbers, references of HDF5, NaN) becomes its
     text, since a report must not be lost for an attribute that some other program wrote.
+
+    Args:
+      value: anything.
+      levels: of containers; what lies deeper is left out, and three dots say so.
     """
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, int):
-        return int(value)
+        return int(value) if value.bit_length() <= _LONGEST else hex(value)
     if isinstance(value, float):
         return float(value) if value - value == 0 else str(float(value))
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if hasattr(value, "dtype") and hasattr(
-        value, "tolist"
-    ):  # numpy's, without importing
-        listed = value.tolist()
-        return str(value) if listed is value else plain(listed)
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
+    if isinstance(value, dict | list | tuple | set | frozenset):
+        if not levels:
+            return "..."
+        if isinstance(value, dict):
+            return {str(k): plain(item, levels - 1) for k, item in value.items()}
+        return [plain(item, levels - 1) for item in value]
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy's, not imported
+        listed = value.tolist()
+        # There are numbers of numpy that Python has no type for.
+        return str(value) if hasattr(listed, "dtype") else plain(listed, levels)
     return str(value)
 
 

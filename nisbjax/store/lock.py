@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from nisbjax.errors import InputError
+from nisbjax.store import records
+from nisbjax.store.schema import number, optional, text, whole
 
 
 @contextlib.contextmanager
@@ -81,11 +83,16 @@ def _write(descriptor: int) -> None:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
+    wanted = {
+        "host": text(),
+        "pid": whole(),
+        "since": number(),
+        "job": optional(text()),
+    }
     try:
-        owner = json.loads(os.pread(descriptor, 4096, 0) or b"{}")
-    except ValueError:  # torn by a kill
+        return records.parse_json(os.pread(descriptor, 4096, 0), wanted, "the lock")
+    except InputError:  # torn by a kill, or not there yet
         return {}
-    return owner if isinstance(owner, dict) else {}
 
 
 def _refusal(path: pathlib.Path, owner: dict[str, Any]) -> str:

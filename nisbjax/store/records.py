@@ -175,7 +175,7 @@ def parse_yaml(content: str, where: str, advice: str = "", first_line: int = 1) 
         raise _too_deep(where, advice) from None
     except (ValueError, OverflowError) as error:  # 2001-99-99
         problem = reprlib.repr(str(error))
-        raise _error(f"{where} cannot be read as YAML ({problem})", advice) from None
+        raise _error(f"{where} cannot be read ({problem})", advice) from None
     _require_shallow(value, where, advice)
     return value
 

@@ -127,3 +127,21 @@ def test_a_whole_volume_keeps_all_and_refuses_strangers():
         assert nodes.in_region(skeletons, whole) == (skeletons, "")
         with pytest.raises(InputError, match="1 of 1 nodes"):
             nodes.in_region(at([(9, 0, 0)]), whole)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"box": 5, "volume_shape": [9, 9, 9]}, "box is 5; wanted text"),
+        ({"box": "a", "volume_shape": [9, 9, 9]}, "a box was given as 'a'"),
+        ({"box": "0:1,0:1,0:1", "volume_shape": "9"}, "volume_shape is '9'; wanted"),
+        ({"box": "0:1,0:1,0:1", "volume_shape": [9, 9, 9.5]}, r"volume_shape\[2\] is"),
+        ({"box": "0:9,0:1,0:1", "volume_shape": [9, 9, 9]}, "says that it is the box"),
+    ],
+)
+def test_a_region_that_makes_no_sense(attributes, said):
+    array = volume.from_array(
+        np.ones((2, 2, 2), np.uint8), "xyz", attributes, "seg.zarr"
+    )
+    with pytest.raises(InputError, match=said):
+        nodes.in_region(at([(0, 0, 0)]), array)

@@ -2,12 +2,17 @@
 
 import json
 import os
+import pathlib
 import pickle
+import tempfile
 
 import h5py
+import hypothesis
 import networkx as nx
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nisbjax import artifacts, config
 from nisbjax.errors import InputError
@@ -351,3 +356,70 @@ def test_dense_metrics_need_no_skeleton_on_disk(tmp_path, settings):
     settings.evaluate.metrics = ("nerl", "voi")
     with pytest.raises(InputError, match="skeleton.pkl"):
         stage.run(settings, out, **arguments)
+
+
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@given(st.dictionaries(st.sampled_from(["threshold", "note", "segments"]), _ANY))
+def test_no_attribute_costs_a_report(attributes):
+    """Twelve voxels of one segment and no truth but themselves."""
+    labels = np.ones(SHAPE, np.uint32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        source = as_zarr(path, labels)
+        volume.write_attributes(source, {"axes": "xyz", **attributes})
+        settings = config.base_config()
+        settings.evaluate.metrics = ("voi",)
+        found = stage.run(
+            settings,
+            artifacts.VolumeDir(path),
+            segmentation=source,
+            label=source,
+        )
+        assert found["dense"]["voi_sum"] == 0
+        (written,) = path.glob("eval_*.json")
+        assert json.loads(written.read_text())["dense"]["voi_sum"] == 0
+        (written,) = path.glob("eval_*.txt")
+        assert "VOI Total" in written.read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.75, "threshold: 0.75 ("),
+        ("0.75", "threshold: '0.75' ("),
+        ([0.5, 0.6], "threshold: [0.5, 0.6] ("),
+        (None, ""),
+    ],
+)
+def test_a_threshold_of_any_type_is_in_the_report(tmp_path, settings, value, said):
+    settings.evaluate.metrics = ("voi",)
+    source = as_zarr(tmp_path, np.ones(SHAPE, np.uint32))
+    volume.write_attributes(source, {"axes": "xyz", "threshold": value})
+    out = artifacts.VolumeDir(tmp_path)
+    stage.run(settings, out, segmentation=source, label=source)
+    (written,) = tmp_path.glob("eval_*.txt")
+    assert said in written.read_text()
+    assert ("threshold: " in written.read_text()) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "content", ["5", "null", "{", '{"segmentation_fingerprint": 3}', "[[[[", "\x00"]
+)
+def test_an_earlier_report_of_any_content_is_replaced(tmp_path, settings, content):
+    settings.evaluate.metrics = ("voi",)
+    source = as_zarr(tmp_path, np.ones(SHAPE, np.uint32))
+    out = artifacts.VolumeDir(tmp_path)
+    path = out.evaluation(pathlib.Path(source), ".json")
+    path.write_text(content)
+    stage.run(settings, out, segmentation=source, label=source, threshold_origin="")
+    assert json.loads(path.read_text())["threshold_origin"] == stage.UNKNOWN_THRESHOLD

@@ -107,9 +107,12 @@ def test_a_scheduler_file_without_an_address(distributed, tmp_path):
     assert "(no such file)" in refusal("no.json")
     file = tmp_path / "scheduler.json"
     file.write_text("{}")
-    assert "(no address in it)" in refusal(str(file))
+    assert "address is missing; wanted text)" in refusal(str(file))
     file.write_text("half a f")
-    assert "(Expecting value: line 1" in refusal(str(file))
+    assert "is not valid JSON (Expecting value: line 1" in refusal(str(file))
+    for word in ("5", '{"address": 5}', '{"address": null}'):
+        file.write_text(word)
+        assert "wanted" in refusal(str(file))
 
 
 def test_a_scheduler_to_which_no_worker_comes(distributed, monkeypatch):

@@ -108,3 +108,41 @@ def test_json_of_what_json_cannot_hold_is_text(tmp_path):
     assert found["compound"] == [[1, 2.0]]
     assert found["tuple"] == [1, "a", None, True]
     assert {"void", "empty", "reference"} < found.keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (np.longdouble(1.5), "1.5"),
+        (np.array([np.longdouble(1.5)]), ["1.5"]),
+        (1 + 2j, "(1+2j)"),
+        (np.void(b"abc"), "abc"),
+        (np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f4")]), [[1, 2.0]]),
+        (np.array([b"x", b"\xb5"]), ["x", "\ufffd"]),
+        (h5py.Empty("f4"), "Empty(dtype=dtype('float32'))"),
+        (np.datetime64("2020-01-01"), "2020-01-01"),
+        ([np.nan, np.inf], ["nan", "inf"]),
+        ({(1, 2): {3}}, {"(1, 2)": [3]}),
+        ("\ud800", "\ud800"),
+        (1 << 2000, hex(1 << 2000)),
+    ],
+)
+def test_whatever_an_attribute_is_has_a_form_in_json(tmp_path, value, written):
+    files.write_json(tmp_path / "report.json", {"attribute": value})
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found == {"attribute": written}
+
+
+def test_what_holds_itself_is_cut():
+    value = []
+    value.append(value)
+    found = files.plain(value)
+    for _ in range(32):
+        (found,) = found
+    assert found == "..."
+
+
+def test_text_that_is_no_unicode_is_written_all_the_same(tmp_path):
+    """As a file's name that is not UTF-8 comes into a report."""
+    files.write_text(tmp_path / "report.txt", os.fsdecode(b"seg_\xb5.h5"))
+    assert (tmp_path / "report.txt").read_text() == "seg_\\udcb5.h5"

@@ -131,3 +131,17 @@ def test_a_file_system_without_locks_is_named(path, monkeypatch):
         lock.held(path),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"since": "x"}', "5", "null", '{"host": 1, "pid": "x"}', "\x00" * 9, "{"],
+)
+def test_a_lock_file_with_anything_in_it(tmp_path, content):
+    """Held by the kernel's word alone: whatever stands in it, one line."""
+    path = tmp_path / "lock"
+    with lock.held(path):
+        path.write_text(content)
+        said = pytest.raises(InputError, match="is being written by a process that has")
+        with said, lock.held(path):
+            pass
