@@ -120,6 +120,11 @@ class TuneDir:
     def figure(self) -> pathlib.Path:
         return self.path / "tune.png"
 
+    @property
+    def trials(self) -> pathlib.Path:
+        """Segmentations of trials under way, while tuners need a whole decode for each."""
+        return self.path / "trials"
+
 
 @dataclasses.dataclass(frozen=True)
 class ValidationDir:

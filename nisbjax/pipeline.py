@@ -6,7 +6,6 @@ the mask in testing but not in tuning; here both go through `affinity_mask`.
 """
 
 import dataclasses
-import os
 import pathlib
 import platform
 import shlex
@@ -280,8 +279,9 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
       What `best_params.yaml` holds.
     """
     from nisbjax.decode import stage as decoding
-    from nisbjax.tune import stage
+    from nisbjax.tune import scratch, stage
 
+    stage.check(settings)
     found = find_checkpoint(settings, run_dir, checkpoint_path)
     split = split_of(settings, "val")
     stage.guard_test_data(settings, split.skeleton, split.image)
@@ -290,26 +290,30 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     prediction = predict(settings, found, split.image, place)
     mask = affinity_mask(settings, place, prediction, split.image)
     keep, image = decoding.open_mask(mask) if mask else (None, None)
+    with scratch.trial_folder(out.trials) as folder:
 
-    def decode(parameters: Any) -> pathlib.Path:
-        # One trial's segmentation at a time is kept, for each process that tunes.
-        trial = VolumeDir(out.path / "trials" / str(os.getpid()))
-        shutil.rmtree(trial.path, ignore_errors=True)
-        chosen = settings.copy_and_resolve_references()
-        chosen.decode.update({"affinity_mask": "auto", "output": "", "input": ""})
-        return decoding.run(
-            chosen, trial, affinities=prediction, mask=mask, parameters=parameters
+        def decode(parameters: Any) -> pathlib.Path:
+            # One trial's segmentation at a time is kept, for each process that tunes.
+            shutil.rmtree(folder, ignore_errors=True)
+            chosen = settings.copy_and_resolve_references()
+            chosen.decode.update({"affinity_mask": "auto", "output": "", "input": ""})
+            return decoding.run(
+                chosen,
+                VolumeDir(folder),
+                affinities=prediction,
+                mask=mask,
+                parameters=parameters,
+            )
+
+        return stage.run(
+            settings,
+            out,
+            prediction=prediction,
+            skeleton=split.skeleton,
+            mask=keep,
+            image=image,
+            decode=decode,
         )
-
-    return stage.run(
-        settings,
-        out,
-        prediction=prediction,
-        skeleton=split.skeleton,
-        mask=keep,
-        image=image,
-        decode=decode,
-    )
 
 
 def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from typing import Any
 from nisbjax.errors import InputError
 
 _ENDING = ".partial"
+# What SQLite keeps beside a database while it is written.
+_ENDINGS = (_ENDING, *(f"{_ENDING}-{kind}" for kind in ("journal", "wal", "shm")))
 _DEEPEST = 32  # levels of containers in JSON
 _LONGEST = 1024  # bits of a whole number; Python refuses to write very long ones
 _numbers = itertools.count()  # two threads may write one file
@@ -180,7 +182,7 @@ def sweep(path: str | os.PathLike) -> list[pathlib.Path]:
     start = f"{path.name}.{socket.gethostname()}."
     with contextlib.suppress(FileNotFoundError):
         for found in sorted(path.parent.iterdir()):
-            if not (found.name.startswith(start) and found.name.endswith(_ENDING)):
+            if not (found.name.startswith(start) and found.name.endswith(_ENDINGS)):
                 continue
             process = found.name[len(start) :].partition("-")[0]
             if process.isdigit() and not alive(int(process)):

@@ -5,6 +5,7 @@ keys of `decode`, so what is tuned is what `--config.decode.<key>` sets.
 """
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -13,26 +14,32 @@ from absl import logging
 from nisbjax import config as config_lib
 from nisbjax.decode.stage import METHODS
 from nisbjax.errors import InputError
+from nisbjax.keys.kinds import require, shown
+from nisbjax.keys.ranges import RANGES
 from nisbjax.tune import study
 
 # By method: a parameter that does not exceed another.
 AT_MOST = {"grow": {"low_threshold": "threshold"}}
+_MOST_POINTS = 10_000  # of a grid; each is decoded
 
 
 def ranges(config: Any) -> dict[str, study.Range]:
     """Lowest and highest values of `tune.space`, the threshold first.
 
     Raises:
-        InputError: an entry that is none, no threshold, a key that the method does not
-            take, or ranges of which one lies above another that bounds it.
+        InputError: an entry that is none, or a second one of its name; no threshold, a key
+            that the method does not take, a value that its key does not take, or ranges of
+            which one lies above another that bounds it.
     """
     space: dict[str, study.Range] = {}
     for entry in config.tune.space:
         if not _names_a_range(entry):
             raise InputError(
-                f"tune.space holds {entry!r}; wanted (name, low, high), or (name, "
+                f"tune.space holds {shown(entry)}; wanted (name, low, high), or (name, "
                 "low, high, how many) for tune.sampler=grid"
             )
+        if entry[0] in space:
+            raise InputError(f"tune.space names {entry[0]} twice; wanted it once")
         space[entry[0]] = (entry[1], entry[2])
     if "threshold" not in space:
         raise InputError(
@@ -53,6 +60,12 @@ def ranges(config: Any) -> dict[str, study.Range]:
             isinstance(end, int) for end in ends
         ):
             raise InputError(f"tune.space has {name} from {ends}; wanted whole numbers")
+        for end in ends:
+            require(f"tune.space's {name}", end, RANGES[f"decode.{name}"])
+            if end > study.LARGEST:
+                raise InputError(
+                    f"tune.space's {name} is {end}; wanted at most {study.LARGEST}"
+                )
     for name, other in AT_MOST.get(method, {}).items():
         lowest = space[name][0] if name in space else config.decode[name]
         if lowest > space[other][0] and config.tune.sampler != "grid":
@@ -73,10 +86,18 @@ def _names_a_range(entry: Any) -> bool:
     """Whether it is (name, low, high), or that with a number of values."""
     if not isinstance(entry, tuple | list) or len(entry) not in (3, 4):
         return False
-    name, *numbers = entry
-    if not isinstance(name, str):
+    name, low, high, *count = entry
+    if not isinstance(name, str) or not (_is_number(low) and _is_number(high)):
         return False
-    return all(isinstance(x, int | float) for x in numbers) and numbers[0] <= numbers[1]
+    if count and (not isinstance(count[0], int) or isinstance(count[0], bool)):
+        return False
+    return low <= high
+
+
+def _is_number(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def grid(config: Any) -> tuple[float, ...]:
@@ -108,20 +129,21 @@ def points(config: Any) -> list[Any]:
         InputError: as `grid`, or `tune.space` does not say how many values.
     """
     axes: dict[str, list[Any]] = {"threshold": list(grid(config))}
-    for name, low, high, *count in config.tune.space:
-        if name == "threshold":
-            continue
-        if not count or count[0] < 1:
+    more = [entry for entry in config.tune.space if entry[0] != "threshold"]
+    for entry in more:
+        if len(entry) < 4 or entry[3] < 1:
             raise InputError(
-                f"tune.space has {(name, low, high, *count)}; tune.sampler=grid wants a "
-                "fourth number, how many values from low to high"
+                f"tune.space has {shown(tuple(entry))}; tune.sampler=grid wants a fourth "
+                "number, how many values from low to high"
             )
-        if isinstance(low, int) and isinstance(high, int):
-            far = low > 0 and high >= study.DECADES * low
-            steps = (np.geomspace if far else np.linspace)(low, high, count[0])
-            axes[name] = sorted({round(x) for x in steps.tolist()})
-        else:
-            axes[name] = np.linspace(low, high, count[0]).round(6).tolist()
+    counts = [len(axes["threshold"]), *(entry[3] for entry in more)]
+    if math.prod(counts) > _MOST_POINTS:
+        raise InputError(
+            f"tune.thresholds and tune.space make a grid of {math.prod(counts)} points; "
+            f"wanted at most {_MOST_POINTS}"
+        )
+    for name, low, high, count in more:
+        axes[name] = _values((low, high), count)
     combined = [
         dict(zip(axes, values, strict=True))
         for values in itertools.product(*axes.values())
@@ -144,3 +166,13 @@ def points(config: Any) -> list[Any]:
             "raise --config.tune.thresholds"
         )
     return found if len(axes) > 1 else [point["threshold"] for point in found]
+
+
+def _values(ends: study.Range, count: int) -> list[Any]:
+    """Values from low to high; whole numbers over decades are equal factors apart."""
+    low, high = ends
+    if not (isinstance(low, int) and isinstance(high, int)):
+        return np.linspace(low, high, count).round(6).tolist()
+    far = low > 0 and high >= study.DECADES * low
+    steps = (np.geomspace if far else np.linspace)(low, high, count)
+    return sorted({round(x) for x in steps.tolist()})

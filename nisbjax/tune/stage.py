@@ -25,14 +25,23 @@ from nisbjax.decode.keep import ImageSource, MaskSource
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes, report
 from nisbjax.evaluate.stage import load_skeletons
+from nisbjax.keys.kinds import require
+from nisbjax.keys.ranges import RANGES
 from nisbjax.masking import MaskSpec
-from nisbjax.store import files, manifest
+from nisbjax.store import files, manifest, records, schema
 from nisbjax.store import volume as volume_lib
 from nisbjax.store.volume import Volume
-from nisbjax.tune import figure, space, storage, study, sweep
+from nisbjax.tune import figure, place, space, storage, study, sweep
 
 Parameters = Mapping[str, float | int]
 Decode = Callable[[Parameters], str | os.PathLike[str]]
+
+# PyTC's files have more, and not all of these.
+_BEST_PARAMS = {
+    "decoding_params": schema.record({"threshold": schema.number(0, 1)}),
+    "decoding_function": schema.optional(schema.text()),
+    "test_data_used": schema.optional(schema.boolean()),
+}
 
 
 def run(
@@ -71,14 +80,9 @@ def run(
     """
     started = time.monotonic()
     kind = config.tune.sampler
-    config_lib.require_choice(
-        "decode.method", config.decode.method, decode_stage.METHODS
-    )
-    config_lib.require_choice("tune.sampler", kind, study.SAMPLERS)
+    ranges, wanted = check(config)
     if not config_lib.optional(config.decode.affinity_mask):
         mask = None
-    ranges = space.ranges(config)
-    wanted = space.points(config) if kind == "grid" else []
     manifest.require_finished(prediction)
     affinities = volume_lib.open_affinities(prediction)
     source = affinities.attributes.get("source", "")
@@ -128,11 +132,11 @@ def run(
         return score(decoded(parameters))
 
     with storage.reserved(where, alone=kind == "grid") as reservation:
-        seed = config.seed + os.getpid() * (not reservation.alone)
         opened = storage.open_study(
-            where, config.tune.study, made_from, study.sampler(kind, seed)
+            where, config.tune.study, made_from, study.sampler(kind, config.seed)
         )
         with storage.clear_errors(where):
+            study.require_like(opened, ranges, on_grid=kind == "grid")
             if reservation.alone:
                 study.release_orphans(opened, retry=kind != "grid")
             if kind == "grid":
@@ -147,6 +151,7 @@ def run(
                     config.tune.trials,
                     score_of,
                     space.AT_MOST.get(config.decode.method),
+                    reservation.turn,
                 )
             # In turn, so that who writes last has seen every trial.
             turn = out.best_params.with_name(out.best_params.name + ".lock")
@@ -164,6 +169,31 @@ def run(
     return result
 
 
+def check(config: Any) -> tuple[dict[str, study.Range], list[Any]]:
+    """What a study varies, if its settings can be; asked before anything is written.
+
+    Args:
+        config: `tune.*`, `decode.*`.
+
+    Returns:
+        Ends of each parameter, and the points of the grid (none for a sampler).
+
+    Raises:
+        InputError: of `space.ranges` and `space.points`; another method or sampler; or a
+            storage that can hold no study.
+    """
+    kind = config.tune.sampler
+    config_lib.require_choice(
+        "decode.method", config.decode.method, decode_stage.METHODS
+    )
+    config_lib.require_choice("tune.sampler", kind, study.SAMPLERS)
+    ranges = space.ranges(config)
+    where = config_lib.optional(config.tune.storage)
+    if where:
+        place.require_place(where)
+    return ranges, space.points(config) if kind == "grid" else []
+
+
 def read_best_params(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a finished tuning chose: `decoding_params` and where they come from.
 
@@ -171,16 +201,9 @@ def read_best_params(path: str | os.PathLike[str]) -> dict[str, Any]:
         InputError: no such file, or one without a threshold.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"no tuned parameters at {path}; run --mode=tune first")
-    try:
-        found = yaml.safe_load(path.read_text())
-        float(found["decoding_params"]["threshold"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{path} has no decoding_params.threshold; run --mode=tune again"
-        ) from None
-    return found
+    return records.read_yaml(path, _BEST_PARAMS, "run --mode=tune again")
 
 
 def tuned_parameters(
@@ -197,9 +220,10 @@ def tuned_parameters(
         path: where it stands, for messages.
 
     Raises:
-        InputError: it is of another method.
+        InputError: it is of another method, or a value is none that its key takes.
     """
     method = config.decode.method
+    records.check(best, _BEST_PARAMS, str(path), "run --mode=tune again")
     function = best.get("decoding_function", method)
     if function.removeprefix("decode_") != method:
         raise InputError(
@@ -208,10 +232,19 @@ def tuned_parameters(
         )
     found = best["decoding_params"]
     known = ("threshold", "min_size", *decode_stage.METHODS[method].parameters)
-    unknown = sorted(set(found) - set(known))
+    unknown = sorted(str(key) for key in found if key not in known)
     if unknown:
         logging.warning("%s: %s are no parameters of %s", path, unknown, method)
-    return {k: type(config.decode[k])(v) for k, v in found.items() if k in known}
+    chosen = {}
+    for key in known:
+        if key not in found:
+            continue
+        value = found[key]
+        if isinstance(config.decode[key], int) and isinstance(value, float):
+            value = int(value) if value.is_integer() else value  # PyTC's 5.0
+        require(f"{path}: {key}", value, RANGES[f"decode.{key}"])
+        chosen[key] = type(config.decode[key])(value)
+    return chosen
 
 
 def guard_test_data(
@@ -322,4 +355,12 @@ def _write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> Non
     alone = all(set(t.params) == {"threshold"} for t in study.complete(opened))
     best = result["decoding_params"]["threshold"]
     figure.draw(rows, best, out.figure, connected=alone)
-    files.write_text(out.best_params, yaml.safe_dump(dict(result), sort_keys=False))
+    text = yaml.dump(dict(result), Dumper=_Dumper, sort_keys=False)
+    files.write_text(out.best_params, text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what stands in two places twice: readers refuse aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -1,6 +1,7 @@
 """Where a study is kept, and who may work on it: SQLite on one host, a journal on several.
 
-Optuna's storages behind PyTC's promise that a rerun appends (`load_if_exists`). SQLite's
+Optuna's storages behind PyTC's promise that a rerun appends (`load_if_exists`), but only to
+a study that says it scored the same: PyTC's own studies have the same default name. SQLite's
 locks do not hold over NFS, so studies shared by hosts are journals. Beside the file lies a
 lock that the kernel releases when its process dies, however it dies: whoever holds it
 alone knows that no one runs the trials that are still marked RUNNING.
@@ -9,23 +10,37 @@ alone knows that no one runs the trials that are still marked RUNNING.
 import contextlib
 import fcntl
 import os
+import re
 import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import optuna
-from optuna.storages import JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
 from sqlalchemy import exc as sql_errors
 
 from nisbjax.errors import InputError
+from nisbjax.store import files
+from nisbjax.tune.database import MADE_FROM, open_database
+from nisbjax.tune.journal import open_journal
+from nisbjax.tune.place import (
+    ANOTHER_FILE,
+    damaged,
+    file_of,
+    is_journal,
+    require_place,
+    shown,
+    unusable,
+)
 
-JOURNALS = (".journal", ".log")
 BUSY_SECONDS = 30
-_MADE_FROM = "made_from"
+_ANOTHER = "name another study with --config.tune.study=NAME"
 
 
 class Reservation:
@@ -35,15 +50,29 @@ class Reservation:
         alone: no other process of this host works on the study.
     """
 
-    def __init__(self, descriptor: int | None, alone: bool):
-        self._descriptor = descriptor
+    def __init__(self, lock: TextIO | None, alone: bool, turns: Path | None):
+        self._lock = lock
+        self._turns = turns
         self.alone = alone
 
     def share(self) -> None:
-        """Lets other tuners of this host join."""
-        if self._descriptor is not None and self.alone:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        """Lets other tuners of this host join.
+
+        Raises:
+            InputError: another process has had it in the meantime.
+        """
+        if self._lock is not None and self.alone:
+            # the kernel lets go of a lock before it gives one of another kind
+            fcntl.flock(self._lock.fileno(), fcntl.LOCK_SH)
+            if not _is_at(self._lock, Path(self._lock.name)):
+                raise InputError("another process took the study over; run again")
         self.alone = False
+
+    def turn(self) -> AbstractContextManager[None]:
+        """A `with` inside which no other tuner of this host claims a trial."""
+        if self._turns is None:
+            return contextlib.nullcontext()
+        return in_turn(self._turns)
 
 
 @contextlib.contextmanager
@@ -55,28 +84,29 @@ def reserved(storage: str, *, alone: bool) -> Iterator[Reservation]:
         alone: refuse to join others (a grid is one process's work).
 
     Raises:
-        InputError: another process works on it alone.
+        InputError: another process works on it alone, or no study can be kept there.
     """
-    path = _file_of(storage)
+    require_place(storage)
+    path = file_of(storage)
     if path is None:  # a server, whose users this host cannot see
-        yield Reservation(None, False)
+        yield Reservation(None, False, None)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     # a journal is shared by hosts, and the kernel's locks are not, on every NFS
-    host = f".{socket.gethostname()}" if _is_journal(path) else ""
-    with open(path.with_name(f"{path.name}{host}.lock"), "a+") as lock:
-        exclusive = _try_lock(lock.fileno(), fcntl.LOCK_EX)
-        if not exclusive and (alone or not _wait_for_share(lock.fileno())):
-            lock.seek(0)
-            raise InputError(
-                f"the study in {path} is being run by {lock.read().strip()}; wait until "
-                "that ends, or name another study with --config.tune.study=NAME"
-            )
-        if exclusive:
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
-        yield Reservation(lock.fileno(), exclusive)
+    host = f".{socket.gethostname()}" if is_journal(path) else ""
+    place = path.with_name(f"{path.name}{host}.lock")
+    turns = path.with_name(f"{path.name}{host}.turn")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock, exclusive = _take(place, path, alone)
+    except OSError as error:
+        raise unusable(storage, error) from None
+    with lock:
+        try:
+            yield Reservation(lock, exclusive, turns)
+        finally:
+            if _try_lock(lock.fileno(), fcntl.LOCK_EX):  # the last one
+                turns.unlink(missing_ok=True)
+                place.unlink(missing_ok=True)  # before the lock goes
 
 
 @contextlib.contextmanager
@@ -111,41 +141,51 @@ def open_study(
 
     Raises:
         InputError: the file is damaged, locked, or not an Optuna database; it holds other
-            studies than this one; or the study scored something else.
+            studies than this one; or the study is another program's or scored something
+            else.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = _file_of(storage)
+    require_place(storage)
+    path = file_of(storage)
     with _clear_damage(storage):
         if path is None:
-            backend = RDBStorage(storage)
-        elif _is_journal(path):
-            backend = JournalStorage(JournalFileBackend(str(path)))
+            backend = _open_server(storage)
+        elif is_journal(path):
+            backend = open_journal(path, name, made_from)
         else:
-            if path.exists() and path.stat().st_size:
-                _require_optuna(path)
-            else:
-                _make_database(path, name)
-            backend = _sqlite(path)
+            backend = open_database(path, name, made_from, float(BUSY_SECONDS))
         names = optuna.get_all_study_names(backend)
         if names and name not in names:
             raise InputError(
-                f"{storage} holds the studies {', '.join(sorted(names))}, not {name}; name "
-                "one of them with --config.tune.study, or another file with tune.storage"
+                f"{shown(storage)} holds the studies {', '.join(sorted(names))}, not "
+                f"{name}; name one of them with --config.tune.study, or another file with "
+                "tune.storage"
             )
-        study = optuna.create_study(
-            storage=backend,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-            sampler=sampler,
-        )
-        _compare(study, storage, made_from)
+        if name not in names:  # of a server, or of `optuna`'s own making
+            optuna.create_study(
+                storage=backend,
+                study_name=name,
+                direction="maximize",
+                load_if_exists=True,
+            )
+        study = optuna.load_study(study_name=name, storage=backend, sampler=sampler)
+        _require_ours(study, shown(storage), made_from)
     return study
+
+
+def _open_server(storage: str) -> RDBStorage:
+    try:
+        return RDBStorage(storage)
+    except (
+        RuntimeError,
+        ImportError,
+    ) as error:  # its tables' version; no driver for it
+        raise damaged(storage, error) from None
 
 
 @contextlib.contextmanager
 def clear_errors(storage: str) -> Iterator[None]:
-    """Turns the errors of a broken or busy database into one clear line."""
+    """Turns the errors of a broken, busy or full database into one clear line."""
     try:
         yield
     except (
@@ -154,12 +194,26 @@ def clear_errors(storage: str) -> Iterator[None]:
         optuna.exceptions.StorageInternalError,
     ) as error:
         text = f"{error} {error.__cause__ or ''}"
-        if "locked" in text:
-            raise InputError(
-                f"the study in {storage} has been locked by another process for "
-                f"{BUSY_SECONDS} s; end that process (a database browser?) and run again"
-            ) from None
-        raise _damaged(storage, error) from None
+        for sign, problem in _PROBLEMS.items():
+            if sign in text:
+                problem = problem.format(seconds=BUSY_SECONDS)
+                raise InputError(f"the study in {shown(storage)} {problem}") from None
+        raise damaged(storage, error.__cause__ or error) from None
+
+
+# What SQLite says, and what that means to its user.
+_KEPT = "; what is complete in it stays"
+_PROBLEMS = {
+    "locked": "has been locked by another process for {seconds} s; end that process (a "
+    "database browser?) and run again",
+    "is full": f"cannot be written: the disk is full; free space and run again{_KEPT}",
+    "readonly database": "cannot be written: it or its folder is read-only, or it was "
+    f"moved away; mend that and run again, or {ANOTHER_FILE}",
+    "unable to open database file": "cannot be opened: it, its folder or what SQLite "
+    f"keeps beside it is missing or not accessible; mend that, or {ANOTHER_FILE}",
+    "disk I/O error": "cannot be read or written: the file system reports an input/output "
+    f"error (a quota?); mend that and run again{_KEPT}",
+}
 
 
 @contextlib.contextmanager
@@ -170,67 +224,35 @@ def _clear_damage(storage: str) -> Iterator[None]:
             yield
     except InputError:
         raise
+    except OSError as error:
+        raise unusable(storage, error) from None
     except (ValueError, KeyError, AssertionError) as error:
-        raise _damaged(storage, error) from None
+        raise damaged(storage, error) from None
 
 
-def _damaged(storage: str, error: Exception) -> InputError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return InputError(
-        f"the study in {storage} cannot be read ({reason}); it is damaged or no database "
-        "or journal of Optuna: move it away and tune again"
-    )
+def _require_ours(
+    study: optuna.Study, storage: str, made_from: Mapping[str, Any]
+) -> None:
+    """Refuses a study whose trials cannot be compared with those that are to come.
 
-
-def _file_of(storage: str) -> Path | None:
-    """The file behind a storage: a path or `sqlite:///PATH`; None for a server's URL."""
-    if storage.startswith("sqlite:///"):
-        return Path(storage.removeprefix("sqlite:///"))
-    return None if "://" in storage else Path(storage)
-
-
-def _is_journal(path: Path) -> bool:
-    return path.suffix in JOURNALS
-
-
-def _sqlite(path: Path) -> RDBStorage:
-    return RDBStorage(
-        f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}}
-    )
-
-
-def _make_database(path: Path, name: str) -> None:
-    """Makes the tables and the study under another name, so that no kill leaves half."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    temporary.unlink(missing_ok=True)
-    backend = _sqlite(temporary)
-    optuna.create_study(storage=backend, study_name=name, direction="maximize")
-    backend.remove_session()
-    backend.engine.dispose()
-    os.replace(temporary, path)
-
-
-def _require_optuna(path: Path) -> None:
-    """Refuses a file in which Optuna would silently make its tables."""
-    with contextlib.closing(
-        sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_SECONDS)
-    ) as database:
-        rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        tables = {name for (name,) in rows}
-        problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if problem != "ok":
-        raise sqlite3.DatabaseError(problem)
-    if not {"studies", "trials", "alembic_version"} <= tables:
+    One of which nothing is known is taken if it has no trial at all, so that nothing in it
+    can win: `optuna create-study` makes such, and so does a kill while a server's is made.
+    """
+    if study.directions != [StudyDirection.MAXIMIZE]:
+        words = ", ".join(direction.name.lower() for direction in study.directions)
         raise InputError(
-            f"{path} is a SQLite database without Optuna's tables; name another file with "
-            "--config.tune.storage=FILE"
+            f"the study {study.study_name} in {storage} is another program's (its "
+            f"direction is {words}, not maximize); move it away, or {_ANOTHER}"
         )
-
-
-def _compare(study: optuna.Study, storage: str, made_from: Mapping[str, Any]) -> None:
-    found = study.user_attrs.get(_MADE_FROM)
-    if found is None:
-        study.set_user_attr(_MADE_FROM, dict(made_from))
+    trials = study.get_trials(deepcopy=False)
+    found = study.user_attrs.get(MADE_FROM)
+    if not isinstance(found, dict):
+        if trials or study.user_attrs:
+            raise InputError(
+                f"the study {study.study_name} in {storage} is another program's (nothing "
+                f"says what its {len(trials)} trials scored); move it away, or {_ANOTHER}"
+            )
+        study.set_user_attr(MADE_FROM, dict(made_from))
         return
     differing = sorted(
         key
@@ -242,8 +264,63 @@ def _compare(study: optuna.Study, storage: str, made_from: Mapping[str, Any]) ->
         raise InputError(
             f"the study {study.study_name} in {storage} scored other "
             f"{', '.join(differing)} ({key}: {found.get(key)!r}, now "
-            f"{made_from.get(key)!r}); name another with --config.tune.study=NAME"
+            f"{made_from.get(key)!r}); {_ANOTHER}"
         )
+    # A program that knows the study by name alone appends to it.
+    foreign = [
+        trial.number
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and "host" not in trial.user_attrs
+    ]
+    if foreign:
+        raise InputError(
+            f"the study {study.study_name} in {storage} holds {len(foreign)} trials that "
+            f"another program added (the first is trial {foreign[0]}), scored on nobody "
+            f"knows what; {_ANOTHER}"
+        )
+
+
+def _take(place: Path, path: Path, alone: bool) -> tuple[TextIO, bool]:
+    """The lock file, locked, and whether nobody else has it."""
+    while True:
+        lock = open(place, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        try:
+            exclusive = _try_lock(lock.fileno(), fcntl.LOCK_EX)
+            if not exclusive and (alone or not _wait_for_share(lock.fileno())):
+                raise InputError(
+                    f"the study in {path} is being run by {_owners(lock)}; wait until that "
+                    "ends, or name another study with --config.tune.study=NAME"
+                )
+            if _is_at(lock, place):
+                if exclusive:
+                    lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                lock.flush()
+                return lock, exclusive
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()  # its last owner removed it as we opened it
+
+
+def _is_at(lock: TextIO, place: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), os.stat(place))
+    except FileNotFoundError:
+        return False
+
+
+def _owners(lock: TextIO) -> str:
+    """Who wrote into a lock file, less the processes of this host that are gone."""
+    lock.seek(0)
+    found = re.findall(r"^process (\d+) on (.+)$", lock.read(), re.MULTILINE)
+    here = socket.gethostname()
+    running = [
+        f"process {process} on {host}"
+        for process, host in found
+        if host != here or files.alive(int(process))
+    ]
+    return ", ".join(running) or "a process that has just started"
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

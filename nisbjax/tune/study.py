@@ -2,13 +2,15 @@
 
 PyTC drives Optuna's GridSampler, for which a FAILed trial counts as visited, so a killed
 threshold never returns. Here a value is missing until a trial with it is COMPLETE; trials
-that died are marked FAIL, missing values are enqueued, and ask/tell does the rest.
+of a grid that died are marked FAIL, missing values are enqueued, and ask/tell does the rest.
+A sampler's trial that died is taken over, with its number and what it has drawn.
 """
 
+import contextlib
 import math
-import os
-import socket
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import optuna
@@ -21,6 +23,8 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nisbjax.errors import InputError
+from nisbjax.tune import workers
+from nisbjax.tune.samplers import SeededTPE, UnitPoints
 
 # PyTC's LICONN tutorial; BANIS sigmoid(0.2 k), k = -1 .. 11; PyTC's present grid
 GRIDS = {
@@ -37,9 +41,10 @@ ATTRIBUTES = (
     *("n_segments", "coverage", "coverage_length"),
 )
 _MOST_FAILURES = 3  # in a row, of a sampler's trials
+_POLL_SECONDS = 0.2  # while other tuners of this host run the last trials
 
 _THRESHOLD: dict[str, BaseDistribution] = {"threshold": FloatDistribution(0.0, 1.0)}
-_LARGEST = 1 << 40  # voxels of a size
+LARGEST = 1 << 40  # voxels of a size
 DECADES = 100  # whole numbers that span more are drawn on a logarithmic scale
 Score = Mapping[str, float | int]
 Range = tuple[float, float] | tuple[int, int]
@@ -49,13 +54,8 @@ Point = Mapping[str, float | int]  # a threshold and other parameters by name
 def sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler | None:
     """The sampler of a name in `SAMPLERS`; None for the grid, which asks for none."""
     if kind == "tpe":
-        # constant_liar: workers that run side by side propose different points
-        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if kind == "qmc":
-        return optuna.samplers.QMCSampler(seed=seed)
-    return None
+        return SeededTPE(seed)
+    return None if kind == "grid" else UnitPoints(kind, seed)
 
 
 def complete(study: optuna.Study) -> list[FrozenTrial]:
@@ -82,28 +82,67 @@ def _same(point: Point, other: Point) -> bool:
 
 
 def release_orphans(study: optuna.Study, *, retry: bool) -> int:
-    """Marks trials FAIL whose process died; call it alone (`Reservation.alone`).
+    """Frees the trials of this host's dead processes; call it alone (`Reservation.alone`).
 
     Args:
         study: whose RUNNING trials on this host belong to nobody.
-        retry: enqueue their parameters again, for samplers; a grid finds its own.
+        retry: leave them RUNNING, as nobody's, for `run_sampled`, which takes them over; a
+            grid finds its own missing values, and here they become FAIL.
 
     Returns:
         How many there were.
     """
     orphans = [
-        t
-        for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        # a worker of another host may be alive
-        if t.user_attrs.get("host", socket.gethostname()) == socket.gethostname()
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if workers.is_here(trial)  # a worker of another host may be alive
     ]
     for trial in orphans:
-        _fail(study, trial, "its process ended before it did")
-        if retry and trial.params:
-            study.enqueue_trial(trial.params)
+        if retry:
+            # Even if another program has the process id by now.
+            _again(study, trial).set_user_attr("process", workers.NOBODY)
+        else:
+            _fail(study, trial, "its process ended before it did")
     if orphans:
         logging.info("%d killed trials are released", len(orphans))
     return len(orphans)
+
+
+def require_like(
+    study: optuna.Study, space: Mapping[str, Range], *, on_grid: bool
+) -> None:
+    """Refuses a study whose trials are of other parameters, or drew them in another way.
+
+    Args:
+        study: opened.
+        space: lowest and highest value of each parameter.
+        on_grid: whether they come from a grid or from a sampler.
+
+    Raises:
+        InputError: naming the trial, what it drew from, and what was wanted.
+    """
+    wanted = {
+        name: _anything(low) if on_grid else _distribution((low, high))
+        for name, (low, high) in space.items()
+    }
+    for trial in study.get_trials(deepcopy=False):
+        problem = None
+        if trial.params.keys() - space.keys() or (
+            trial.state == TrialState.COMPLETE and trial.params.keys() != space.keys()
+        ):
+            problem = f"tuned {sorted(trial.params)}, and now it is {sorted(space)}"
+        for name, found in trial.distributions.items():
+            if name not in wanted or problem:
+                continue
+            alike = type(found) is type(wanted[name])
+            if not alike or getattr(found, "log", 0) != getattr(wanted[name], "log", 0):
+                problem = f"drew {name} from {found}, and now it is {wanted[name]}"
+        if problem:
+            raise InputError(
+                f"trial {trial.number} of the study {study.study_name} {problem}: another "
+                "program's, or another sampler's or range's; name another with "
+                "--config.tune.study=NAME"
+            )
 
 
 def run_grid(
@@ -159,10 +198,12 @@ def run_sampled(
     n_trials: int,
     score: Callable[[Point], Score],
     at_most: Mapping[str, str] | None = None,
+    turn: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> int:
     """Evaluates what the sampler proposes until the study has `n_trials` COMPLETE ones.
 
-    Several processes may do so on one study at a time.
+    Several processes may do so on one study at a time. Trials of those that have died are
+    taken over, and trials under way in others of this host are waited for.
 
     Args:
         study: with its sampler.
@@ -173,6 +214,8 @@ def run_sampled(
         score: of parameters, with `nerl`.
         at_most: parameters that do not exceed another, `{"low_threshold": "threshold"}`;
             the other comes before them in the space.
+        turn: a `with` inside which no other process of this host claims a trial
+            (`Reservation.turn`).
 
     Returns:
         How many trials this call completed.
@@ -185,32 +228,93 @@ def run_sampled(
         for name, (low, high) in space.items()
         if name in first and low <= first[name] <= high
     }
-    if inside and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(inside)
     completed, failures = 0, []
-    while _taken(study) < n_trials:
-        trial = study.ask()
-        for name, (low, high) in space.items():
-            bound = trial.params.get((at_most or {}).get(name, ""), high)
-            _suggest(trial, name, (low, min(high, bound)))
-        for name, value in _worker().items():
-            trial.set_user_attr(name, value)
-        found, failed = _measure(lambda: score(trial.params))  # noqa: B023
-        if failed:
-            logging.warning("trial %d failed: %s", trial.number, failed)
-            _fail(study, trial, failed)
-            failures.append(failed)
-        else:
-            for name, value in _attributes(found).items():
-                trial.set_user_attr(name, value)
-            study.tell(trial, float(found["nerl"]))
-            completed, failures = completed + 1, []
+    while True:
+        with turn():
+            trial = _claim(study, n_trials, inside)
+        if trial is None:
+            if not _may_fall_short(study, n_trials):
+                return completed
+            time.sleep(_POLL_SECONDS)
+            continue
+        failed = _evaluate(trial, space, score, at_most or {})
+        completed += not failed
+        failures = [*failures, failed] if failed else []
         if len(failures) >= _MOST_FAILURES:
             raise InputError(
                 f"{len(failures)} trials in a row failed ({failures[-1]}); see the FAIL "
                 f"trials of {study.study_name}"
             )
-    return completed
+
+
+def _claim(
+    study: optuna.Study, n_trials: int, first: Mapping[str, float | int]
+) -> Trial | None:
+    """A trial for this process: one that a dead process left, else a new one.
+
+    None where all that are wanted are COMPLETE or under way.
+    """
+    trials = study.get_trials(deepcopy=False)
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    dead = [trial for trial in running if workers.is_dead(trial)]
+    taken = len(running) - len(dead) + _count_complete(trials)
+    if taken >= n_trials:
+        return None
+    if dead:
+        logging.info("trial %d is taken over from a dead process", dead[0].number)
+        trial = _again(study, dead[0])
+    else:
+        if first and not trials:
+            study.enqueue_trial(dict(first))
+        trial = study.ask()
+    for name, value in workers.identity().items():
+        trial.set_user_attr(name, value)
+    return trial
+
+
+def _may_fall_short(study: optuna.Study, n_trials: int) -> bool:
+    """Whether another process of this host, should it die, leaves the study too short."""
+    trials = study.get_trials(deepcopy=False)
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    if _count_complete(trials) >= n_trials or not running:
+        return False
+    if any(workers.is_here(trial) for trial in running):
+        return True
+    for trial in running:
+        logging.info(
+            "trial %d is under way on %s", trial.number, trial.user_attrs["host"]
+        )
+    return False
+
+
+def _count_complete(trials: Sequence[FrozenTrial]) -> int:
+    return sum(trial.state == TrialState.COMPLETE for trial in trials)
+
+
+def _evaluate(
+    trial: Trial,
+    space: Mapping[str, Range],
+    score: Callable[[Point], Score],
+    at_most: Mapping[str, str],
+) -> str:
+    """Draws what a trial has not drawn yet, scores it and tells; its error, if it failed."""
+    for name, (low, high) in space.items():
+        if name in trial.params:  # before its process died
+            continue
+        bound = trial.params.get(at_most.get(name, ""), high)
+        _suggest(trial, name, (low, min(high, bound)))
+    found, failed = _measure(lambda: score(trial.params))
+    try:
+        if failed:
+            logging.warning("trial %d failed: %s", trial.number, failed)
+            _fail(trial.study, trial, failed)
+            return failed
+        for name, value in _attributes(found).items():
+            trial.set_user_attr(name, value)
+        trial.study.tell(trial, float(found["nerl"]))
+    except optuna.exceptions.UpdateFinishedTrialError:
+        logging.info("trial %d was finished by another process", trial.number)
+    return ""
 
 
 def best(study: optuna.Study) -> FrozenTrial:
@@ -259,7 +363,9 @@ def _tell(study: optuna.Study, value: Any, score: Callable[[], Score]) -> list[s
     """
     found, failed = _measure(score)
     point = _point(value)
-    attributes = _worker() | ({"error": failed} if failed else _attributes(found))
+    attributes = workers.identity() | (
+        {"error": failed} if failed else _attributes(found)
+    )
     while True:
         study.enqueue_trial(point, user_attrs=attributes)
         trial = study.ask({name: _anything(x) for name, x in point.items()})
@@ -297,35 +403,38 @@ def _attributes(found: Score) -> dict[str, float | int]:
     return {name: found[name] for name in ATTRIBUTES if name in found}
 
 
-def _worker() -> dict[str, str | int]:
-    return {"host": socket.gethostname(), "process": os.getpid()}
+def _again(study: optuna.Study, trial: FrozenTrial) -> Trial:
+    """A trial that is RUNNING, to go on with."""
+    return Trial(study, trial._trial_id)
 
 
 def _fail(study: optuna.Study, trial: Trial | FrozenTrial, reason: str) -> None:
     if isinstance(trial, FrozenTrial):
-        trial = Trial(study, trial._trial_id)
+        trial = _again(study, trial)
     trial.set_user_attr("error", reason)
     study.tell(trial, state=TrialState.FAIL)
 
 
-def _taken(study: optuna.Study) -> int:
-    """Trials that are COMPLETE or under way."""
-    states = (TrialState.COMPLETE, TrialState.RUNNING)
-    return len(study.get_trials(deepcopy=False, states=states))
-
-
 def _suggest(trial: Trial, name: str, ends: Range) -> None:
+    wanted = _distribution(ends)
+    if isinstance(wanted, IntDistribution):
+        trial.suggest_int(name, wanted.low, wanted.high, log=wanted.log)
+    else:
+        trial.suggest_float(name, wanted.low, wanted.high)
+
+
+def _distribution(ends: Range) -> IntDistribution | FloatDistribution:
+    """What a sampler draws a parameter from."""
     low, high = ends
     if isinstance(low, int) and isinstance(high, int):
-        trial.suggest_int(name, low, high, log=low > 0 and high >= DECADES * low)
-    else:
-        trial.suggest_float(name, float(low), float(high))
+        return IntDistribution(low, high, log=low > 0 and high >= DECADES * low)
+    return FloatDistribution(float(low), float(high))
 
 
 def _anything(value: Any) -> BaseDistribution:
     """A distribution that holds a value of the grid, the same for all of its values."""
     if isinstance(value, int):
-        return IntDistribution(0, _LARGEST)
+        return IntDistribution(0, LARGEST)
     return FloatDistribution(0.0, 1.0)
 
 

@@ -1,5 +1,6 @@
 """Tuning a tiny volume: the study, its files, reruns, the mask, and the error lines."""
 
+import math
 import pickle
 import shutil
 
@@ -8,6 +9,9 @@ import numpy as np
 import optuna
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from nisbjax import artifacts, config
 from nisbjax.decode import stage as decode_stage
@@ -397,6 +401,26 @@ def test_what_fails_in_a_trial_is_not_taken_for_a_damaged_study(
         ),
         ({"space": (("threshold", 0.4),)}, r"tune.space holds \('threshold', 0.4\)"),
         ({"space": (3,)}, "tune.space holds 3; wanted"),
+        ({"space": (("threshold", 0.9, 0.4),)}, "tune.space holds .*0.9, 0.4"),
+        ({"space": (("threshold", 0.4, math.nan),)}, "tune.space holds .*0.4, nan"),
+        ({"space": (("threshold", True, True),)}, "tune.space holds .*True, True"),
+        (
+            {"space": (("threshold", 0.4, 1.5),)},
+            "tune.space's threshold is 1.5; wanted a number in .0, 1.",
+        ),
+        (
+            {"space": (("threshold", 0.4, 0.9), ("threshold", 0.5, 0.6))},
+            "tune.space names threshold twice; wanted it once",
+        ),
+        (
+            {"space": (("threshold", 0.4, 0.9), ("min_size", 0, 2**41, 3))},
+            "tune.space's min_size is 2199023255552; wanted at most 1099511627776",
+        ),
+        (
+            {"space": (("threshold", 0.4, 0.9), ("min_size", 0, 9, 10**9))},
+            "make a grid of 4000000000 points; wanted at most 10000",
+        ),
+        ({"storage": "."}, "tune.storage is ., a folder; name another file"),
         ({"space": (("threshold", "a", 0.9),)}, "tune.space holds .*'a', 0.9"),
         (
             {"space": (("threshold", 0.4, 0.9), ("min_size", 0.5, 9.0))},
@@ -412,8 +436,10 @@ def test_settings_that_cannot_be(settings, inputs, out, changes, message):
     if "low_threshold" in message:
         settings.decode.method = "grow"
     settings.tune.update(changes)
+    before = sorted(inputs["skeleton"].parent.rglob("*"))
     with pytest.raises(InputError, match=message):
         stage.run(settings, out, **inputs)
+    assert sorted(inputs["skeleton"].parent.rglob("*")) == before
 
 
 def test_inputs_that_do_not_fit(settings, inputs, out, tmp_path):
@@ -434,10 +460,96 @@ def test_best_params_that_are_missing_or_empty(tmp_path):
     path = tmp_path / "best_params.yaml"
     with pytest.raises(InputError, match="no tuned parameters at .*; run --mode=tune"):
         stage.read_best_params(path)
-    for content in ("", "a: [", yaml.safe_dump({"decoding_params": {}})):
-        path.write_text(content)
-        with pytest.raises(InputError, match="has no decoding_params.threshold"):
-            stage.read_best_params(path)
+    path.mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        stage.read_best_params(path)
+
+
+BOMB = "a: &a [x, x]\nb: &b [*a, *a]\ndecoding_params: {threshold: .5, b: *b}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is null; wanted the keys decoding_params"),
+        (b"a: [", "line 1: "),
+        (b"[1, 2]", "wanted the keys decoding_params"),
+        (
+            b"decoding_params: {}",
+            "decoding_params.threshold is missing; wanted a finite",
+        ),
+        (
+            b"decoding_params: {threshold: high}",
+            "threshold is 'high'; wanted a finite n",
+        ),
+        (b"decoding_params: {threshold: [0.5]}", "threshold is .0.5.; wanted a finite"),
+        (b"decoding_params: {threshold: .nan}", "threshold is nan; wanted a finite"),
+        (b"decoding_params: {threshold: 1.5}", "threshold is 1.5; wanted .* in .0, 1."),
+        (b"decoding_params: {threshold: true}", "threshold is True; wanted a finite"),
+        (b"decoding_params: {threshold: .5}\ntest_data_used: 3", "test_data_used is 3"),
+        (b"decoding_params: {threshold: .5}\ndecoding_function: 7", "function is 7"),
+        (BOMB.encode(), "an alias"),
+        ("# \xe9\n".encode("latin-1"), "is not UTF-8"),
+        (b"#" * 2_000_000, "has more than 1000000 bytes"),
+        (b"!!python/object/apply:os.getpid []", "could not determine a constructor"),
+    ],
+)
+def test_best_params_of_other_types(tmp_path, content, message):
+    path = tmp_path / "best_params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"best_params.yaml.*{message}"):
+        stage.read_best_params(path)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (
+            {"min_size": -1},
+            "best_params.yaml: min_size is -1; wanted a whole number, 0 ",
+        ),
+        ({"min_size": 5.5}, "min_size is 5.5; wanted a whole number"),
+        ({"min_size": "5"}, "min_size is '5'; wanted a whole number"),
+        ({"min_seed": math.inf}, "min_seed is inf; wanted a whole number"),
+        ({"low_threshold": 2}, "low_threshold is 2; wanted a number in .0, 1."),
+        ({"low_threshold": None}, "low_threshold is None; wanted a number"),
+    ],
+)
+def test_tuned_parameters_that_decoding_does_not_take(settings, parameters, message):
+    settings.decode.method = "grow"
+    found = {"decoding_params": {"threshold": 0.6, **parameters}}
+    with pytest.raises(InputError, match=message):
+        stage.tuned_parameters(settings, found, "best_params.yaml")
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(["threshold", "min_size", "low_threshold", "min_seed"])
+
+
+@given(
+    st.fixed_dictionaries(
+        {"decoding_params": ANY | st.dictionaries(KEYS | st.text(), ANY)},
+        optional={"decoding_function": ANY, "test_data_used": ANY, "storage": ANY},
+    )
+    | ANY
+)
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_best_params_of_any_content_are_read_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("best") / "best_params.yaml"
+    path.write_text(yaml.dump(content), encoding="utf-8")
+    settings = config.base_config()
+    settings.decode.method = "grow"
+    try:
+        best = stage.read_best_params(path)
+        chosen = stage.tuned_parameters(settings, best, path)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert 0 <= chosen["threshold"] <= 1
 
 
 def test_no_mask_in_decoding_is_none_in_tuning(settings, masked, out):
