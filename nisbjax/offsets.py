@@ -5,6 +5,10 @@ and PyTC's SNEMI3D recipe at v + offset_i ("destination"); nisbjax keeps "source
 memory and on disk, and turns others at the reader.
 """
 
+import json
+from typing import Any
+
+from nisbjax.errors import InputError
 from nisbjax.typing import Triple
 
 SHORT_RANGE: tuple[Triple, ...] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
@@ -48,3 +52,58 @@ def context(offsets: tuple[Triple, ...]) -> tuple[Triple, Triple]:
     before = x, y, z
     x, y, z = (max(0, *(o[axis] for o in offsets)) for axis in range(3))
     return before, (x, y, z)
+
+
+def parse_offsets(
+    value: Any, channels: int, order: str = "xyz"
+) -> tuple[Triple | None, ...]:
+    """Offsets as a file names them.
+
+    Args:
+      value: three whole numbers for each channel, or null for a channel that holds no edge;
+        as lists or as JSON text.
+      channels: of the file.
+      order: of the numbers, some order of `xyz`: programs write them in the order of the
+        array's axes.
+
+    Returns:
+      For each channel its offset, x y z, or None.
+
+    Raises:
+      InputError: anything else, the offset (0, 0, 0), or one that is there twice.
+    """
+    if isinstance(value, str | bytes):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            pass  # said below
+    given = list(value) if isinstance(value, list | tuple) else None
+    if given is None or len(given) != channels:
+        raise InputError(
+            f"offsets are {str(value)[:80]}; wanted three whole numbers for each of its "
+            f"{channels} channels; mend or remove the attribute"
+        )
+    found: list[Triple | None] = []
+    for channel, numbers in enumerate(given):
+        offset = None if numbers is None else _offset(numbers, channel, order)
+        if offset is not None and offset in found:
+            raise InputError(
+                f"offsets name {offset} for channels {found.index(offset)} and {channel}; "
+                "wanted another edge in each channel; mend or remove the attribute"
+            )
+        found.append(offset)
+    return tuple(found)
+
+
+def _offset(numbers: Any, channel: int, order: str) -> Triple:
+    if isinstance(numbers, list | tuple) and len(numbers) == 3:
+        plain = [
+            type(n) in (int, float) and abs(n) < 2**31 and n == int(n) for n in numbers
+        ]
+        if all(plain) and any(numbers):
+            x, y, z = (int(numbers[order.index(axis)]) for axis in "xyz")
+            return x, y, z
+    raise InputError(
+        f"offsets name {str(numbers)[:80]} for channel {channel}; wanted three whole numbers "
+        "that are not all 0; mend or remove the attribute"
+    )

@@ -23,6 +23,7 @@ from absl import logging
 
 from nisbjax.decode import scratch
 from nisbjax.decode.boxes import BoxDecoder
+from nisbjax.decode.channels import short_range
 from nisbjax.decode.connected_components import (
     check_options,
     edge_range,
@@ -61,7 +62,9 @@ def label_volume(
     """Decodes `affinities` into `output`: the labels of `label_affinities`, box by box.
 
     Args:
-      affinities: [c x y z], c >= 3; float16, float32, or uint8 meaning value / 255.
+      affinities: [c x y z]; float16, float32, or uint8 meaning value / 255. Channels are
+        taken by its attribute `offsets` (see `channels.short_range`), without it the first
+        three.
       output: [x y z], an unsigned type that holds the number of labels.
       threshold, mask, image, mask_edges, edge_offset: as `label_affinities`; mask and image
         may be volumes on disk.
@@ -84,6 +87,7 @@ def label_volume(
     shape = affinities.spatial_shape
     check_affinities(affinities, threshold, memory_gb=memory_gb)
     _check(affinities, output, edge_offset, mask_edges)
+    affinities, edge_offset = short_range(affinities, edge_offset)
     keep_mask(mask, image, shape)
     # Affinities and what they are read from, labels twice, a mask and its image, tables.
     need = 4.5 * affinities.dtype.itemsize + 12
@@ -217,14 +221,10 @@ def check_affinities(
     """Refuses what would fail in every box.
 
     Raises:
-      InputError: fewer than 3 channels, another type, a threshold outside [0, 1], or no
-        memory to work in.
+      InputError: an edge to the next voxel along x, y or z is missing, another type, a
+        threshold outside [0, 1], or no memory to work in.
     """
-    if affinities.shape[0] < 3:
-        raise InputError(
-            f"{affinities.source} has {affinities.shape[0]} channel(s); wanted at least "
-            "3, the edges on x, y and z"
-        )
+    short_range(affinities)
     edge_range(affinities.dtype, threshold)
     if not memory_gb > 0:
         raise InputError(f"decode.memory_gb is {memory_gb}; wanted more than 0")

@@ -18,6 +18,12 @@ from isal import isal_zlib
 from jaxtyping import UInt
 
 from nisbjax.decode import grow, mutex, numbering
+from nisbjax.decode.channels import (
+    offsets_of,
+    require_channels,
+    short_range,
+    with_long_range,
+)
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.decode.statistics import Statistics
 from nisbjax.decode.streamed import check_affinities
@@ -49,7 +55,7 @@ def grow_volume(
     """Decodes `affinities` into `output` by growing seeds; see `grow_affinities`.
 
     Args:
-      affinities: [c x y z], c >= 3.
+      affinities: [c x y z], its channels taken as `label_volume` does.
       output: [x y z], an unsigned type.
       threshold, low_threshold, min_seed: of the seeds, down to which they grow, and the
         voxels that make one.
@@ -73,14 +79,15 @@ def grow_volume(
         memory_gb=memory_gb,
     )
     keep_mask(mask, image, affinities.spatial_shape)
+    chosen, stored = short_range(affinities, edge_offset)
 
     def decode() -> UInt[np.ndarray, "x y z"]:
         return grow.grow_affinities(
-            affinities.read(np.s_[:3]),
+            chosen.read(np.s_[:3]),
             threshold,
             low_threshold,
             min_seed=min_seed,
-            edge_offset=edge_offset,
+            edge_offset=stored,
             mask=mask,
             mask_edges=mask_edges,
             image=image,
@@ -116,6 +123,7 @@ def mutex_volume(
 
     Args:
       affinities: [c x y z], with its offsets among the attributes, or those of `OFFSETS_6`.
+        The edges to the next voxel attract, whatever their place, all others repel.
       output: [x y z], an unsigned type.
       threshold, low_threshold: above and below which edges attract and repel.
       memory_gb: refused where more is needed (`mutex.memory_bytes`).
@@ -130,11 +138,11 @@ def mutex_volume(
     """
     check_mutex(affinities, threshold, low_threshold=low_threshold, memory_gb=memory_gb)
     keep_mask(mask, image, affinities.spatial_shape)
-    offsets = _offsets(affinities)
+    chosen, offsets = _with_offsets(affinities)
 
     def decode() -> UInt[np.ndarray, "x y z"]:
         return mutex.mutex_affinities(
-            affinities.read(),
+            chosen.read(),
             threshold,
             low_threshold,
             offsets=offsets,
@@ -181,21 +189,18 @@ def check_mutex(
     Raises:
       InputError: as there.
     """
-    mutex.check(affinities.shape, _offsets(affinities))
+    chosen, offsets = _with_offsets(affinities)
+    mutex.check(chosen.shape, offsets)
     mutex.check_thresholds(affinities.dtype, threshold, low_threshold)
     _check_memory("mutex", affinities, mutex.memory_bytes, memory_gb)
 
 
-def _offsets(affinities: Volume) -> list[Triple]:
-    """Those that the file names, else those of the channels that BANIS trains."""
-    named = affinities.attributes.get("offsets")
-    if named is None:
-        return list(OFFSETS_6)[: affinities.shape[0]]
-    offsets = []
-    for offset in named:
-        x, y, z = map(int, offset)
-        offsets.append((x, y, z))
-    return offsets
+def _with_offsets(affinities: Volume) -> tuple[Volume, tuple[Triple, ...]]:
+    """By the offsets that the file names, else by those that BANIS trains."""
+    if offsets_of(affinities) is None:
+        require_channels(affinities, 3)
+        return affinities, OFFSETS_6[: affinities.shape[0]]
+    return with_long_range(affinities)
 
 
 def _check_memory(

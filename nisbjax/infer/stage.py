@@ -191,7 +191,7 @@ def _predict(
     settings = config.predict
     flips = None
     if settings.tta == "flips":
-        flips = tuple(_triple(config.data.offsets[c]) for c in settings.channels)
+        flips = _offsets_of(config, settings.channels)
     # A process predicts on its own devices; several hosts take a volume or a region each.
     mesh = devices.make_mesh(((devices.DATA, -1),), jax.local_devices())
     predict_volume(
@@ -213,6 +213,17 @@ def _predict(
         region=region,
         observe=gathering.observe,
     )
+
+
+def _offsets_of(config: Any, channels: Any) -> tuple[Triple, ...]:
+    offsets = config.data.offsets
+    unknown = [c for c in channels if c >= len(offsets)]
+    if unknown:
+        raise InputError(
+            f"predict.tta=flips needs the offset of channel {unknown[0]}, and data.offsets "
+            f"names {len(offsets)}; set --config.predict.tta=none"
+        )
+    return tuple(_triple(offsets[c]) for c in channels)
 
 
 def _gathering(
@@ -252,7 +263,9 @@ def _attributes(
     return {
         "kind": "affinities",
         "voxel_size_nm": list(config.data.voxel_size_nm),
-        "offsets": [offsets[c] for c in settings.channels if c < len(offsets)],
+        "offsets": [
+            offsets[c] if c < len(offsets) else None for c in settings.channels
+        ],
         "edge_stored_at": config.data.edge_stored_at,
         "activation": settings.activation,
         "scale": settings.scale,

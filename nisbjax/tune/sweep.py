@@ -19,6 +19,7 @@ from jaxtyping import Int, Integer, UInt8, UInt64
 
 from nisbjax.decode import spanning
 from nisbjax.decode.boxes import crossing, inside, read_channels
+from nisbjax.decode.channels import short_range
 from nisbjax.decode.connected_components import check_options, edge_range, label_box
 from nisbjax.decode.grid import AT_ONCE, Grid, choose_box
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
@@ -47,8 +48,8 @@ def nodes_by_threshold(
     """Segments at some voxels, exactly as `label_affinities` would join them.
 
     Args:
-      affinities: [c x y z], c >= 3, an array or a volume; float16, float32, or uint8
-        meaning value / 255.
+      affinities: [c x y z], an array or a volume; float16, float32, or uint8 meaning
+        value / 255. Channels are taken as `label_volume` does.
       positions: voxels of the skeleton nodes, x y z, inside the volume.
       thresholds: in [0, 1], in any order, equal ones too; at most 255 different ones.
       mask, image, mask_edges, edge_offset: as `label_affinities`.
@@ -66,12 +67,8 @@ def nodes_by_threshold(
     """
     if not isinstance(affinities, Volume):
         affinities = from_array(affinities, "cxyz")
-    if affinities.shape[0] < 3:
-        raise InputError(
-            f"{affinities.source} has {affinities.shape[0]} channel(s); wanted at least "
-            "3, the edges on x, y and z"
-        )
     check_options(edge_offset, mask_edges)
+    affinities, edge_offset = short_range(affinities, edge_offset)
     shape = affinities.spatial_shape
     keep_mask(mask, image, shape)
     outside = ((positions < 0) | (positions >= np.array(shape))).any(1)
