@@ -60,8 +60,8 @@ def find(
         damaged.append(folder.name)
     if damaged:
         raise InputError(
-            f"every checkpoint of {path} is unfinished or damaged ({', '.join(damaged)}); "
-            "put back a copy"
+            f"every checkpoint of {path} is unsealed or damaged ({', '.join(damaged)}); "
+            "--mode=train on the run seals what reads whole; or put back a copy"
         )
     raise InputError(
         f"no checkpoint at {path}; wanted a run's folder or one of its checkpoints/<step>"
@@ -80,7 +80,9 @@ def problem_of(folder: pathlib.Path, items: Sequence[str] | None = None) -> str:
     """
     if not checksums.finished(folder):
         folder.stat()  # gone altogether is another matter
-        return f"was never finished (no {checksums.NAME})"
+        return (
+            f"was not sealed (no {checksums.NAME}; --mode=train on its run checks it)"
+        )
     found = checksums.damage(folder, items)
     if not found:
         return ""

@@ -1,16 +1,18 @@
 """The checkpoints of one run: written asynchronously, sealed with checksums, and kept.
 
-Kept are the latest, the best few by validation loss and every N steps. Orbax's own
-`max_to_keep` with `best_fn` deletes the newest checkpoint when its loss is not among the
-best, and its policies forget all losses when a process starts again; ours reads them from
-the checkpoints. A checkpoint counts once its checksums are written, after Orbax's
-asynchronous save is durable.
+Kept are the latest, the best few by validation loss and every N steps. Orbax deletes as
+soon as it has committed, before anybody has looked at what it wrote; here a checkpoint
+counts once it is sealed (its checksums are written), and what it replaces goes after that,
+so that a kill at any moment leaves a sealed one. Orbax's own `max_to_keep` with `best_fn`
+deletes the newest checkpoint when its loss is not among the best, and its policies forget
+all losses when a process starts again; ours reads them from the checkpoints.
 """
 
 import concurrent.futures
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orbax.checkpoint as ocp
@@ -18,16 +20,22 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
 from nisbjax import checkpoint
-from nisbjax.checkpoint import ARRAYS, FACTS
+from nisbjax.checkpoint import ARRAYS, FACTS, unsealed
 from nisbjax.errors import InputError
 from nisbjax.parallel import hosts
 from nisbjax.store import checksums
 
 _VAL_LOSS = "val_loss"
+_ASIDE = ("damaged", "unfinished")  # `<step>.<word>`, `<step>.<word>.2`, ...
+_REMOVED = ".removed"
+_ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 class Checkpoints:
     """The checkpoints of one run; saving is asynchronous.
+
+    Nothing is written or made before the first `save`, but for what `newest_sound` sets
+    aside or seals.
 
     Args:
       directory: of all of them.
@@ -39,63 +47,90 @@ class Checkpoints:
         self, directory: pathlib.Path, *, best: int = 3, every: int = 50_000
     ) -> None:
         self.directory = directory.absolute()
-        self._kept = _Kept(best, every)
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=self._kept,
-                save_decision_policy=policies.FixedIntervalPolicy(1),
-                cleanup_tmp_directories=True,
-            ),
-            item_names=(*ARRAYS, *FACTS),
-        )
+        self._best, self._every = best, every
+        self._losses: dict[int, float] = {}
         for step in self.steps:
-            self._kept.note(step, _val_loss(self.directory / str(step)))
+            self._note(step, _val_loss(self.directory / str(step)))
+        self._manager: ocp.CheckpointManager | None = None
         self._sealer = concurrent.futures.ThreadPoolExecutor(1, "checksums")
         self._sealing: concurrent.futures.Future[None] | None = None
 
     @property
     def steps(self) -> list[int]:
-        return sorted(self._manager.all_steps())
+        """Of the checkpoints that are there, sealed or not, in ascending order."""
+        return sorted(int(p.name) for p in self._folders() if p.name.isdigit())
+
+    def _folders(self) -> list[pathlib.Path]:
+        if not self.directory.is_dir():
+            return []
+        return [p for p in self.directory.iterdir() if p.is_dir()]
 
     def newest_sound(self) -> int | None:
         """The newest checkpoint whose files are as they were written; None without any.
 
-        One that was never finished, or is damaged, is named in the log and moved aside, so
-        that the run can write that step again. With several processes the first looks, and
-        all take its word.
+        One that was committed and not sealed is read whole and then sealed. One that is
+        damaged or cannot be read is named in the log and moved aside, so that the run can
+        write that step again. With several processes the first looks, and all take its
+        word.
 
         Raises:
-          InputError: there were checkpoints, and all of them are damaged.
+          InputError: there were checkpoints, and none of them can be used.
         """
-        found = hosts.first_decides(self._set_damaged_aside)
-        self._manager.reload()
+        found = hosts.first_decides(self._look)
+        if self._manager is not None:
+            self._manager.reload()
         return int(found) if found else None
 
-    def _set_damaged_aside(self) -> str:
-        damaged = []
+    def _look(self) -> str:
+        for path in self._folders():
+            if path.name.endswith(_REMOVED):  # a kill came while it was deleted
+                shutil.rmtree(path)
         for step in reversed(self.steps):
-            folder = self.directory / str(step)
-            problem = checkpoint.problem_of(folder)
-            if not problem:
+            if self._usable(step):
                 return str(step)
-            kind = "damaged" if checksums.finished(folder) else "unfinished"
-            aside = _free(folder.with_name(f"{step}.{kind}"))
-            logging.warning(
-                "checkpoint %s %s; it is now %s, and the one before it is used",
-                folder,
-                problem,
-                aside.name,
-            )
-            folder.rename(aside)
-            self._kept.note(step, None)
-            damaged += [aside.name] * (kind == "damaged")
-        if damaged:
+        # Those of earlier starts too: what could not be used then is no beginning now.
+        aside = sorted(p.name for p in self._folders() if _is_aside(p.name))
+        if aside:
             raise InputError(
-                f"every checkpoint in {self.directory} is damaged (now "
-                f"{', '.join(damaged)}); put back a copy, or start a new --workdir"
+                f"no checkpoint in {self.directory} can be used (set aside: "
+                f"{', '.join(aside)}); put back a copy, start a new --workdir, or remove "
+                "them to train from step 0"
+            )
+        if any(_ORBAX_TEMPORARY in p.name for p in self._folders()):
+            logging.warning(
+                "the first checkpoint of %s was never completely written; training "
+                "starts at step 0",
+                self.directory,
             )
         return ""
+
+    def _usable(self, step: int) -> bool:
+        """Whether a checkpoint is sound; it is sealed if it was not, or moved aside."""
+        folder = self.directory / str(step)
+        kind = "damaged"
+        if checksums.finished(folder):
+            problem = checkpoint.problem_of(folder)
+        else:
+            kind, problem = "unfinished", unsealed.problem_of(folder)
+            if not problem:
+                logging.info(
+                    "checkpoint %s was not sealed (no %s) and reads whole; sealed",
+                    folder,
+                    checksums.NAME,
+                )
+                self._seal_folder(folder)
+        if not problem:
+            return True
+        aside = _free(folder.with_name(f"{step}.{kind}"))
+        logging.warning(
+            "checkpoint %s %s; it is now %s, and the one before it is used",
+            folder,
+            problem,
+            aside.name,
+        )
+        folder.rename(aside)
+        self._note(step, None)
+        return False
 
     def save(
         self,
@@ -111,24 +146,92 @@ class Checkpoints:
           arrays: the pytrees `params`, `ema` and `optimizer`.
           facts: JSON objects `step`, `loader`, `model` and `config`.
           val_loss: of these weights, where they were just validated; it joins `step`.
+
+        Raises:
+          InputError: this one, or the one before it, could not be written.
         """
-        if step in self._manager.all_steps():
-            return
         self._wait_for_seal()
+        manager = self._opened()
+        if step in manager.all_steps():
+            return
         if val_loss is not None and not math.isfinite(val_loss):
             val_loss = None  # never among the best
         facts = {**facts, "step": {**facts["step"], _VAL_LOSS: val_loss}}
         items = {name: ocp.args.StandardSave(arrays[name]) for name in ARRAYS}
         items |= {name: ocp.args.JsonSave(dict(facts[name])) for name in FACTS}
-        self._kept.note(step, val_loss)
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        self._note(step, val_loss)
+        try:
+            manager.save(step, args=ocp.args.Composite(**items), force=True)
+        except (OSError, ValueError) as error:
+            raise self._unwritten(step, error) from error
         if hosts.first():
-            folder = self.directory / str(step)
-            self._sealing = self._sealer.submit(self._seal, folder)
+            self._sealing = self._sealer.submit(self._seal, step)
 
-    def _seal(self, folder: pathlib.Path) -> None:
-        self._manager.wait_until_finished()
+    def _opened(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=policies.LatestN(None),
+                save_decision_policy=policies.FixedIntervalPolicy(1),
+                cleanup_tmp_directories=True,
+            )
+            try:
+                self._manager = ocp.CheckpointManager(
+                    self.directory, options=options, item_names=(*ARRAYS, *FACTS)
+                )
+            except OSError as error:
+                raise self._unwritten(None, error) from error
+        return self._manager
+
+    def _seal(self, step: int) -> None:
+        try:
+            self._opened().wait_until_finished()
+            self._seal_folder(self.directory / str(step))
+        except (OSError, ValueError) as error:
+            raise self._unwritten(step, error) from error
+        self._delete_replaced()
+
+    def _seal_folder(self, folder: pathlib.Path) -> None:
         checksums.write(folder)
+
+    def _delete_replaced(self) -> None:
+        """Removes what the rules do not keep; they look at sealed checkpoints alone."""
+        sealed = [
+            step
+            for step in self.steps
+            if checksums.finished(self.directory / str(step))
+        ]
+        for step in sorted(set(sealed) - self._kept(sealed)):
+            folder = self.directory / str(step)
+            try:
+                # Renamed first: a kill in the middle leaves no half under its number.
+                shutil.rmtree(folder.rename(folder.with_name(f"{step}{_REMOVED}")))
+            except OSError as error:
+                logging.warning(
+                    "checkpoint %s was not removed (%s)", folder, error.strerror
+                )
+
+    def _kept(self, steps: Iterable[int]) -> set[int]:
+        """The newest, the `best` of lowest loss, every `every` steps."""
+        steps = sorted(steps)
+        known = sorted(
+            (s for s in steps if s in self._losses), key=self._losses.__getitem__
+        )
+        kept = {*steps[-1:], *known[: self._best]}
+        return kept | {s for s in steps if self._every and s % self._every == 0}
+
+    def _note(self, step: int, loss: float | None) -> None:
+        self._losses.pop(step, None)
+        if loss is not None:
+            self._losses[step] = loss
+
+    def _unwritten(self, step: int | None, error: Exception) -> InputError:
+        """The outside's refusal to take a checkpoint, in one line."""
+        name = "" if step is None else f"/{step}"
+        return InputError(
+            f"{self.directory}{name} could not be written ({_words(error)}); the last "
+            "sealed checkpoint is as it was: free space or give access there, and start "
+            "the same command again"
+        )
 
     def _wait_for_seal(self) -> None:
         if self._sealing is not None:
@@ -136,8 +239,16 @@ class Checkpoints:
             sealing.result()
 
     def wait(self) -> None:
-        """Returns when everything saved is durable, checksums included."""
-        self._manager.wait_until_finished()
+        """Returns when everything saved is durable, checksums included.
+
+        Raises:
+          InputError: it could not be written.
+        """
+        if self._manager is not None:
+            try:
+                self._manager.wait_until_finished()
+            except (OSError, ValueError) as error:
+                raise self._unwritten(None, error) from error
         self._wait_for_seal()
 
     def close(self) -> None:
@@ -145,30 +256,20 @@ class Checkpoints:
             self.wait()
         finally:
             self._sealer.shutdown()
-            self._manager.close()
+            if self._manager is not None:
+                self._manager.close()
 
 
-class _Kept(policies.PreservationPolicy):
-    """Which checkpoints stay: the newest, the `best` of lowest loss, every `every` steps."""
+def _is_aside(name: str) -> bool:
+    step, *rest = name.split(".")
+    return step.isdigit() and bool(rest) and rest[0] in _ASIDE
 
-    def __init__(self, best: int, every: int):
-        self._best, self._every = best, every
-        self._losses: dict[int, float] = {}
 
-    def note(self, step: int, loss: float | None) -> None:
-        self._losses.pop(step, None)
-        if loss is not None:
-            self._losses[step] = loss
-
-    def should_preserve(
-        self, checkpoints: Sequence[Any], *, context: Any
-    ) -> Sequence[bool]:
-        steps = [info.step for info in checkpoints]
-        known = sorted(
-            (s for s in steps if s in self._losses), key=self._losses.__getitem__
-        )
-        kept = {max(steps, default=None), *known[: self._best]}
-        return [s in kept or bool(self._every and s % self._every == 0) for s in steps]
+def _words(error: Exception) -> str:
+    """The system's reason, without the library's account of how it got there."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())
 
 
 def _val_loss(folder: pathlib.Path) -> float | None:

@@ -1,11 +1,14 @@
 """What is kept, that it comes back equal, and what is refused."""
 
 import json
+import re
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -193,7 +196,7 @@ def three(checkpoints, tmp_path):
     """Sound checkpoints of steps 1, 2 and 3."""
     kept = checkpoints(best=0, every=1)
     for step in (1, 2, 3):
-        kept.save(step, arrays(step), SAID)
+        kept.save(step, arrays(step), SAID | {"step": {"step": step}})
     kept.close()
     return tmp_path / "run" / "checkpoints"
 
@@ -263,12 +266,13 @@ def test_a_run_sets_damaged_checkpoints_aside_and_writes_them_again(
     three, checkpoints, caplog
 ):
     flip(three / "3" / "ema" / "_METADATA")
-    (three / "2" / "SHA256SUMS").unlink()  # killed while it was written
+    (three / "2" / "SHA256SUMS").unlink()
+    shutil.rmtree(three / "2" / "optimizer")
     kept = checkpoints(best=0, every=1)
     assert kept.newest_sound() == 1
     assert "checkpoints/3 is damaged (ema/_METADATA changed" in caplog.text
     assert "it is now 3.damaged, and the one before it is used" in caplog.text
-    assert "checkpoints/2 was never finished (no SHA256SUMS); it is now 2.unf" in (
+    assert "checkpoints/2 was not sealed and lacks optimizer; it is now 2.unf" in (
         caplog.text
     )
     kept.save(2, arrays(7), SAID)
@@ -286,20 +290,175 @@ def test_nothing_but_damaged_checkpoints_is_no_new_beginning(three, checkpoints)
     for step in (1, 2, 3):
         flip(three / str(step) / "params" / "_METADATA")
     with pytest.raises(
-        InputError, match=r"every checkpoint of .* is unfinished or damaged \(3, 2, 1\)"
+        InputError, match=r"every checkpoint of .* is unsealed or damaged \(3, 2, 1\)"
     ):
         find(three)
+    for _ in range(2):  # nor is it one at the next start, when they lie aside
+        with pytest.raises(
+            InputError,
+            match=r"can be used \(set aside: 1.damaged, 2.damaged, 3.damaged\); put back",
+        ):
+            checkpoints().newest_sound()
+
+
+def unseal(folder):
+    (folder / "SHA256SUMS").unlink()
+
+
+def test_a_kill_between_commit_and_seal_loses_nothing(
+    checkpoints, tmp_path, monkeypatch, caplog
+):
+    """The one before stays until the new one is sealed, and the new one is sealed then."""
+    caplog.set_level("INFO", logger="absl")
+    kept = checkpoints(best=0, every=0)
+    kept.save(3, arrays(1.0), SAID)
+    kept.wait()
+    folder = tmp_path / "run" / "checkpoints"
+
+    class Killed(BaseException):
+        pass
+
+    def killed(folder):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checksums, "write", killed)
+        kept.save(4, arrays(2.0), SAID | {"step": {"step": 4}})
+        with pytest.raises(Killed):
+            kept.wait()
+    assert sorted(p.name for p in folder.iterdir()) == ["3", "4"]
+    assert checksums.finished(folder / "3") and not checksums.finished(folder / "4")
+    # Nobody believes it unread.
+    assert find(folder).name == "3"
     with pytest.raises(
         InputError,
-        match=r"is damaged \(now 3.damaged, 2.damaged, 1.damaged\); put back",
+        match=r"checkpoints/4 was not sealed \(no SHA256SUMS; --mode=train on its run ch",
     ):
-        checkpoints().newest_sound()
+        find(folder / "4")
+    again = checkpoints(best=0, every=0)
+    assert again.newest_sound() == 4
+    assert "checkpoints/4 was not sealed (no SHA256SUMS) and reads whole; sealed" in (
+        caplog.text
+    )
+    equal(restore(find(folder), arrays()), arrays(2.0))
+    again.save(5, arrays(3.0), SAID | {"step": {"step": 5}})
+    again.wait()
+    assert [p.name for p in folder.iterdir()] == ["5"]
 
 
-def test_a_run_that_was_killed_in_its_first_checkpoint_begins_again(three, checkpoints):
+def test_the_only_checkpoint_is_sealed_or_its_fault_is_named(three, checkpoints):
     for step in (1, 2, 3):
-        (three / str(step) / "SHA256SUMS").unlink()
-    assert checkpoints().newest_sound() is None
+        unseal(three / str(step))
+    with pytest.raises(
+        InputError,
+        match=r"every checkpoint of .* is unsealed or damaged \(3, 2, 1\); --mode=train",
+    ):
+        find(three)
+    assert checkpoints().newest_sound() == 3
+    assert find(three).name == "3"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def chunks(folder):
+    """The file that holds an item's values: the largest."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    return max(files, key=lambda p: p.stat().st_size)
+
+
+def replace_fact(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def save_again(folder, tree):
+    with ocp.StandardCheckpointer() as files:
+        files.save(folder, tree, force=True)
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda f: shutil.rmtree(f / "loader"), "was not sealed and lacks loader"),
+        (
+            lambda f: (f / "_CHECKPOINT_METADATA").unlink(),
+            "was not sealed and lacks _CHECKPOINT_METADATA",
+        ),
+        (
+            lambda f: (f / "step" / "metadata").write_text("{"),
+            "was not sealed, and checkpoint .* has no readable step; it is now",
+        ),
+        (
+            lambda f: replace_fact(f / "step" / "metadata", step=7),
+            "was not sealed and says step 7",
+        ),
+        (
+            lambda f: chunks(f / "ema").unlink(),
+            "was not sealed and its ema cannot be read",
+        ),
+        (
+            lambda f: cut(f / "optimizer" / "_METADATA"),
+            "was not sealed and its optimizer cannot be read",
+        ),
+        (
+            lambda f: cut(chunks(f / "params")),
+            "was not sealed and its params cannot be read",
+        ),
+        (
+            lambda f: save_again(f / "ema", {"stem": {"bias": jnp.full(3, jnp.nan)}}),
+            r"was not sealed and ema\['stem'\]\['bias'\] is not finite",
+        ),
+        (
+            lambda f: save_again(f / "ema", {"stem": {"bias": jnp.ones(3)}}),
+            "was not sealed and its ema is of other weights than its params",
+        ),
+    ],
+)
+def test_an_unsealed_checkpoint_that_is_not_whole_is_set_aside_with_its_reason(
+    three, checkpoints, caplog, harm, reason
+):
+    unseal(three / "3")
+    harm(three / "3")
+    assert checkpoints().newest_sound() == 2
+    assert re.search(f"checkpoints/3 {reason}", caplog.text)
+    assert "it is now 3.unfinished, and the one before it is used" in caplog.text
+    # Without the others it is no new beginning, now or at the next start.
+    for step in ("1", "2"):
+        shutil.rmtree(three / step)
+    for _ in range(2):
+        with pytest.raises(
+            InputError,
+            match=r"no checkpoint in .* can be used \(set aside: 3.unfinished\); put b",
+        ):
+            checkpoints().newest_sound()
+
+
+def test_a_run_that_was_killed_in_its_first_checkpoint_begins_again(
+    checkpoints, tmp_path, caplog
+):
+    folder = tmp_path / "run" / "checkpoints"
+    half = folder / "3.orbax-checkpoint-tmp"
+    (half / "params").mkdir(parents=True)
+    kept = checkpoints()
+    assert kept.newest_sound() is None
+    assert "was never completely written; training starts at step 0" in caplog.text
+    kept.save(3, arrays(), SAID)
+    kept.wait()
+    assert [p.name for p in folder.iterdir()] == ["3"]  # the half is swept
+
+
+def test_a_deletion_that_was_killed_is_finished_at_the_next_start(three, checkpoints):
+    (three / "1").rename(three / "1.removed")
+    assert checkpoints().newest_sound() == 3
+    assert sorted(p.name for p in three.iterdir()) == ["2", "3"]
+
+
+def test_nothing_is_made_before_the_first_save(checkpoints, tmp_path):
+    kept = checkpoints()
+    assert kept.newest_sound() is None
+    kept.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_item_that_cannot_be_read_is_named(three):
