@@ -24,6 +24,7 @@ from nisbjax.models.foreign import torch_export, torch_import, upkern
 from nisbjax.pipeline import describe_run
 from nisbjax.store import lock
 from nisbjax.train import step
+from nisbjax.train.optimizer import order
 from nisbjax.train.recipe import make_recipe
 
 
@@ -166,7 +167,11 @@ def _write(
                 "optimizer": {"optax": fresh.optimizer, "scale": fresh.scale},
             },
             {
-                "step": {"step": foreign.step, "started_from": origin},
+                "step": {
+                    "step": foreign.step,
+                    "started_from": origin,
+                    "parameters": order(params),
+                },
                 "loader": loader,
                 "model": described,
                 "config": flatten(chosen),

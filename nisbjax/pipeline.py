@@ -129,9 +129,9 @@ def train(
         hosts.first_decides(lambda: "" if begun else str(checkpoint.find(origin.path)))
     recipe = make_recipe_on(devices.make_mesh(settings.train.mesh), settings)
     open_training_data(settings)
-    if hosts.first():
-        describe_run(settings, run_dir)
-    stage.run(settings, run_dir, recipe, origin)
+    stage.run(
+        settings, run_dir, recipe, origin, lambda: describe_run(settings, run_dir)
+    )
 
 
 def describe_run(settings: Any, run_dir: Run) -> None:

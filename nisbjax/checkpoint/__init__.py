@@ -8,7 +8,6 @@ checkpoint is compared with its checksums before it is used. PyTC's checkpoints 
 average until 2026-08.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,11 +18,41 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from nisbjax.errors import InputError
-from nisbjax.store import checksums
+from nisbjax.store import checksums, records
+from nisbjax.store.schema import (
+    boolean,
+    either,
+    list_of,
+    nothing,
+    number,
+    optional,
+    table_of,
+    text,
+    whole,
+)
 
 ARRAYS = ("params", "ema", "optimizer")
 FACTS = ("step", "loader", "model", "config")
 _WEIGHTS = {"ema": "ema", "raw": "params"}
+# What each fact must be, whatever its checksum says.
+_FACTS = {
+    "step": {
+        "step": whole(),
+        "started_from": optional(table_of()),
+        "val_loss": optional(either(number(), nothing())),
+        "parameters": optional(table_of(list_of(text()))),
+    },
+    "loader": {"seed": whole(), "global_batch": whole(1), "accumulate": whole(1)},
+    "model": {
+        "size": text(),
+        "kernel_size": whole(1),
+        "in_channels": whole(1),
+        "out_channels": whole(1),
+        "channels": whole(1),
+        "deep_supervision": boolean(),
+    },
+    "config": table_of(),
+}
 
 
 def find(
@@ -124,16 +153,13 @@ def fact(checkpoint: pathlib.Path, name: str) -> dict[str, Any]:
     """One JSON item: `step`, `loader`, `model` or `config`.
 
     Raises:
-      InputError: the checkpoint does not have it.
+      InputError: the checkpoint does not have it, or something else in its place.
     """
-    path = checkpoint / name / "metadata"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise InputError(
-            f"checkpoint {checkpoint} has no readable {name}; it is damaged, or of "
-            "another program"
-        ) from None
+    return records.read_json(
+        checkpoint / name / "metadata",
+        _FACTS[name],
+        f"checkpoint {checkpoint} is damaged, or of another program",
+    )
 
 
 def describe(checkpoint: pathlib.Path) -> dict[str, Any]:

@@ -9,10 +9,14 @@ all losses when a process starts again; ours reads them from the checkpoints.
 """
 
 import concurrent.futures
+import contextlib
+import logging as logging_
 import math
+import os
 import pathlib
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orbax.checkpoint as ocp
@@ -54,6 +58,7 @@ class Checkpoints:
         self._manager: ocp.CheckpointManager | None = None
         self._sealer = concurrent.futures.ThreadPoolExecutor(1, "checksums")
         self._sealing: concurrent.futures.Future[None] | None = None
+        self._failed = False
 
     @property
     def steps(self) -> list[int]:
@@ -118,7 +123,8 @@ class Checkpoints:
                     folder,
                     checksums.NAME,
                 )
-                self._seal_folder(folder)
+                with self._writing(step):
+                    checksums.write(folder)
         if not problem:
             return True
         aside = _free(folder.with_name(f"{step}.{kind}"))
@@ -160,10 +166,8 @@ class Checkpoints:
         items = {name: ocp.args.StandardSave(arrays[name]) for name in ARRAYS}
         items |= {name: ocp.args.JsonSave(dict(facts[name])) for name in FACTS}
         self._note(step, val_loss)
-        try:
+        with self._writing(step):
             manager.save(step, args=ocp.args.Composite(**items), force=True)
-        except (OSError, ValueError) as error:
-            raise self._unwritten(step, error) from error
         if hosts.first():
             self._sealing = self._sealer.submit(self._seal, step)
 
@@ -174,24 +178,17 @@ class Checkpoints:
                 save_decision_policy=policies.FixedIntervalPolicy(1),
                 cleanup_tmp_directories=True,
             )
-            try:
+            with self._writing():
                 self._manager = ocp.CheckpointManager(
                     self.directory, options=options, item_names=(*ARRAYS, *FACTS)
                 )
-            except OSError as error:
-                raise self._unwritten(None, error) from error
         return self._manager
 
     def _seal(self, step: int) -> None:
-        try:
+        with self._writing(step):
             self._opened().wait_until_finished()
-            self._seal_folder(self.directory / str(step))
-        except (OSError, ValueError) as error:
-            raise self._unwritten(step, error) from error
+            checksums.write(self.directory / str(step))
         self._delete_replaced()
-
-    def _seal_folder(self, folder: pathlib.Path) -> None:
-        checksums.write(folder)
 
     def _delete_replaced(self) -> None:
         """Removes what the rules do not keep; they look at sealed checkpoints alone."""
@@ -224,14 +221,21 @@ class Checkpoints:
         if loss is not None:
             self._losses[step] = loss
 
-    def _unwritten(self, step: int | None, error: Exception) -> InputError:
+    @contextlib.contextmanager
+    def _writing(self, step: int | None = None) -> Iterator[None]:
         """The outside's refusal to take a checkpoint, in one line."""
-        name = "" if step is None else f"/{step}"
-        return InputError(
-            f"{self.directory}{name} could not be written ({_words(error)}); the last "
-            "sealed checkpoint is as it was: free space or give access there, and start "
-            "the same command again"
-        )
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if not _of_outside(error):
+                raise
+            self._failed = True
+            name = "" if step is None else f"/{step}"
+            raise InputError(
+                f"{self.directory}{name} could not be written ({_words(error)}); the "
+                "last sealed checkpoint is as it was: free space or give access there, "
+                "and start the same command again"
+            ) from error
 
     def _wait_for_seal(self) -> None:
         if self._sealing is not None:
@@ -245,19 +249,21 @@ class Checkpoints:
           InputError: it could not be written.
         """
         if self._manager is not None:
-            try:
+            with self._writing():
                 self._manager.wait_until_finished()
-            except (OSError, ValueError) as error:
-                raise self._unwritten(None, error) from error
         self._wait_for_seal()
 
     def close(self) -> None:
+        """Waits for what is under way; a failure that was reported is not raised again."""
         try:
-            self.wait()
+            if not self._failed:
+                self.wait()
         finally:
             self._sealer.shutdown()
             if self._manager is not None:
-                self._manager.close()
+                # It waits again, and raises the failure that was reported again.
+                with contextlib.suppress(OSError, ValueError):
+                    self._manager.close()
 
 
 def _is_aside(name: str) -> bool:
@@ -269,7 +275,27 @@ def _words(error: Exception) -> str:
     """The system's reason, without the library's account of how it got there."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    number = re.search(r"os_error_code='(\d+)'", text)  # TensorStore's
+    return os.strerror(int(number[1])) if number else text[:300]
+
+
+def _of_outside(error: Exception) -> bool:
+    """Whether the file system failed; TensorStore says so as `RESOURCE_EXHAUSTED: ...`."""
+    return isinstance(error, OSError) or bool(
+        re.match("[A-Z]+(_[A-Z]+)*: ", str(error))
+    )
+
+
+def _said_again(record: logging_.LogRecord) -> bool:
+    """Whether Orbax logs, with all its frames, an error that it raises to us as well.
+
+    Each of its threads does: a full disk makes some 400 lines of it.
+    """
+    return bool(record.exc_info) and f"{os.sep}orbax{os.sep}" in record.pathname
+
+
+logging_.getLogger("absl").addFilter(lambda record: not _said_again(record))
 
 
 def _val_loss(folder: pathlib.Path) -> float | None:

@@ -36,7 +36,7 @@ def problem_of(folder: pathlib.Path) -> str:
     try:
         facts = {name: checkpoint.fact(folder, name) for name in FACTS}
     except InputError as error:
-        return f"was not sealed, and {str(error).partition(';')[0]}"
+        return f"was not sealed, and its {str(error).partition(';')[0]}"
     if facts["step"].get("step") != int(folder.name):
         return f"was not sealed and says step {facts['step'].get('step')}"
     shapes = {}

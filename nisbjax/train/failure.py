@@ -24,6 +24,7 @@ from nisbjax.data import targets
 from nisbjax.data.loader import Batch
 from nisbjax.errors import InputError
 from nisbjax.parallel import devices
+from nisbjax.store import files
 from nisbjax.train import precision, step
 from nisbjax.train.recipe import make_recipe
 
@@ -55,10 +56,8 @@ def keep(
         name = "/".join(key.key for key in tree_path)
         arrays[f"params/{name}"] = np.asarray(leaf)
     arrays |= {f"scale/{n}": np.asarray(v) for n, v in state.scale._asdict().items()}
-    temporary = path.with_name(path.name + ".partial")
-    with open(temporary, "wb") as file:
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
-    os.replace(temporary, path)
 
 
 def replay(path: str | os.PathLike) -> dict[str, Any]:

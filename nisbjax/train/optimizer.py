@@ -116,6 +116,22 @@ def grouped(tree: Any) -> dict[str, Array]:
     return {name: jnp.concatenate(leaves) for name, leaves in groups.items()}
 
 
+def order(tree: Any) -> dict[str, list[str]]:
+    """What `grouped` puts one after another: a line for each leaf, with its shape.
+
+    The moments of a checkpoint are such vectors. The lines go with them, since leaves that
+    have been renamed and stand in another order would take one another's moments.
+    """
+    lines: dict[str, list[str]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        shape = "x".join(map(str, jnp.shape(leaf)))
+        lines.setdefault("norm" if is_norm(path) else "other", []).append(
+            f"{name} {shape}"
+        )
+    return lines
+
+
 def ungrouped(groups: dict[str, Array], like: Any) -> Any:
     """The tree that `grouped` made the vectors of, with the shapes of `like`."""
     starts = dict.fromkeys(groups, 0)

@@ -5,8 +5,9 @@ does stands in `recipe`, where a run begins in `start`, and what happens when in
 """
 
 import contextlib
+import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -32,6 +33,7 @@ def run(
     run_dir: Run,
     recipe: step.Recipe | None = None,
     origin: Origin | None = None,
+    describe: Callable[[], None] = lambda: None,
 ) -> None:
     """Trains to `train.steps`, from the newest checkpoint of the folder if there is one.
 
@@ -40,6 +42,8 @@ def run(
       run_dir: where checkpoints and logs go.
       recipe: of `make_recipe_on`, where it was made already.
       origin: of a folder without checkpoints; None to begin at nothing.
+      describe: notes what was asked for; called by the first process once nothing can be
+        refused any more, so that a refused start leaves the folder as it was.
 
     Raises:
       InputError: data, model or a checkpoint do not fit the config; another run is writing
@@ -53,6 +57,7 @@ def run(
     with contextlib.ExitStack() as held:
 
         def lock_folder() -> str:
+            held.enter_context(_removed_if_empty(run_dir.path))
             held.enter_context(lock.held(run_dir.lock))
             return str(run_dir.lock)
 
@@ -60,7 +65,20 @@ def run(
         checkpoints = held.enter_context(
             contextlib.closing(Checkpoints(run_dir.checkpoints, best=best, every=every))
         )
-        _train(config, run_dir, mesh, recipe, checkpoints, origin or Origin())
+        origin = origin or Origin()
+        _train(config, run_dir, mesh, recipe, checkpoints, origin, describe)
+
+
+@contextlib.contextmanager
+def _removed_if_empty(folder: pathlib.Path) -> Iterator[None]:
+    """A folder that was not there is not left behind by a start that was refused."""
+    before = folder.exists()
+    try:
+        yield
+    finally:
+        if not before:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
 
 
 def _train(
@@ -70,6 +88,7 @@ def _train(
     recipe: step.Recipe,
     checkpoints: Checkpoints,
     origin: Origin,
+    describe: Callable[[], None],
 ) -> None:
     arguments = config.model.to_dict()
     params = build.initial_params(arguments, config.seed)
@@ -89,10 +108,13 @@ def _train(
             f"the global batch is {batch} on {shards} devices; wanted a multiple of the "
             "devices"
         )
+    first = int(state.step)
+    if first == config.train.steps:
+        logging.info("%s is at step %d, its last", run_dir.path, first)
+        return
     loader = training_loader(config, recipe.examples.crop, mesh, batch)
     validate = _validation(config, recipe, mesh, batch)
     train_step = step.make_train_step(recipe, mesh)
-    first = int(state.step)
     # Compiled before the first batch is waited for; a warm cache makes this short.
     started = time.monotonic()
     train_step.lower(state, loader.batch(first)).compile()
@@ -102,10 +124,7 @@ def _train(
         time.monotonic() - started,
     )
     described = {"model": build.describe(arguments), "config": flatten(config)}
-    writer = Unwritten()
-    if hosts.first():
-        writer = MetricWriter(run_dir.logs, run_dir.history, first)
-    with contextlib.closing(writer):
+    with contextlib.closing(_open_logs(run_dir, first, describe)) as writer:
         loop.run(
             train_step,
             validate,
@@ -123,6 +142,21 @@ def _train(
             facts={**begun.facts, **described},
             report_failure=_failure_reporter(config, run_dir, loader),
         )
+
+
+def _open_logs(
+    run_dir: Run, first_step: int, describe: Callable[[], None]
+) -> MetricWriter:
+    """Describes the run and opens its logs, in the first process."""
+    opened: list[MetricWriter] = [Unwritten()]
+
+    def open_() -> str:
+        describe()
+        opened.append(MetricWriter(run_dir.logs, run_dir.history, first_step))
+        return str(run_dir.logs)
+
+    hosts.first_decides(open_)
+    return opened[-1]
 
 
 def _validation(

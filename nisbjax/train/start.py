@@ -7,6 +7,7 @@ another run gets a folder of its own and remembers where it came from.
 """
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -106,11 +107,24 @@ def begin(
         found = checkpoints.directory / str(own)
         _require_origin(found, origin)
         logging.info("going on at step %d of %s", own, checkpoints.directory)
+        if own > config.train.steps:
+            raise InputError(
+                f"{checkpoints.directory.parent} is at step {own} and train.steps is "
+                f"{config.train.steps}; ask for more steps"
+            )
         # What was reset stays so: it stands in the folder's own checkpoints.
-        return _from_checkpoint(config, found, fresh, (), default_batch)
+        begun = _from_checkpoint(config, found, fresh, (), default_batch)
+        if own < config.train.steps and _schedule_is_over(config, begun.state):
+            logging.warning(
+                "the schedule is over (schedule.steps %d): what is left is trained at "
+                "schedule.min_lr",
+                config.schedule.steps,
+            )
+        return begun
     if not origin.path:
         batch = config.train.global_batch or default_batch
-        return Start(fresh, batch, _facts(config, batch, {"path": "", "reset": []}))
+        none = {"path": "", "reset": []}
+        return Start(fresh, batch, _facts(config, batch, fresh, none))
     found = pathlib.Path(hosts.first_decides(lambda: str(checkpoint.find(origin.path))))
     begun = _from_checkpoint(config, found, fresh, origin.reset, default_batch)
     _require_something_to_do(config, found, begun.state)
@@ -120,7 +134,7 @@ def begin(
         int(begun.state.step),
         f", {', '.join(origin.reset)} reset" if origin.reset else "",
     )
-    facts = _facts(config, begun.global_batch, origin.facts())
+    facts = _facts(config, begun.global_batch, fresh, origin.facts())
     return dataclasses.replace(begun, facts=facts)
 
 
@@ -134,12 +148,17 @@ def _from_checkpoint(
     checkpoint.require_model(found, build.describe(config.model.to_dict()))
     done = checkpoint.fact(found, "step")
     loader = checkpoint.fact(found, "loader")
+    if "optimizer" not in reset:
+        _require_order(found, done, fresh)
     like: dict[str, Any] = {"params": fresh.params, "ema": fresh.ema}
     opt = {"optax": fresh.optimizer, "scale": fresh.scale}
     if not {"optimizer", "schedule"} <= set(reset):
         like["optimizer"] = opt
     arrays = {"optimizer": opt, **checkpoint.restore(found, like)}
     restored = arrays["optimizer"]
+    # A scale is of its precision: float16 cannot begin at the 1 of float32.
+    now = config.train.precision
+    retyped = checkpoint.fact(found, "config").get("train.precision", now) != now
     state = step.TrainState(
         step=jax.device_put(jnp.int32(done["step"]), fresh.step.sharding),
         params=arrays["params"],
@@ -150,7 +169,7 @@ def _from_checkpoint(
             moments="optimizer" in reset,
             schedule="schedule" in reset,
         ),
-        scale=fresh.scale if "optimizer" in reset else restored["scale"],
+        scale=fresh.scale if "optimizer" in reset or retyped else restored["scale"],
         failed=fresh.failed,
     )
     if "step" in reset:
@@ -159,8 +178,30 @@ def _from_checkpoint(
     else:
         batch = _same_crops(config, found, loader)
     _name_differences(config, found)
-    facts = _facts(config, batch, done.get("started_from", {}))
+    facts = _facts(config, batch, fresh, done.get("started_from", {}))
     return Start(state, batch, facts)
+
+
+def _require_order(
+    found: pathlib.Path, done: Mapping[str, Any], fresh: step.TrainState
+) -> None:
+    """Refuses moments whose vectors are of other parameters, or in another order."""
+    wanted = optimizer.order(fresh.params)
+    if "parameters" not in done:
+        logging.info(
+            "%s does not say in which order its moments stand; its model agrees, so "
+            "they are taken in the order of this program",
+            found,
+        )
+        return
+    for group in {**wanted, **done["parameters"]}:
+        ours, theirs = wanted.get(group, []), done["parameters"].get(group, [])
+        for one, other in itertools.zip_longest(ours, theirs, fillvalue="nothing"):
+            if one != other:
+                raise InputError(
+                    f"the moments of {found} have {other} where this program has {one}; "
+                    "begin another --workdir with --reset=optimizer"
+                )
 
 
 def _same_crops(config: Any, found: pathlib.Path, loader: Mapping[str, Any]) -> int:
@@ -182,10 +223,13 @@ def _same_crops(config: Any, found: pathlib.Path, loader: Mapping[str, Any]) -> 
 
 
 def _facts(
-    config: Any, batch: int, started_from: Mapping[str, Any]
+    config: Any, batch: int, fresh: step.TrainState, started_from: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     return {
-        "step": {"started_from": dict(started_from)},
+        "step": {
+            "started_from": dict(started_from),
+            "parameters": optimizer.order(fresh.params),
+        },
         "loader": {
             "seed": config.seed,
             "global_batch": batch,
@@ -221,12 +265,17 @@ def _require_something_to_do(
             f"{found} is at step {int(state.step)} and train.steps is "
             f"{config.train.steps}; ask for more steps, or --reset=step"
         )
-    updates = int(optimizer.updates_done(state.optimizer))
-    if config.schedule.kind != "constant" and updates >= config.schedule.steps:
+    if _schedule_is_over(config, state):
+        updates = int(optimizer.updates_done(state.optimizer))
         raise InputError(
             f"the schedule of {found} is over (update {updates} of schedule.steps "
             f"{config.schedule.steps}); ask for more, or --reset=schedule"
         )
+
+
+def _schedule_is_over(config: Any, state: step.TrainState) -> bool:
+    updates = int(optimizer.updates_done(state.optimizer))
+    return config.schedule.kind != "constant" and updates >= config.schedule.steps
 
 
 def _name_differences(config: Any, found: pathlib.Path) -> None:

@@ -29,10 +29,11 @@ from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
 from nisbjax.store import checksums
 
-MODEL = {"size": "S", "kernel_size": 3, "channels": 4}
+MODEL = {"size": "S", "kernel_size": 3, "in_channels": 1, "out_channels": 6}
+MODEL |= {"channels": 4, "deep_supervision": False}
 SAID = {
     "step": {"step": 3},
-    "loader": {"global_batch": 2},
+    "loader": {"seed": 42, "global_batch": 2, "accumulate": 1},
     "model": MODEL,
     "config": {"seed": 42},
 }
@@ -128,7 +129,7 @@ def test_what_is_restored_equals_what_was_saved(checkpoints, tmp_path):
     assert type(found["optimizer"]["optax"][0]) is optax.ScaleByAdamState
     assert all(leaf.sharding == whole for leaf in jax.tree.leaves(found))
     assert fact(folder, "step") == {"step": 3, "val_loss": None}
-    assert fact(folder, "loader") == {"global_batch": 2}
+    assert fact(folder, "loader") == SAID["loader"]
     assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == sorted(
         (*ARRAYS, *FACTS)
     )
@@ -387,7 +388,7 @@ def save_again(folder, tree):
         ),
         (
             lambda f: (f / "step" / "metadata").write_text("{"),
-            "was not sealed, and checkpoint .* has no readable step; it is now",
+            "was not sealed, and its .*step/metadata is not valid JSON .*; it is now",
         ),
         (
             lambda f: replace_fact(f / "step" / "metadata", step=7),
@@ -463,7 +464,10 @@ def test_nothing_is_made_before_the_first_save(checkpoints, tmp_path):
 
 def test_an_item_that_cannot_be_read_is_named(three):
     (three / "3" / "model" / "metadata").write_text("{")
-    with pytest.raises(InputError, match="checkpoints/3 has no readable model; it is"):
+    with pytest.raises(
+        InputError,
+        match="3/model/metadata is not valid JSON .*; checkpoint .* is damaged, or of ano",
+    ):
         describe(three / "3")
 
 

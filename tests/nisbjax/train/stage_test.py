@@ -5,6 +5,7 @@ same with a MedNeXt that is killed.
 """
 
 import os
+import pkgutil
 import shutil
 import signal
 import warnings
@@ -19,7 +20,7 @@ from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
 from nisbjax.models import blocks, build
 from nisbjax.parallel import devices
-from nisbjax.train import loop, stage, step
+from nisbjax.train import loop, metric_writer, stage, step
 from nisbjax.train.metric_writer import MetricWriter, read_history
 from nisbjax.train.recipe import make_recipe, validation_loader
 
@@ -293,14 +294,78 @@ def refuse(config, folder, message, **changes):
     ],
 )
 def test_keys_that_do_not_fit_are_refused(config, tmp_path, changes, message):
-    refuse(config, tmp_path, message, **changes)
-    assert not (tmp_path / "train.lock").exists()
+    """And nothing is written, not even the folder."""
+    refuse(config, tmp_path / "run", message, **changes)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpoint_of_another_network_is_not_gone_on_with(
-    config, whole_run, tmp_path
+def test_a_refused_start_leaves_the_run_as_it_was(config, whole_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole_run, folder)
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    described = []
+
+    def start(**changes):
+        config.update_from_flattened_dict(changes)
+        stage.run(config, Run(folder), describe=lambda: described.append(changes))
+
+    with pytest.raises(InputError, match="seed is 7, but the run of .* began with 42"):
+        start(seed=7)
+    config.seed = 42
+    with pytest.raises(InputError, match="run is at step 6 and train.steps is 2; ask"):
+        start(**{"train.steps": 2})
+    start(**{"train.steps": STEPS})  # the end is reached: nothing to do
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+    assert described == []
+    start(**{"train.steps": STEPS + 1})
+    assert described == [{"train.steps": STEPS + 1}]
+
+
+FULL = OSError(28, "No space left on device")
+FULL_OF_TENSORSTORE = ValueError(
+    "RESOURCE_EXHAUSTED: Error writing local file: No space left on device "
+    "[os_error_code='28'] [tensorstore_spec='{}']"
+)
+COMMIT = "orbax.checkpoint.CheckpointManager.wait_until_finished"
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "error", "message"),
+    [
+        ("builtins.open", 2, FULL, "history.jsonl could not be written"),
+        (
+            "tensorboardX.record_writer.RecordWriter.write",
+            9,
+            FULL,
+            "logs could not be written",
+        ),
+        ("nisbjax.store.checksums.write", 1, FULL, "checkpoints/6 could not be writ"),
+        (COMMIT, 1, FULL_OF_TENSORSTORE, r"checkpoints(/\d)? could not be written"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_costs_the_steps_since_the_last_checkpoint(
+    config, whole_run, tmp_path, monkeypatch, name, count, error, message
 ):
-    shutil.copytree(whole_run, tmp_path / "run")
-    two = {"data.offsets": ((1, 0, 0), (0, 1, 0)), "model.out_channels": 2}
-    message = r"is of another model: model.out_channels 3 \(config: 2\)"
-    refuse(config, tmp_path / "run", message, **two)
+    real = pkgutil.resolve_name(name)
+    calls = iter(range(count))
+
+    def failing(*arguments, **keywords):
+        if next(calls, None) is None:
+            raise error
+        return real(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        if name == "builtins.open":  # of that module alone
+            patch.setattr(metric_writer, "open", failing, raising=False)
+        else:
+            patch.setattr(name, failing)
+        with pytest.raises(
+            InputError, match=rf"{message}.* \(No space left on device\)"
+        ) as raised:
+            stage.run(config, Run(tmp_path))
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "train.lock").exists()
+    if name == COMMIT:
+        stage.run(config, Run(tmp_path))
+        assert history(tmp_path) == history(whole_run)
+        assert saved(tmp_path) == saved(whole_run)

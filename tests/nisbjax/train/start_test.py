@@ -1,9 +1,11 @@
 """Beginning from another run: what is restored, what begins anew, what is refused."""
 
+import json
 import shutil
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from nisbjax import checkpoint
@@ -11,6 +13,7 @@ from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
 from nisbjax.models import build
+from nisbjax.store import checksums
 from nisbjax.train import stage
 from nisbjax.train import step as steps
 from nisbjax.train.metric_writer import read_history
@@ -87,6 +90,7 @@ def test_each_word_resets_its_part(
     shutil.copytree(first, folder)
     config.train.precision = "fp16"
     config.train.batch_per_device = 1
+    restate(folder / "checkpoints/4", "config", {"train.precision": "fp16"})
     if scale == 8.0:  # a scale that no beginning has: written into the checkpoint
         rescale(folder / "checkpoints/4", 8.0)
     start = begun(Origin.parse(str(folder / "checkpoints/4"), reset))
@@ -105,10 +109,6 @@ def test_each_word_resets_its_part(
 
 def rescale(folder, scale):
     """Writes another loss scale into a checkpoint, and seals it again."""
-    import orbax.checkpoint as ocp
-
-    from nisbjax.store import checksums
-
     with ocp.StandardCheckpointer() as files:
         item = files.restore(folder / "optimizer")
         item["scale"] = jax.tree.map(np.asarray, item["scale"])
@@ -116,6 +116,127 @@ def rescale(folder, scale):
         item["scale"][name] = np.float32(scale)
         files.save(folder / "optimizer", item, force=True)
     checksums.write(folder)
+
+
+def restate(folder, name, changes):
+    """Writes another fact into a checkpoint, and seals it again."""
+    path = folder / name / "metadata"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    checksums.write(folder)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "scale"),
+    [
+        ("fp32", "fp16", 65536.0),  # not the 1 of float32
+        ("bf16", "fp16", 65536.0),
+        ("fp16", "fp32", 1.0),
+        ("fp16", "bf16", 1.0),
+        ("fp16", "fp16", 8.0),
+    ],
+)
+def test_the_loss_scale_is_of_the_precision(
+    config, first, begun, tmp_path, before, now, scale
+):
+    """In the folder's own checkpoints, as `--config.train.precision` changes it."""
+    folder = tmp_path / "second"
+    shutil.copytree(first, folder)
+    restate(folder / "checkpoints/6", "config", {"train.precision": before})
+    rescale(folder / "checkpoints/6", 8.0 if before == "fp16" else 1.0)
+    config.train.precision, config.train.steps = now, 7
+    state = begun().state
+    assert float(state.scale.scale) == scale
+    assert int(state.step) == 6
+    equal(state.params, weights_of(first, 6))
+
+
+def swapped(lines):
+    lines["other"][:2] = lines["other"][1::-1]
+    return lines
+
+
+def renamed(lines):
+    lines["norm"] = ["scale/weight 3"]
+    return lines
+
+
+def longer(lines):
+    lines["other"].append("tail/bias 3")
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (swapped, "have head/weight 1x3 where this program has head/bias 3; begin an"),
+        (renamed, "have scale/weight 3 where this program has norm/weight 3; begin"),
+        (longer, "have tail/bias 3 where this program has nothing; begin another"),
+    ],
+)
+def test_moments_of_other_parameters_are_refused(
+    first, begun, config, tmp_path, caplog, change, message
+):
+    """Both vectors have the lengths that are wanted; only the order tells."""
+    caplog.set_level("INFO", logger="absl")
+    config.train.steps = 8
+    folder = tmp_path / "second"
+    shutil.copytree(first, folder)
+    found = folder / "checkpoints/6"
+    lines = checkpoint.fact(found, "step")["parameters"]
+    assert lines == {
+        "other": ["head/bias 3", "head/weight 1x3"],
+        "norm": ["norm/weight 3"],
+    }
+    restate(found, "step", {"parameters": change(lines)})
+    with pytest.raises(InputError, match=message):
+        begun()
+    # The weights themselves are kept by name.
+    equal(
+        begun(Origin.parse(str(found), ["optimizer"]), "third").state.params,
+        weights_of(first, 6),
+    )
+    # A checkpoint of before does not say it.
+    fact = json.loads((found / "step/metadata").read_text())
+    del fact["parameters"]
+    (found / "step/metadata").write_text(json.dumps(fact))
+    checksums.write(found)
+    assert bool(np.any(moments(begun().state).mu["other"]))
+    assert "does not say in which order its moments stand; its model ag" in caplog.text
+
+
+def test_facts_of_other_types_are_one_line(first, begun, config, tmp_path):
+    folder = tmp_path / "second"
+    shutil.copytree(first, folder)
+    found = folder / "checkpoints/6"
+    for name, changes, message in (
+        (
+            "step",
+            {"step": "6"},
+            r"step/metadata: step is '6'; wanted a whole number of",
+        ),
+        ("step", {"parameters": [1]}, r"parameters is \[1\]; wanted keys with values"),
+        (
+            "loader",
+            {"seed": None},
+            "loader/metadata: seed is null; wanted a whole numb",
+        ),
+        ("model", {"size": 3}, "model/metadata: size is 3; wanted text; checkpoint .*"),
+    ):
+        before = (found / name / "metadata").read_text()
+        restate(found, name, changes)
+        with pytest.raises(InputError, match=message) as error:
+            begun()
+        assert "\n" not in str(error.value)
+        (found / name / "metadata").write_text(before)
+
+
+def test_fewer_steps_than_were_done_are_refused(first, begun, config, tmp_path):
+    shutil.copytree(first, tmp_path / "second")
+    config.train.steps = 5
+    with pytest.raises(
+        InputError, match="second is at step 6 and train.steps is 5; ask for more steps"
+    ):
+        begun()
 
 
 def test_without_a_reset_a_branch_is_the_run_itself(config, first, tmp_path):
