@@ -63,7 +63,7 @@ def _read(item: pathlib.Path) -> dict[str, Any]:
     alone = ocp.options.MultiprocessingOptions(
         primary_host=0, active_processes={0}, barrier_sync_key_prefix="unsealed"
     )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    handler: Any = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
     try:
         like = handler.metadata(item).tree
         wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)

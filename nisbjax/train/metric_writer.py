@@ -10,15 +10,19 @@ import pathlib
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from tensorboardX import summary
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import RecordWriter
 
 from nisbjax.errors import InputError
 from nisbjax.store import files
+
+_PROTO: Any = event_pb2  # made when it is imported, so that its names are not known
+Event, SessionLog = _PROTO.Event, _PROTO.SessionLog
 
 
 class EventFile:
@@ -60,7 +64,7 @@ class EventFile:
         content = summary.image(tag, picture, dataformats="HWC")
         self._write(Event(step=step, summary=content))
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: Any) -> None:
         event.wall_time = time.time()
         with self._reported():
             self._records.write(event.SerializeToString())
