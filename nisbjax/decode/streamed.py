@@ -36,6 +36,7 @@ from nisbjax.decode.statistics import Statistics
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.parallel import cluster
+from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.manifest import Manifest, path_beside
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
@@ -216,18 +217,21 @@ def _threads(kind: str, workers: int) -> int | None:
 
 
 def check_affinities(
-    affinities: Volume, threshold: float, *, memory_gb: float = 1.0
+    affinities: Volume, threshold: float, *, memory_gb: float | None = None
 ) -> None:
     """Refuses what would fail in every box.
 
     Raises:
       InputError: an edge to the next voxel along x, y or z is missing, another type, a
-        threshold outside [0, 1], or no memory to work in.
+        threshold outside [0, 1], no memory to work in, or less than two chunks take.
     """
     short_range(affinities)
     edge_range(affinities.dtype, threshold)
+    if memory_gb is None:
+        return
     if not memory_gb > 0:
         raise InputError(f"decode.memory_gb is {memory_gb}; wanted more than 0")
+    require_chunks_fit(affinities, memory_gb)
 
 
 def _check(affinities, output, edge_offset, mask_edges) -> None:

@@ -30,6 +30,7 @@ from nisbjax.decode.streamed import check_affinities
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid
 from nisbjax.offsets import OFFSETS_6
+from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.manifest import Manifest, path_beside
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
@@ -209,6 +210,7 @@ def _check_memory(
     memory_bytes: Callable[[np.dtype, int], int],
     memory_gb: float,
 ) -> None:
+    require_chunks_fit(affinities, memory_gb)
     shape = affinities.spatial_shape
     needed = memory_bytes(affinities.dtype, math.prod(shape)) / 1e9
     if needed > memory_gb:

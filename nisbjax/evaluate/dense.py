@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.parallel.cluster import map_boxes
+from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.volume import Volume
 
 
@@ -53,13 +54,15 @@ def contingency_of_volumes(
         workers: threads; 0 for one for each core.
 
     Raises:
-        InputError: the shapes differ.
+        InputError: the shapes differ, or two chunks of one take more memory.
     """
     if truth.shape != segmentation.shape:
         raise InputError(
             f"labels {truth.source} have shape {truth.shape}, the segmentation "
             f"{segmentation.source} {segmentation.shape}; wanted the same volume"
         )
+    for volume in (truth, segmentation):
+        require_chunks_fit(volume, memory_gb)
     # both arrays, their inverse indices, the key and its sorted copy; 8 boxes at once
     box_shape = fit_box(
         segmentation.spatial_shape,

@@ -24,6 +24,7 @@ from nisbjax.evaluate import dense, nerl, nodes, published, report, tables
 from nisbjax.store import files as files_lib
 from nisbjax.store import manifest, records
 from nisbjax.store import volume as volume_lib
+from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.lock import held
 from nisbjax.store.schema import shown, text
 
@@ -83,6 +84,7 @@ def run(
 
     manifest.require_finished(segmentation)
     labels = volume_lib.open_labels(segmentation)
+    require_chunks_fit(labels, config.decode.memory_gb)
     stem = Path(segmentation)
     made = volume_lib.fingerprint(segmentation)
     outputs = [out.evaluation(stem, suffix) for suffix in (".json", ".txt", *_TABLES)]

@@ -30,6 +30,7 @@ from nisbjax.models import build
 from nisbjax.parallel import devices
 from nisbjax.qc import stage as qc
 from nisbjax.qc.gathering import Gathering
+from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.manifest import Manifest, path_beside
 from nisbjax.store.volume import (
     Volume,
@@ -126,6 +127,7 @@ def run(
     require_choice("predict.tta", settings.tta, tta.KINDS)
     source = optional(settings.input) or str(image_path)
     image = open_image(source)
+    require_chunks_fit(image, settings.memory_gb)
     if image.shape[-1] != config.model.in_channels:
         raise InputError(
             f"{image.source} has {image.shape[-1]} channels, model.in_channels is "

@@ -24,6 +24,7 @@ from nisbjax.qc import border, front_matter, mask, plots, report, statistics
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
 from nisbjax.store import files
+from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.lock import held
 from nisbjax.store.manifest import require_finished
 from nisbjax.store.volume import Volume, open_affinities, open_image
@@ -101,6 +102,7 @@ def check(
     source = optional(settings.input) or str(prediction)
     require_finished(source)
     affinities = open_affinities(source)
+    require_chunks_fit(affinities, config.decode.memory_gb)
     image_name = optional(settings.image) or str(image)
     pixels = open_image(image_name) if image_name else None
     if pixels is not None and pixels.spatial_shape != affinities.spatial_shape:

@@ -68,6 +68,8 @@ def named_axes(
     """
     found: dict[str, str] = {}
     said = {word: attributes[word] for word in WORDS if word in attributes}
+    if not isinstance(said.get("transform"), dict):  # most programs mean a matrix
+        said.pop("transform", None)
     for word, value in {**said, **facts}.items():
         try:
             letters = _letters(value)

@@ -12,7 +12,7 @@ import os
 import pathlib
 import threading
 import weakref
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorstore as ts
@@ -22,6 +22,7 @@ from nisbjax.errors import InputError
 from nisbjax.store import claims
 from nisbjax.store.views import damage, view
 
+_MOST_TAGS = 4096  # of a page, for tifffile too
 _SLAB_BYTES = 1 << 22  # of an uncompressed plane, at once
 
 
@@ -115,19 +116,50 @@ def _at(path: str, stamp: int) -> _Stack:
         # Other files that OME's XML may name are not opened.
         file = tifffile.TiffFile(path, _multifile=False)
         weakref.finalize(file, file.filehandle.close)
-        several = [s for s in file.series if len(s.pages)]
+        size = os.path.getsize(path)
+        pages, ended = _whole_pages(file, size)
+        several = [s for s in file.series if len(s.pages)] if ended else []
         file.filehandle.set_lock(True)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 (tifffile has many for what is no TIFF)
         raise InputError(f"{path} cannot be read as TIFF: {error}") from None
+    if not ended:
+        raise InputError(
+            f"{path} was cut: its list of pages breaks off after {pages} of them; copy or "
+            "write it again"
+        )
     if len(several) != 1:
         shapes = ", ".join(str(s.shape) for s in several[:4]) or "none"
         raise InputError(
             f"{path} holds {len(several)} series of pages, of shapes {shapes}; wanted one; "
             "save the stack as a file of its own"
         )
-    return _Stack(file, several[0], os.path.getsize(path))
+    return _Stack(file, several[0], size)
+
+
+def _whole_pages(file: tifffile.TiffFile, size: int) -> tuple[int, bool]:
+    """Pages whose lists of tags lie in the file, and whether the last one ends the chain.
+
+    tifffile takes what it can read of a broken chain, and guesses the rest.
+    """
+    form, source, offsets = file.tiff, file.filehandle, set()
+    source.seek(form.offsetsize if form.is_bigtiff else 4)
+    at = int.from_bytes(source.read(form.offsetsize), _order(file))
+    while at and at not in offsets:
+        source.seek(at)
+        count = int.from_bytes(source.read(form.tagnosize), _order(file))
+        end = at + form.tagnosize + count * form.tagsize
+        if not 0 < count <= _MOST_TAGS or end + form.offsetsize > size:
+            return len(offsets), False
+        offsets.add(at)
+        source.seek(end)
+        at = int.from_bytes(source.read(form.offsetsize), _order(file))
+    return len(offsets), not at
+
+
+def _order(file: tifffile.TiffFile) -> Literal["little", "big"]:
+    return "little" if file.byteorder == "<" else "big"
 
 
 def _read(path: str, stamp: int, domain: Any, chunk: np.ndarray, _: Any) -> None:

@@ -26,6 +26,7 @@ from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.parallel import cluster
+from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.volume import Volume, from_array
 from nisbjax.typing import Affinities, NodeSegmentsByThreshold, Triple
 
@@ -67,6 +68,7 @@ def nodes_by_threshold(
     """
     if not isinstance(affinities, Volume):
         affinities = from_array(affinities, "cxyz")
+    require_chunks_fit(affinities, memory_gb)
     check_options(edge_offset, mask_edges)
     affinities, edge_offset = short_range(affinities, edge_offset)
     shape = affinities.spatial_shape
