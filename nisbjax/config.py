@@ -6,11 +6,10 @@ string, and "" means none. Where PyTC merges YAML sections for each mode, every 
 stands once and holds in every mode.
 """
 
-import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -20,21 +19,6 @@ from nisbjax.offsets import OFFSETS_6
 from nisbjax.store import files
 
 NONE_WORDS = ("", "null", "None", "none")
-
-# What determines the content of each artifact; resources (memory, workers) do not.
-_DETERMINES = {
-    "train": ("seed", "data", "augment", "model", "loss", "optimizer", "schedule")
-    + ("train", "ema"),
-    "predict": ("model.size", "model.kernel_size", "model.channels")
-    + ("predict.window", "predict.overlap", "predict.edge_windows", "predict.blend")
-    + ("predict.channels", "predict.activation", "predict.scale", "predict.dtype")
-    + ("predict.tta", "predict.roi", "predict.weights", "predict.precision")
-    + ("predict.batch_per_device", "data.normalize"),
-    "qc": ("qc",),
-    "decode": ("decode.method", "decode.threshold", "decode.mask_edges")
-    + ("decode.min_size",),
-    "tune": ("tune",),
-}
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -253,21 +237,6 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
-
-
-def section(flat: Mapping[str, Any], prefixes: Sequence[str]) -> dict[str, Any]:
-    """Of a flattened configuration the keys and sections that are named."""
-    return {
-        key: value
-        for key, value in flat.items()
-        if any(key == p or key.startswith(p + ".") for p in prefixes)
-    }
-
-
-def stage_fingerprint(config: ml_collections.ConfigDict, stage: str) -> str:
-    """sha256 of the keys that determine what a stage writes."""
-    chosen = section(flatten(config), _DETERMINES[stage])
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
 def write(config: ml_collections.ConfigDict, path: str | os.PathLike) -> None:

@@ -21,6 +21,7 @@ from nisbjax import checkpoint, config
 from nisbjax.artifacts import Run, VolumeDir, volume_name
 from nisbjax.config import optional
 from nisbjax.errors import InputError
+from nisbjax.keys import determines
 from nisbjax.store import files
 
 
@@ -120,7 +121,7 @@ def train(
     hosts.join(hosts.Place(*coordinator) if coordinator else None)
     hosts.require_equal(
         f"{run_dir.path.absolute()} {origin} "
-        + config.stage_fingerprint(settings, "train"),
+        + determines.digest(determines.facts(settings, "weights", "checkpoints")),
         "the processes of this run differ in their folder or configuration; start all of "
         "them with one --workdir and the same flags",
     )

@@ -16,8 +16,8 @@ import numpy as np
 from absl import logging
 from scipy import stats
 
-from nisbjax.config import section
 from nisbjax.errors import InputError
+from nisbjax.keys import determines
 from nisbjax.store import files
 
 CONFIDENCE = 0.95
@@ -32,17 +32,9 @@ METRICS = {
     "n_non0_mergers": ("mergers", 1, 1),
     "n_splits": ("split edges", 1, 1),
 }
-# Trainings may differ in these: the seed is what is varied, the others are resources.
-_FREE = ("seed", "data.root", "train.loader_threads", "train.prefetch", "train.mesh")
-_FREE += ("train.log_every", "train.ckpt_every", "train.ckpt_best")
-_FREE += ("train.ckpt_last_minutes", "train.val_every", "train.val_crops")
-_TRAINING = ("name", "data", "augment", "model", "loss", "optimizer", "schedule")
-_TRAINING += ("train", "ema")
-_TEST = ("predict.window", "predict.overlap", "predict.edge_windows", "predict.blend")
-_TEST += ("predict.channels", "predict.activation", "predict.scale", "predict.dtype")
-_TEST += ("predict.tta", "predict.weights", "predict.precision", "predict.roi")
-_TEST += ("decode.method", "decode.affinity_mask", "decode.mask_edges")
-_TEST += ("decode.min_size",)
+# Tests may differ in these: the seed is what is varied, the threshold is compared by where it
+# comes from, and another batch changes the last bits.
+_FREE = ("seed", "decode.threshold", "predict.batch_per_device")
 
 
 def run(runs: Sequence[str], workdir: str = "") -> dict[str, Any]:
@@ -114,8 +106,13 @@ def _training(path: pathlib.Path) -> dict[str, Any]:
         raise InputError(f"{chosen} has no score by skeletons; test with a skeleton")
     folder = path if path.is_dir() else _run_of(chosen)
     trained = _read(folder / "config.json")
-    settings = section(trained, _TRAINING)
-    settings |= section(facts["config"], _TEST)
+    tested = facts["config"]
+    mask = tested.get("decode.affinity_mask")
+    settings = {"name": trained["name"], "decode.affinity_mask": mask}
+    settings |= determines.facts(trained, "weights")
+    settings |= determines.facts(tested, "prediction", "segmentation")
+    if mask == "auto":
+        settings |= determines.facts(tested, "report")
     settings |= {
         "test skeleton": facts["skeleton_sha256"],
         "checkpoint step": _step_of(chosen),
@@ -185,7 +182,10 @@ def _require_one_setting(trainings: Sequence[Mapping[str, Any]]) -> None:
     first, *others = trainings
     for other in others:
         a, b = first["settings"], other["settings"]
-        for key in sorted(a.keys() | b.keys()):
+        # A key that one of them does not have follows from another's value.
+        for key in sorted(
+            a.keys() | b.keys(), key=lambda k: (k not in a or k not in b, k)
+        ):
             if a.get(key) != b.get(key):
                 raise InputError(
                     f"{first['run']} and {other['run']} are of different settings: {key} is "

@@ -17,7 +17,7 @@ import pathlib
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
@@ -25,10 +25,12 @@ from tensorboardX import SummaryWriter
 
 from nisbjax import checkpoint, pipeline
 from nisbjax.artifacts import Run, ValidationDir, VolumeDir
-from nisbjax.config import optional, stage_fingerprint
+from nisbjax.config import optional
 from nisbjax.errors import InputError
+from nisbjax.keys import determines
 from nisbjax.store import checksums, lock
 
+_DETERMINED = ("prediction", "report", "segmentation", "study", "best")
 STOPPED = 143  # 128 + SIGTERM
 _METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mergers")
 _METRICS += ("n_splits",)
@@ -212,31 +214,26 @@ class _Rows:
         self.failures: set[int] = set()
         split = pipeline.split_of(settings, "val")
         self._made_from = {
-            "predict": stage_fingerprint(settings, "predict"),
-            "decode": stage_fingerprint(settings, "decode"),
-            "tune": stage_fingerprint(settings, "tune"),
-            "mask": settings.decode.affinity_mask,
+            **determines.facts(settings, *_DETERMINED),
+            "decode.affinity_mask": settings.decode.affinity_mask,
             "image": split.image,
             "skeleton": split.skeleton,
         }
         self._rows: dict[int, Row] = {}
         if place.json.exists():
             content = json.loads(place.json.read_text())
-            self._compare(content["made_from"])
+            determines.require_equal(
+                content["made_from"],
+                self._made_from,
+                str(place.json),
+                f"move {place.path} away to score anew",
+            )
             self._rows = {row["step"]: row for row in content["checkpoints"]}
         # Written anew from the table: a kill leaves neither gaps nor doubles.
         shutil.rmtree(logs, ignore_errors=True)
         self._events = SummaryWriter(str(logs))
         for row in self.sorted():
             self._draw(row)
-
-    def _compare(self, found: Mapping[str, Any]) -> None:
-        differing = [k for k, v in self._made_from.items() if found.get(k) != v]
-        if differing:
-            raise InputError(
-                f"{self._place.json} holds scores by other keys of "
-                f"{', '.join(differing)}; move {self._place.path} away to score anew"
-            )
 
     def has(self, step: int) -> bool:
         return step in self._rows

@@ -15,13 +15,14 @@ from absl import logging
 
 import nisbjax
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import optional, require_choice, stage_fingerprint
+from nisbjax.config import optional, require_choice
 from nisbjax.decode.connected_components import check_options
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.decode.statistics import Statistics
 from nisbjax.decode.streamed import check_affinities, label_volume
 from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
 from nisbjax.errors import InputError
+from nisbjax.keys import determines
 from nisbjax.masking import MaskSpec
 from nisbjax.parallel.cluster import check_cluster
 from nisbjax.store import records
@@ -113,13 +114,14 @@ def run(
     masked = _mask_path(settings.affinity_mask, mask)
     if masked:
         require_finished(masked)
-    made_from = {
-        "config": stage_fingerprint(config, "decode"),
-        "affinities": fingerprint(source),
-        "mask": fingerprint(masked) if masked else "",
-        **own,
-    }
     keep, image = open_mask(masked) if masked else (None, None)
+    made_from = {
+        **determines.facts(config, "segmentation"),
+        # The word of the file wins over that of the configuration.
+        "data.edge_stored_at": _stored_at(config, volume),
+        "affinities": fingerprint(source),
+        **mask_facts(masked, keep),
+    }
     path = pathlib.Path(
         optional(settings.output)
         or out.decoded(settings.method, level, *map(float, own.values()))
@@ -145,8 +147,10 @@ def run(
         "min_size": settings.min_size,
         "source": str(source),
         "source_fingerprint": made_from["affinities"],
-        "mask_fingerprint": made_from["mask"],
-        "config_fingerprint": made_from["config"],
+        "mask_fingerprint": fingerprint(masked) if masked else "",
+        "config_fingerprint": determines.digest(
+            determines.facts(config, "segmentation")
+        ),
         "software": f"nisbjax {nisbjax.__version__}",
     }
     for inherited in ("voxel_size_nm", "box", "volume_shape"):
@@ -197,9 +201,28 @@ def edge_offset(config: Any, affinities: Volume) -> int:
     Raises:
       InputError: neither word.
     """
-    stored = affinities.attributes.get("edge_stored_at", config.data.edge_stored_at)
+    stored = _stored_at(config, affinities)
     require_choice("data.edge_stored_at", stored, ("source", "destination"))
     return int(stored == "destination")
+
+
+def _stored_at(config: Any, affinities: Volume) -> str:
+    return affinities.attributes.get("edge_stored_at", config.data.edge_stored_at)
+
+
+def mask_facts(path: str | pathlib.Path, keep: MaskSource | None) -> dict[str, Any]:
+    """What a mask lets through, in words that a refusal can name.
+
+    Args:
+      path: of the mask; "" for none.
+      keep: what `open_mask` made of it.
+    """
+    if isinstance(keep, MaskSpec):
+        named = dataclasses.asdict(keep) | {"shape": list(keep.shape)}
+        found = open_volume(path, axes="xyz").attributes
+        named["image"] = found.get("source_fingerprint", "")
+        return {f"mask.{name}": value for name, value in named.items()}
+    return {"mask": fingerprint(path) if path else ""}
 
 
 def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]:

@@ -19,13 +19,14 @@ from absl import logging
 import nisbjax
 from nisbjax import checkpoint
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import optional, require_choice, stage_fingerprint
+from nisbjax.config import optional, require_choice
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
 from nisbjax.infer.precision import compute_dtype
 from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
+from nisbjax.keys import determines
 from nisbjax.models import build
 from nisbjax.parallel import devices
 from nisbjax.qc import stage as qc
@@ -143,7 +144,7 @@ def run(
     roi = optional(settings.roi)
     region = Box.parse(roi) if roi else Box.whole(grid.shape)
     made_from = {
-        "config": stage_fingerprint(config, "predict"),
+        **determines.facts(config, "prediction"),
         "image": fingerprint(source),
         "network": network.facts,
         "shape": list(region.shape),
@@ -280,7 +281,7 @@ def _attributes(
         "volume_shape": list(image.spatial_shape),
         "source": str(pathlib.Path(image.source).absolute()),
         "source_fingerprint": made_from["image"],
-        "config_fingerprint": made_from["config"],
+        "config_fingerprint": determines.digest(determines.facts(config, "prediction")),
         "network": made_from["network"],
         "software": f"nisbjax {nisbjax.__version__}",
     }

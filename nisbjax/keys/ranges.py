@@ -12,7 +12,7 @@ from typing import Any
 from nisbjax.config import flatten
 from nisbjax.errors import InputError
 from nisbjax.keys import shapes
-from nisbjax.keys.kinds import (
+from nisbjax.keys.checks import (
     LARGEST,
     Check,
     box,

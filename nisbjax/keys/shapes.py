@@ -6,7 +6,7 @@ tuples, which a flag can give whole, so that their form has to be looked at.
 
 from typing import Any
 
-from nisbjax.keys.kinds import LARGEST, Check, real, several, triple, whole
+from nisbjax.keys.checks import LARGEST, Check, real, several, triple, whole
 
 _SIZE = whole(-1)
 _STEP = triple(whole(-LARGEST))

@@ -20,11 +20,11 @@ from nisbjax import checkpoint
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten
 from nisbjax.errors import InputError
+from nisbjax.keys import determines
 from nisbjax.models import build
 from nisbjax.parallel import hosts
 from nisbjax.train import optimizer, step
 
-_OF_TRAINING = ("data", "augment", "loss", "optimizer", "schedule", "train", "ema")
 RESETS = ("optimizer", "schedule", "step")
 
 
@@ -283,5 +283,5 @@ def _name_differences(config: Any, found: pathlib.Path) -> None:
     before, now = checkpoint.fact(found, "config"), flatten(config)
     differing = [key for key in now if key in before and before[key] != now[key]]
     for key in differing:
-        if key.split(".")[0] in _OF_TRAINING:
+        if {"weights", "checkpoints"} & set(determines.artifacts_of(key)):
             logging.info("%s is %s, was %s in %s", key, now[key], before[key], found)

@@ -25,7 +25,8 @@ from nisbjax.decode.keep import ImageSource, MaskSource
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes, report
 from nisbjax.evaluate.stage import load_skeletons
-from nisbjax.keys.kinds import require
+from nisbjax.keys import determines
+from nisbjax.keys.checks import require
 from nisbjax.keys.ranges import RANGES
 from nisbjax.masking import MaskSpec
 from nisbjax.store import files, manifest, records, schema
@@ -290,16 +291,14 @@ def _made_from(
         masked = volume_lib.fingerprint(mask.source)
     else:
         masked = "none" if mask is None else "array"
-    method = config.decode.method
-    fixed = ("method", "min_size", "mask_edges")
-    fixed += decode_stage.METHODS[method].parameters
+    fixed = determines.facts(config, "study")
     return {
         "prediction": volume_lib.fingerprint(prediction),
         "skeleton": skeletons.content_hash(skeleton),
         "mask": masked,
         "metric": "nerl",
         "parameters": sorted(ranges),
-        **{key: config.decode[key] for key in fixed if key not in ranges},
+        **{k: v for k, v in fixed.items() if k.removeprefix("decode.") not in ranges},
     }
 
 

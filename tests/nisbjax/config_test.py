@@ -9,7 +9,6 @@ from nisbjax.config import (
     flatten,
     optional,
     require_choice,
-    stage_fingerprint,
     write,
 )
 from nisbjax.errors import InputError
@@ -50,29 +49,6 @@ def test_a_config_is_written_whole(tmp_path):
     text = (tmp_path / "run" / "config.json").read_text()
     assert json.loads(text) == flatten(c)
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.json"]
-
-
-@pytest.mark.parametrize(
-    "stage, key, value, matters",
-    [
-        ("predict", "predict.scale", 0.5, True),
-        ("predict", "model.size", "S", True),
-        ("predict", "predict.memory_gb", 1.0, False),
-        ("predict", "decode.threshold", 0.5, False),
-        ("train", "augment.flip", 0.0, True),
-        ("train", "predict.scale", 0.5, False),
-        ("decode", "decode.threshold", 0.5, True),
-        ("decode", "decode.memory_gb", 1.0, False),
-        ("qc", "qc.k_edge", 5, True),
-        ("tune", "cluster.workers", 3, False),
-    ],
-)
-def test_a_fingerprint_is_of_what_determines_the_content(stage, key, value, matters):
-    c = base_config()
-    before = stage_fingerprint(c, stage)
-    assert before == stage_fingerprint(base_config(), stage)
-    c.update_from_flattened_dict({key: value})
-    assert (stage_fingerprint(c, stage) != before) == matters
 
 
 def test_words_for_none_and_words_to_choose():

@@ -296,7 +296,7 @@ def test_scores_by_other_keys_are_not_mixed(settings, folder):
     settings.decode.threshold = 0.6
     with pytest.raises(
         InputError,
-        match=r"nerl.json holds scores by other keys of decode; move .*valid",
+        match=r"nerl.json was made with decode.threshold 0.75, now it is 0.6; move .*va",
     ):
         run(settings, folder)
 

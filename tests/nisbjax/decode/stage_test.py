@@ -197,7 +197,9 @@ def test_other_methods_write_alike(config, folder, tmp_path, method):
     assert found["voxel_size_nm"] == [9, 9, 12]
     # What a refused run would have overwritten stays.
     config.decode.min_size = 4
-    with pytest.raises(InputError, match="belongs to a run with other config"):
+    with pytest.raises(
+        InputError, match="other decode.min_size .decode.min_size: 3, now 4"
+    ):
         stage.run(config, out, **inputs, parameters={"threshold": 0.75})
     assert open_labels(path).attributes == found
 

@@ -125,7 +125,9 @@ def test_another_configuration_does_not_go_on_with_a_file(
 ):
     stage.run(config, network, image, VolumeDir(tmp_path / "out"))
     config.predict.scale = 0.5
-    with pytest.raises(InputError, match="belongs to a run with other config"):
+    with pytest.raises(
+        InputError, match="other predict.scale .predict.scale: 0.2, now 0.5."
+    ):
         stage.run(config, network, image, VolumeDir(tmp_path / "out"))
 
 

@@ -1,0 +1,216 @@
+"""One table: which keys determine the content of which artifact.
+
+What continues, compares or summarizes an artifact asks here: manifests, studies, tables of
+scores, the processes of one training, trainings that differ in their seed. They keep keys
+and values themselves, so that a refusal names what differs. What is not in the table's line
+(memory, workers, paths, names of files) changes no byte; the content of files that keys name
+is compared by fingerprint. PyTC takes an existing output for what was asked for.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from nisbjax.config import flatten
+from nisbjax.errors import InputError
+from nisbjax.keys.checks import shown
+
+# weights      of a training
+# checkpoints  which of its states are kept, and the scores by which they are
+# prediction   affinities and their attributes
+# statistics   of a prediction's planes, gathered for QC
+# report       of QC, and the mask that is built from it
+# segmentation
+# study        scores of a tuning's trials
+# best         which of them is chosen
+# scores       of an evaluation
+# cubes        of made data
+ARTIFACTS = ("weights", "checkpoints", "prediction", "statistics", "report")
+ARTIFACTS += ("segmentation", "study", "best", "scores", "cubes")
+
+_SECTIONS = {  # every key of a section that the lines below do not name
+    "augment": "weights",
+    "loss": "weights",
+    "optimizer": "weights",
+    "schedule": "weights",
+    "validate": "",
+    "cluster": "",
+    "mask": "",
+}
+_KEYS = {
+    "name": "scores",  # the published figures of its setting stand in the report
+    "seed": "weights checkpoints best cubes",
+    "data.kind": "weights",
+    "data.root": "",
+    "data.train.image": "weights",
+    "data.train.label": "weights",
+    "data.train.box": "weights",
+    "data.val.image": "checkpoints",
+    "data.val.label": "checkpoints",
+    "data.val.box": "checkpoints",
+    "data.val.skeleton": "",
+    "data.test.image": "",
+    "data.test.label": "",
+    "data.test.skeleton": "",
+    "data.voxel_size_nm": "prediction study scores cubes",
+    "data.normalize": "weights prediction",
+    "data.patch": "weights",
+    "data.sampling": "weights",
+    "data.offsets": "weights prediction",
+    "data.edge_stored_at": "weights prediction",
+    "data.relabel": "weights",
+    "data.erosion": "weights",
+    "data.erosion_axes": "weights",
+    "model.size": "weights prediction",
+    "model.kernel_size": "weights prediction",
+    "model.in_channels": "weights prediction",
+    "model.out_channels": "weights prediction",
+    "model.channels": "weights prediction",
+    "model.deep_supervision": "weights prediction",
+    "model.remat": "",
+    "model.upkern": "weights",
+    "train.steps": "weights",
+    "train.batch_per_device": "weights",
+    "train.global_batch": "weights",
+    "train.accumulate": "weights",
+    "train.precision": "weights",
+    "train.val_every": "checkpoints",
+    "train.val_crops": "checkpoints",
+    "train.log_every": "checkpoints",
+    "train.ckpt_every": "checkpoints",
+    "train.ckpt_best": "checkpoints",
+    "train.ckpt_last_minutes": "checkpoints",
+    "train.mesh": "checkpoints",  # sums over devices differ in their last bits
+    "train.loader_threads": "",
+    "train.prefetch": "",
+    "ema.decay": "weights",
+    "ema.warmup_steps": "weights",
+    "ema.validate": "checkpoints",
+    "predict.input": "",
+    "predict.output": "",
+    "predict.format": "",  # the same values in either
+    "predict.weights": "prediction",
+    "predict.window": "prediction",
+    "predict.overlap": "prediction",
+    "predict.edge_windows": "prediction",
+    "predict.blend": "prediction",
+    "predict.channels": "prediction",
+    "predict.activation": "prediction",
+    "predict.scale": "prediction",
+    "predict.dtype": "prediction",
+    "predict.precision": "prediction",
+    "predict.tta": "prediction",
+    "predict.batch_per_device": "prediction",  # another program, other last bits
+    "predict.memory_gb": "",
+    "predict.roi": "prediction",
+    "qc.input": "",
+    "qc.image": "",
+    "qc.report": "",
+    "qc.z_stride": "report",
+    "qc.k_edge": "report",
+    "qc.refine_window": "report",
+    "qc.drift_thresh": "report",
+    "qc.auto_extend": "report",
+    "qc.border_width": "statistics report",
+    "qc.bg_thresh": "statistics report",
+    "qc.n_z_border": "statistics report",
+    "decode.input": "",
+    "decode.output": "",
+    "decode.method": "segmentation study",
+    "decode.threshold": "segmentation",
+    "decode.threshold_from": "",  # the threshold itself counts
+    "decode.affinity_mask": "",
+    "decode.mask_edges": "segmentation study",
+    "decode.min_size": "segmentation study",
+    "decode.low_threshold": "segmentation study",
+    "decode.min_seed": "segmentation study",
+    "decode.memory_gb": "",
+    "evaluate.segmentation": "",
+    "evaluate.skeleton": "",
+    "evaluate.label": "",
+    "evaluate.metrics": "scores",
+    "tune.study": "",
+    "tune.storage": "",
+    "tune.sampler": "best",
+    "tune.thresholds": "best",
+    "tune.grid": "best",
+    "tune.trials": "best",
+    "tune.space": "best",
+    "tune.allow_test_data": "",
+    "synth.kind": "cubes",
+    "synth.root": "",
+    "synth.shape": "cubes",
+    "synth.volumes": "cubes",
+}
+# A key that counts only under some values of another: what `affinity_cc` does not read of
+# `grow` changes nothing.
+_ONLY: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "predict.scale": ("predict.activation", ("scale_sigmoid",)),
+    "decode.low_threshold": ("decode.method", ("grow", "mutex")),
+    "decode.min_seed": ("decode.method", ("grow",)),
+    "loss.max_pos_weight": ("loss.kind", ("per_channel_bce",)),
+    "loss.balance_group": ("loss.kind", ("per_channel_bce",)),
+    "tune.trials": ("tune.sampler", ("tpe", "random", "qmc")),
+}
+
+
+def artifacts_of(key: str) -> tuple[str, ...]:
+    """What a key determines; nothing where it is a resource, a path or a name.
+
+    Keys that there are none of (an older program's, in a file) determine nothing.
+    """
+    return tuple(_KEYS.get(key, _SECTIONS.get(key.split(".")[0], "")).split())
+
+
+def facts(config: Any, *artifacts: str) -> dict[str, Any]:
+    """The keys that determine some artifacts, with their values as JSON has them.
+
+    Args:
+      config: a whole configuration, or one that was flattened.
+      artifacts: words of `ARTIFACTS`.
+
+    Returns:
+      By dotted key, without those that another key's value makes idle.
+    """
+    flat = flatten(config)
+    chosen = {}
+    for key, value in flat.items():
+        if not set(artifacts_of(key)) & set(artifacts):
+            continue
+        other, values = _ONLY.get(key, (key, (value,)))
+        if flat.get(other) in values:
+            chosen[key] = value
+    return chosen
+
+
+def digest(found: Mapping[str, Any]) -> str:
+    """sha256 of facts, for an attribute or to compare over the network."""
+    text = json.dumps(dict(found), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_equal(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], what: str, advice: str
+) -> None:
+    """Refuses an artifact that other facts made.
+
+    Args:
+      found: the facts that it was made with.
+      wanted: those that are asked for now, as JSON has them.
+      what: the artifact, for the message.
+      advice: what to do.
+
+    Raises:
+      InputError: naming the first fact that differs, with both values.
+    """
+    differing = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
+    if not differing:
+        return
+    # A key that one of them does not have follows from another's value.
+    key, *others = sorted(differing, key=lambda k: k not in found or k not in wanted)
+    more = f" (and other {', '.join(others)})" if others else ""
+    raise InputError(
+        f"{what} was made with {key} {shown(found.get(key))}, now it is "
+        f"{shown(wanted.get(key))}{more}; {advice}"
+    )
