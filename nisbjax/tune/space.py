@@ -14,7 +14,7 @@ from absl import logging
 from nisbjax import config as config_lib
 from nisbjax.decode.stage import METHODS
 from nisbjax.errors import InputError
-from nisbjax.keys.kinds import require, shown
+from nisbjax.keys.checks import require, shown
 from nisbjax.keys.ranges import RANGES
 from nisbjax.tune import study
 
