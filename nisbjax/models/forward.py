@@ -178,6 +178,14 @@ def _moments_of_phases(phases, places, strides, common):
     its mean from `common`, n of N values counted, the mean is common + d N / n and the
     squares are less by d^2 N (N - n) / n. `common` is one of the values, so d is not large
     beside their spread and nothing is lost, however far from zero they are.
+
+    An axis of three coarse voxels and stride 2: phase 0 lacks the first fine plane, where
+    it holds `common` = 1.
+
+        phase 0   1 3 5   mean 3, d = 2: 1 + 2 * 3 / 2 = 4, the mean of 3 and 5;
+                          squares 8, less 2^2 * 3 * 1 / 2: 2 = (3 - 4)^2 + (5 - 4)^2
+        phase 1   2 4 6   mean 4, squares 8
+        together          mean (2 * 4 + 3 * 4) / 5 = 4, variance (2 + 8) / 5 = 2
     """
     shape = phases[0].shape[1:4]
     everything = math.prod(shape)

@@ -131,3 +131,15 @@ def test_bfloat16_stays_near_float32():
     # Some ten roundings of 2^-9 each of values up to the largest.
     largest = float(jnp.abs(exact).max())
     assert float(jnp.abs(rounded.astype(jnp.float32) - exact).max()) < 0.03 * largest
+
+
+def test_the_worked_moments_of_the_docstring():
+    phases = [
+        jnp.array(values, jnp.float32).reshape(1, 3, 1, 1, 1)
+        for values in ([1, 3, 5], [2, 4, 6])
+    ]
+    mean, variance = forward._moments_of_phases(
+        phases, [(0, 0, 0), (1, 0, 0)], (2, 1, 1), jnp.ones((1, 1))
+    )
+    # The values that count are 3, 5, 2, 4 and 6.
+    assert (float(mean.item()), float(variance.item())) == (4.0, 2.0)
