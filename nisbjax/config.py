@@ -118,7 +118,8 @@ def _data() -> ml_collections.ConfigDict:
             part.box = ""  # x0:x1,y0:y1,z0:z1 of every volume; "" = all of it
         d[split] = part
     d.voxel_size_nm = (9.0, 9.0, 12.0)  # 27 um / 2250; PyTC's 18, 18, 25 is another's
-    d.normalize = "divide_255"
+    d.normalize = "divide_255"  # divide_255 | min_max | percentile
+    d.percentiles = (0.0, 100.0)  # that become 0 and 1 where normalize is percentile
     d.patch = (128, 128, 128)
     d.sampling = "uniform"  # over volumes; volume: in proportion to their size
     d.offsets = OFFSETS_6

@@ -62,6 +62,7 @@ class Loader:
         count: int | None = None,
         sampling: str = "uniform",
         normalize: str = "divide_255",
+        percentiles: Sequence[float | int] = (0.0, 100.0),
         relabel: bool = False,
         sharding: jax.sharding.Sharding | None = None,
         threads: int = 4,
@@ -77,7 +78,7 @@ class Loader:
           global_batch: samples of one batch on all hosts together.
           count: of a fixed list of validation crops; None draws new ones at each step.
           sampling: `uniform` over volumes, or `volume`: in proportion to their voxels.
-          normalize: see `intensity.intensity_range`.
+          normalize, percentiles: see `intensity.intensity_range`.
           relabel: gives the pieces into which a crop cuts an object ids of their own.
           sharding: of every field's leading axis; None puts batches on the first device.
             A host reads only the samples of its own devices.
@@ -104,7 +105,9 @@ class Loader:
         if sampling == "volume":
             voxels = [math.prod(pair.labels.spatial_shape) for pair in self._pairs]
             self._shares = [n / sum(voxels) for n in voxels]
-        self._ranges = [intensity_range(pair.image, normalize) for pair in self._pairs]
+        self._ranges = [
+            intensity_range(pair.image, normalize, percentiles) for pair in self._pairs
+        ]
         self.steps = None if count is None else -(-count // global_batch)
 
     def batches(self, first: int = 0, last: int | None = None) -> Iterator[Batch]:

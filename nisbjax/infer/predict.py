@@ -13,7 +13,7 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -52,6 +52,7 @@ def predict_volume(
     activation: str = "scale_sigmoid",
     scale: float = 0.2,
     normalize: str = "divide_255",
+    percentiles: Sequence[float | int] = (0.0, 100.0),
     blend: str = "distance",
     flips: tuple[Triple, ...] | None = None,
     mesh: jax.sharding.Mesh | None = None,
@@ -79,7 +80,8 @@ def predict_volume(
       activation: `scale_sigmoid` is sigmoid(scale x logit), which does not saturate in
         half precision; `sigmoid`; `none`.
       scale: of `scale_sigmoid`.
-      normalize: as in training, see `intensity_range`; `none` takes values as they are.
+      normalize, percentiles: as in training, see `intensity_range`; `none` takes values as
+        they are, NaN and Inf as 0.
       blend: weights of overlapping windows, see `window_weights`.
       flips: offsets of the kept channels, to average over all flips of each window (see
         `tta`); None for one prediction of it.
@@ -96,8 +98,11 @@ def predict_volume(
     """
     region = region or Box.whole(grid.shape)
     _check(image, output, grid, channels, region)
-    program = _program(apply, tuple(channels), activation, float(scale), mesh, flips)
-    span = (0.0, 1.0) if normalize == "none" else intensity_range(image, normalize)
+    scaled = normalize != "none"
+    program = _program(
+        apply, tuple(channels), activation, float(scale), mesh, flips, scaled
+    )
+    span = intensity_range(image, normalize, percentiles) if scaled else (0.0, 1.0)
     batch = batch_per_device * (mesh.shape[DATA] if mesh is not None else 1)
     weights = window_weights(grid.window, blend)
     everywhere = replicated(mesh) if mesh is not None else None
@@ -224,6 +229,7 @@ def _program(
     scale: float,
     mesh: jax.sharding.Mesh | None,
     flipped: tuple[Triple, ...] | None,
+    clip: bool,
 ) -> Callable[[Any, Any, Any], Any]:
     """Compiled (params, range, images [b x y z c]) -> float32 predictions [b o x y z]."""
     if activation not in ACTIVATIONS:
@@ -238,7 +244,7 @@ def _program(
         answer = functools.partial(predict_once, params)
         if flipped is not None:
             answer = mean_over_flips(answer, flipped)
-        return answer(normalized(images, ranges))
+        return answer(normalized(images, ranges, clip=clip))
 
     def predict_once(
         params: Any, images: Float32[Array, "b x y z c"]

@@ -110,7 +110,8 @@ def run(
     """Predicts one image; goes on where an earlier attempt stopped.
 
     Args:
-      config: keys `predict`, `data.voxel_size_nm`, `data.offsets`, `data.normalize`.
+      config: keys `predict`, `data.voxel_size_nm`, `data.offsets`, `data.normalize`,
+        `data.percentiles`.
       network: from `load_network`.
       image_path: [x y z c] or [x y z]; `predict.input` wins over it.
       target: where the affinities go, unless `predict.output` names a file.
@@ -209,6 +210,7 @@ def _predict(
         activation=settings.activation,
         scale=settings.scale,
         normalize=config.data.normalize,
+        percentiles=config.data.percentiles,
         blend=settings.blend,
         flips=flips,
         mesh=mesh,

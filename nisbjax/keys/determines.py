@@ -55,6 +55,7 @@ _KEYS = {
     "data.test.skeleton": "",
     "data.voxel_size_nm": "prediction study scores cubes",
     "data.normalize": "weights prediction",
+    "data.percentiles": "weights prediction",
     "data.patch": "weights",
     "data.sampling": "weights",
     "data.offsets": "weights prediction",
@@ -146,6 +147,7 @@ _KEYS = {
 # A key that counts only under some values of another: what `affinity_cc` does not read of
 # `grow` changes nothing.
 _ONLY: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "data.percentiles": ("data.normalize", ("percentile",)),
     "predict.scale": ("predict.activation", ("scale_sigmoid",)),
     "decode.low_threshold": ("decode.method", ("grow", "mutex")),
     "decode.min_seed": ("decode.method", ("grow",)),

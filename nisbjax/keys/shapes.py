@@ -23,6 +23,20 @@ def offsets() -> Check:
     )
 
 
+def percentiles() -> Check:
+    """Of the grey values that become 0 and 1."""
+    end = real(0.0, 100.0)
+    return Check(
+        "two numbers in [0, 100], the lower one first",
+        lambda value: (
+            isinstance(value, tuple | list)
+            and len(value) == 2
+            and all(map(end.holds, value))
+            and value[0] < value[1]
+        ),
+    )
+
+
 def mesh() -> Check:
     """(axis, devices) for the axis `data` and, where crops are split, `space`."""
     return Check(

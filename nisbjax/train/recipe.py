@@ -128,6 +128,7 @@ def _loader(
         count=count,
         sampling=config.data.sampling,
         normalize=config.data.normalize,
+        percentiles=config.data.percentiles,
         relabel=config.data.relabel,
         sharding=devices.split_batch(mesh),
         threads=config.train.loader_threads,

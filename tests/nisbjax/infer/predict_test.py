@@ -52,7 +52,8 @@ def oracle(image, *, window=WINDOW, scale=0.2, edge=False):
     size = np.array(image.shape[:3])
     padded = np.maximum(size, window)
     low = (padded - size) // 2
-    reach = np.array(window) // 2 if edge else np.zeros(3, int)
+    # An axis that one window covers has no windows at its edges, as in PyTC.
+    reach = np.where(edge & (size > window), np.array(window) // 2, 0)
     pads = [
         (a + r, p - s - a + r)
         for a, r, p, s in zip(low, reach, padded, size, strict=True)

@@ -17,6 +17,7 @@ OTHER = {
     "data.test.skeleton": "h",
     "data.voxel_size_nm": (8.0, 8.0, 8.0),
     "data.normalize": "percentile",
+    "data.percentiles": (1.0, 99.0),
     "data.patch": (32, 32, 32),
     "data.sampling": "volume",
     "data.offsets": ((2, 0, 0), (0, 2, 0), (0, 0, 2)),
