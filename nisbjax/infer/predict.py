@@ -147,9 +147,11 @@ def predict_volume(
 
 
 def tile_shape(
-    image: Volume, output: Volume, grid: Grid, *, batch: int, memory_bytes: int
+    image: Volume, output: Any, grid: Grid, *, batch: int, memory_bytes: int
 ) -> tuple[int, tuple[int, int]]:
     """Planes of a slab and the y-z shape of a tile that fit a memory budget.
+
+    Of the output only `shape`, `dtype` and `spatial_chunks` are looked at.
 
     A tile holds, for each of its y-z voxels, sums for one window and one slab of planes,
     rounded slabs on their way to disk (finished, being written, being compressed), and

@@ -23,6 +23,7 @@ from nisbjax.config import optional, require_choice
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
+from nisbjax.infer.check import check
 from nisbjax.infer.precision import compute_dtype
 from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
@@ -144,6 +145,7 @@ def run(
     )
     roi = optional(settings.roi)
     region = Box.parse(roi) if roi else Box.whole(grid.shape)
+    check(config, network.apply, network.params, image, grid, region, _CHUNK)
     made_from = {
         **determines.facts(config, "prediction"),
         "image": fingerprint(source),
