@@ -88,7 +88,7 @@ def undo(data: bytes, filters: Pipeline, skipped: int, size: int) -> tuple[Any, 
     return data, ""
 
 
-def _inflate(data: bytes, values: tuple, size: int) -> tuple[bytes, str]:
+def _inflate(data: Any, values: tuple, size: int) -> tuple[bytes, str]:
     """ISA-L's error becomes text here: it cannot travel by pickle."""
     del values
     # Room for a second filter inside, whose output may be a little longer than a chunk.
@@ -103,7 +103,7 @@ def _inflate(data: bytes, values: tuple, size: int) -> tuple[bytes, str]:
     return inflated, ""
 
 
-def _unshuffle(data: bytes, values: tuple, size: int) -> tuple[Any, str]:
+def _unshuffle(data: Any, values: tuple, size: int) -> tuple[Any, str]:
     del size
     width = max(values[0], 1) if values else 1
     whole = len(data) // width * width
@@ -112,7 +112,7 @@ def _unshuffle(data: bytes, values: tuple, size: int) -> tuple[Any, str]:
     return turned.tobytes() + bytes(data[whole:]), ""
 
 
-def _check_sum(data: bytes, values: tuple, size: int) -> tuple[bytes, str]:
+def _check_sum(data: Any, values: tuple, size: int) -> tuple[bytes, str]:
     del values, size
     if len(data) < 4:
         return b"", "it is too short for its checksum"
@@ -141,7 +141,7 @@ def fletcher32(data: bytes) -> tuple[int, int]:
     return low, high
 
 
-def _unpack_lzf(data: bytes, values: tuple, size: int) -> tuple[Any, str]:
+def _unpack_lzf(data: Any, values: tuple, size: int) -> tuple[Any, str]:
     del values
     # At the first such file: loading numba takes half a second.
     from nisbjax.store.lzf import unpack

@@ -50,7 +50,8 @@ def unreadable(error: Exception, source: str) -> Exception:
     if isinstance(error, InputError):
         return error
     text = words(error)
-    found = re.match(r'Error reading local file "(.*?)": (.*)', text, re.DOTALL)
+    # Of a sharded array, `shard entry {1, 0, 0}/{2, 1, 1} in local file "..."`.
+    found = re.match(r'Error reading .*?local file "(.*?)": (.*)', text, re.DOTALL)
     if found is None:
         return InputError(f"{source} cannot be read: {text}")
     chunk, problem = found.groups()
