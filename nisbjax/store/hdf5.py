@@ -182,12 +182,12 @@ def _source_problem(part: Any, source: Any) -> str:
         return "is not there"
     if part.is_virtual or part.external:
         return "reads from other files itself"
-    if source.src_space.get_simple_extent_type() != h5py.h5s.SIMPLE:
-        return "is of no fixed shape"
     if source.src_space.get_select_type() == h5py.h5s.SEL_ALL:
-        wanted = source.src_space.shape
-    else:
-        wanted = tuple(stop + 1 for stop in source.src_space.get_select_bounds()[1])
+        # All of it, whatever its shape is: only the number of its values is known.
+        wanted = source.vspace.get_select_npoints()
+        lacks = f"has {part.size} values where {wanted} are needed"
+        return lacks if part.size != wanted else ""
+    wanted = tuple(stop + 1 for stop in source.src_space.get_select_bounds()[1])
     if len(wanted) != part.ndim or any(w > s for w, s in zip(wanted, part.shape)):
         return f"has shape {part.shape} where {tuple(wanted)} is needed"
     return ""
