@@ -7,6 +7,7 @@ the file names; here `graph_pickle` reads it inertly, once, and flat arrays are 
 """
 
 import hashlib
+import itertools
 import os
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.skeletons import graph_pickle
 from nisbjax.store import files
+from nisbjax.store.schema import shown
 from nisbjax.typing import FloatTriple
 
 MAX_BYTES = 1 << 30  # NISB's cubes have some 60 MB
@@ -160,6 +162,7 @@ def content_hash(
     return digest.hexdigest()
 
 
+_A_NUMBER = (int, float, np.integer, np.floating, np.bool_)
 _FIELDS = ("node_id", "index_position", "position_nm", "edges")
 
 
@@ -176,7 +179,14 @@ def _flatten(
         raise InputError(f"{path} holds a graph without nodes and adjacency")
     if len(nodes) > max_nodes:
         raise InputError(f"{path} holds {len(nodes)} nodes, over the limit {max_nodes}")
+    if not nodes:
+        raise InputError(f"{path} holds a graph without nodes; wanted skeletons")
     attributes = list(nodes.values())
+    if any(type(each) is not dict for each in attributes):
+        raise InputError(
+            f"{path} holds nodes that are no dicts of attributes; wanted id, "
+            "index_position, nm_position on every node"
+        )
     node_id = _column(attributes, "id", (), path, integral=True)
     index = _column(attributes, "index_position", (3,), path, integral=True)
     if voxel_size_nm is not None and not any("nm_position" in a for a in attributes):
@@ -211,14 +221,17 @@ def _column(
     if values and isinstance(values[0], graph_pickle.Array):
         values = [v.array if isinstance(v, graph_pickle.Array) else v for v in values]
     try:
+        # Looked at first: numpy takes text for numbers, or pads it to the longest.
+        items = itertools.chain.from_iterable(values) if shape else values
+        if any(not issubclass(kind, _A_NUMBER) for kind in set(map(type, items))):
+            raise ValueError
         column = np.array(values, dtype=None if integral else np.float64)
-        column = column.reshape(len(values), *shape) if not values else column
         if column.shape != (len(values), *shape) or column.dtype.kind not in "iufb":
             raise ValueError
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise InputError(
             f"{path}: {name!r} of some nodes is not {'three numbers' if shape else 'a number'}; "
-            f"the first node has {str(values[0])[:60]!r}"
+            f"the first node has {shown(values[0])}"
         ) from None
     if not np.isfinite(column).all():
         raise InputError(f"{path}: {name!r} of some nodes is not finite")
@@ -230,7 +243,7 @@ def _column(
     if not np.array_equal(whole, column):
         raise InputError(
             f"{path}: {name!r} of some nodes is not a whole number that fits int64; "
-            f"the first node has {str(values[0])[:60]!r}"
+            f"the first node has {shown(values[0])}"
         )
     return whole
 

@@ -3,12 +3,11 @@
 NISB ships its skeletons as a pickle, and a pickle is a program: BANIS and PyTC run it.
 Here a short list of names is known, those that networkx 1 to 3 and numpy 1 and 2 write,
 and each is replaced by an inert stand-in, so that not even their constructors run on a
-stranger's data; a scan beforehand refuses claims of memory that the file cannot fill.
+stranger's data; `pickle_bounds` looks beforehand at depth, keys and claims of memory.
 """
 
 import io
 import pickle
-import pickletools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from nisbjax.errors import InputError
+from nisbjax.store import pickle_bounds
 
 
 class _Sealed(type):
@@ -45,6 +45,21 @@ class _View(metaclass=_Sealed):
 
     def __setstate__(self, state: object) -> None:
         del state
+
+
+class _Extra(_View):
+    """Stands for what users keep beside a graph, dates and paths: forgotten, too."""
+
+    __slots__ = ()
+
+    def append(self, _: object) -> None:
+        """A pickle's APPEND."""
+
+    def extend(self, _: object) -> None:
+        """A pickle's APPENDS."""
+
+    def __setitem__(self, _: object, __: object) -> None:
+        """A pickle's SETITEM."""
 
 
 class _Container(metaclass=_Sealed):
@@ -98,17 +113,19 @@ class _DType(metaclass=_Sealed):
     __slots__ = ("dtype",)
 
     def __init__(self, name: object, *_: object) -> None:
-        if not isinstance(name, str) or name not in _NUMBERS:
+        known = isinstance(name, str) and (name in _NUMBERS or _TEXT.fullmatch(name))
+        if not known:
             raise pickle.UnpicklingError(f"has numpy values of dtype {name!r}")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: Any) -> None:
-        if state[1] in "<>":
+        if state[1] in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
 _NUMBERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 _NUMBERS |= {"b1", "f2", "f4", "f8", "?"}
+_TEXT = re.compile("[SU][0-9]{1,6}")
 
 
 class _Scalar(metaclass=_Sealed):
@@ -153,6 +170,21 @@ _VIEWS = {
         "NodeView NodeDataView EdgeView EdgeDataView DegreeView DiDegreeView"
     ),
     "networkx.classes.coreviews": "AdjacencyView AtlasView",
+    "networkx.classes.function": "frozen",  # what nx.freeze puts in place of add_node
+}
+_EXTRAS = {
+    "datetime": "date datetime time timedelta timezone",
+    "pathlib": "PosixPath PurePosixPath PureWindowsPath WindowsPath",
+    "collections": "Counter deque",
+    "decimal": "Decimal",
+    "fractions": "Fraction",
+    "uuid": "UUID",
+}
+# Other graphs of networkx, and what to do about them.
+_OTHER_GRAPHS = {
+    "DiGraph": "a directed graph; pickle its G.to_undirected()",
+    "MultiDiGraph": "a directed graph of several edges; pickle nx.Graph(G)",
+    "MultiGraph": "a graph of several edges between two nodes; pickle nx.Graph(G)",
 }
 _NAMES: dict[tuple[str, str], type] = {
     ("networkx.classes.graph", "Graph"): _Graph,
@@ -166,6 +198,8 @@ _NAMES: dict[tuple[str, str], type] = {
 }
 for _module, _views in _VIEWS.items():
     _NAMES |= {(_module, name): _View for name in _views.split()}
+for _module, _names in _EXTRAS.items():
+    _NAMES |= {(_module, name): _Extra for name in _names.split()}
 for _module in ("builtins", "__builtin__"):
     _NAMES |= {(_module, name): _Container for name in ("dict", "list", "tuple")}
     _NAMES |= {(_module, name): _Factory for name in ("set", "frozenset")}
@@ -184,6 +218,12 @@ class _GraphUnpickler(pickle.Unpickler):
         try:
             return _NAMES[module, name]
         except KeyError:
+            if module.startswith("networkx.classes."):
+                kind = "a view of a graph; pickle its G.copy()"
+                raise InputError(
+                    f"the pickle names {module}.{name}: it holds "
+                    f"{_OTHER_GRAPHS.get(name, kind)}; wanted one networkx.Graph"
+                ) from None
             raise InputError(
                 f"the pickle names {module}.{name}, which no skeleton file needs; it was "
                 "not run; take skeleton.pkl from its publisher again"
@@ -202,7 +242,9 @@ def read(path: Path) -> Mapping[str, Any]:
     """
     data = path.read_bytes()
     try:
-        _scan(data)
+        problem = pickle_bounds.problem(data)
+        if problem:
+            raise pickle.UnpicklingError(problem)
         graph = _GraphUnpickler(io.BytesIO(data)).load()
     except InputError as error:
         raise InputError(f"{path} refused: {error}") from None
@@ -218,70 +260,3 @@ def read(path: Path) -> Mapping[str, Any]:
         what = "an empty object" if isinstance(graph, _Graph) else type(graph).__name__
         raise InputError(f"{path} holds {what}; wanted one pickled networkx.Graph")
     return graph.state  # pyright: ignore[reportReturnType]
-
-
-def _scan(data: bytes) -> None:
-    """Refuses what makes the unpickler reserve memory beyond the size of the file.
-
-    A few bytes may claim a string of terabytes, or a memo of 2^32 entries, for which the C
-    implementation allocates at once.
-    """
-    at = 0
-    while at < len(data):
-        at = _HARMLESS.match(data, at).end()  # pyright: ignore[reportOptionalMemberAccess]
-        code = data[at : at + 1]
-        if code in (b".", b""):
-            return
-        if code == _LONG_BINPUT:
-            if int.from_bytes(data[at + 1 : at + 5], "little") > len(data):
-                raise pickle.UnpicklingError("stores an object under a vast number")
-            at += 5
-        elif code in _LENGTHS:
-            n = _LENGTHS[code]
-            length = int.from_bytes(data[at + 1 : at + 1 + n], "little")
-            at += 1 + n + length
-            if at > len(data):
-                raise pickle.UnpicklingError("claims more bytes than the file has")
-        elif code == b"\x95":  # a frame: its content follows as opcodes
-            if int.from_bytes(data[at + 1 : at + 9], "little") > len(data) - at:
-                raise pickle.UnpicklingError("claims more bytes than the file has")
-            at += 9
-        else:
-            raise pickle.UnpicklingError(f"has an unknown opcode at byte {at}")
-
-
-def _harmless() -> re.Pattern[bytes]:
-    """Runs of opcodes whose arguments have a fixed size or end with their line."""
-    fixed: dict[int, list[bytes]] = {}
-    lines = [b"p[0-9]{1,7}\n", b"[ci][^\n]*\n[^\n]*\n"]
-    for opcode in pickletools.opcodes:
-        code = opcode.code.encode("latin1")
-        size = 0 if opcode.arg is None else opcode.arg.n
-        if code in (b".", b"p", b"c", b"i", b"\x95", _LONG_BINPUT):
-            continue
-        if size >= 0:
-            fixed.setdefault(size, []).append(re.escape(code))
-        elif size == pickletools.UP_TO_NEWLINE:
-            lines.append(re.escape(code) + rb"[^\n]*\n")
-    runs = [
-        b"[" + b"".join(codes) + b"]" + (b".{%d}" % size if size else b"")
-        for size, codes in fixed.items()
-    ]
-    # memo entries below 2^24, of which the unpickler keeps 16 bytes each
-    runs.append(_LONG_BINPUT + rb"...\x00")
-    return re.compile(b"(?>" + b"|".join(runs + lines) + b")*+", re.DOTALL)
-
-
-_LONG_BINPUT = b"r"
-_LENGTH_BYTES = {
-    pickletools.TAKEN_FROM_ARGUMENT1: 1,
-    pickletools.TAKEN_FROM_ARGUMENT4: 4,
-    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
-    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
-}
-_LENGTHS = {
-    opcode.code.encode("latin1"): _LENGTH_BYTES[opcode.arg.n]
-    for opcode in pickletools.opcodes
-    if opcode.arg is not None and opcode.arg.n in _LENGTH_BYTES
-}
-_HARMLESS = _harmless()

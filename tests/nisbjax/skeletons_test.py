@@ -1,6 +1,8 @@
 """Skeleton files: whole, cached, damaged and hostile ones."""
 
 import builtins
+import collections
+import datetime
 import os
 import pathlib
 import pickle
@@ -260,6 +262,98 @@ def test_damaged_files_give_one_clear_line(tmp_path_factory, data):
         skeletons.load(path)
     except InputError as error:
         assert "\n" not in str(error)
+
+
+# A graph whose one node has a given key and attributes.
+ONE_NODE = (
+    b"\x80\x02cnetworkx.classes.graph\nGraph\n)\x81}(X\x05\x00\x00\x00_node}%s%ss"
+    b"X\x04\x00\x00\x00_adj}ub."
+)
+WORST = {
+    "nested key": (ONE_NODE % (b"K\x01" + b"2\x86" * 90, b"}"), "far more values"),
+    "broad key": (ONE_NODE % (b"K\x01" + b"2\x86" * 8, b"}"), "tuples as keys"),
+    "broad value": (
+        ONE_NODE % (b"K\x01", b"}X\x02\x00\x00\x00idK\x01" + b"2\x86" * 33 + b"s"),
+        "far more values",
+    ),
+    "deep value": (
+        ONE_NODE % (b"K\x01", b"}X\x02\x00\x00\x00id)" + b"\x85" * 10**6 + b"s"),
+        "levels deep",
+    ),
+    "lists": (
+        ONE_NODE % (b"K\x01", b"}X\x02\x00\x00\x00id]]]aas"),
+        "'id' of some nodes is not a number",
+    ),
+    "wide id": (
+        ONE_NODE
+        % (
+            b"K\x01",
+            b"}X\x02\x00\x00\x00id\x8b"
+            + (2500).to_bytes(4, "little")
+            + b"\x7f" * 2500
+            + b"s",
+        ),
+        "of more than 128 bits",
+    ),
+    "id of 100 bits": (
+        ONE_NODE % (b"K\x01", b"}X\x02\x00\x00\x00id\x8a\x0d" + b"\x7f" * 13 + b"s"),
+        "'id' of some nodes is not a number",
+    ),
+    "text as a number": (
+        ONE_NODE % (b"K\x01", b"}X\x02\x00\x00\x00idX\x01\x00\x00\x005s"),
+        "'id' of some nodes is not a number",
+    ),
+    "list as a node": (ONE_NODE % (b"K\x01", b"]"), "nodes that are no dicts"),
+    "number as a node": (ONE_NODE % (b"K\x01", b"K\x02"), "nodes that are no dicts"),
+}
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_pickles_that_took_all_time_or_memory(tmp_path, name):
+    program, said = WORST[name]
+    with pytest.raises(InputError, match=said) as caught:
+        skeletons.load(written(tmp_path, program))
+    assert len(str(caught.value)) < 400
+
+
+def test_frozen_graphs_and_what_is_kept_beside_a_graph(tmp_path):
+    graph = nx.freeze(tiny_graph())
+    graph.graph |= {
+        "made": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC),
+        "from": pathlib.Path("skeletons.nml"),
+        "sizes": collections.Counter("aab"),
+        "last": collections.deque([1, 2]),
+        "name": np.str_("seed5"),
+        "voxel": np.array([9, 9, 12]),
+        "labels": np.array(["axon", "dendrite"]),
+    }
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        check_tiny(skeletons.load(written(tmp_path, graph, protocol)))
+
+
+@pytest.mark.parametrize(
+    ("graph", "said"),
+    [
+        (nx.DiGraph, "a directed graph; pickle its G.to_undirected"),
+        (nx.MultiGraph, "a graph of several edges between two nodes; pickle nx.Graph"),
+        (nx.MultiDiGraph, "a directed graph of several edges; pickle nx.Graph"),
+        (lambda g: g.subgraph([5, 3]), "a view of a graph; pickle its G.copy"),
+    ],
+)
+def test_graphs_of_other_kinds_are_named(tmp_path, graph, said):
+    with pytest.raises(InputError, match=said):
+        skeletons.load(written(tmp_path, graph(tiny_graph())))
+
+
+def test_a_graph_without_nodes(tmp_path):
+    with pytest.raises(InputError, match="a graph without nodes; wanted skeletons"):
+        skeletons.load(written(tmp_path, nx.Graph()))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "skeleton.pkl")
+    with pytest.raises(InputError, match=r"no skeleton file at .*skeleton.pkl"):
+        skeletons.load(tmp_path / "skeleton.pkl")
 
 
 # --- files that hold something else ---------------------------------------------------

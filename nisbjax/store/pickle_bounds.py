@@ -1,0 +1,355 @@
+"""Bounds of a pickle, looked at before anything in it is made.
+
+A pickle is a program for a stack machine, and a few bytes of it can stand for a key that
+takes years to hash, a list of 10^12 items or a tuple of a million levels, at which Python
+hangs, fills the memory or crashes. Here the program is followed with depth and size of each
+object in place of the object. pickletools.dis follows the stack in the same way, as text
+and some hundred times more slowly; PyTC and BANIS load pickles as they are.
+"""
+
+import pickletools
+from typing import no_type_check
+
+import numba
+import numpy as np
+
+DEEPEST = 64  # containers within containers; a graph has some 8
+LONGEST_INTEGER = 16  # bytes
+_LONGEST_LINE = 4096  # of a name; numbers of protocol 0 have fewer
+_KEY_SIZE, _KEY_DEPTH = 64, 8  # of what is hashed; numpy's numbers are the largest
+_SHARING = 16  # times more values than bytes, by references to earlier objects
+
+_REASONS = {
+    1: "claims more bytes than the file has",
+    2: "has an unknown opcode",
+    3: "stores an object under a vast number",
+    4: f"is nested more than {DEEPEST} levels deep",
+    5: f"has a whole number of more than {8 * LONGEST_INTEGER} bits",
+    6: "has nested or long tuples as keys",
+    7: "stands for far more values than its size can mean",
+    8: "changes a container that another one holds",
+    9: "takes more from its stack than is there",
+    10: "has a line that is too long for a name or a number",
+}
+
+# What an opcode does to the stack.
+(
+    _NOTHING,
+    _ATOM,
+    _EMPTY,
+    _MARK,
+    _TUPLE,
+    _TUPLE_OF_MARK,
+    _LIST_OF_MARK,
+    _DICT_OF_MARK,
+    _SET_OF_MARK,
+    _APPEND,
+    _APPENDS,
+    _SETITEM,
+    _SETITEMS,
+    _ADDITEMS,
+    _CALL,
+    _CALL_OF_MARK,
+    _BUILD,
+    _PUT,
+    _GET,
+    _POP,
+    _POP_MARK,
+    _DUP,
+    _STACK_GLOBAL,
+    _STOP,
+    _UNKNOWN,
+) = range(25)
+
+_ACTIONS = {
+    "PROTO FRAME": _NOTHING,
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 STRING BINSTRING SHORT_BINSTRING "
+    "BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 NONE NEWTRUE NEWFALSE UNICODE "
+    "SHORT_BINUNICODE BINUNICODE BINUNICODE8 FLOAT BINFLOAT GLOBAL PERSID": _ATOM,
+    "EMPTY_LIST EMPTY_DICT EMPTY_SET EMPTY_TUPLE": _EMPTY,
+    "MARK": _MARK,
+    "TUPLE1 TUPLE2 TUPLE3": _TUPLE,
+    "TUPLE": _TUPLE_OF_MARK,
+    "LIST": _LIST_OF_MARK,
+    "DICT": _DICT_OF_MARK,
+    "FROZENSET": _SET_OF_MARK,
+    "APPEND": _APPEND,
+    "APPENDS": _APPENDS,
+    "SETITEM": _SETITEM,
+    "SETITEMS": _SETITEMS,
+    "ADDITEMS": _ADDITEMS,
+    "REDUCE NEWOBJ NEWOBJ_EX BINPERSID": _CALL,
+    "INST OBJ": _CALL_OF_MARK,
+    "BUILD": _BUILD,
+    "PUT BINPUT LONG_BINPUT MEMOIZE": _PUT,
+    "GET BINGET LONG_BINGET": _GET,
+    "POP": _POP,
+    "POP_MARK": _POP_MARK,
+    "DUP": _DUP,
+    "STACK_GLOBAL": _STACK_GLOBAL,
+    "STOP": _STOP,
+}
+_OPCODES = {opcode.name: opcode for opcode in pickletools.opcodes}
+_ACTION = np.full(256, _UNKNOWN, np.int8)
+# Bytes of an argument; of the length before it, negative; 99 for a line, 100 for two.
+_ARGUMENT = np.zeros(256, np.int8)
+_LINE, _TWO_LINES = 99, 100
+_LENGTHS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: -1,
+    pickletools.TAKEN_FROM_ARGUMENT4: -4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: -4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: -8,
+}
+for _names, _code in _ACTIONS.items():
+    for _name in _names.split():
+        _opcode = _OPCODES[_name]
+        _size = 0 if _opcode.arg is None else _opcode.arg.n
+        if _size == pickletools.UP_TO_NEWLINE:
+            _size = _TWO_LINES if _name in ("GLOBAL", "INST") else _LINE
+        _ACTION[ord(_opcode.code)] = _code
+        _ARGUMENT[ord(_opcode.code)] = _LENGTHS.get(_size, _size)
+
+
+def _marked(codes: tuple[int, ...]) -> np.ndarray:
+    return np.isin(np.arange(_UNKNOWN + 1), codes)
+
+
+_FILLS = _marked((_APPEND, _APPENDS, _SETITEM, _SETITEMS, _ADDITEMS, _BUILD))
+_CALLS = _marked((_CALL, _CALL_OF_MARK))
+_OF_MARK = _marked((_TUPLE_OF_MARK, _LIST_OF_MARK, _DICT_OF_MARK, _SET_OF_MARK))
+_OF_MARK |= _marked((_APPENDS, _SETITEMS, _ADDITEMS, _CALL_OF_MARK, _POP_MARK))
+_BYTE = {name: ord(opcode.code) for name, opcode in _OPCODES.items()}
+_PUT_LINE, _GET_LINE, _MEMOIZE = _BYTE["PUT"], _BYTE["GET"], _BYTE["MEMOIZE"]
+_LONG1, _LONG4, _FRAME = _BYTE["LONG1"], _BYTE["LONG4"], _BYTE["FRAME"]
+_NEWOBJ_EX, _BINPERSID, _TUPLE1 = (
+    _BYTE["NEWOBJ_EX"],
+    _BYTE["BINPERSID"],
+    _BYTE["TUPLE1"],
+)
+_TEXTS = np.isin(np.arange(256), (_BYTE["STRING"], _BYTE["UNICODE"]))
+_NUMBERS = np.isin(np.arange(256), (_BYTE["INT"], _BYTE["LONG"]))
+_NEWLINE, _ZERO = 10, 48
+_BARE_CALL = 8  # values: `defaultdict(dict)` has fewer, and may be filled
+
+
+def problem(data: bytes, *, of_values: bool = True) -> str:
+    """What is wrong with a pickle, such as `is nested more than 64 levels deep at byte 9`.
+
+    Args:
+      data: the pickle.
+      of_values: whether keys, sharing and late changes are looked at, too; a reader that
+        neither hashes containers nor walks through them need not care.
+
+    Returns:
+      "" where it keeps the bounds. (It may still be no sound pickle.)
+    """
+    code, at = _follow(np.frombuffer(data, np.uint8), of_values)
+    return f"{_REASONS[code]} at byte {at}" if code else ""
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _number(data, at, size):
+    value = np.int64(0)
+    for i in range(size):
+        if i == 7 and data[at + i] >= 64:
+            return np.int64(1) << 62
+        value |= np.int64(data[at + i]) << (8 * i)
+    return value
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _grown(values):
+    larger = np.zeros(2 * len(values), values.dtype)
+    larger[: len(values)] = values
+    return larger
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _lines(data, at, opcode, lines):
+    """What is wrong with an argument of lines, the byte after it, and its number."""
+    total, first, value = len(data), at, np.int64(0)
+    longest = total
+    if not _TEXTS[opcode]:
+        longest = 3 * LONGEST_INTEGER if _NUMBERS[opcode] else _LONGEST_LINE
+    for _ in range(lines):
+        begin = at
+        while at < total and data[at] != _NEWLINE and at - begin <= longest:
+            at += 1
+        if at - begin > longest:
+            return 5 if _NUMBERS[opcode] else 10, at, value
+        at += 1
+    if at > total:
+        return 1, at, value
+    if opcode == _PUT_LINE or opcode == _GET_LINE:
+        if at - first > 12:
+            return 3, at, value
+        for i in range(first, at - 1):
+            if data[i] < _ZERO or data[i] > _ZERO + 9:
+                return 3, at, value
+            value = 10 * value + data[i] - _ZERO
+    return 0, at, value
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _skip_argument(data, at, opcode):
+    """What is wrong with an argument, the byte after it, and its number."""
+    total, kind, value = len(data), np.int64(_ARGUMENT[opcode]), np.int64(0)
+    if kind >= _LINE:
+        return _lines(data, at, opcode, kind - _LINE + 1)
+    size = abs(kind)
+    if at + size > total:
+        return 1, at, value
+    value = _number(data, at, size)
+    at += size
+    if (kind < 0 or opcode == _FRAME) and value > total - at:
+        return 1, at, value
+    if kind < 0:
+        at += value
+    if (opcode == _LONG1 or opcode == _LONG4) and value > LONGEST_INTEGER:
+        return 5, at, value
+    return 0, at, value
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _items(action, opcode):
+    """How many items an opcode takes that looks at no mark."""
+    if action == _TUPLE:
+        return opcode - _TUPLE1 + 1
+    if action == _APPEND or action == _BUILD or opcode == _BINPERSID:
+        return 1
+    return 3 if opcode == _NEWOBJ_EX else 2
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _has_large_keys(action, items, depth, size):
+    """Whether something takes long to hash: of a dict's items every other is a key."""
+    if action == _DICT_OF_MARK or action == _SETITEM or action == _SETITEMS:
+        items = items[::2]
+    elif action != _SET_OF_MARK and action != _ADDITEMS:
+        return False
+    for item in items:
+        if item and (size[item] > _KEY_SIZE or depth[item] > _KEY_DEPTH):
+            return True
+    return False
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _follow(data, of_values):
+    """The code of what is wrong, and where; 0 where nothing is."""
+    total = len(data)
+    most = _SHARING * total + 1024
+    # Object 0 stands for all atoms; the others are containers and results of calls.
+    depth, size = np.zeros(1024, np.int32), np.ones(1024, np.int64)
+    held = np.zeros(1024, np.bool_)  # by another one, whose size has counted it
+    stack, memo = np.zeros(1024, np.int32), np.zeros(1024, np.int32)
+    marks = np.zeros(64, np.int64)
+    count, height, marked, memorised, at = 1, np.int64(0), 0, 0, 0
+    while at < total:
+        start, opcode = at, data[at]
+        action = _ACTION[opcode]
+        if action == _UNKNOWN:
+            return 2, start
+        if action == _STOP:
+            return 0, start
+        wrong, at, value = _skip_argument(data, at + 1, opcode)
+        if wrong:
+            return wrong, start
+        if height + 2 >= len(stack):
+            stack = _grown(stack)
+        if count + 1 >= len(depth):
+            depth, size, held = _grown(depth), _grown(size), _grown(held)
+        floor = marks[marked - 1] if marked else np.int64(0)
+        if action == _NOTHING:
+            continue
+        if action == _ATOM:
+            stack[height] = 0
+            height += 1
+        elif action == _EMPTY:
+            depth[count], size[count], held[count] = 1, 1, False
+            stack[height] = count
+            height, count = height + 1, count + 1
+        elif action == _MARK:
+            if marked == len(marks):
+                marks = _grown(marks)
+            marks[marked] = height
+            marked += 1
+        elif action == _GET:
+            if value >= len(memo):
+                return 9, start
+            stack[height] = memo[value]
+            height += 1
+        elif action == _POP and marked and height == floor:
+            marked -= 1
+        elif action == _PUT or action == _DUP or action == _POP:
+            if height <= floor:
+                return 9, start
+            if action == _POP:
+                height -= 1
+            elif action == _DUP:
+                stack[height] = stack[height - 1]
+                height += 1
+            else:
+                if opcode == _MEMOIZE:
+                    value = np.int64(memorised)
+                if value > total:
+                    return 3, start
+                while value >= len(memo):
+                    memo = _grown(memo)
+                memo[value] = stack[height - 1]
+                memorised += 1
+        else:
+            if _OF_MARK[action]:
+                if not marked:
+                    return 9, start
+                marked -= 1
+                first, floor = floor, marks[marked - 1] if marked else np.int64(0)
+            else:
+                first = height - _items(action, opcode)
+            fills = _FILLS[action]
+            if first - fills < floor:
+                return 9, start
+            items, height = stack[first:height], first
+            if action == _POP_MARK:
+                continue
+            deepest, together = np.int64(0), np.int64(1)
+            for item in items:
+                together += size[item]
+                deepest = max(deepest, np.int64(depth[item]))
+                held[item] = True
+            if deepest >= DEEPEST:
+                return 4, start
+            if of_values and _has_large_keys(action, items, depth, size):
+                return 6, start
+            if action == _BUILD:  # no reader walks through an object's state
+                continue
+            if action == _STACK_GLOBAL:
+                stack[height] = 0
+                height += 1
+                continue
+            if fills:
+                target = stack[height - 1]
+                if not target:  # Python refuses it
+                    continue
+                if of_values and held[target]:
+                    return 8, start
+                size[target] += together - 1
+                depth[target] = max(np.int64(depth[target]), deepest + 1)
+            else:
+                target, called = np.int32(count), _CALLS[action]
+                count += 1
+                size[target] = together
+                depth[target] = max(deepest, 1) if called else deepest + 1
+                # A call may return what it was given.
+                held[target] = called and together > _BARE_CALL
+                stack[height] = target
+                height += 1
+            if of_values and size[target] > most:
+                return 7, start
+    return 0, total
