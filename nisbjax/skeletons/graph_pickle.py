@@ -113,8 +113,7 @@ class _DType(metaclass=_Sealed):
     __slots__ = ("dtype",)
 
     def __init__(self, name: object, *_: object) -> None:
-        known = isinstance(name, str) and (name in _NUMBERS or _TEXT.fullmatch(name))
-        if not known:
+        if not isinstance(name, str) or not (name in _NUMBERS or _TEXT.fullmatch(name)):
             raise pickle.UnpicklingError(f"has numpy values of dtype {name!r}")
         self.dtype = np.dtype(name)
 
