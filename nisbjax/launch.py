@@ -41,6 +41,7 @@ from nisbjax import artifacts, config, outside
 from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
+from nisbjax.parallel import signals
 
 OUTPUTS = pathlib.Path("outputs")
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it: 128 + SIGINT
@@ -102,7 +103,8 @@ def main(arguments: Sequence[str]) -> None:
     """Runs the mode that the flags name; whatever fails outside of us is one line."""
     quiet_libraries()
     try:
-        _run(list(arguments[1:]))
+        with signals.ending():
+            _run(list(arguments[1:]))
         sys.stdout.flush()
     except KeyboardInterrupt:
         fail("stopped by the keyboard; start again to go on", INTERRUPTED)
@@ -278,5 +280,6 @@ def use_huge_pages() -> None:
 
 if __name__ == "__main__":
     use_huge_pages()
-    define_flags()
-    app.run(main, flags_parser=parse_flags)
+    with signals.ending():
+        define_flags()
+        app.run(main, flags_parser=parse_flags)

@@ -15,29 +15,31 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
-from tensorboardX import SummaryWriter
 
 from nisbjax import checkpoint, pipeline
 from nisbjax.artifacts import Run, ValidationDir, VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
-from nisbjax.store import checksums, lock
+from nisbjax.parallel import signals
+from nisbjax.store import checksums, files, lock, records
+from nisbjax.store.schema import list_of, table_of, whole
+from nisbjax.train.metric_writer import EventFile
 
 _DETERMINED = ("prediction", "report", "segmentation", "study", "best")
-STOPPED = 143  # 128 + SIGTERM
 _METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mergers")
 _METRICS += ("n_splits",)
 # What says that a file is complete goes before the file.
 _BULKY = ("*.manifest.jsonl", "*.zarr", "raw_*.h5", "trials")
 
+_HALF = ".partial"  # ends the name of a copy under way
+
 Row = dict[str, Any]
+_SCORES = {"made_from": table_of(), "checkpoints": list_of({"step": whole()})}
 
 
 def run(
@@ -68,8 +70,9 @@ def run(
     if watch and named:
         raise InputError("--watch follows a whole run; leave --checkpoint out")
     place = run_dir.validation
-    with lock.held(place.lock), _ended_by_signals():
+    with lock.held(place.lock), signals.ending():
         rows = _Rows(settings, place, run_dir.logs / "validate")
+        _sweep(place, rows)
         with contextlib.closing(rows):
             if watch:
                 _follow(settings, run_dir, rows)
@@ -81,9 +84,25 @@ def run(
 def _score_all(settings: Any, run_dir: Run, named: str, rows: "_Rows") -> None:
     items = checkpoint.weight_items(settings.predict.weights)
     newest = checkpoint.find(named or run_dir.path, items)
-    folders = [newest] if named else checkpoint.numbered(run_dir.checkpoints)
-    for folder in reversed(folders):
+    for folder in [newest] if named else _to_score(run_dir):
         _score_new(settings, run_dir, folder, rows)
+
+
+def _to_score(run_dir: Run) -> list[pathlib.Path]:
+    """The run's checkpoints, and own copies of those that training has deleted since."""
+    folders = checkpoint.numbered(run_dir.validation.checkpoints)
+    found = {checkpoint.step_of(folder): folder for folder in folders}
+    for folder in checkpoint.numbered(run_dir.checkpoints):
+        found[checkpoint.step_of(folder)] = folder
+    return [found[step] for step in sorted(found)]
+
+
+def _sweep(place: ValidationDir, rows: "_Rows") -> None:
+    """Removes the copies that a kill left half made, or behind its score."""
+    for copy in place.checkpoints.glob("*"):
+        scored = copy.name.isdigit() and rows.has(int(copy.name))
+        if scored or copy.name.endswith(_HALF):
+            shutil.rmtree(copy)
 
 
 def _follow(settings: Any, run_dir: Run, rows: "_Rows") -> None:
@@ -92,7 +111,7 @@ def _follow(settings: Any, run_dir: Run, rows: "_Rows") -> None:
     last = time.monotonic()
     while not place.stop.exists():
         # Oldest first, and one for each look: training keeps only some.
-        for folder in reversed(checkpoint.numbered(run_dir.checkpoints)):
+        for folder in _to_score(run_dir):
             if _score_new(settings, run_dir, folder, rows):
                 last = time.monotonic()
                 break
@@ -111,10 +130,12 @@ def _follow(settings: Any, run_dir: Run, rows: "_Rows") -> None:
 
 def _final_step(settings: Any, run_dir: Run) -> int:
     """`train.steps` as the run itself was started with."""
-    try:
-        return json.loads(run_dir.config.read_text())["train.steps"]
-    except FileNotFoundError:
+    if not run_dir.config.exists():
         return settings.train.steps
+    advice = "start --mode=train on the run, which writes it again"
+    return records.read_json(run_dir.config, {"train.steps": whole(1)}, advice)[
+        "train.steps"
+    ]
 
 
 def _score_new(
@@ -122,8 +143,12 @@ def _score_new(
 ) -> bool:
     """Scores one checkpoint, unless it is scored, unfinished or gone; whether it did."""
     step = checkpoint.step_of(folder)
-    done = rows.has(step) or step in rows.failures
-    if done or not checksums.finished(folder):
+    if rows.has(step) or step in rows.failures:
+        return False
+    if not checksums.finished(folder):
+        if step not in rows.unsealed:
+            logging.info("checkpoint %s is left out until training seals it", folder)
+        rows.unsealed.add(step)
         return False
     found = _own_copy(settings, folder, run_dir.validation)
     if found is None:
@@ -155,7 +180,7 @@ def _own_copy(
     copy = place.checkpoints / folder.name
     if copy.exists():
         return copy
-    partial = copy.with_name(copy.name + ".partial")
+    partial = copy.with_name(copy.name + _HALF)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -212,6 +237,7 @@ class _Rows:
     def __init__(self, settings: Any, place: ValidationDir, logs: pathlib.Path):
         self._place = place
         self.failures: set[int] = set()
+        self.unsealed: set[int] = set()  # of which the log knows
         split = pipeline.split_of(settings, "val")
         self._made_from = {
             **determines.facts(settings, *_DETERMINED),
@@ -221,17 +247,19 @@ class _Rows:
         }
         self._rows: dict[int, Row] = {}
         if place.json.exists():
-            content = json.loads(place.json.read_text())
+            content = records.read_json(
+                place.json, _SCORES, f"move {place.path} away to score again"
+            )
             determines.require_equal(
                 content["made_from"],
                 self._made_from,
                 str(place.json),
-                f"move {place.path} away to score anew",
+                f"move {place.path} away to score again",
             )
             self._rows = {row["step"]: row for row in content["checkpoints"]}
-        # Written anew from the table: a kill leaves neither gaps nor doubles.
+        # Written again from the table: a kill leaves neither gaps nor doubles.
         shutil.rmtree(logs, ignore_errors=True)
-        self._events = SummaryWriter(str(logs))
+        self._events = EventFile(logs)
         for row in self.sorted():
             self._draw(row)
 
@@ -250,38 +278,15 @@ class _Rows:
         writer = csv.DictWriter(table, list(columns))
         writer.writeheader()
         writer.writerows(self.sorted())
-        _replace(self._place.csv, table.getvalue())
-        _replace(self._place.json, json.dumps(content, indent=1) + "\n")
+        files.write_text(self._place.csv, table.getvalue())
+        files.write_text(self._place.json, json.dumps(content, indent=1) + "\n")
         self._draw(row)
 
     def _draw(self, row: Row) -> None:
         for name, value in row.items():
             if isinstance(value, int | float) and name != "step":
-                self._events.add_scalar(f"validate/{name}", value, row["step"])
+                self._events.add_scalar(f"validate/{name}", float(value), row["step"])
         self._events.flush()
 
     def close(self) -> None:
         self._events.close()
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 unwind what is under way; it goes on from there at the next start."""
-
-    def end(*_: object) -> None:
-        logging.info("stopped by signal; start again to go on")
-        raise SystemExit(STOPPED)
-
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

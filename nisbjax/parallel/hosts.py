@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool
 
 from nisbjax.errors import InputError
+from nisbjax.parallel import signals
 
 # How long a process that ends early holds up its end for the others.
 _PATIENCE_SECONDS = 30
@@ -95,7 +95,7 @@ def join(place: Place | None = None) -> None:
         ) from None
     # JAX's preemption service takes SIGTERM and goes on; the loop has its own handler, and
     # before it there is nothing to save.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signals.end_at_once()
     if not first():
         logging.set_verbosity(logging.WARNING)
 

@@ -9,7 +9,6 @@ after its last epoch's checkpoint.
 
 import dataclasses
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -23,11 +22,11 @@ from tqdm import tqdm
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
 from nisbjax.parallel import hosts
+from nisbjax.parallel.signals import STOPPED, Noted
 from nisbjax.train import gauges
 from nisbjax.train.metric_writer import MetricWriter
 from nisbjax.train.step import TrainState
 
-STOPPED = 143  # 128 + SIGTERM
 _UNDER_WAY = (
     2  # steps that the host is ahead of the devices, so that batches do not pile up
 )
@@ -87,7 +86,7 @@ def run(
       SystemExit: with status 143, after a signal and a saved checkpoint.
     """
     first = int(state.step)
-    stopping = _StopSignal()
+    stopping = Noted()
     # What a process knows of signals and time is all that they could disagree about. An
     # answer is read when its step has long been done, so that nobody waits for it.
     lag = _UNDER_WAY if hosts.several() else 0
@@ -216,26 +215,3 @@ def flat_scalars(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
 
 def _every(done: int, interval: int) -> bool:
     return interval > 0 and done % interval == 0
-
-
-class _StopSignal:
-    """Notes SIGTERM and SIGUSR1 instead of dying from them, inside a `with`."""
-
-    _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
-    def __init__(self):
-        self.received = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self):
-        for number in self._SIGNALS:
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, *_):
-        self.received = True
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            # None: not Python's, but a library's, which is not known.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -23,6 +23,7 @@ from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.models import build
+from nisbjax.store import lock
 from nisbjax.store.volume import create_zarr
 
 SHAPE = (12, 9, 8)
@@ -287,6 +288,61 @@ def test_a_damaged_checkpoint_is_left_out_and_refused_by_name(settings, folder, 
     assert [row["step"] for row in run(settings, folder, watch=True)] == [10]
     with pytest.raises(InputError, match="checkpoints/20 is damaged"):
         run(settings, folder, str(folder / "checkpoints" / "20"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_kill_left_is_scored_or_swept(settings, folder):
+    save(folder, settings, {10: 20, 20: 20})
+    place = Run(folder).validation
+    run(settings, folder, str(folder / "checkpoints" / "20"))
+    # Killed while it copied 15, while it scored 10, and before it removed 20.
+    (place.checkpoints / "15.partial" / "ema").mkdir(parents=True)
+    for step in ("10", "20"):
+        shutil.copytree(folder / "checkpoints" / step, place.checkpoints / step)
+    shutil.rmtree(folder / "checkpoints" / "10")  # by training, meanwhile
+    assert [row["step"] for row in run(settings, folder)] == [10, 20]
+    assert list(place.checkpoints.iterdir()) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_unsealed_checkpoint_is_left_out_aloud(settings, folder, caplog):
+    caplog.set_level("INFO", logger="absl")
+    save(folder, settings, {10: 20, 20: 20})
+    (folder / "checkpoints/20/SHA256SUMS").unlink()
+    assert [row["step"] for row in run(settings, folder)] == [10]
+    assert "checkpoints/20 is left out until training seals it" in caplog.text
+    with pytest.raises(InputError, match="checkpoints/20 was not sealed .no SHA256SUM"):
+        run(settings, folder, str(folder / "checkpoints/20"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_do_not_validate_one_run(settings, folder):
+    save(folder, settings, {10: 20})
+    with (
+        lock.held(Run(folder).validation.lock),
+        pytest.raises(InputError, match="validate is being written by process .* on"),
+    ):
+        run(settings, folder, watch=True)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("5", "nerl.json is 5; wanted the keys made_from, checkpoints; move .*valid"),
+        ('{"made_from": {}, "checkpoints": [{"step": "1"}]}', r"\[0\].step is '1'; wa"),
+        ('{"made_from": 3, "checkpoints": []}', "made_from is 3; wanted keys with va"),
+        ('{"made_from": {}, "chec', "nerl.json is not valid JSON"),
+    ],
+)
+def test_a_table_of_something_else_is_refused(settings, folder, content, message):
+    save(folder, settings, {10: 20})
+    place = Run(folder).validation
+    place.path.mkdir()
+    place.json.write_text(content)
+    with pytest.raises(InputError, match=message):
+        run(settings, folder)
+    assert place.json.read_text() == content
 
 
 @pytest.mark.usefixtures("quick")

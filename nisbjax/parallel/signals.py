@@ -1,0 +1,158 @@
+"""What SIGTERM and SIGUSR1 do: end a process in order, or be noted by a loop that saves.
+
+SLURM sends SIGTERM at a job's end and, where asked, SIGUSR1 some minutes before. Either
+ends every mode with one line and status 143; training, once it runs, first saves. Python
+answers a signal only between two steps of its own, so one that comes while XLA compiles
+would wait for minutes: a thread then ends the process. PyTC and BANIS leave this to
+Lightning, which knows of training alone.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+STOPPED = 143  # 128 + SIGTERM
+NUMBERS = (signal.SIGTERM, signal.SIGUSR1)
+_GRACE_SECONDS = 5.0  # for Python to answer
+
+_answered = threading.Event()  # by the main thread: it unwinds
+_armed = threading.Event()  # while a signal is to end the process
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """A signal unwinds what is inside the `with`, and the process ends with status 143.
+
+    One line says which it was. Inside another one, or off the main thread, it does nothing.
+
+    Raises:
+      SystemExit: with status 143, after a signal, whatever else was raised on its way.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or _armed.is_set():
+        yield
+        return
+    _answered.clear()
+    before = {number: signal.signal(number, _unwind) for number in NUMBERS}
+    hook, sys.unraisablehook = sys.unraisablehook, _end_if_lost
+    try:
+        with _watched():
+            yield
+    except BaseException:
+        # A library may have made another error of it on the way.
+        if _answered.is_set():
+            raise SystemExit(STOPPED) from None
+        raise
+    finally:
+        sys.unraisablehook = hook
+        _restore(before)
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+    """A thread ends the process where the main thread does not answer a signal in time."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    # Written to by Python's own handler in C, whatever the main thread is doing.
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=_watch, args=(reader,), daemon=True)
+    thread.start()
+    _armed.set()
+    try:
+        yield
+    finally:
+        _armed.clear()
+        signal.set_wakeup_fd(before)
+        writer.close()  # ends the thread
+        thread.join()
+        reader.close()
+
+
+def _watch(reader: socket.socket) -> None:
+    while came := reader.recv(64):
+        for number in set(came) & set(NUMBERS):
+            late = _armed.is_set() and not _answered.wait(_GRACE_SECONDS)
+            if late and _armed.is_set():
+                _end_at_once(number)
+
+
+def end_at_once() -> None:
+    """From now on a signal ends the process without unwinding.
+
+    For one of several processes, which would wait for the others on its way out.
+    """
+    for number in NUMBERS:
+        signal.signal(number, _end_at_once)
+
+
+class Noted:
+    """Notes signals instead of dying from them, inside a `with`: `received` says so."""
+
+    def __init__(self):
+        self.received = False
+        self._before: dict[int, Any] = {}
+        self._was_armed = False
+
+    def __enter__(self):
+        self._was_armed = _armed.is_set()
+        _armed.clear()
+        self._before = {n: signal.signal(n, self._note) for n in NUMBERS}
+        return self
+
+    def _note(self, *_):
+        self.received = True
+
+    def __exit__(self, *_):
+        _restore(self._before)
+        if self._was_armed:
+            _armed.set()
+
+
+def _unwind(number: int, _: Any) -> NoReturn:
+    if not _answered.is_set():
+        _say(number)
+    _answered.set()
+    raise SystemExit(STOPPED)
+
+
+def _end_at_once(number: int, _: Any = None) -> NoReturn:
+    _say(number)
+    os._exit(STOPPED)
+
+
+def _end_if_lost(lost: Any) -> None:
+    """Ends the process where its end was raised inside what swallows exceptions."""
+    if _answered.is_set() and isinstance(lost.exc_value, SystemExit):
+        os._exit(STOPPED)
+    sys.__unraisablehook__(lost)
+
+
+def _say(number: int) -> None:
+    name = signal.Signals(number).name
+    line = f"nisbjax: stopped by {name}; start the same command again to go on\n"
+    # Not by `print`: the signal may have come in the middle of one.
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode())
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        # None: not Python's, but a library's, which is not known.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _forget() -> None:
+    """In a process that was forked: its signals are its own."""
+    if signal.getsignal(signal.SIGTERM) in (_unwind, _end_at_once):
+        signal.set_wakeup_fd(-1)
+        _armed.clear()
+        for number in NUMBERS:
+            signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_forget)

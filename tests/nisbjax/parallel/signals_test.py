@@ -1,0 +1,102 @@
+"""A signal ends in one line and status 143, wherever it falls."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nisbjax.parallel import signals
+
+# The main thread is inside C for minutes, as while XLA compiles: Python cannot answer.
+STUCK = """
+import hashlib
+from nisbjax.parallel import signals
+signals._GRACE_SECONDS = 0.2
+with signals.ending():
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+"""
+FORKED = """
+import os, signal, time
+from nisbjax.parallel import signals
+signals._GRACE_SECONDS = 0.1
+with signals.ending():
+    child = os.fork()
+    if not child:
+        os.kill(os.getpid(), signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    time.sleep(0.3)
+    print(os.WTERMSIG(status))
+"""
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_unwinds_with_one_line(number, capfd):
+    before = [signal.getsignal(n) for n in signals.NUMBERS]
+    unwound = []
+    with pytest.raises(SystemExit) as ended, signals.ending(), signals.ending():
+        try:
+            send(number)
+            raise AssertionError("not reached")
+        finally:
+            unwound.append(number)
+    assert ended.value.code == 143 and unwound == [number]
+    assert capfd.readouterr().err == (
+        f"nisbjax: stopped by {signal.Signals(number).name}; start the same command "
+        "again to go on\n"
+    )
+    assert [signal.getsignal(n) for n in signals.NUMBERS] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_what_a_library_makes_of_the_end_is_still_the_end():
+    with pytest.raises(SystemExit) as ended, signals.ending():
+        try:
+            send(signal.SIGTERM)
+        except SystemExit:
+            raise RuntimeError("in a compiler's callback") from None
+    assert ended.value.code == 143
+    # Without a signal an error is itself.
+    with pytest.raises(RuntimeError, match="of its own"), signals.ending():
+        raise RuntimeError("of its own")
+
+
+def test_a_loop_notes_signals_instead(capfd):
+    with signals.ending():
+        with signals.Noted() as noted:
+            assert not noted.received
+            send(signal.SIGUSR1)
+            assert noted.received
+        with pytest.raises(SystemExit):
+            send(signal.SIGUSR1)
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_process_stuck_in_c_ends_all_the_same():
+    child = subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with child:
+        assert child.stdout and child.stderr
+        child.stdout.readline()
+        time.sleep(0.1)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(60) == 143
+        assert child.stderr.read() == (
+            b"nisbjax: stopped by SIGTERM; start the same command again to go on\n"
+        )
+
+
+def test_a_fork_dies_of_its_own_signals():
+    """And its parent, which shares the pipe that wakes the thread, does not."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], check=False, capture_output=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"15\n", b"")
