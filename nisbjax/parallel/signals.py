@@ -38,7 +38,7 @@ def ending() -> Iterator[None]:
         yield
         return
     _answered.clear()
-    before = {number: signal.signal(number, _unwind) for number in NUMBERS}
+    before: dict[Any, Any] = {n: signal.signal(n, _unwind) for n in NUMBERS}
     hook, sys.unraisablehook = sys.unraisablehook, _end_if_lost
     try:
         with _watched():
@@ -95,7 +95,7 @@ class Noted:
 
     def __init__(self):
         self.received = False
-        self._before: dict[int, Any] = {}
+        self._before: dict[Any, Any] = {}
         self._was_armed = False
 
     def __enter__(self):
@@ -140,7 +140,7 @@ def _say(number: int) -> None:
         os.write(2, line.encode())
 
 
-def _restore(handlers: dict[int, Any]) -> None:
+def _restore(handlers: dict[Any, Any]) -> None:
     for number, handler in handlers.items():
         # None: not Python's, but a library's, which is not known.
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
