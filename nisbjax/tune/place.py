@@ -22,7 +22,7 @@ ANOTHER_FILE = "name another file with --config.tune.storage=FILE"
 def file_of(storage: str) -> Path | None:
     """The file behind a storage: a path or `sqlite:///PATH`; None for a server's URL."""
     address = re.fullmatch(r"sqlite(\+pysqlite)?:///(.+)", storage, re.DOTALL)
-    if address:
+    if address and address[2] != ":memory:":
         return Path(address[2])
     return None if "://" in storage else Path(storage)
 

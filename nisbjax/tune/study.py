@@ -311,7 +311,7 @@ def _evaluate(
             return failed
         for name, value in _attributes(found).items():
             trial.set_user_attr(name, value)
-        trial.study.tell(trial, float(found["nerl"]))
+        trial.study.tell(trial, float(found["nerl"]), skip_if_finished=True)
     except optuna.exceptions.UpdateFinishedTrialError:
         logging.info("trial %d was finished by another process", trial.number)
     return ""

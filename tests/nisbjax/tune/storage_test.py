@@ -2,11 +2,17 @@
 
 import contextlib
 import errno
+import os
+import socket
 import sqlite3
+import subprocess
 import threading
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
+from sqlalchemy import exc as sql_errors
 
 from nisbjax.errors import InputError
 from nisbjax.tune import storage
@@ -44,6 +50,216 @@ def test_of_another_name(path):
         InputError, match="holds the studies theirs, not tuning; name one"
     ):
         storage.open_study(path, "tuning", MADE)
+
+
+def url_or_storage(path):
+    if path.endswith(".db"):
+        return f"sqlite:///{path}"
+    backend = optuna.storages.journal.JournalFileBackend(path)
+    return optuna.storages.JournalStorage(backend)
+
+
+def foreign(path, **options) -> optuna.Study:
+    """A study of the same name that another program makes."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    options = {"direction": "maximize", **options}
+    return optuna.create_study(
+        storage=url_or_storage(path), study_name="tuning", **options
+    )
+
+
+def with_trials(path):
+    foreign(path).optimize(lambda trial: trial.suggest_float("threshold", 0, 1), 2)
+
+
+def with_pytc_grid(path):
+    sampler = optuna.samplers.GridSampler({"threshold": [0.4, 0.6]})
+    foreign(path, sampler=sampler).optimize(
+        lambda trial: trial.suggest_categorical("threshold", [0.4, 0.6])
+    )
+
+
+def with_a_trial_that_waits(path):
+    foreign(path).enqueue_trial({"threshold": 0.5})
+
+
+def with_attributes(path):
+    foreign(path).set_user_attr("made_by", "pytc")
+
+
+def with_words_for_made_from(path):
+    foreign(path).set_user_attr("made_from", "a prediction")
+
+
+def to_minimize(path):
+    foreign(path, direction="minimize")
+
+
+def with_two_directions(path):
+    foreign(path, direction=None, directions=["maximize", "minimize"])
+
+
+def a_loss_under_our_name(path):
+    foreign(path, direction="minimize").set_user_attr("made_from", MADE)
+
+
+def appended_to_ours(path):
+    """By a program that knows the study by its name alone."""
+    storage.open_study(path, "tuning", MADE)
+    optuna.load_study(study_name="tuning", storage=url_or_storage(path)).optimize(
+        lambda trial: trial.suggest_float("threshold", 0, 1), 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            with_trials,
+            "another program's .nothing says what its 2 trials scored.; move",
+        ),
+        (with_pytc_grid, "another program's .nothing says what its 2 trials scored"),
+        (with_a_trial_that_waits, "nothing says what its 1 trials scored"),
+        (with_attributes, "another program's .nothing says what its 0 trials scored"),
+        (with_words_for_made_from, "nothing says what its 0 trials scored"),
+        (to_minimize, "another program's .its direction is minimize, not maximize"),
+        (with_two_directions, "direction is maximize, minimize, not maximize"),
+        (a_loss_under_our_name, "direction is minimize, not maximize"),
+        (
+            appended_to_ours,
+            "holds 1 trials that another program added .the first is tri",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_study_of_another_program_is_refused_and_left_as_it_is(path, make, message):
+    make(path)
+    with open(path, "rb") as file:
+        before = file.read()
+    for _ in range(2):
+        with (
+            pytest.raises(InputError, match=message),
+            storage.reserved(path, alone=True),
+        ):
+            storage.open_study(path, "tuning", MADE)
+    with open(path, "rb") as file:
+        assert file.read() == before
+    assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
+
+
+def test_a_study_without_trials_is_taken(path):
+    """Nothing in it can win: `optuna create-study`, or a kill of an earlier version."""
+    foreign(path)
+    opened = storage.open_study(path, "tuning", MADE)
+    assert opened.user_attrs == {"made_from": MADE}
+
+
+def test_trials_of_ours_are_known_by_their_host(path):
+    opened = storage.open_study(path, "tuning", MADE)
+    trial = create_trial(
+        value=0.5,
+        params={"threshold": 0.4},
+        distributions={"threshold": FloatDistribution(0, 1)},
+        user_attrs={"host": "elsewhere"},
+    )
+    opened.add_trial(trial)
+    (found,) = storage.open_study(path, "tuning", MADE).trials
+    assert found.state == TrialState.COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("database or disk is full", "cannot be written: the disk is full; free space"),
+        (
+            "attempt to write a readonly database",
+            "cannot be written: it or its folder is read-only, or it was moved away",
+        ),
+        (
+            "unable to open database file",
+            "cannot be opened: it, its folder or what SQL",
+        ),
+        ("disk I/O error", "cannot be read or written: .* input/output error .a quota"),
+        ("database is locked", "has been locked by another process for 30 s"),
+        ("database disk image is malformed", "cannot be read .* it is damaged"),
+    ],
+)
+def test_what_sqlite_says(text, message):
+    error = sqlite3.OperationalError(text)
+    wrapped = sql_errors.OperationalError("INSERT ...", {}, error)
+    raised = optuna.exceptions.StorageInternalError("commit")
+    raised.__cause__ = wrapped
+    for each in (error, wrapped, raised):
+        with (
+            pytest.raises(InputError, match=f"the study in a.db {message}"),
+            storage.clear_errors("a.db"),
+        ):
+            raise each
+
+
+def test_a_database_that_has_no_room(tmp_path):
+    path = str(tmp_path / "tuning.db")
+    opened = storage.open_study(path, "tuning", MADE)
+    connection = opened._storage._backend.engine  # every connection of it is limited
+    with connection.connect() as limited:
+        (pages,) = limited.exec_driver_sql("PRAGMA page_count").one()
+        limited.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with (
+        pytest.raises(InputError, match="the disk is full; free space and run again"),
+        storage.clear_errors(path),
+    ):
+        for _ in range(100):
+            opened.enqueue_trial({"threshold": 0.4}, user_attrs={"text": "x" * 2000})
+    assert storage.open_study(path, "tuning", MADE).user_attrs == {"made_from": MADE}
+
+
+@pytest.fixture
+def nowhere(tmp_path):
+    """Paths at which nothing can be kept."""
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "file").write_text("text")
+    os.mkfifo(tmp_path / "pipe.journal")
+    (tmp_path / "dangling.db").symlink_to(tmp_path / "no" / "such.db")
+    (tmp_path / "loop.db").symlink_to("loop.db")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("folder.db", "tune.storage is .*folder.db, a folder; name another file"),
+        ("pipe.journal", "pipe.journal, a device, pipe or socket; name another"),
+        ("/dev/full", "tune.storage is /dev/full, a device"),
+        ("file/tuning.db", "no study can be kept in .*file is no folder"),
+        ("dangling.db", "a link to what is not there"),
+        ("loop.db", "a link to what is not there"),
+        ("a\0b.db", "with a null byte"),
+        ("x" * 300 + ".db", "no study can be kept in .*File name too long"),
+        ("sqlite://", "which is no file and gone when the process ends"),
+        ("sqlite:///:memory:", "which is no file and gone"),
+    ],
+)
+def test_where_no_study_can_be_kept(nowhere, name, message):
+    where = name if "://" in name else str(nowhere / name)
+    before = sorted(nowhere.rglob("*"))
+    with pytest.raises(InputError, match=message), storage.reserved(where, alone=True):
+        pass
+    with pytest.raises(InputError, match=message):
+        storage.open_study(where, "tuning", MADE)
+    assert sorted(nowhere.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="no study can be kept in .*cannot be written"):
+        storage.open_study(str(tmp_path / "tuning.db"), "tuning", MADE)
+
+
+def test_a_server_is_named_without_its_password():
+    with pytest.raises(
+        InputError, match=r"server nosuch://me:\*\*\*@host/db cannot be used .*nosuch"
+    ):
+        storage.open_study("nosuch://me:secret@host/db", "tuning", MADE)
 
 
 def test_damaged_database(tmp_path):
@@ -113,6 +329,42 @@ def test_alone_or_shared(path, monkeypatch):
             storage.reserved(path, alone=True),
         ):
             pass
+    with storage.reserved(path, alone=True) as again:
+        assert again.alone
+
+
+def test_no_lock_stays(path, tmp_path):
+    with storage.reserved(path, alone=False) as first, first.turn():
+        first.share()
+        with storage.reserved(path, alone=False), pytest.raises(KeyError):
+            raise KeyError
+        assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_runs_it_is_who_is_alive(path, tmp_path):
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    with storage.reserved(path, alone=False) as first:
+        first.share()
+        (lock,) = tmp_path.iterdir()
+        here = socket.gethostname()
+        others = f"process {dead.pid} on {here}\nprocess 7 on elsewhere\n"
+        lock.write_text(others + lock.read_text())
+        with (
+            pytest.raises(
+                InputError,
+                match=f"is being run by process 7 on elsewhere, process {os.getpid()} on",
+            ),
+            storage.reserved(path, alone=True),
+        ):
+            pass
+
+
+def test_a_lock_of_any_content_is_taken_over(path, tmp_path):
+    with storage.reserved(path, alone=True):
+        (lock,) = tmp_path.iterdir()
+    lock.write_bytes(b"\xff\x00" * 100)
     with storage.reserved(path, alone=True) as again:
         assert again.alone
 

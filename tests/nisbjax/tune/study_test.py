@@ -1,7 +1,9 @@
 """Trials: each grid value COMPLETE exactly once, failures FAIL, orphans released."""
 
 import math
+import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -10,7 +12,12 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.trial import TrialState
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState, create_trial
 
 from nisbjax.errors import InputError
 from nisbjax.tune import storage, study
@@ -180,6 +187,130 @@ def test_samplers_search_several_parameters(kind):
     # a second run has nothing left to do, and can be asked for more
     assert study.run_sampled(opened, space, first, 12, score) == 0
     assert study.run_sampled(opened, space, first, 14, score) == 2
+
+
+@pytest.fixture
+def gone():
+    """The attributes of a trial whose process has ended."""
+    with subprocess.Popen(["true"]) as process:
+        pass
+    return {"process": process.pid, "started": 1, "host": socket.gethostname()}
+
+
+def running(opened, threshold, attributes) -> None:
+    """A trial that a process has asked for and begun to draw."""
+    opened.enqueue_trial({"threshold": threshold})
+    trial = opened.ask(SPACE)
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+
+
+def half(_):
+    return {"nerl": 0.5}
+
+
+def test_trials_of_dead_processes_are_taken_over_while_others_tune(gone):
+    """Without being released: those who share a study cannot know that they are alone."""
+    opened = in_memory()
+    running(opened, 0.5, gone)
+    running(opened, 0.6, {})  # killed before it said whose it is
+    running(opened, 0.7, {"process": 7, "host": "elsewhere"})
+    # the process id belongs to another process by now, which started later
+    parent = {**gone, "process": os.getppid()}
+    running(opened, 0.8, parent)
+    assert study.run_sampled(opened, {"threshold": (0.0, 1.0)}, {}, 4, half) == 3
+    states = [trial.state.name for trial in opened.trials]
+    assert states == ["COMPLETE", "COMPLETE", "RUNNING", "COMPLETE"]
+    assert [t.params["threshold"] for t in opened.trials] == [0.5, 0.6, 0.7, 0.8]
+
+
+def test_trials_of_living_processes_are_waited_for(gone, monkeypatch):
+    """One of them dies, and its trial is taken over: the study has as many as wanted."""
+    opened = in_memory()
+    parent = os.getppid()
+    running(opened, 0.5, {**gone, "process": parent, "started": 0})
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            opened._storage.set_trial_user_attr(0, "process", gone["process"])
+
+    monkeypatch.setattr(study.time, "sleep", wait)
+    assert study.run_sampled(opened, {"threshold": (0.0, 1.0)}, {}, 1, half) == 1
+    assert len(waits) == 3
+    assert [trial.params for trial in study.complete(opened)] == [{"threshold": 0.5}]
+
+
+def test_released_trials_are_nobodys_even_if_their_process_id_lives(gone):
+    opened = in_memory()
+    running(opened, 0.5, {**gone, "process": os.getppid(), "started": 0})
+    assert study.release_orphans(opened, retry=True) == 1
+    assert study.run_sampled(opened, {"threshold": (0.0, 1.0)}, {}, 1, half) == 1
+
+
+def test_a_trial_that_another_process_finished_does_no_harm():
+    opened = in_memory()
+
+    def finished_meanwhile(_):
+        opened.tell(len(opened.trials) - 1, 0.25)
+        return {"nerl": 0.5}
+
+    study.run_sampled(opened, {"threshold": (0.0, 1.0)}, {}, 2, finished_meanwhile)
+    assert [trial.value for trial in opened.trials] == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "space", "on_grid", "message"),
+    [
+        (
+            {"threshold": CategoricalDistribution([0.4, 0.5])},
+            {"threshold": (0.4, 0.9)},
+            True,
+            r"trial 0 of the study .* drew threshold from CategoricalDistribution",
+        ),
+        (
+            {"cc_threshold": FloatDistribution(0, 1)},
+            {"threshold": (0.4, 0.9)},
+            False,
+            r"trial 0 .* tuned \['cc_threshold'\], and now it is \['threshold'\]",
+        ),
+        (
+            {"threshold": FloatDistribution(0, 1)},
+            {"threshold": (0.4, 0.9), "min_size": (0, 9)},
+            False,
+            r"tuned \['threshold'\], and now it is \['min_size', 'threshold'\]",
+        ),
+        (
+            {
+                "threshold": FloatDistribution(0, 1),
+                "min_size": IntDistribution(0, 1000),
+            },
+            {"threshold": (0.4, 0.9), "min_size": (1, 1000)},  # logarithmic
+            False,
+            "drew min_size from IntDistribution.*log=False.* and now it is .*log=True",
+        ),
+    ],
+)
+def test_trials_that_drew_otherwise_are_refused(drawn, space, on_grid, message):
+    opened = in_memory()
+    params = {"threshold": 0.4, "cc_threshold": 0.4, "min_size": 5}
+    opened.add_trial(
+        create_trial(
+            value=0.5,
+            params={name: params[name] for name in drawn},
+            distributions=drawn,
+        )
+    )
+    with pytest.raises(InputError, match=message):
+        study.require_like(opened, space, on_grid=on_grid)
+
+
+def test_other_ranges_are_no_other_distributions():
+    opened = in_memory()
+    study.run_sampled(opened, {"threshold": (0.4, 0.9)}, {}, 2, half)
+    study.require_like(opened, {"threshold": (0.3, 0.8)}, on_grid=False)
+    study.require_like(opened, {"threshold": (0.3, 0.8)}, on_grid=True)
 
 
 def test_three_failures_in_a_row_end_a_search():
