@@ -13,14 +13,11 @@ from typing import Any
 import optuna
 from absl import logging
 from optuna.storages import JournalStorage
-from optuna.storages.journal import (
-    BaseJournalBackend,
-    JournalFileBackend,
-    JournalFileSymlinkLock,
-)
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from nisbjax.errors import InputError
 from nisbjax.tune.database import MADE_FROM
+from nisbjax.tune.journal_lock import JournalLock
 
 _LONGEST_LINE = 1 << 24  # bytes; an entry has some hundreds
 
@@ -61,7 +58,7 @@ class _File(JournalFileBackend):
     def __init__(self, path: Path):
         self._path = path
         try:
-            super().__init__(str(path))
+            super().__init__(str(path), JournalLock(path))
         except OSError as error:
             raise _refused(path, error) from None
 
@@ -143,7 +140,7 @@ def _is_entry(line: bytes) -> bool:
 
 def _cut(path: Path) -> None:
     """Ends the file after its last whole line, while no host appends."""
-    lock = JournalFileSymlinkLock(str(path))
+    lock = JournalLock(path)
     lock.acquire()
     try:
         with open(path, "r+b") as journal:

@@ -139,7 +139,7 @@ def run(
         with storage.clear_errors(where):
             study.require_like(opened, ranges, on_grid=kind == "grid")
             if reservation.alone:
-                study.release_orphans(opened, retry=kind != "grid")
+                study.release_orphans(opened, retry=True)
             if kind == "grid":
                 done = study.run_grid(opened, wanted, segments_at, score)
             else:

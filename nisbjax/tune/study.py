@@ -1,9 +1,9 @@
 """The trials of a study: a grid, each value once, or a sampler over several parameters.
 
 PyTC drives Optuna's GridSampler, for which a FAILed trial counts as visited, so a killed
-threshold never returns. Here a value is missing until a trial with it is COMPLETE; trials
-of a grid that died are marked FAIL, missing values are enqueued, and ask/tell does the rest.
-A sampler's trial that died is taken over, with its number and what it has drawn.
+threshold never returns. Here a value is missing until a trial with it is COMPLETE; missing
+values are enqueued, and ask/tell does the rest. A trial that died is taken over, with its
+number and what it has drawn, so that a study ends as if nobody had been killed.
 """
 
 import contextlib
@@ -43,7 +43,6 @@ ATTRIBUTES = (
 _MOST_FAILURES = 3  # in a row, of a sampler's trials
 _POLL_SECONDS = 0.2  # while other tuners of this host run the last trials
 
-_THRESHOLD: dict[str, BaseDistribution] = {"threshold": FloatDistribution(0.0, 1.0)}
 LARGEST = 1 << 40  # voxels of a size
 DECADES = 100  # whole numbers that span more are drawn on a logarithmic scale
 Score = Mapping[str, float | int]
@@ -86,8 +85,7 @@ def release_orphans(study: optuna.Study, *, retry: bool) -> int:
 
     Args:
         study: whose RUNNING trials on this host belong to nobody.
-        retry: leave them RUNNING, as nobody's, for `run_sampled`, which takes them over; a
-            grid finds its own missing values, and here they become FAIL.
+        retry: leave them RUNNING, as nobody's, to be taken over; else they become FAIL.
 
     Returns:
         How many there were.
@@ -165,10 +163,8 @@ def run_grid(
     Raises:
         InputError: trials failed; they are FAIL, with the error, and stay missing.
     """
-    for left in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        logging.info("trial %d was enqueued by a run that was killed", left.number)
-        _fail(study, study.ask(_THRESHOLD), "its run ended before it began")
     wanted = missing(study, grid)
+    left = _leftovers(study, wanted)
     if not wanted:
         return 0
     rest, failures = list(wanted), []
@@ -176,12 +172,12 @@ def run_grid(
         prepared = iter(prepare(wanted))
         for threshold in wanted:
             segments = next(prepared)
-            failures += _tell(study, threshold, lambda: score(segments))  # noqa: B023
+            failures += _tell(study, threshold, lambda: score(segments), left)  # noqa: B023
             rest.remove(threshold)
     except BaseException as error:
         # KeyboardInterrupt too: what ends without a score is never a score
         for threshold in rest:
-            _tell(study, threshold, _raiser(error))
+            _tell(study, threshold, _raiser(error), left)
         raise
     if failures:
         raise InputError(
@@ -299,10 +295,8 @@ def _evaluate(
 ) -> str:
     """Draws what a trial has not drawn yet, scores it and tells; its error, if it failed."""
     for name, (low, high) in space.items():
-        if name in trial.params:  # before its process died
-            continue
         bound = trial.params.get(at_most.get(name, ""), high)
-        _suggest(trial, name, (low, min(high, bound)))
+        _suggest(trial, name, _distribution((low, min(high, bound))))
     found, failed = _measure(lambda: score(trial.params))
     try:
         if failed:
@@ -356,22 +350,59 @@ def warnings(study: optuna.Study) -> list[str]:
     return found
 
 
-def _tell(study: optuna.Study, value: Any, score: Callable[[], Score]) -> list[str]:
+def _leftovers(study: optuna.Study, wanted: Sequence[Any]) -> list[FrozenTrial]:
+    """Trials that a dead process enqueued or began, of values that are wanted.
+
+    Others become FAIL.
+    """
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    taken = [study.ask().number for _ in waiting]  # it takes those that wait
+    kept = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number not in taken and not workers.is_dead(trial):
+            continue
+        meant = _meant(trial)
+        again = any(_same(meant, _meant(other)) for other in kept)
+        if not again and any(_same(_point(value), meant) for value in wanted):
+            kept.append(trial)
+        else:
+            _fail(study, trial, "its run ended before it did")
+    return kept
+
+
+def _meant(trial: FrozenTrial) -> Point:
+    """What a trial has drawn, or was enqueued to draw."""
+    return trial.params or trial.system_attrs.get("fixed_params", {})
+
+
+def _tell(
+    study: optuna.Study, value: Any, score: Callable[[], Score], left: list[FrozenTrial]
+) -> list[str]:
     """One trial of a value of the grid, from the queue; returns its error, if it failed.
 
-    Attributes come with the queue's entry, in one transaction rather than twenty.
+    Attributes come with the queue's entry, in one transaction rather than twenty. One of
+    those that are left from a dead process is used if it is of this value.
     """
     found, failed = _measure(score)
     point = _point(value)
     attributes = workers.identity() | (
         {"error": failed} if failed else _attributes(found)
     )
-    while True:
+    trial = None
+    begun = next((each for each in left if _same(point, _meant(each))), None)
+    if begun is not None:
+        left.remove(begun)
+        trial = _again(study, begun)
+        for name, entry in attributes.items():
+            trial.set_user_attr(name, entry)
+        for name, number in point.items():
+            _suggest(trial, name, _anything(number))
+    while trial is None:
         study.enqueue_trial(point, user_attrs=attributes)
         trial = study.ask({name: _anything(x) for name, x in point.items()})
-        if _same(point, trial.params):
-            break
-        _fail(study, trial, "a tuner of another host enqueued it")
+        if not _same(point, trial.params):
+            _fail(study, trial, "a tuner of another host enqueued it")
+            trial = None
     # one transaction: a trial is COMPLETE with its value, or still RUNNING
     if failed:
         logging.warning("%s failed: %s", point, failed)
@@ -415,11 +446,12 @@ def _fail(study: optuna.Study, trial: Trial | FrozenTrial, reason: str) -> None:
     study.tell(trial, state=TrialState.FAIL)
 
 
-def _suggest(trial: Trial, name: str, ends: Range) -> None:
-    wanted = _distribution(ends)
+def _suggest(trial: Trial, name: str, wanted: BaseDistribution) -> None:
+    if name in trial.params:  # drawn before its process died
+        return
     if isinstance(wanted, IntDistribution):
         trial.suggest_int(name, wanted.low, wanted.high, log=wanted.log)
-    else:
+    elif isinstance(wanted, FloatDistribution):
         trial.suggest_float(name, wanted.low, wanted.high)
 
 

@@ -21,7 +21,7 @@ def identity() -> dict[str, str | int]:
     The host comes last: who reads a trial half marked takes it for nobody's.
     """
     own = os.getpid()
-    return {"process": own, "started": _started(own), "host": socket.gethostname()}
+    return {"process": own, "started": started(own), "host": socket.gethostname()}
 
 
 def is_here(trial: FrozenTrial) -> bool:
@@ -41,13 +41,23 @@ def is_dead(trial: FrozenTrial) -> bool:
     process = trial.user_attrs.get("process")
     if not trial.user_attrs.get("host") or not isinstance(process, int):
         return True  # killed between asking for the trial and saying whose it is
-    if process <= NOBODY or process == os.getpid() or not files.alive(process):
+    if process <= NOBODY or process == os.getpid():
         return True
-    started = trial.user_attrs.get("started")
-    return bool(started) and started != _started(process)
+    began = trial.user_attrs.get("started")
+    return not runs(process, began if isinstance(began, int) else 0)
 
 
-def _started(process: int) -> int:
+def runs(process: int, began: int) -> bool:
+    """Whether a process of this host runs, and is the one that started then.
+
+    Args:
+        process: its id.
+        began: when, as `started` says it; 0 if that is not known.
+    """
+    return files.alive(process) and began in (0, started(process))
+
+
+def started(process: int) -> int:
     """When a process started, in clock ticks since the host did; 0 if nobody knows."""
     try:
         facts = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

@@ -2,6 +2,10 @@
 
 import errno
 import json
+import os
+import socket
+import subprocess
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +13,7 @@ from hypothesis import strategies as st
 from optuna.storages.journal import JournalFileBackend
 
 from nisbjax.errors import InputError
-from nisbjax.tune import storage
+from nisbjax.tune import journal_lock, storage
 
 MADE = {"prediction": "a"}
 
@@ -108,3 +112,44 @@ def test_a_full_disk_is_said_and_leaves_no_half_line(path, monkeypatch):
     with pytest.raises(InputError, match="cannot be written or read .No space left"):
         opened.enqueue_trial({"threshold": 0.5})
     assert path.read_bytes() == whole
+
+
+@pytest.fixture
+def gone():
+    with subprocess.Popen(["true"]) as process:
+        pass
+    return f"{socket.gethostname()}.{process.pid}.0"
+
+
+def test_the_lock_of_a_dead_process_is_taken_over_at_once(path, gone):
+    lock = path.with_name("tuning.journal.lock")
+    for owner in (gone, f"{socket.gethostname()}.{os.getpid()}.1"):  # an id used again
+        lock.symlink_to(owner)
+        started = time.monotonic()
+        open_study(path).enqueue_trial({"threshold": 0.5})
+        assert time.monotonic() - started < 5
+        assert not lock.is_symlink()
+
+
+@pytest.mark.parametrize("owner", ["elsewhere.1.1", "tuning.journal"])
+def test_locks_of_others_are_waited_for(path, owner, monkeypatch):
+    lock = path.with_name("tuning.journal.lock")
+    lock.symlink_to(owner)
+    opened = open_study(path)
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            lock.unlink()
+
+    monkeypatch.setattr(journal_lock.time, "sleep", wait)
+    opened.enqueue_trial({"threshold": 0.5})
+    assert len(waits) == 3
+
+
+def test_a_lock_that_nobody_renews_is_nobodys(path, monkeypatch):
+    monkeypatch.setattr(journal_lock, "GRACE_SECONDS", 0.2)
+    path.with_name("tuning.journal.lock").symlink_to("elsewhere.1.1")
+    open_study(path).enqueue_trial({"threshold": 0.5})
+    assert len(open_study(path).trials) == 2

@@ -1,0 +1,79 @@
+"""The lock under which hosts append to a journal: a link that says whose it is.
+
+Making a link either succeeds or not, on every version of NFS, unlike the kernel's locks.
+Optuna's own such lock does not say whose it is, so that whoever comes after a kill waits for
+30 s, and leaves a renamed link where the kill fell into its release.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+
+from absl import logging
+from optuna.storages.journal import JournalFileSymlinkLock
+
+from nisbjax.tune import workers
+
+GRACE_SECONDS = 30  # after which a lock of another host that nobody renews is nobody's
+
+
+class JournalLock(JournalFileSymlinkLock):
+    """Held while one process appends to a journal.
+
+    Args:
+        journal: the file; the link lies beside it.
+    """
+
+    def __init__(self, journal: Path):
+        super().__init__(str(journal))
+        self._journal = journal
+        self._place = journal.with_name(f"{journal.name}.lock")
+        own = os.getpid()
+        self._own = f"{socket.gethostname()}.{own}.{workers.started(own)}"
+
+    def acquire(self) -> bool:
+        """Waits for the lock; one whose process is gone is taken over at once."""
+        wait, owner, since = 0.001, "", time.monotonic()
+        while True:
+            try:
+                os.symlink(self._own, self._place)
+                return True
+            except FileExistsError:
+                found = self._owner()
+            if found != owner:
+                owner, since = found, time.monotonic()
+            if _is_dead(owner) or time.monotonic() - since > GRACE_SECONDS:
+                self._break(owner)
+                continue
+            time.sleep(wait)
+            wait = min(2 * wait, 0.5)
+
+    def release(self) -> None:
+        """Lets the next one append."""
+        self._place.unlink(missing_ok=True)
+
+    def _owner(self) -> str:
+        """Whose it is, and since when."""
+        with contextlib.suppress(OSError):
+            return f"{os.readlink(self._place)} {self._place.lstat().st_mtime_ns}"
+        return ""
+
+    def _break(self, owner: str) -> None:
+        """Removes a lock, unless another process of this host has done so before."""
+        with open(self._journal, "rb") as journal:
+            fcntl.flock(journal.fileno(), fcntl.LOCK_EX)
+            if owner and self._owner() == owner:
+                logging.info("the lock %s is of a dead process", self._place)
+                self._place.unlink(missing_ok=True)
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether a lock's process was on this host and is gone; not known of other hosts."""
+    name = owner.partition(" ")[0]
+    host, process, started = ["", *name.rsplit(".", 2)][-3:]
+    if host != socket.gethostname() or not process.isdecimal():
+        return False
+    return not workers.runs(int(process), int(started) if started.isdecimal() else 0)
