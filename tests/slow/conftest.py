@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -55,3 +56,17 @@ def measured() -> Callable[[Sequence[str]], str]:
         return done.stdout.splitlines()[-1]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """What `LD_PRELOAD` takes to kill a process at a file operation: `kill_at.c`."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler, and the library that kills by number is compiled")
+    built = tmp_path_factory.mktemp("kill") / "kill_at.so"
+    source = pathlib.Path(__file__).with_name("kill_at.c")
+    subprocess.run(
+        [compiler, "-O1", "-shared", "-fPIC", "-o", built, source, "-ldl"], check=True
+    )
+    return built

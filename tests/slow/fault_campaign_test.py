@@ -41,19 +41,6 @@ _VOLATILE = re.compile(
 _TIMES = re.compile(rb'(?i)("?(timestamp|seconds|since)"?: *"?)[^",\n]*')
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler, and the library that kills by number is compiled")
-    built = tmp_path_factory.mktemp("kill") / "kill_at.so"
-    source = HERE / "kill_at.c"
-    subprocess.run(
-        [compiler, "-O1", "-shared", "-fPIC", "-o", built, source, "-ldl"], check=True
-    )
-    return built
-
-
 @dataclasses.dataclass(frozen=True)
 class Shot:
     """One start of a stage: how it ended and how many file operations it did."""
