@@ -124,6 +124,9 @@ def _data() -> ml_collections.ConfigDict:
     d.sampling = "uniform"  # over volumes; volume: in proportion to their size
     d.offsets = OFFSETS_6
     d.edge_stored_at = "source"
+    # Label values nobody vouches for: default (the ten largest of uint32 and uint64), or
+    # numbers, "0,65535"; negative ones always.
+    d.unlabeled = "default"
     d.relabel = False
     d.erosion = (0, 2, 2)  # array axes: what PyTC's scalar 2 does to x y z data
     d.erosion_axes = "legacy"

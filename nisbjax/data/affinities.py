@@ -3,7 +3,7 @@
 The edge of offset d joins voxels v and v + d; its affinity is 1 where both carry the same
 positive id. BANIS stores it at the source v (`data.py`, `comp_affinities`), DeepEM and
 PyTC's SNEMI3D recipe at the destination v + d. Background (0) is a supervised negative,
-unlabeled (-1) and the outside of the crop are not supervised. Where BANIS marks invalid
+unlabeled (negative) and the outside of the crop are not supervised. Where BANIS marks invalid
 edges by a third value of an int8 target, we carry a boolean beside it.
 """
 
@@ -29,7 +29,7 @@ def affinity_targets(
     """Affinities of every edge and which of them are known.
 
     Args:
-      labels: 0 = background, > 0 = instance, -1 = unlabeled.
+      labels: 0 = background, > 0 = instance, negative = unlabeled.
       offsets: of the edges in voxels, one per channel; components may be negative.
       stored_at: the voxel at which an edge stands: `source` (BANIS) or `destination`.
 
@@ -53,7 +53,7 @@ def affinity_targets(
             (s.start, size - s.stop) for s, size in zip(stored, shape, strict=True)
         ]
         same.append(jnp.pad((first == second) & (first > 0), padding))
-        known.append(jnp.pad((first != -1) & (second != -1), padding))
+        known.append(jnp.pad((first >= 0) & (second >= 0), padding))
     return jnp.stack(same, axis=-1), jnp.stack(known, axis=-1)
 
 

@@ -19,6 +19,7 @@ from numpy import ndarray
 
 from nisbjax.errors import InputError
 from nisbjax.typing import Triple
+from nisbjax.unlabeled import to_int32
 
 EROSION_AXES = ("legacy", "xy", "xyz")
 
@@ -54,7 +55,7 @@ def erode(labels: Int[Array, "b x y z"], erosion: Triple) -> Int[Array, "b x y z
     """Sets to background every labeled voxel near which two different ids meet.
 
     Args:
-      labels: 0 = background, > 0 = instance, -1 = unlabeled.
+      labels: 0 = background, > 0 = instance, negative = unlabeled.
       erosion: radii per axis in voxels; the window is 2 r + 1 wide and continues beyond
         the array by half-sample reflection (d c b a | a b c d). A radius must not exceed
         the axis.
@@ -103,13 +104,14 @@ def relabel_components(
     long-range edge between them is no longer a positive target.
 
     Args:
-      labels: 0 = background, > 0 = instance, -1 = unlabeled; integers of any width.
+      labels: 0 = background, > 0 = instance; integers of any width. Unlabeled are negative
+        ones and the largest of uint32 and uint64, see `unlabeled`.
 
     Returns:
       int32, 1, 2, ... in the order in which the pieces' first voxels stand in memory
-      (C order); 0 and -1 as they were. The GIL is released meanwhile.
+      (C order); 0 as it was, -1 where unlabeled. The GIL is released meanwhile.
     """
-    labels = np.ascontiguousarray(labels)
+    labels = np.ascontiguousarray(to_int32(labels))
     return _label_components(labels)
 
 

@@ -22,6 +22,7 @@ from nisbjax.data.nisb import Pair
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.typing import Triple
+from nisbjax.unlabeled import DEFAULT, parse_codes, to_int32
 
 SAMPLINGS = ("uniform", "volume")
 _ATTEMPTS = 32  # at a crop with a labeled object
@@ -63,6 +64,7 @@ class Loader:
         sampling: str = "uniform",
         normalize: str = "divide_255",
         percentiles: Sequence[float | int] = (0.0, 100.0),
+        unlabeled: str = DEFAULT,
         relabel: bool = False,
         sharding: jax.sharding.Sharding | None = None,
         threads: int = 4,
@@ -79,6 +81,7 @@ class Loader:
           count: of a fixed list of validation crops; None draws new ones at each step.
           sampling: `uniform` over volumes, or `volume`: in proportion to their voxels.
           normalize, percentiles: see `intensity.intensity_range`.
+          unlabeled: label values that are not supervised, see `unlabeled.parse_codes`.
           relabel: gives the pieces into which a crop cuts an object ids of their own.
           sharding: of every field's leading axis; None puts batches on the first device.
             A host reads only the samples of its own devices.
@@ -86,17 +89,19 @@ class Loader:
           prefetch: batches held ready.
 
         Raises:
-          InputError: no volume, another word for `sampling`, or images that do not suit
+          InputError: no volume, another word for `sampling` or `unlabeled`, or images that do not suit
             `normalize`.
         """
         if not pairs:
             raise InputError("no volume to draw crops from; check data.root")
         require_choice("data.sampling", sampling, SAMPLINGS)
+        parse_codes(unlabeled)
         self._pairs = list(pairs)
         self._crop = crop
         self._seed = seed
         self._global_batch = global_batch
         self._count = count
+        self._unlabeled = unlabeled
         self._relabel = relabel
         self._sharding = sharding
         self._threads = threads
@@ -208,7 +213,7 @@ class Loader:
         self, reads: tuple[Any, Any], crop: Crop
     ) -> tuple[Shaped[np.ndarray, "x y z c"], Integer[np.ndarray, "x y z"]]:
         image, labels = np.asarray(reads[0].result()), np.asarray(reads[1].result())
-        labels = _fit_int32(labels)
+        labels = to_int32(labels, self._unlabeled)
         inside = crop.box.clip(self._pairs[crop.pair].labels.spatial_shape)
         if inside != crop.box:
             padding = [
@@ -260,15 +265,3 @@ def _stacked(name: str, values: list[np.ndarray]) -> np.ndarray:
     for place, value in enumerate(values):
         out[place] = value
     return out
-
-
-def _fit_int32(labels: Integer[np.ndarray, "x y z"]) -> Integer[np.ndarray, "x y z"]:
-    """Labels whose ids int32 can hold: numbered anew within the crop where it cannot."""
-    if labels.dtype.itemsize < 4 or labels.max(initial=0) <= np.iinfo(np.int32).max:
-        return labels
-    ids, positions = np.unique(labels, return_inverse=True)
-    new = np.arange(1, len(ids) + 1, dtype=np.int32)
-    new[ids == 0] = 0
-    if labels.dtype.kind == "i":
-        new[ids < 0] = -1
-    return new[positions].reshape(labels.shape)

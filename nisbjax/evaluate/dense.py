@@ -18,6 +18,7 @@ from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.volume import Volume
+from nisbjax.unlabeled import DEFAULT, is_unlabeled
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +37,37 @@ class Contingency:
 
 
 def contingency(
-    truth: Integer[np.ndarray, "x y z"], segmentation: Integer[np.ndarray, "x y z"]
+    truth: Integer[np.ndarray, "x y z"],
+    segmentation: Integer[np.ndarray, "x y z"],
+    unlabeled: str = DEFAULT,
 ) -> Contingency:
-    """Counts overlaps of two label arrays of one shape."""
+    """Counts overlaps of two label arrays of one shape, where the truth is labeled.
+
+    Args:
+      truth: dense labels.
+      segmentation: of the same shape.
+      unlabeled: values of the truth that say nothing, see `unlabeled.parse_codes`.
+    """
+    missing = is_unlabeled(truth, unlabeled)
+    if missing is not None:
+        truth, segmentation = truth[~missing], segmentation[~missing]
     return _tabulate(truth.ravel(), segmentation.ravel(), None)
 
 
 def contingency_of_volumes(
-    truth: Volume, segmentation: Volume, *, memory_gb: float = 4.0, workers: int = 0
+    truth: Volume,
+    segmentation: Volume,
+    *,
+    unlabeled: str = DEFAULT,
+    memory_gb: float = 4.0,
+    workers: int = 0,
 ) -> Contingency:
     """Counts overlaps of two volumes, box by box.
 
     Args:
         truth: dense labels [x y z].
         segmentation: of the same shape.
+        unlabeled: as `contingency`.
         memory_gb: for the boxes that are read at once.
         workers: threads; 0 for one for each core.
 
@@ -72,7 +90,7 @@ def contingency_of_volumes(
     )
 
     def count(box: Box) -> Contingency:
-        return contingency(truth.read(box), segmentation.read(box))
+        return contingency(truth.read(box), segmentation.read(box), unlabeled)
 
     total: Contingency | None = None
     boxes = box_grid(segmentation.spatial_shape, box_shape)

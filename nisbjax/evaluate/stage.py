@@ -108,7 +108,6 @@ def _run(
 ) -> dict[str, Any]:
     started = time.monotonic()
     stem = Path(segmentation)
-    metrics = tuple(config.evaluate.metrics)
     json_path = out.evaluation(stem, ".json")
     threshold_origin = threshold_origin or _earlier_origin(json_path, made)
     facts: dict[str, Any] = {
@@ -144,7 +143,8 @@ def _run(
         logging.info("%s: %s", out.name, report.summary(score))
     dense_score = None
     if label:
-        dense_score = _dense(metrics, label, labels, config.decode.memory_gb)
+        dense_score, left_out = _dense(config, label, labels)
+        notes += filter(None, (left_out,))
         facts["label"] = label
         facts["label_fingerprint"] = volume_lib.fingerprint(label)
         facts["dense"] = dense_score
@@ -224,11 +224,17 @@ def _check(
 
 
 def _dense(
-    metrics: tuple[str, ...], label: str, labels: volume_lib.Volume, memory_gb: float
-) -> dict[str, float]:
+    config: Any, label: str, labels: volume_lib.Volume
+) -> tuple[dict[str, float], str]:
+    """The scores, and a sentence where part of the truth is unlabeled."""
+    truth = volume_lib.open_labels(label)
     table = dense.contingency_of_volumes(
-        volume_lib.open_labels(label), labels, memory_gb=memory_gb
+        truth,
+        labels,
+        unlabeled=config.data.unlabeled,
+        memory_gb=config.decode.memory_gb,
     )
+    left_out = truth.store.size - int(table.voxels.sum())
     functions = {
         "adapted_rand": dense.adapted_rand,
         "voi": dense.voi,
@@ -236,9 +242,10 @@ def _dense(
     }
     result: dict[str, float] = {}
     for name, function in functions.items():
-        if name in metrics:
+        if name in config.evaluate.metrics:
             result |= function(table)
-    return result
+    said = f"{left_out} of {truth.store.size} voxels of {label} are unlabeled, left out"
+    return result, said if left_out else ""
 
 
 def _write_tables(

@@ -60,6 +60,7 @@ _KEYS = {
     "data.sampling": "weights",
     "data.offsets": "weights prediction",
     "data.edge_stored_at": "weights prediction",
+    "data.unlabeled": "weights scores",
     "data.relabel": "weights",
     "data.erosion": "weights",
     "data.erosion_axes": "weights",

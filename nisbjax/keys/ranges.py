@@ -62,6 +62,7 @@ RANGES: dict[str, Check] = {
     "data.sampling": words("uniform", "volume"),
     "data.offsets": shapes.offsets(),
     "data.edge_stored_at": words("source", "destination"),
+    "data.unlabeled": shapes.unlabeled(),
     "data.relabel": switch(),
     "data.erosion": triple(whole(0, 1024)),
     "data.erosion_axes": words("legacy", "xy", "xyz"),

@@ -6,7 +6,9 @@ tuples, which a flag can give whole, so that their form has to be looked at.
 
 from typing import Any
 
+from nisbjax.errors import InputError
 from nisbjax.keys.checks import LARGEST, Check, real, several, triple, whole
+from nisbjax.unlabeled import parse_codes
 
 _SIZE = whole(-1)
 _STEP = triple(whole(-LARGEST))
@@ -21,6 +23,21 @@ def offsets() -> Check:
             lambda value: _STEP.holds(value) and any(value),
         )
     )
+
+
+def unlabeled() -> Check:
+    """Label values, as text."""
+
+    def holds(value: Any) -> bool:
+        if not isinstance(value, str):
+            return False
+        try:
+            parse_codes(value)
+        except InputError:
+            return False
+        return True
+
+    return Check('default, or whole numbers as in 0,65535, or ""', holds)
 
 
 def percentiles() -> Check:

@@ -129,6 +129,7 @@ def _loader(
         sampling=config.data.sampling,
         normalize=config.data.normalize,
         percentiles=config.data.percentiles,
+        unlabeled=config.data.unlabeled,
         relabel=config.data.relabel,
         sharding=devices.split_batch(mesh),
         threads=config.train.loader_threads,

@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,3 +81,11 @@ def test_another_end_of_the_edge_is_refused():
     message = "edge_stored_at is 'middle'; wanted one of source, destination"
     with pytest.raises(InputError, match=message):
         target_context(OFFSETS_6, stored_at="middle")
+
+
+def test_every_negative_label_is_unlabeled():
+    # Edges of x: 5 5 | -2 -2 | 0: true, unknown, unknown, unknown.
+    labels = jnp.array([5, 5, -2, -2, 0]).reshape(1, 5, 1, 1)
+    targets, valid = affinity_targets(labels, [(1, 0, 0)])
+    assert targets.ravel().tolist() == [True, False, False, False, False]
+    assert valid.ravel().tolist() == [True, False, False, False, False]

@@ -134,3 +134,11 @@ def test_a_branch_that_leaves_the_crop_and_returns_becomes_two():
     labels = np.array([[[8, 8, 0, 8], [0, 0, 0, 8], [-1, 5, 5, 8]]])
     wanted = [[[1, 1, 0, 2], [0, 0, 0, 2], [-1, 3, 3, 2]]]
     assert relabel_components(labels).tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code"), [("i8", -(2**40)), ("u8", 2**64 - 1), ("u4", 2**32 - 10)]
+)
+def test_relabelling_leaves_the_unlabeled_out(dtype, code):
+    labels = np.array([3, code, code, 3, 0], dtype).reshape(5, 1, 1)
+    assert relabel_components(labels).ravel().tolist() == [1, -1, -1, 2, 0]

@@ -223,3 +223,28 @@ def test_no_volume_is_refused():
         InputError, match="no volume to draw crops from; check data.root"
     ):
         Loader([], (2, 2, 2), seed=0, global_batch=1)
+
+
+@pytest.mark.parametrize("relabel", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "code"),
+    [("i4", -2), ("i8", -(2**40)), ("u8", 2**64 - 3), ("u4", 2**32 - 1)],
+)
+def test_unlabeled_codes_are_not_supervised(dtype, code, relabel):
+    # Object 5 in x < 4, the code in x 4 and 5, background behind.
+    labels = np.zeros((8, 8, 8), dtype)
+    labels[:4], labels[4:6] = 5, code
+    options = {"crop": (8, 8, 8), "global_batch": 1, "relabel": relabel}
+    batch = loader([pair(shape=(8, 8, 8), labels=labels)], **options).on_host(0)
+    assert (batch.labels[0, 4:6] == -1).all()
+    assert (batch.labels[0, :4] > 0).all() and not batch.labels[0, 6:].any()
+
+
+def test_named_codes_are_not_supervised():
+    labels = np.full((3, 3, 3), 7, np.uint16)
+    labels[0], labels[1] = 65535, 0
+    cube = pair(shape=(3, 3, 3), labels=labels)
+    batch = loader([cube], unlabeled="65535,0", global_batch=1).on_host(0)
+    assert batch.labels[0, :, 0, 0].tolist() == [-1, -1, 7]
+    with pytest.raises(InputError, match="data.unlabeled is 'no'"):
+        loader([cube], unlabeled="no")

@@ -144,3 +144,17 @@ def test_shapes_that_differ():
 def test_labels_of_0_alone(metric):
     with pytest.raises(InputError, match="dense labels are 0 everywhere"):
         metric(table([0, 0], [1, 2]))
+
+
+@pytest.mark.parametrize("code", [-1, -3, 2**64 - 1, 2**64 - 3, 2**32 - 1])
+def test_unlabeled_truth_is_left_out(code):
+    # Label 1 in segment 5, 2 in 6: right. What lies behind is nobody's.
+    dtype = np.int32 if code < 0 else np.uint64 if code > 2**32 else np.uint32
+    found = line([5, 5, 6, 6, 7, 8])
+    counted = dense.contingency(line([1, 1, 2, 2, code, code], dtype), found)
+    assert counted.voxels.tolist() == [2, 2]
+    assert dense.voi(counted)["voi_sum"] == 0
+    named = dense.contingency(line([1, 1, 2, 2, 9, 9]), found, "9")
+    assert named.voxels.tolist() == [2, 2]
+    with pytest.raises(InputError, match="label"):
+        dense.voi(dense.contingency(line([code] * 6, dtype), found))

@@ -22,6 +22,7 @@ OTHER = {
     "data.sampling": "volume",
     "data.offsets": ((2, 0, 0), (0, 2, 0), (0, 0, 2)),
     "data.edge_stored_at": "destination",
+    "data.unlabeled": "0,65535",
     "data.relabel": True,
     "data.erosion": (1, 1, 1),
     "data.erosion_axes": "xyz",
