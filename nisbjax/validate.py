@@ -34,7 +34,7 @@ _DETERMINED = ("prediction", "report", "segmentation", "study", "best")
 _METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mergers")
 _METRICS += ("n_splits",)
 # What says that a file is complete goes before the file.
-_BULKY = ("*.manifest.jsonl", "*.zarr", "raw_*.h5", "trials")
+_BULKY = ("*.zarr", "raw_*.h5", "trials")
 
 _HALF = ".partial"  # ends the name of a copy under way
 

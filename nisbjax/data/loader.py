@@ -207,7 +207,7 @@ class Loader:
         """Starts reading image and labels; both futures."""
         pair = self._pairs[crop.pair]
         box = crop.box.clip(pair.labels.spatial_shape)
-        return pair.image.at(box).read(), pair.labels.at(box).read()
+        return pair.image.start_read(box), pair.labels.start_read(box)
 
     def _finish(
         self, reads: tuple[Any, Any], crop: Crop

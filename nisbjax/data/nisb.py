@@ -104,7 +104,7 @@ def _part(pair: Pair, box: Box) -> Pair:
 def _cut(volume: Volume, box: Box) -> Volume:
     # Re-based, so that what lies outside the box does not exist for the loader.
     store = volume.at(box).translate_to[(0,) * volume.rank]
-    return Volume(store, volume.axes, volume.attributes, f"{volume.source} [{box}]")
+    return volume.view(store, source=f"{volume.source} [{box}]")
 
 
 def in_memory(pairs: Sequence[Pair], memory_gb: float) -> list[Pair]:

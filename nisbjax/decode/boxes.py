@@ -127,7 +127,7 @@ def _face(box: Box, axis: int, side: int) -> Box:
 
 def read_channels(affinities: Volume, box: Box) -> Shaped[np.ndarray, "3 x y z"]:
     """Channels 0-2 of a box, as an array that may be changed."""
-    values = affinities.store[(slice(0, 3), *box.slices)].read().result()
+    values = affinities.read((slice(0, 3), *box.slices))
     return values if values.flags.writeable else values.copy()
 
 

@@ -6,6 +6,7 @@ place, so that a kill leaves two kinds of labels in one file.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -16,6 +17,7 @@ from nisbjax.decode.boxes import BoxDecoder, Record
 from nisbjax.decode.grid import Grid
 from nisbjax.decode.scratch import checksum_of, table_path
 from nisbjax.errors import InputError
+from nisbjax.store import stored
 from nisbjax.store.volume import Volume
 
 
@@ -31,7 +33,7 @@ class Relabeler:
     decoder: BoxDecoder
     output: Volume
 
-    def __call__(self, index: int) -> dict[str, str]:
+    def __call__(self, index: int) -> dict[str, Any]:
         box = self.decoder.grid.boxes[index]
         record = Record(self.decoder.folder, self.decoder.grid, index)
         table = np.load(table_path(self.decoder.folder, index))
@@ -46,7 +48,10 @@ class Relabeler:
             )
         result.reshape(-1)[record.orphans] = table[len(record.first) :]
         self.output.write(box, result)
-        return {"checksum": f"{checksum_of(result):08x}"}
+        return {
+            "files": stored.of_box(self.output.at(box), self.output.source),
+            "checksum": f"{checksum_of(result):08x}",
+        }
 
     def _labels(self, record: Record, index: int) -> UInt[np.ndarray, "x y z"]:
         labels = self._read(index)

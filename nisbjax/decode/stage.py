@@ -26,7 +26,7 @@ from nisbjax.keys import determines
 from nisbjax.masking import MaskSpec
 from nisbjax.parallel.cluster import check_cluster
 from nisbjax.store import records
-from nisbjax.store.lock import held
+from nisbjax.store.lock import writing
 from nisbjax.store.manifest import require_finished, require_same
 from nisbjax.store.schema import Schema, number, text, whole
 from nisbjax.store.volume import (
@@ -163,7 +163,7 @@ def run(
             "workers": config.cluster.workers,
             "address": config.cluster.address,
         }
-    with held(path.with_name(f"{path.name}.lock")):
+    with writing(path):
         output = create_zarr(
             path,
             shape=volume.spatial_shape,

@@ -37,7 +37,7 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.parallel import cluster
 from nisbjax.store.claims import require_chunks_fit
-from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
 
@@ -106,7 +106,9 @@ def label_volume(
         on_disk = pathlib.Path(output.source).is_dir()
         artifact = pathlib.Path(output.source if on_disk else f"{temporary}/labels")
         folder = artifact / scratch.NAME
-        with Manifest(path_beside(artifact), settings) as manifest:
+        with Manifest(artifact, settings) as manifest:
+            if manifest.finished:
+                manifest.verify()
             if manifest.finished:
                 shutil.rmtree(folder, ignore_errors=True)
                 return Statistics(**manifest.finish_facts)
@@ -150,7 +152,7 @@ def _begun(manifest: Manifest, grid: Grid, folder: pathlib.Path) -> Grid:
     if not manifest.done("grid"):
         # Of an output whose manifest was removed, or of a kill before the first line.
         shutil.rmtree(folder, ignore_errors=True)
-        manifest.record("grid", "", box_shape=list(grid.box_shape))
+        manifest.record("grid", box_shape=list(grid.box_shape))
         return grid
     found: Any = manifest.facts("grid").get("box_shape")
     try:

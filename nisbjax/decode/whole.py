@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from isal import isal_zlib
 from jaxtyping import UInt
 
 from nisbjax.decode import grow, mutex, numbering
@@ -30,8 +29,9 @@ from nisbjax.decode.streamed import check_affinities
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid
 from nisbjax.offsets import OFFSETS_6
+from nisbjax.store import stored
 from nisbjax.store.claims import require_chunks_fit
-from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
 
@@ -230,8 +230,10 @@ def _write(
     """Decodes unless that is done, drops what is small, and writes box by box."""
     with tempfile.TemporaryDirectory() as temporary:
         on_disk = pathlib.Path(output.source).is_dir()
-        beside = path_beside(output.source if on_disk else f"{temporary}/labels")
-        with Manifest(beside, made_from) as manifest:
+        artifact = output.source if on_disk else f"{temporary}/labels"
+        with Manifest(artifact, made_from) as manifest:
+            if manifest.finished:
+                manifest.verify()
             if manifest.finished:
                 return Statistics(**manifest.finish_facts)
             labels = decode()
@@ -239,7 +241,8 @@ def _write(
             for index, box in enumerate(box_grid(output.spatial_shape, _WRITTEN)):
                 part = np.ascontiguousarray(labels[box.slices], output.dtype)
                 output.write(box, part)
-                manifest.record(f"write {index}", f"{isal_zlib.crc32(part):08x}")
+                known = stored.of_box(output.at(box), output.source)
+                manifest.record(f"write {index}", known)
             statistics.note(output)
             manifest.finish(**dataclasses.asdict(statistics))
     return statistics

@@ -60,7 +60,7 @@ def read_node_segments(
         start, stop = positions[rows].min(axis=0), positions[rows].max(axis=0) + 1
         index = tuple(map(slice, start.tolist(), stop.tolist()))
         # by absolute index, as a transposed or sliced store keeps its own origin
-        reading.append((rows, start, segmentation.store[index].read()))
+        reading.append((rows, start, segmentation.start_read(index)))
         if len(reading) >= _READS_IN_FLIGHT:
             finish()
     while reading:

@@ -10,7 +10,6 @@ recorded in the manifest, so a killed run goes on and writes the same bytes.
 import collections
 import dataclasses
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from nisbjax.infer.blend import Sweep, window_weights
 from nisbjax.infer.tta import mean_over_flips
 from nisbjax.infer.windows import Grid, Windows, read_ahead
 from nisbjax.parallel.devices import DATA, replicated, split_batch
+from nisbjax.store import stored
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
@@ -383,5 +383,5 @@ class _Slabs:
         self.output.write(box, values)
         facts = self.observe(box, values) if self.observe is not None else {}
         if self.manifest is not None:
-            checksum = hashlib.sha256(values.data).hexdigest()
-            self.manifest.record(str(box), checksum, **facts)
+            known = stored.of_box(self.output.at(box), self.manifest.artifact)
+            self.manifest.record(str(box), known, **facts)

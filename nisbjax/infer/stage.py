@@ -33,7 +33,7 @@ from nisbjax.parallel import devices
 from nisbjax.qc import stage as qc
 from nisbjax.qc.gathering import Gathering
 from nisbjax.store.claims import require_chunks_fit
-from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store.manifest import Manifest, require_same
 from nisbjax.store.volume import (
     Volume,
     create_zarr,
@@ -153,7 +153,9 @@ def run(
         "shape": list(region.shape),
     }
     started = time.monotonic()
-    with Manifest(path_beside(work), made_from) as manifest:
+    require_same(work, made_from)
+    with Manifest(work, made_from) as manifest:
+        manifest.verify()
         if manifest.finished and final.exists():
             logging.info("%s is there already", final)
             return final

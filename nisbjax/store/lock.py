@@ -21,24 +21,29 @@ from nisbjax.store.schema import number, optional, text, whole
 
 
 @contextlib.contextmanager
-def held(path: pathlib.Path) -> Iterator[None]:
+def held(path: pathlib.Path, what: str | os.PathLike = "") -> Iterator[None]:
     """Holds the lock in `path` inside a `with`; the file is removed at the end.
 
     A file that another host left is only taken over where SLURM says that it was an earlier
     start of this very job: kernels of different hosts need not know of each other's locks.
 
+    Args:
+      path: of the lock file; its folder is made if missing.
+      what: is written, for the message; the folder where "". See `writing`.
+
     Raises:
       InputError: another process has it: its host, its id and its age; or the file system
         knows no locks.
     """
+    what = str(what or path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _take(path)
+    descriptor = _take(path, what)
     try:
         owner = _read(descriptor)
         if owner.get("host", socket.gethostname()) != socket.gethostname():
             job = os.environ.get("SLURM_JOB_ID")
             if not job or owner.get("job") != job:
-                raise InputError(_refusal(path, owner))
+                raise InputError(_refusal(path, owner, what))
         _write(descriptor)
         try:
             yield
@@ -48,7 +53,19 @@ def held(path: pathlib.Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take(path: pathlib.Path) -> int:
+def writing(artifact: str | os.PathLike) -> contextlib.AbstractContextManager[None]:
+    """Holds the lock of an artifact, `<artifact>.lock` beside it, while it is written.
+
+    Take it after all checks that may refuse, and before anything is written.
+
+    Raises:
+      InputError: as `held`.
+    """
+    artifact = pathlib.Path(os.path.realpath(artifact))  # one lock, whatever its names
+    return held(artifact.with_name(artifact.name + ".lock"), artifact)
+
+
+def _take(path: pathlib.Path, what: str) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -56,12 +73,12 @@ def _take(path: pathlib.Path) -> int:
         except BlockingIOError:
             owner = _read(descriptor)
             os.close(descriptor)
-            raise InputError(_refusal(path, owner)) from None
+            raise InputError(_refusal(path, owner, what)) from None
         except OSError as error:
             os.close(descriptor)
             raise InputError(
                 f"the file system of {path.parent} has no locks ({error.strerror}); "
-                "name a --workdir on another one"
+                "write to another one"
             ) from None
         if _is_at(descriptor, path):
             return descriptor
@@ -95,11 +112,11 @@ def _read(descriptor: int) -> dict[str, Any]:
         return {}
 
 
-def _refusal(path: pathlib.Path, owner: dict[str, Any]) -> str:
+def _refusal(path: pathlib.Path, owner: dict[str, Any], what: str) -> str:
     if not owner:
-        return f"{path.parent} is being written by a process that has just started"
+        return f"{what} is being written by a process that has just started"
     minutes = (time.time() - owner["since"]) / 60
     return (
-        f"{path.parent} is being written by process {owner['pid']} on {owner['host']} "
+        f"{what} is being written by process {owner['pid']} on {owner['host']} "
         f"(since {minutes:.0f} minutes); wait for it, or remove {path} if it is gone"
     )

@@ -1,96 +1,219 @@
-"""Which boxes of an artifact are durable, with checksums and what made them.
+"""Which parts of an artifact are durable, what their files hold, and what made them.
 
-An append-only file of JSON lines beside the artifact: the first names the fingerprints of
-everything that determines the content, each further one a finished box, the last says that
-the whole is finished. A line is written after its data are durable, so a stage killed at
-any moment goes on from here. (A missing zarr chunk proves nothing: chunks that equal the
-fill value are never written. PyTC's chunked inference takes an existing file for done.)
+    <artifact>/.manifest.jsonl     inside the folder, so it goes where the artifact goes
+
+An append-only file of JSON lines: the first names the fingerprints of everything that
+determines the content, each further one a finished part with size and checksum of its
+files, the last says that the whole is finished. A line is written after its data are
+durable, so a stage killed at any moment goes on from here. (A missing zarr chunk proves
+nothing by itself: chunks that equal the fill value are never written. PyTC's chunked
+inference takes an existing file for done.)
+
+One process writes an artifact at a time; whoever opens its manifest holds its lock.
 """
 
+import contextlib
 import json
 import os
 import pathlib
+import re
+import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from absl import logging
+
 from nisbjax.errors import InputError
+from nisbjax.store import files, records, schema, stored
+from nisbjax.store.stored import Fact, Facts
+
+NAME = ".manifest.jsonl"
+METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
+_CHUNK = re.compile(r"\d+(\.\d+)*")
+_THREADS = 4  # reading and comparing files
+_FILE = schema.either(schema.nothing(), schema.list_of(schema.whole(), 2))
+_FIRST = {"fingerprint": schema.table_of()}
+_LINE = schema.either(
+    _FIRST,
+    {"key": schema.text(), "files": schema.optional(schema.table_of(_FILE))},
+    {"finished": schema.table_of()},
+    {"forgotten": schema.list_of(schema.text())},
+    {"note": schema.text()},
+)
 
 
-def path_beside(artifact: str | os.PathLike) -> pathlib.Path:
-    """Where the manifest of an artifact lies: `raw.zarr` -> `raw.zarr.manifest.jsonl`."""
-    artifact = pathlib.Path(artifact)
-    return artifact.with_name(artifact.name + ".manifest.jsonl")
+def path_inside(artifact: str | os.PathLike) -> pathlib.Path:
+    """Where the manifest of an artifact lies."""
+    return pathlib.Path(artifact) / NAME
 
 
 class Manifest:
     """The finished parts of one artifact; safe to use from several threads.
 
     Args:
-      path: of the manifest's file; made if missing.
+      artifact: a folder; made if missing. An empty one, or an array without a voxel
+        written, begins anew, and so do chunks that outlived their array's removal.
       fingerprint: of the inputs and settings that determine the artifact's content.
 
     Raises:
-      InputError: the file was written for another fingerprint, or is damaged before its
-        last line (a torn last line is what a kill leaves, and is dropped).
+      InputError: the artifact was made from something else, or not by this program; or its
+        manifest is damaged before its last line (a torn last line is what a kill leaves,
+        and is dropped).
     """
 
-    def __init__(self, path: str | os.PathLike, fingerprint: Mapping[str, Any]):
-        self.path = pathlib.Path(path)
+    def __init__(self, artifact: str | os.PathLike, fingerprint: Mapping[str, Any]):
+        self.artifact = pathlib.Path(artifact)
+        self.path = path_inside(artifact)
         self._lock = threading.Lock()
-        self._entries: dict[str, dict[str, Any]] = {}
-        self._finish: dict[str, Any] | None = None
-        wanted = json.loads(json.dumps(dict(fingerprint)))
-        lines, length = _read(self.path)
+        self._state = _State()
+        wanted = _plain(fingerprint)
+        lines, self._length = _read(self.artifact)
         if lines:
-            _compare(self.path, lines[0].get("fingerprint", {}), wanted)
+            _compare(self.artifact, lines[0]["fingerprint"], wanted)
             for line in lines[1:]:
-                if "finished" in line:
-                    self._finish = line["finished"]
-                else:
-                    self._entries[line["key"]] = line
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        os.ftruncate(self._file, length)
-        os.lseek(self._file, length, os.SEEK_SET)
+                self._state.take(line)
+        else:
+            _require_own(self.artifact)
+            self.artifact.mkdir(parents=True, exist_ok=True)
+            _remove_remains(self.artifact)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        os.ftruncate(self._file, self._length)
         if not lines:
             self._append({"fingerprint": wanted})
+            files.sync(self.artifact)
 
     def _append(self, line: dict[str, Any]) -> None:
-        os.write(self._file, json.dumps(line).encode() + b"\n")
-        os.fsync(self._file)
+        """Writes a line durably; a line that fails half-way (a full disk) leaves none."""
+        content = memoryview(json.dumps(line).encode() + b"\n")
+        try:
+            written = 0
+            while written < len(content):
+                written += os.write(self._file, content[written:])
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, self._length)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        self._length += len(content)
 
     def done(self, key: str) -> bool:
-        return key in self._entries
+        return key in self._state.parts
 
     def facts(self, key: str) -> dict[str, Any]:
-        """What was recorded with a key, its checksum included."""
-        return self._entries[key]
+        """What was recorded with a part, without its files."""
+        return self._state.parts[key]
+
+    def files(self, key: str) -> dict[str, Fact]:
+        """The files of a part, as they were last recorded with any part."""
+        return {name: self._state.files[name] for name in self._state.names[key]}
 
     @property
     def keys(self) -> list[str]:
-        return list(self._entries)
+        return list(self._state.parts)
 
-    def record(self, key: str, checksum: str, **facts: Any) -> None:
-        """Notes that a part is durable; call it after the data are."""
-        line = {"key": key, "checksum": checksum, **facts}
-        with self._lock:
-            self._append(line)
-            self._entries[key] = line
+    def record(self, key: str, files: Facts | None = None, **facts: Any) -> None:
+        """Notes that a part is durable; call it after its data are.
+
+        Args:
+          key: of the part.
+          files: those that hold it, relative to the artifact (see `stored.of_box`). A file
+            that several parts name is believed as the last of them says.
+          **facts: whatever else is known of it.
+
+        Raises:
+          InputError: the artifact was removed or replaced meanwhile.
+        """
+        self.require_present()
+        known = {name: fact and list(fact) for name, fact in (files or {}).items()}
+        self._note({"key": key, "files": known, **facts})
+
+    def note(self, name: str, **facts: Any) -> None:
+        """Notes something that is not a part; `noted` gives it back, the last one."""
+        self._note({"note": name, **facts})
+
+    def noted(self, name: str) -> dict[str, Any] | None:
+        return self._state.notes.get(name)
 
     def finish(self, **facts: Any) -> None:
-        """Notes that the artifact is complete."""
+        """Notes that the artifact is complete, if it is.
+
+        Raises:
+          InputError: it was removed or replaced meanwhile, as a whole or in part.
+        """
+        self.require_present()
+        for key, problem in self.damaged(contents=False).items():
+            raise InputError(
+                f"{self.artifact}: {problem} (part {key}), changed while it was written; "
+                "run the stage again, it writes that part again"
+            )
+        self._note({"finished": facts})
+
+    def _note(self, line: dict[str, Any]) -> None:
         with self._lock:
-            self._append({"finished": facts})
-            self._finish = facts
+            self._append(line)
+            self._state.take(line)
 
     @property
     def finished(self) -> bool:
-        return self._finish is not None
+        return self._state.finish is not None
 
     @property
     def finish_facts(self) -> dict[str, Any]:
-        return dict(self._finish or {})
+        return dict(self._state.finish or {})
+
+    def require_present(self) -> None:
+        """Refuses to go on with an artifact that somebody removed or replaced.
+
+        Raises:
+          InputError: its folder does not hold this manifest any more.
+        """
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(os.fstat(self._file), os.stat(self.path)):
+                return
+        _remove_remains(self.artifact)
+        raise InputError(
+            f"{self.artifact} was removed or replaced while it was written; run the stage "
+            "again"
+        )
+
+    def damaged(self, *, contents: bool) -> dict[str, str]:
+        """Parts with a file that is missing or another, and a phrase on it for each.
+
+        Args:
+          contents: whether checksums are compared too, and not sizes alone.
+        """
+        names = list(self._state.files)
+        problems = _problems(self.artifact, self._state.files, names, contents=contents)
+        return {
+            key: problems[name]
+            for key in self._state.parts
+            for name in reversed(self._state.names[key])
+            if name in problems
+        }
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Parts that are to be made again; the artifact is unfinished then."""
+        keys = list(keys)
+        if keys:
+            self._note({"forgotten": keys})
+
+    def verify(self, *, contents: bool = True) -> list[str]:
+        """Forgets the parts that are damaged, and says so in the log.
+
+        Args:
+          contents: whether checksums are compared too, and not sizes alone.
+
+        Returns:
+          Their keys.
+        """
+        damaged = self.damaged(contents=contents)
+        for key, problem in damaged.items():
+            logging.warning(
+                "%s: %s; part %s is made again", self.artifact, problem, key
+            )
+        self.forget(damaged)
+        return list(damaged)
 
     def close(self) -> None:
         os.close(self._file)
@@ -102,69 +225,227 @@ class Manifest:
         self.close()
 
 
+class _State:
+    """What the lines of a manifest say, taken in their order."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, dict[str, Any]] = {}
+        self.names: dict[str, tuple[str, ...]] = {}  # of a part's files
+        self.files: dict[str, Fact] = {}
+        self.notes: dict[str, dict[str, Any]] = {}
+        self.finish: dict[str, Any] | None = None
+
+    def take(self, line: Mapping[str, Any]) -> None:
+        if "finished" in line:
+            self.finish = line["finished"]
+        elif "note" in line:
+            self.notes[line["note"]] = dict(line)
+        elif "forgotten" in line:
+            self.finish = None
+            for key in line["forgotten"]:
+                self.parts.pop(key, None)
+                self.names.pop(key, None)
+            kept = {name for names in self.names.values() for name in names}
+            self.files = {name: self.files[name] for name in kept}
+        elif "key" in line:
+            key, named = line["key"], line.get("files", {})
+            self.files |= {
+                name: None if fact is None else (fact[0], fact[1])
+                for name, fact in named.items()
+            }
+            self.names[key] = tuple(named)
+            self.parts[key] = {k: v for k, v in line.items() if k != "files"}
+
+
+def locate(path: str | os.PathLike) -> tuple[pathlib.Path, str] | None:
+    """The artifact of ours that an array belongs to, and where in it the array lies.
+
+    Returns:
+      The folder of the artifact, and what its manifest puts before the names of the
+      array's files ("", or `img/` in a group); None where neither has a manifest.
+    """
+    path = pathlib.Path(path)
+    for artifact, prefix in ((path, ""), (path.parent, f"{path.name}/")):
+        if path_inside(artifact).is_file():
+            return artifact, prefix
+    return None
+
+
+def finished_files(artifact: str | os.PathLike) -> dict[str, Fact] | None:
+    """The files of a finished artifact; None where it is unfinished, or has no manifest.
+
+    Raises:
+      InputError: its manifest is damaged.
+    """
+    state = _state(pathlib.Path(artifact))
+    return None if state is None or state.finish is None else state.files
+
+
 def require_finished(artifact: str | os.PathLike) -> None:
-    """Refuses an artifact whose own manifest says that it is not complete.
+    """Refuses an artifact of ours that is not complete, by its manifest and its files.
 
     Artifacts of other programs have no manifest and pass.
 
     Raises:
-      InputError: the manifest has no finishing line.
+      InputError: the manifest has no finishing line, or a file that it names is missing or
+        of another size.
     """
-    path = path_beside(artifact)
-    if not path.exists():
+    located = locate(artifact)
+    state = _state(located[0]) if located else None
+    if located is None or state is None:
         return
-    lines, _ = _read(path)
-    if not any("finished" in line for line in lines):
-        parts = sum("key" in line for line in lines)
+    if state.finish is None:
         raise InputError(
-            f"{artifact} is unfinished ({parts} parts are written); run the stage that "
-            "writes it again, it goes on where it stopped"
+            f"{artifact} is unfinished ({len(state.parts)} parts are written); run the "
+            "stage that writes it again, it goes on where it stopped"
         )
+    folder, prefix = located
+    names = [name for name in state.files if name.startswith(prefix)]
+    for problem in _problems(folder, state.files, names, contents=False).values():
+        raise InputError(damage_line(folder, problem))
+
+
+def damage_line(artifact: str | os.PathLike, problem: str) -> str:
+    """What to say of a finished artifact with such a problem."""
+    return (
+        f"{artifact}: {problem}; run the stage that writes it again (--mode=predict, "
+        "decode or synth), it makes that part again"
+    )
 
 
 def require_same(artifact: str | os.PathLike, fingerprint: Mapping[str, Any]) -> None:
     """Refuses to go on with an artifact that something else made; writes nothing.
 
     Args:
-      artifact: which may have no manifest yet.
+      artifact: which may not exist yet.
       fingerprint: entries that its manifest must have, among others.
 
     Raises:
-      InputError: naming the entries that differ.
+      InputError: naming the entries that differ; or another program's file or folder.
     """
-    lines, _ = _read(path_beside(artifact))
-    if lines:
-        found = lines[0].get("fingerprint", {})
-        wanted = json.loads(json.dumps(dict(fingerprint)))
-        _compare(path_beside(artifact), {k: found.get(k) for k in wanted}, wanted)
+    artifact = pathlib.Path(artifact)
+    lines, _ = _read(artifact)
+    if not lines:
+        _require_own(artifact)
+        return
+    found, wanted = lines[0]["fingerprint"], _plain(fingerprint)
+    _compare(artifact, {key: found.get(key) for key in wanted}, wanted)
 
 
-def _read(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines of a manifest, and their length in bytes."""
+def problem_of(name: str, wanted: Fact, found: Fact) -> str | None:
+    """A phrase on a chunk file that is not as recorded; None for one that is."""
+    if found == wanted:
+        return None
+    if wanted is None:
+        return f"chunk {name} is damaged (it was never written, and a file is there)"
+    if found is None:
+        return f"chunk {name} is missing"
+    if found[0] != wanted[0]:
+        return f"chunk {name} is damaged ({found[0]} bytes; it had {wanted[0]})"
+    return (
+        f"chunk {name} is damaged (its checksum is {found[1]:08x}, not {wanted[1]:08x})"
+    )
+
+
+def _problems(
+    folder: pathlib.Path, known: Facts, names: Iterable[str], *, contents: bool
+) -> dict[str, str]:
+    """A phrase for each of some files that is not as known."""
+
+    def look(name: str) -> tuple[str, str | None]:
+        wanted = known[name]
+        if contents:
+            return name, problem_of(name, wanted, stored.of_file(folder / name))
+        size = stored.size_of(folder / name)
+        found = None if size is None else (size, wanted[1] if wanted else 0)
+        return name, problem_of(name, wanted, found)
+
+    if not contents:
+        return {name: text for name, text in map(look, names) if text}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return {name: text for name, text in pool.map(look, names) if text}
+
+
+def _state(artifact: pathlib.Path) -> _State | None:
+    lines, _ = _read(artifact)
+    if not lines:
+        return None
+    state = _State()
+    for line in lines[1:]:
+        state.take(line)
+    return state
+
+
+def _read(artifact: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of an artifact's manifest, and their length in bytes."""
+    path = path_inside(artifact)
     if not path.exists():
         return [], 0
-    data = path.read_bytes()
-    length = data.rfind(b"\n") + 1
-    lines = []
-    for number, line in enumerate(data[:length].splitlines(), 1):
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            raise InputError(
-                f"{path} is damaged in line {number}; remove it and its artifact, and "
-                "run the stage again"
-            ) from None
+    advice = f"remove {artifact} and run the stage again"
+    lines, length = records.read_json_lines(path, _LINE, advice)
+    if lines:
+        records.check(lines[0], _FIRST, f"{path}, line 1", advice)
     return lines, length
 
 
-def _compare(path: pathlib.Path, found: Mapping, wanted: Mapping) -> None:
+def _plain(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(fingerprint)))
+
+
+def _compare(artifact: pathlib.Path, found: Mapping, wanted: Mapping) -> None:
     differing = sorted(
         key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)
     )
     if differing:
         key = differing[0]
         raise InputError(
-            f"{path} belongs to a run with other {', '.join(differing)} "
-            f"({key}: {found.get(key)!r}, now {wanted.get(key)!r}); remove the artifact or "
+            f"{artifact} belongs to a run with other {', '.join(differing)} "
+            f"({key}: {found.get(key)!r}, now {wanted.get(key)!r}); remove it or name "
+            "another output"
+        )
+
+
+def _contents(artifact: pathlib.Path) -> tuple[bool, bool, bool]:
+    """Whether a folder holds metadata of arrays, chunks, and other files."""
+    metadata = chunks = others = False
+    for folder, below, names in os.walk(artifact):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            if name in METADATA:
+                metadata = True
+            elif _CHUNK.fullmatch(name):
+                chunks = True
+            elif not name.startswith("."):
+                others = True
+        if others or (metadata and chunks):
+            break
+    return metadata, chunks, others
+
+
+def _require_own(artifact: pathlib.Path) -> None:
+    """Refuses what lies in the way and has no manifest, unless it holds no data."""
+    if artifact.exists() and not artifact.is_dir():
+        raise InputError(
+            f"{artifact} is a file, and a folder is to be written there; remove it or "
             "name another output"
         )
+    metadata, chunks, others = _contents(artifact)
+    if others or (metadata and chunks):
+        raise InputError(
+            f"{artifact} was not written by this stage: it has no {NAME}; remove it or "
+            "name another output"
+        )
+
+
+def _remove_remains(artifact: pathlib.Path) -> None:
+    """Removes chunks without an array: those that were being written as it was removed."""
+    metadata, chunks, others = _contents(artifact)
+    if others or metadata or not chunks:
+        return
+    logging.warning(
+        "%s holds chunks without an array, the remains of one that was removed while it "
+        "was written; they are removed too",
+        artifact,
+    )
+    shutil.rmtree(artifact, ignore_errors=True)
+    artifact.mkdir(parents=True, exist_ok=True)

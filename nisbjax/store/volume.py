@@ -23,7 +23,7 @@ import tensorstore as ts
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import axes as axes_lib
-from nisbjax.store import files, formats
+from nisbjax.store import files, formats, manifest, verified
 from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
@@ -44,6 +44,8 @@ class Volume:
       axes: one letter for each dimension: x y z, x y z c, or c x y z.
       stored_axes: those that the file itself names, in the order in which it is stored;
         "" where it names none. Vectors among its attributes may follow that order.
+      guard: compares its chunk files before they are believed; None where nobody knows
+        what they should hold. Reads go through it (`read`, `read_channel`, `start_read`).
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Volume:
         attributes: Mapping[str, Any] | None = None,
         source: str = "memory",
         stored_axes: str = "",
+        guard: verified.Guard | None = None,
     ):
         if len(axes) != store.rank:
             raise InputError(
@@ -64,6 +67,7 @@ class Volume:
         self.attributes = dict(attributes or {})
         self.source = source
         self.stored_axes = stored_axes
+        self.guard = guard
 
     def __repr__(self) -> str:
         return f"Volume({self.source!r}, {self.axes}, {self.shape}, {self.dtype})"
@@ -105,24 +109,59 @@ class Volume:
             index = tuple(by_axis.get(a, slice(None)) for a in self.axes)
         return self.store[index]
 
+    def view(self, store: ts.TensorStore, axes: str = "", source: str = "") -> "Volume":
+        """A volume over a view of this one's store: a part, or with other axes."""
+        return Volume(
+            store,
+            axes or self.axes,
+            self.attributes,
+            source or self.source,
+            self.stored_axes,
+            self.guard,
+        )
+
     def read(self, index: Index = ...) -> np.ndarray:
-        return self._result(self.at(index))
+        return self.start_read(index).result()
+
+    def start_read(self, index: Index = ...) -> "Reading":
+        """Begins to read; several may be under way at a time."""
+        return Reading(self, self.at(index))
 
     def read_channel(self, box: Box, channel: int) -> np.ndarray:
         """One channel of a box, [x y z]; other channels are read only where their chunks
         hold it too."""
         part = self.at(box)
-        return self._result(part[ts.d[self.axes.index("c")][channel]])
-
-    def _result(self, part: ts.TensorStore) -> np.ndarray:
-        try:
-            return np.asarray(part.read().result())
-        except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
-            raise unreadable(error, self.source) from None
+        return Reading(self, part[ts.d[self.axes.index("c")][channel]]).result()
 
     def write(self, index: Index, array: np.ndarray) -> None:
         """Writes and returns once the data are durable."""
         self.at(index).write(array).result()
+
+
+class Reading:
+    """Values that are on their way from a volume."""
+
+    def __init__(self, volume: Volume, part: ts.TensorStore):
+        self._volume = volume
+        self._part = part
+        self._future = part.read()
+
+    def result(self) -> np.ndarray:
+        """The values, once they are here and their chunk files are known to be right.
+
+        Raises:
+          InputError: a chunk is missing or damaged.
+        """
+        guard = self._volume.guard
+        try:
+            values = np.asarray(self._future.result())
+        except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
+            if guard is not None:  # it knows which chunk, and what to do
+                guard.check(self._part)
+            raise unreadable(error, self._volume.source) from None
+        if guard is not None:
+            guard.check(self._part)
+        return values
 
 
 def from_array(
@@ -173,9 +212,7 @@ def open_image(path: str | os.PathLike) -> Volume:
     volume = _opened(path, wanted)
     if volume.rank == 4:
         return volume
-    store = volume.store[..., ts.newaxis]
-    stored = volume.stored_axes
-    return Volume(store, "xyzc", volume.attributes, volume.source, stored)
+    return volume.view(volume.store[..., ts.newaxis], "xyzc")
 
 
 def _opened(
@@ -188,6 +225,8 @@ def _opened(
     path, inner = _split(str(path))
     store, attributes, facts = formats.open_array(path, dataset or inner, writable)
     source, shape = str(path), tuple(store.shape)
+    # Whoever writes changes what the manifest knows.
+    guard = None if writable else verified.guard(path, store)
     if math.prod(shape) == 0:
         raise InputError(f"{path} is empty: its shape is {shape}; write it again")
     named = axes_lib.named_axes(source, shape, attributes, facts)
@@ -208,7 +247,7 @@ def _opened(
         # A copy of this array's attributes must not contradict itself.
         attributes = {k: v for k, v in attributes.items() if k not in axes_lib.WORDS}
         attributes["axes"] = list(axes)
-    return Volume(store, axes, attributes, source, named)
+    return Volume(store, axes, attributes, source, named, guard)
 
 
 def open_labels(path: str | os.PathLike) -> Volume:
@@ -342,7 +381,7 @@ def export_hdf5(
             target.attrs[key] = value if simple else json.dumps(value)
         pending = None
         for index in _chunk_rows(volume.shape, chunks):
-            ahead = index, volume.store[index].read()
+            ahead = index, volume.start_read(index)
             if pending is not None:
                 target[pending[0]] = pending[1].result()
             pending = ahead
@@ -354,24 +393,28 @@ def fingerprint(path: str | os.PathLike) -> str:
     """sha256 of an array's metadata, its files' names and sizes, and of 64 seeded pieces.
 
     Cheap for volumes of any size, and independent of where the volume lies. A piece is a
-    whole chunk file of a zarr array, or 1 MiB of a single file.
+    whole chunk file of a zarr array, or 1 MiB of a single file. Hidden files are not the
+    volume's content (our manifest grows), but for zarr's own.
 
     Raises:
-      InputError: nothing there.
+      InputError: nothing there, or a piece that its manifest knows otherwise.
     """
     path, inner = _split(str(path))
     digest = hashlib.sha256(repr(inner).encode())
     draw = random.Random(0)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-        for file in files:
-            name = file.relative_to(path).as_posix()
-            digest.update(f"{name} {file.stat().st_size}\n".encode())
+        names = _content_names(path)
+        for name in names:
+            digest.update(f"{name} {(path / name).stat().st_size}\n".encode())
         metadata = (".zarray", ".zattrs", "zarr.json")
-        pieces = [f for f in files if f.name not in metadata]
+        pieces = [n for n in names if n.rpartition("/")[2] not in metadata]
         chosen = draw.sample(pieces, min(_SAMPLED_PIECES, len(pieces)))
-        for file in [f for f in files if f.name in metadata] + chosen:
-            digest.update(file.read_bytes())
+        guard = open_volume(path).guard if manifest.locate(path) else None
+        for name in [n for n in names if n not in set(pieces)] + chosen:
+            content = (path / name).read_bytes()
+            if guard is not None:
+                guard.check_file(name, content)
+            digest.update(content)
         return digest.hexdigest()
     size = path.stat().st_size
     digest.update(f"{size}\n".encode())
@@ -381,6 +424,17 @@ def fingerprint(path: str | os.PathLike) -> str:
             file.seek(start)
             digest.update(file.read(_PIECE_BYTES))
     return digest.hexdigest()
+
+
+def _content_names(folder: pathlib.Path) -> list[str]:
+    """Files below a folder, relative to it, without hidden ones but zarr's own."""
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        parts = path.relative_to(folder).parts
+        hidden = [part for part in parts if part.startswith(".")]
+        if all(part in manifest.METADATA for part in hidden):
+            found.append("/".join(parts))
+    return found
 
 
 def _local(text: str) -> pathlib.Path:

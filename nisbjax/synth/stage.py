@@ -8,7 +8,6 @@ own come from a diffusion model on a cluster.
 
 import dataclasses
 import functools
-import hashlib
 import pathlib
 import pickle
 import re
@@ -22,8 +21,8 @@ from nisbjax import artifacts
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.parallel import cluster
-from nisbjax.store import files, volume
-from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store import files, stored, volume
+from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
 from nisbjax.synth import rendering, tissue, tracing
 from nisbjax.synth.tissue import Neurites, Tissue
@@ -147,8 +146,10 @@ class _Cube:
         labels = labels.astype(self.labels.dtype)
         self.image.write(box, image[..., None])
         self.labels.write(box, labels)
-        content = hashlib.sha256(image.tobytes() + labels.tobytes()).hexdigest()
-        self.manifest.record(str(box), content)
+        known = {}
+        for array in (self.image, self.labels):
+            known |= stored.of_box(array.at(box), self.manifest.artifact)
+        self.manifest.record(str(box), known)
 
     def finish(self, box_shape: Triple) -> None:
         """Writes the skeletons, which need the labels to be complete."""
@@ -175,7 +176,7 @@ def _open_cube(shape, tissue_kind, seed, voxel_size_nm, root, name, number) -> _
         "cube": number,
         "voxel_size_nm": voxel_size_nm,
     }
-    manifest = Manifest(path_beside(folder / "data.zarr"), made_of)
+    manifest = Manifest(folder / "data.zarr", made_of)
     cube_seed = rendering.cube_seed(seed, number)
     neurites = tissue.grow_neurites(shape, voxel_size_nm, tissue_kind, cube_seed)
     attributes = {"voxel_size_nm": list(voxel_size_nm), "made_of": made_of}

@@ -126,8 +126,8 @@ def bad_decodes(folder):
     write(folder / "two.zarr", np.ones((2, 4, 4, 4), np.float16), "cxyz")
     write(folder / "mask.zarr", np.ones((4, 4, 3), np.uint8), "xyz")
     write(folder / "begun.zarr", np.ones((3, 4, 4, 4), np.float16), "cxyz")
-    begun = folder / "begun.zarr.manifest.jsonl"
-    begun.write_text('{"fingerprint": {}}\n{"key": "0:8", "checksum": ""}\n')
+    begun = folder / "begun.zarr" / ".manifest.jsonl"
+    begun.write_text('{"fingerprint": {}}\n{"key": "0:8"}\n')
     raw, no_mask = f"input={folder}/raw.zarr", "affinity_mask="
     wanted = {
         "two.zarr has 2 channel(s); wanted at least 3": [f"input={folder}/two.zarr"],

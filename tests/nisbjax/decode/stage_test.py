@@ -13,7 +13,7 @@ from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
-from nisbjax.store.manifest import path_beside
+from nisbjax.store.manifest import path_inside
 from nisbjax.store.volume import create_zarr, open_labels
 
 SHAPE = (12, 10, 9)
@@ -225,9 +225,9 @@ def test_bad_input_is_named_and_nothing_is_written(config, folder, tmp_path):
     np.save(tmp_path / "two.npy", np.zeros((2, 3, 3, 3), np.float32))
     refused(r"two.npy has 2 channel\(s\)", affinities=tmp_path / "two.npy")
     refused("no volume at .*nothing.h5", affinities=tmp_path / "nothing.h5")
-    path_beside(folder.raw("zarr")).write_text(json.dumps({"fingerprint": {}}) + "\n")
+    path_inside(folder.raw("zarr")).write_text(json.dumps({"fingerprint": {}}) + "\n")
     refused("raw_x1_ch0-1-2.zarr is unfinished")
-    path_beside(folder.raw("zarr")).unlink()
+    path_inside(folder.raw("zarr")).unlink()
     config.decode.output = str(tmp_path / "labels.h5")
     refused("wanted a name that ends in .zarr")
     config.decode.output = ""
@@ -277,6 +277,4 @@ def test_a_refused_decode_changes_nothing_of_a_finished_one(config, folder):
     with pytest.raises(InputError, match="belongs to a run with other"):
         stage.run(config, folder)
     assert {f: f.read_bytes() for f in path.rglob("*") if f.is_file()} == before
-    assert sorted(os.listdir(folder.path)) == sorted(
-        [path.name, path.name + ".manifest.jsonl", "raw_x1_ch0-1-2.zarr"]
-    )
+    assert sorted(os.listdir(folder.path)) == sorted([path.name, "raw_x1_ch0-1-2.zarr"])

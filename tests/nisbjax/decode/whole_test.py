@@ -7,7 +7,7 @@ from nisbjax.decode import grow, whole
 from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
-from nisbjax.store.manifest import path_beside
+from nisbjax.store.manifest import path_inside
 from nisbjax.store.volume import create_zarr, from_array
 
 SHAPE = (12, 11, 13)
@@ -83,7 +83,7 @@ def test_a_finished_file_is_taken_and_another_setting_refused(tmp_path, monkeypa
     )
     affinities = from_array(random_affinities(), "cxyz")
     done = whole.grow_volume(affinities, output, 0.8, **GROWTH)
-    assert path_beside(output.source).exists()
+    assert path_inside(output.source).exists()
     monkeypatch.setattr(grow, "grow_affinities", None)  # not called again
     assert whole.grow_volume(affinities, output, 0.8, **GROWTH) == done
     with pytest.raises(InputError, match="other min_seed .*: 5, now 6"):

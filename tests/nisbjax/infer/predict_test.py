@@ -138,9 +138,9 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path):
         return {"planes": values.shape[1]}
 
     folder = tmp_path / "killed"
-    with Manifest(folder / "manifest", {"a": 1}) as manifest, pytest.raises(Killed):
+    with Manifest(folder / "raw.zarr", {"a": 1}) as manifest, pytest.raises(Killed):
         run(image, folder, manifest=manifest, observe=kill_at_third)
-    with Manifest(folder / "manifest", {"a": 1}) as manifest:
+    with Manifest(folder / "raw.zarr", {"a": 1}) as manifest:
         assert manifest.keys == ["0:4,0:18,0:13", "4:8,0:18,0:13"]
         assert manifest.facts("0:4,0:18,0:13")["planes"] == 4
         # Another budget than before: other boxes, the same bytes.

@@ -15,7 +15,7 @@ from nisbjax.errors import InputError
 from nisbjax.infer import stage
 from nisbjax.models import build
 from nisbjax.qc import stage as qc
-from nisbjax.store.manifest import path_beside
+from nisbjax.store.manifest import path_inside
 from nisbjax.store.volume import create_zarr, open_affinities, open_image
 
 
@@ -78,7 +78,7 @@ def test_a_run_writes_the_tutorials_file_with_its_origin(
     assert stage.run(config, network, image, target) == final
     assert final.stat().st_mtime_ns == before
     work = target.raw("zarr")
-    manifest = path_beside(work)
+    manifest = path_inside(work)
     lines = manifest.read_bytes().splitlines(keepends=True)
     manifest.write_bytes(lines[0])
     for chunk in work.glob("[0-9]*"):

@@ -13,7 +13,7 @@ from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.qc import end_planes, front_matter, stage, statistics
 from nisbjax.qc.border import find_border
-from nisbjax.store.manifest import Manifest, path_beside
+from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume, create_zarr, open_affinities
 
 SHAPE = (40, 30, 90)
@@ -298,8 +298,7 @@ def test_keys_without_meaning_are_refused(tmp_path, config, files, key, value, t
 
 
 def test_an_unfinished_prediction_is_refused(tmp_path, config, files):
-    Manifest(path_beside(files[0]), {}).close()
+    begun = tmp_path / "begun.zarr"
+    Manifest(begun, {}).close()
     with pytest.raises(InputError, match="is unfinished"):
-        stage.check(
-            config, VolumeDir(tmp_path / "a"), prediction=files[0], image=files[1]
-        )
+        stage.check(config, VolumeDir(tmp_path / "a"), prediction=begun, image=files[1])

@@ -126,7 +126,7 @@ def test_a_file_system_without_locks_is_named(path, monkeypatch):
     monkeypatch.setattr(lock.fcntl, "flock", no_locks)
     with (
         pytest.raises(
-            InputError, match="run has no locks .Function not implemented.; na"
+            InputError, match="run has no locks .Function not implemented.; write to"
         ),
         lock.held(path),
     ):

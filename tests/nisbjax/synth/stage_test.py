@@ -122,7 +122,7 @@ def test_files_are_equal_for_any_box_and_after_an_interruption(folders, tmp_path
     (folder,) = synthetic.write_dataset(*arguments, box_shape=(64, 128, 64), workers=1)
     _assert_equal_trees(folder, folders[1])
     # Interrupted: the skeletons and one box were not recorded, its chunk is lost.
-    manifest = folder / "data.zarr.manifest.jsonl"
+    manifest = folder / "data.zarr" / ".manifest.jsonl"
     lines = manifest.read_text().splitlines(keepends=True)
     box = Box.parse(json.loads(lines[-2])["key"])
     name = ".".join(str(s // 64) for s in (*box.start, 0))

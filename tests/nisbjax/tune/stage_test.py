@@ -449,9 +449,8 @@ def test_inputs_that_do_not_fit(settings, inputs, out, tmp_path):
     np.save(small, made_affinities()[:, :8])
     with pytest.raises(InputError, match="16 of 32 nodes of .* lie outside"):
         stage.run(settings, out, prediction=small, skeleton=inputs["skeleton"])
-    path = manifest.path_beside(inputs["prediction"])
-    with manifest.Manifest(path, {"a": 1}) as unfinished:
-        unfinished.record("0:8", "checksum")
+    path = manifest.path_inside(inputs["prediction"])
+    path.write_text('{"fingerprint": {}}\n')
     with pytest.raises(InputError, match="is unfinished"):
         stage.run(settings, out, **inputs)
 

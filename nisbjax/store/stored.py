@@ -1,0 +1,154 @@
+"""What an array's chunk files hold as they lie on disk: their sizes and checksums.
+
+A manifest says of every chunk file how many bytes it has and their CRC-32 (that of gzip and
+PNG, by ISA-L), as zarr v2 itself knows neither: a file that is gone reads as the fill value,
+and most codecs take flipped bits for voxels. PyTC and BANIS keep no checksums.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+from isal import isal_zlib
+
+Fact = tuple[int, int] | None  # bytes and CRC-32 of a file; None where there is none
+Facts = Mapping[str, Fact]  # by the file's name, relative to its artifact
+
+
+def of_bytes(content: bytes) -> Fact:
+    """Size and CRC-32 of what a file holds."""
+    return len(content), isal_zlib.crc32(content)
+
+
+def of_file(path: str | os.PathLike) -> Fact:
+    """Size and CRC-32 of a file; None where there is none."""
+    try:
+        return of_bytes(pathlib.Path(path).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def size_of(path: str | os.PathLike) -> int | None:
+    """Bytes of a file; None where there is none."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.stat(path).st_size
+    return None
+
+
+def of_box(part: ts.TensorStore, artifact: str | os.PathLike) -> dict[str, Fact]:
+    """The chunk files of a part of a zarr array, for the manifest; call it after writing.
+
+    Args:
+      part: `volume.at(box)`. Chunks that it holds only in part are left out: whoever
+        writes the rest changes their bytes.
+      artifact: the folder that the manifest is of: the array's, or one above it.
+
+    Returns:
+      Facts by name relative to `artifact`; none for an array that is not a zarr v2 folder.
+      A chunk that was not written, since it equals the fill value, has None.
+    """
+    files = ChunkFiles.of(part)
+    if files is None:
+        return {}
+    prefix = files.folder.relative_to(pathlib.Path(artifact).resolve())
+    return {
+        (prefix / name).as_posix(): of_file(files.folder / name)
+        for name in map(files.name, itertools.product(*files.within(part)))
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkFiles:
+    """How the chunks of a local zarr v2 array are cut and named.
+
+    Attributes:
+      folder: of the array.
+      shape: of the array.
+      chunks: of one chunk.
+      separator: between the numbers of a chunk's name.
+    """
+
+    folder: pathlib.Path
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    separator: str
+
+    @classmethod
+    def of(cls, store: ts.TensorStore) -> "ChunkFiles | None":
+        """Those behind a store or a view of one; None where it is no local zarr v2."""
+        spec: dict[str, Any] = store.spec().to_json()
+        kvstore = spec.get("kvstore")
+        if spec["driver"] != "zarr" or not isinstance(kvstore, dict):
+            return None
+        if kvstore.get("driver") != "file":
+            return None
+        metadata = spec["metadata"]
+        return cls(
+            pathlib.Path(kvstore["path"]).resolve(),
+            tuple(metadata["shape"]),
+            tuple(metadata["chunks"]),
+            metadata.get("dimension_separator", "."),
+        )
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return tuple(-(-s // c) for s, c in zip(self.shape, self.chunks, strict=True))
+
+    def name(self, index: tuple[int, ...]) -> str:
+        return self.separator.join(map(str, index))
+
+    def index(self, name: str) -> int:
+        """Number of a chunk in C order, by its name; -1 where it is no name of a chunk."""
+        numbers = name.split(self.separator)
+        if len(numbers) != len(self.grid) or not all(n.isdecimal() for n in numbers):
+            return -1
+        position = [int(n) for n in numbers]
+        if any(p >= g for p, g in zip(position, self.grid, strict=True)):
+            return -1
+        return int(np.ravel_multi_index(position, self.grid))
+
+    def touched(self, part: ts.TensorStore) -> list[np.ndarray]:
+        """Along each axis, the chunks from which a part takes voxels, ascending."""
+        found = []
+        for voxels, chunk in zip(_voxels(part), self.chunks, strict=True):
+            if isinstance(voxels, range) and len(voxels):
+                low, high = sorted((voxels[0], voxels[-1]))
+                found.append(np.arange(low // chunk, high // chunk + 1))
+            else:
+                found.append(np.unique(np.asarray(voxels, np.int64) // chunk))
+        return found
+
+    def within(self, part: ts.TensorStore) -> list[range]:
+        """Along each axis, the chunks that lie in a part as a whole; it is a box."""
+        found = []
+        for voxels, chunk, size in zip(
+            _voxels(part), self.chunks, self.shape, strict=True
+        ):
+            assert isinstance(voxels, range) and voxels.step == 1
+            last = math.ceil(size / chunk) if voxels.stop == size else None
+            last = voxels.stop // chunk if last is None else last
+            found.append(range(-(-voxels.start // chunk), last))
+        return found
+
+
+def _voxels(part: ts.TensorStore) -> Iterator[range | np.ndarray]:
+    """Along each axis of the stored array, the voxels that a part shows."""
+    transform: Any = part.spec().transform
+    for axis in transform.output:
+        if axis.method == ts.OutputIndexMethod.constant:
+            yield range(axis.offset, axis.offset + 1)
+        elif axis.method == ts.OutputIndexMethod.single_input_dimension:
+            along = transform.domain[axis.input_dimension]
+            first = axis.offset + axis.stride * along.inclusive_min
+            step = axis.stride if axis.stride else 1
+            yield range(first, first + step * along.size, step)
+        else:
+            yield axis.offset + axis.stride * np.asarray(axis.index_array).ravel()

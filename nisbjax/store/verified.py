@@ -1,0 +1,129 @@
+"""Chunk files are compared with their artifact's manifest before a stage believes a voxel.
+
+Each is compared once in a process, when it is first read: its bytes come from the page cache
+then, and one CRC-32 is far cheaper than inflating them. zarr and TensorStore take a missing
+chunk for one that equals the fill value, so a lost file becomes background; PyTC reads on.
+"""
+
+import functools
+import os
+import pathlib
+
+import numpy as np
+import tensorstore as ts
+
+from nisbjax.errors import InputError
+from nisbjax.store import manifest, stored
+from nisbjax.store.stored import ChunkFiles, Fact
+
+_UNNAMED, _WRITTEN, _ABSENT, _COMPARED = range(4)
+
+
+def guard(folder: str | os.PathLike, store: ts.TensorStore) -> "Guard | None":
+    """What compares an array's chunks; None without a finished manifest that names them.
+
+    Args:
+      folder: of the array.
+      store: the array.
+    """
+    located = manifest.locate(folder)
+    files = ChunkFiles.of(store) if located else None
+    if located is None or files is None:
+        return None
+    artifact, prefix = located
+    stat = os.stat(manifest.path_inside(artifact))
+    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    table = _table(str(artifact.absolute()), prefix, files, state)
+    return None if table is None else Guard(pathlib.Path(folder), files, table)
+
+
+class Guard:
+    """Compares the chunk files of one array, each at its first reading; see `guard`.
+
+    Safe to use from several threads. In another process it begins anew.
+    """
+
+    def __init__(self, folder: pathlib.Path, files: ChunkFiles, table: "_Table"):
+        self._folder = folder
+        self._files = files
+        self._table = table
+
+    def __reduce__(self):
+        return _reopened, (str(self._folder.absolute()), self._files)
+
+    def check(self, part: ts.TensorStore) -> None:
+        """Compares the chunk files that a part of the array takes voxels from.
+
+        Raises:
+          InputError: one of them is missing or damaged.
+        """
+        axes = self._files.touched(part)
+        states = self._table.state[np.ix_(*axes)]
+        for at in np.argwhere((states == _WRITTEN) | (states == _ABSENT)):
+            index = tuple(int(a[i]) for a, i in zip(axes, at, strict=True))
+            name = self._files.name(index)
+            self._compare(index, name, stored.of_file(self._files.folder / name))
+
+    def check_file(self, name: str, content: bytes) -> None:
+        """Compares a chunk file that was read whole, by its name in the array's folder.
+
+        Raises:
+          InputError: it is damaged.
+        """
+        number = self._files.index(name)
+        if number < 0:
+            return
+        index = tuple(int(i) for i in np.unravel_index(number, self._files.grid))
+        if self._table.state[index] in (_WRITTEN, _ABSENT):
+            self._compare(index, name, stored.of_bytes(content))
+
+    def _compare(self, index: tuple[int, ...], name: str, found: Fact) -> None:
+        problem = manifest.problem_of(name, self._table.fact(index), found)
+        if problem is not None:
+            raise InputError(manifest.damage_line(self._folder, problem))
+        self._table.state[index] = _COMPARED
+
+
+class _Table:
+    """Facts on an array's chunks, by their place in its grid: 13 bytes for each."""
+
+    def __init__(self, files: ChunkFiles, known: dict[str, Fact]):
+        self.state = np.zeros(files.grid, np.uint8)
+        self._size = np.zeros(files.grid, np.int64)
+        self._crc = np.zeros(files.grid, np.uint32)
+        for name, fact in known.items():
+            number = files.index(name)
+            if number < 0:
+                continue
+            self.state.flat[number] = _ABSENT if fact is None else _WRITTEN
+            if fact is not None:
+                self._size.flat[number], self._crc.flat[number] = fact
+
+    def fact(self, index: tuple[int, ...]) -> Fact:
+        if self.state[index] == _ABSENT:
+            return None
+        return int(self._size[index]), int(self._crc[index])
+
+
+@functools.lru_cache(maxsize=16)
+def _table(
+    artifact: str, prefix: str, files: ChunkFiles, state: tuple[int, ...]
+) -> _Table | None:
+    """`state` tells a manifest from one that was there before under the same name."""
+    del state
+    known = manifest.finished_files(artifact)
+    if known is None:
+        return None
+    own = {n.removeprefix(prefix): f for n, f in known.items() if n.startswith(prefix)}
+    return _Table(files, own) if own else None
+
+
+def _reopened(folder: str, files: ChunkFiles) -> Guard:
+    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{files.folder}/"}}
+    try:
+        found = guard(folder, ts.open(spec, read=True).result())
+    except (OSError, ValueError):
+        found = None
+    if found is None:
+        raise InputError(f"{folder} was removed or replaced while it was read")
+    return found
