@@ -163,7 +163,7 @@ def test_decodes_that_are_refused_write_nothing(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         results = list(pool.map(refused, cases))
     for text, (lines, status) in zip(cases, results, strict=True):
-        assert status == 2 and len(lines) == 1, lines
+        assert status == 2 and len(lines) == 1, (text, lines)
         assert text in lines[0]
     assert sorted(tmp_path.rglob("*")) == before
 
