@@ -20,11 +20,7 @@ _MOST_BYTES = (
 
 
 def tidy(value: Any) -> Any:
-    """A value as JSON has it, in text that every terminal and file can take.
-
-    Raises:
-      RecursionError: nested deeper than any attribute is.
-    """
+    """A value as JSON has it, in text that every terminal and file can take."""
     return _printable(files.plain(value))
 
 

@@ -38,6 +38,7 @@ _LETTER = {name: letter for letter, names in _LETTERS.items() for name in names}
 # Names that programs give to axes that nobody named.
 _ANONYMOUS = re.compile(r"(phony_)?(dim|axis|d|c|fakedim)_?\d+|unknown|")
 _UNKNOWN = "?"
+_LONGEST = 10_000  # text that names axes; ilastik's has some hundred letters for each
 
 
 class _UnclearError(Exception):
@@ -182,6 +183,8 @@ def _nothing_or_unclear(value: dict) -> str:
 
 
 def _from_text(text: str) -> Any:
+    if len(text) > _LONGEST:
+        raise _UnclearError(f"is a text of {len(text)} letters")
     if text[:1] in ("[", "{"):
         try:
             return json.loads(text)

@@ -74,13 +74,14 @@ def require_numbers(source: Any, dtype: Any) -> np.dtype:
     except (TypeError, ValueError, SyntaxError):
         found = None
     if found is None or found.kind not in "biuf" or found.itemsize > 8:
-        raise no_numbers(source, dtype)
+        raise no_numbers(source, str(dtype))
     return found
 
 
-def no_numbers(source: Any, held: Any) -> InputError:
+def no_numbers(source: Any, held: str) -> InputError:
     """The error for voxels that are no numbers."""
-    return InputError(f"{source} holds {_short(held)}; wanted numbers")
+    held = held.encode("ascii", "backslashreplace").decode()
+    return InputError(f"{source} holds {held[:80]}; wanted numbers")
 
 
 def require_bytes(source: Any, held: int, claimed: int) -> None:
@@ -119,6 +120,5 @@ def require_chunks_fit(volume: Any, memory_gb: float) -> None:
 
 
 def _short(value: Any) -> str:
-    text = str(value) if isinstance(value, np.dtype) else ascii(value)
-    text = text.strip("'")
+    text = ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."

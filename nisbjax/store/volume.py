@@ -233,9 +233,10 @@ def _opened(
     axes = wanted(named, len(shape)) or {3: "xyz", 4: "cxyz"}.get(len(shape))
     if axes is None:
         raise InputError(f"{path} has shape {shape}; wanted 3 or 4 axes")
-    if axes == named and set(axes) - {"c"} != set("xyz"):  # nothing else was asked for
+    if axes == named and set(axes) - {"c"} != set("xyz"):
+        # Nothing else was asked for: without time, and with all axes of space.
         axes = "".join(a for a in named if a != "t")
-        axes += "".join(a for a in "xyz" if a not in axes)
+        axes = axes if set("xyz") <= set(axes) else "xyz"
     if named and named != axes:
         order = axes_lib.order(source, shape, named, axes)
         surplus = tuple(i for i in range(len(shape)) if i not in order)

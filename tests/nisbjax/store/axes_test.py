@@ -104,6 +104,7 @@ def test_what_names_no_axis_says_nothing(value):
         ([2, 1, 0], "names an axis 2"),
         (["z", "y"], "names 2 axes"),
         ("czyx", "names 4 axes"),
+        ("x" * 10_001, "is a text of 10001 letters"),
         (["z", "y", "y"], "names y twice"),
         (["z", None, "x"], "names some axes and leaves others open"),
         ({"x": 0, "y": 1, "z": 2}, "names axes in no order"),
