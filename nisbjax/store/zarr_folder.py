@@ -103,13 +103,13 @@ def _check_v2(path: pathlib.Path, metadata: dict[str, Any]) -> None:
     dtype = metadata.get("dtype")
     code = _CODE.fullmatch(dtype) if isinstance(dtype, str) else None
     if code is None:
-        raise claims.no_numbers(path, f"the type {ascii(dtype)}")
+        raise claims.no_numbers(path, f"the type {dtype!a}")
     shape, chunks = metadata.get("shape"), metadata.get("chunks")
     claims.require_possible(path, shape, chunks, min(int(code[2]), 1 << 40))
     separator = metadata.get("dimension_separator", ".")
     if separator not in (".", "/"):
         raise InputError(
-            f"{path} has dimension_separator {ascii(separator)}; wanted '.' or '/'"
+            f"{path} has dimension_separator {separator!a}; wanted '.' or '/'"
         )
 
 
