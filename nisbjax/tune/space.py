@@ -16,14 +16,14 @@ from nisbjax.decode.stage import METHODS
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import require, shown
 from nisbjax.keys.ranges import RANGES
-from nisbjax.tune import study
+from nisbjax.tune import study, trials
 
 # By method: a parameter that does not exceed another.
 AT_MOST = {"grow": {"low_threshold": "threshold"}}
 _MOST_POINTS = 10_000  # of a grid; each is decoded
 
 
-def ranges(config: Any) -> dict[str, study.Range]:
+def ranges(config: Any) -> dict[str, trials.Range]:
     """Lowest and highest values of `tune.space`, the threshold first.
 
     Raises:
@@ -31,7 +31,7 @@ def ranges(config: Any) -> dict[str, study.Range]:
             that the method does not take, a value that its key does not take, or ranges of
             which one lies above another that bounds it.
     """
-    space: dict[str, study.Range] = {}
+    space: dict[str, trials.Range] = {}
     for entry in config.tune.space:
         if not _names_a_range(entry):
             raise InputError(
@@ -62,9 +62,9 @@ def ranges(config: Any) -> dict[str, study.Range]:
             raise InputError(f"tune.space has {name} from {ends}; wanted whole numbers")
         for end in ends:
             require(f"tune.space's {name}", end, RANGES[f"decode.{name}"])
-            if end > study.LARGEST:
+            if end > trials.LARGEST:
                 raise InputError(
-                    f"tune.space's {name} is {end}; wanted at most {study.LARGEST}"
+                    f"tune.space's {name} is {end}; wanted at most {trials.LARGEST}"
                 )
     for name, other in AT_MOST.get(method, {}).items():
         lowest = space[name][0] if name in space else config.decode[name]
@@ -168,11 +168,11 @@ def points(config: Any) -> list[Any]:
     return found if len(axes) > 1 else [point["threshold"] for point in found]
 
 
-def _values(ends: study.Range, count: int) -> list[Any]:
+def _values(ends: trials.Range, count: int) -> list[Any]:
     """Values from low to high; whole numbers over decades are equal factors apart."""
     low, high = ends
     if not (isinstance(low, int) and isinstance(high, int)):
         return np.linspace(low, high, count).round(6).tolist()
-    far = low > 0 and high >= study.DECADES * low
+    far = low > 0 and high >= trials.DECADES * low
     steps = (np.geomspace if far else np.linspace)(low, high, count)
     return sorted({round(x) for x in steps.tolist()})

@@ -32,7 +32,7 @@ from nisbjax.masking import MaskSpec
 from nisbjax.store import files, manifest, records, schema
 from nisbjax.store import volume as volume_lib
 from nisbjax.store.volume import Volume
-from nisbjax.tune import figure, place, space, storage, study, sweep
+from nisbjax.tune import figure, place, space, storage, study, sweep, trials
 
 Parameters = Mapping[str, float | int]
 Decode = Callable[[Parameters], str | os.PathLike[str]]
@@ -139,7 +139,9 @@ def run(
         with storage.clear_errors(where):
             study.require_like(opened, ranges, on_grid=kind == "grid")
             if reservation.alone:
-                study.release_orphans(opened, retry=True)
+                study.release_orphans(
+                    opened, retry=True, every_host=reservation.one_host
+                )
             if kind == "grid":
                 done = study.run_grid(opened, wanted, segments_at, score)
             else:
@@ -170,7 +172,7 @@ def run(
     return result
 
 
-def check(config: Any) -> tuple[dict[str, study.Range], list[Any]]:
+def check(config: Any) -> tuple[dict[str, trials.Range], list[Any]]:
     """What a study varies, if its settings can be; asked before anything is written.
 
     Args:
@@ -282,7 +284,7 @@ def _made_from(
     prediction: str | os.PathLike[str],
     skeleton: str | os.PathLike[str],
     mask: MaskSource | None,
-    ranges: Mapping[str, study.Range],
+    ranges: Mapping[str, trials.Range],
 ) -> dict[str, Any]:
     """What the scores of a study depend on, apart from its parameters."""
     if isinstance(mask, MaskSpec):
@@ -324,7 +326,7 @@ def _conclude(
         "metric": "nerl",
         "decoding_function": config.decode.method,
         "decoding_params": _parameters(config) | top.params,
-        "scores": {k: v for k, v in score.items() if k in ("nerl", *study.ATTRIBUTES)},
+        "scores": {k: v for k, v in score.items() if k in ("nerl", *trials.ATTRIBUTES)},
         "warnings": found,
         "test_data_used": on_test,
         "study": opened.study_name,

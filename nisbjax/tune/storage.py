@@ -48,12 +48,16 @@ class Reservation:
 
     Attributes:
         alone: no other process of this host works on the study.
+        one_host: nor can one of another host: the study is no journal, no server's.
     """
 
-    def __init__(self, lock: TextIO | None, alone: bool, turns: Path | None):
+    def __init__(
+        self, lock: TextIO | None, alone: bool, turns: Path | None, *, one_host: bool
+    ):
         self._lock = lock
         self._turns = turns
         self.alone = alone
+        self.one_host = one_host
 
     def share(self) -> None:
         """Lets other tuners of this host join.
@@ -89,7 +93,7 @@ def reserved(storage: str, *, alone: bool) -> Iterator[Reservation]:
     require_place(storage)
     path = file_of(storage)
     if path is None:  # a server, whose users this host cannot see
-        yield Reservation(None, False, None)
+        yield Reservation(None, False, None, one_host=False)
         return
     # a journal is shared by hosts, and the kernel's locks are not, on every NFS
     host = f".{socket.gethostname()}" if is_journal(path) else ""
@@ -102,7 +106,7 @@ def reserved(storage: str, *, alone: bool) -> Iterator[Reservation]:
         raise unusable(storage, error) from None
     with lock:
         try:
-            yield Reservation(lock, exclusive, turns)
+            yield Reservation(lock, exclusive, turns, one_host=not is_journal(path))
         finally:
             if _try_lock(lock.fileno(), fcntl.LOCK_EX):  # the last one
                 turns.unlink(missing_ok=True)

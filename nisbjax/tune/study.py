@@ -1,4 +1,4 @@
-"""The trials of a study: a grid, each value once, or a sampler over several parameters.
+"""A study: the values of a grid, each once, which of its trials is best, and what of it holds.
 
 PyTC drives Optuna's GridSampler, for which a FAILed trial counts as visited, so a killed
 threshold never returns. Here a value is missing until a trial with it is COMPLETE; missing
@@ -6,11 +6,8 @@ values are enqueued, and ask/tell does the rest. A trial that died is taken over
 number and what it has drawn, so that a study ends as if nobody had been killed.
 """
 
-import contextlib
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import optuna
@@ -20,11 +17,25 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nisbjax.errors import InputError
 from nisbjax.tune import workers
 from nisbjax.tune.samplers import SeededTPE, UnitPoints
+from nisbjax.tune.search import run_sampled  # noqa: F401 (of this module, to callers)
+from nisbjax.tune.trials import (
+    LARGEST,
+    Point,
+    Range,
+    Score,
+    again,
+    attributes_of,
+    drawn_from,
+    fail,
+    line_of,
+    measure,
+    suggest,
+)
 
 # PyTC's LICONN tutorial; BANIS sigmoid(0.2 k), k = -1 .. 11; PyTC's present grid
 GRIDS = {
@@ -35,19 +46,6 @@ GRIDS = {
 SAMPLERS = ("grid", "tpe", "random", "qmc")
 SAME = 1e-6  # two thresholds closer than this are one
 FLAT = 0.02  # a curve that varies by less than this share of its best says little
-ATTRIBUTES = (
-    *("erl", "max_erl", "nerl_5", "nerl_20", "nerl_100", "nerl_inf", "nerl_em_erl_50"),
-    *("voi_sum", "voi_split", "voi_merge", "n_mergers", "n_non0_mergers", "n_splits"),
-    *("n_segments", "coverage", "coverage_length"),
-)
-_MOST_FAILURES = 3  # in a row, of a sampler's trials
-_POLL_SECONDS = 0.2  # while other tuners of this host run the last trials
-
-LARGEST = 1 << 40  # voxels of a size
-DECADES = 100  # whole numbers that span more are drawn on a logarithmic scale
-Score = Mapping[str, float | int]
-Range = tuple[float, float] | tuple[int, int]
-Point = Mapping[str, float | int]  # a threshold and other parameters by name
 
 
 def sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler | None:
@@ -80,12 +78,16 @@ def _same(point: Point, other: Point) -> bool:
     )
 
 
-def release_orphans(study: optuna.Study, *, retry: bool) -> int:
-    """Frees the trials of this host's dead processes; call it alone (`Reservation.alone`).
+def release_orphans(
+    study: optuna.Study, *, retry: bool, every_host: bool = False
+) -> int:
+    """Frees the trials of dead processes; call it alone (`Reservation.alone`).
 
     Args:
         study: whose RUNNING trials on this host belong to nobody.
         retry: leave them RUNNING, as nobody's, to be taken over; else they become FAIL.
+        every_host: those of other hosts belong to nobody, too (`Reservation.one_host`): a
+            job that was requeued goes on elsewhere.
 
     Returns:
         How many there were.
@@ -93,14 +95,16 @@ def release_orphans(study: optuna.Study, *, retry: bool) -> int:
     orphans = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if workers.is_here(trial)  # a worker of another host may be alive
+        # a worker of another host may be alive
+        if every_host or workers.is_here(trial)
     ]
     for trial in orphans:
         if retry:
             # Even if another program has the process id by now.
-            _again(study, trial).set_user_attr("process", workers.NOBODY)
+            for name, value in workers.nobody().items():
+                again(study, trial).set_user_attr(name, value)
         else:
-            _fail(study, trial, "its process ended before it did")
+            fail(study, trial, "its process ended before it did")
     if orphans:
         logging.info("%d killed trials are released", len(orphans))
     return len(orphans)
@@ -120,7 +124,7 @@ def require_like(
         InputError: naming the trial, what it drew from, and what was wanted.
     """
     wanted = {
-        name: _anything(low) if on_grid else _distribution((low, high))
+        name: _anything(low) if on_grid else drawn_from((low, high))
         for name, (low, high) in space.items()
     }
     for trial in study.get_trials(deepcopy=False):
@@ -187,130 +191,6 @@ def run_grid(
     return len(wanted)
 
 
-def run_sampled(
-    study: optuna.Study,
-    space: Mapping[str, Range],
-    first: Mapping[str, float | int],
-    n_trials: int,
-    score: Callable[[Point], Score],
-    at_most: Mapping[str, str] | None = None,
-    turn: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
-) -> int:
-    """Evaluates what the sampler proposes until the study has `n_trials` COMPLETE ones.
-
-    Several processes may do so on one study at a time. Trials of those that have died are
-    taken over, and trials under way in others of this host are waited for.
-
-    Args:
-        study: with its sampler.
-        space: lowest and highest value of each parameter; integers where both are.
-        first: parameters of the first trial, the configured ones; those outside the
-            space are left to the sampler.
-        n_trials: of the study in all, those of earlier runs among them.
-        score: of parameters, with `nerl`.
-        at_most: parameters that do not exceed another, `{"low_threshold": "threshold"}`;
-            the other comes before them in the space.
-        turn: a `with` inside which no other process of this host claims a trial
-            (`Reservation.turn`).
-
-    Returns:
-        How many trials this call completed.
-
-    Raises:
-        InputError: three trials in a row failed.
-    """
-    inside = {
-        name: first[name]
-        for name, (low, high) in space.items()
-        if name in first and low <= first[name] <= high
-    }
-    completed, failures = 0, []
-    while True:
-        with turn():
-            trial = _claim(study, n_trials, inside)
-        if trial is None:
-            if not _may_fall_short(study, n_trials):
-                return completed
-            time.sleep(_POLL_SECONDS)
-            continue
-        failed = _evaluate(trial, space, score, at_most or {})
-        completed += not failed
-        failures = [*failures, failed] if failed else []
-        if len(failures) >= _MOST_FAILURES:
-            raise InputError(
-                f"{len(failures)} trials in a row failed ({failures[-1]}); see the FAIL "
-                f"trials of {study.study_name}"
-            )
-
-
-def _claim(
-    study: optuna.Study, n_trials: int, first: Mapping[str, float | int]
-) -> Trial | None:
-    """A trial for this process: one that a dead process left, else a new one.
-
-    None where all that are wanted are COMPLETE or under way.
-    """
-    trials = study.get_trials(deepcopy=False)
-    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-    dead = [trial for trial in running if workers.is_dead(trial)]
-    taken = len(running) - len(dead) + _count_complete(trials)
-    if taken >= n_trials:
-        return None
-    if dead:
-        logging.info("trial %d is taken over from a dead process", dead[0].number)
-        trial = _again(study, dead[0])
-    else:
-        if first and not trials:
-            study.enqueue_trial(dict(first))
-        trial = study.ask()
-    for name, value in workers.identity().items():
-        trial.set_user_attr(name, value)
-    return trial
-
-
-def _may_fall_short(study: optuna.Study, n_trials: int) -> bool:
-    """Whether another process of this host, should it die, leaves the study too short."""
-    trials = study.get_trials(deepcopy=False)
-    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-    if _count_complete(trials) >= n_trials or not running:
-        return False
-    if any(workers.is_here(trial) for trial in running):
-        return True
-    for trial in running:
-        logging.info(
-            "trial %d is under way on %s", trial.number, trial.user_attrs["host"]
-        )
-    return False
-
-
-def _count_complete(trials: Sequence[FrozenTrial]) -> int:
-    return sum(trial.state == TrialState.COMPLETE for trial in trials)
-
-
-def _evaluate(
-    trial: Trial,
-    space: Mapping[str, Range],
-    score: Callable[[Point], Score],
-    at_most: Mapping[str, str],
-) -> str:
-    """Draws what a trial has not drawn yet, scores it and tells; its error, if it failed."""
-    for name, (low, high) in space.items():
-        bound = trial.params.get(at_most.get(name, ""), high)
-        _suggest(trial, name, _distribution((low, min(high, bound))))
-    found, failed = _measure(lambda: score(trial.params))
-    try:
-        if failed:
-            logging.warning("trial %d failed: %s", trial.number, failed)
-            _fail(trial.study, trial, failed)
-            return failed
-        for name, value in _attributes(found).items():
-            trial.set_user_attr(name, value)
-        trial.study.tell(trial, float(found["nerl"]), skip_if_finished=True)
-    except optuna.exceptions.UpdateFinishedTrialError:
-        logging.info("trial %d was finished by another process", trial.number)
-    return ""
-
-
 def best(study: optuna.Study) -> FrozenTrial:
     """The COMPLETE trial of the highest NERL, the earliest of equals.
 
@@ -366,7 +246,7 @@ def _leftovers(study: optuna.Study, wanted: Sequence[Any]) -> list[FrozenTrial]:
         if not again and any(_same(_point(value), meant) for value in wanted):
             kept.append(trial)
         else:
-            _fail(study, trial, "its run ended before it did")
+            fail(study, trial, "its run ended before it did")
     return kept
 
 
@@ -383,25 +263,25 @@ def _tell(
     Attributes come with the queue's entry, in one transaction rather than twenty. One of
     those that are left from a dead process is used if it is of this value.
     """
-    found, failed = _measure(score)
+    found, failed = measure(score)
     point = _point(value)
     attributes = workers.identity() | (
-        {"error": failed} if failed else _attributes(found)
+        {"error": failed} if failed else attributes_of(found)
     )
     trial = None
     begun = next((each for each in left if _same(point, _meant(each))), None)
     if begun is not None:
         left.remove(begun)
-        trial = _again(study, begun)
+        trial = again(study, begun)
         for name, entry in attributes.items():
             trial.set_user_attr(name, entry)
         for name, number in point.items():
-            _suggest(trial, name, _anything(number))
+            suggest(trial, name, _anything(number))
     while trial is None:
         study.enqueue_trial(point, user_attrs=attributes)
         trial = study.ask({name: _anything(x) for name, x in point.items()})
         if not _same(point, trial.params):
-            _fail(study, trial, "a tuner of another host enqueued it")
+            fail(study, trial, "a tuner of another host enqueued it")
             trial = None
     # one transaction: a trial is COMPLETE with its value, or still RUNNING
     if failed:
@@ -412,55 +292,11 @@ def _tell(
     return []
 
 
-def _measure(score: Callable[[], Score]) -> tuple[Score, str]:
-    """A score with a finite NERL, or the line of its error."""
-    try:
-        found = score()
-        if not math.isfinite(found["nerl"]):
-            raise InputError(f"its NERL is {found['nerl']}")
-        return found, ""
-    except Exception as error:  # noqa: BLE001 whatever it was, it belongs to the trial
-        return {}, _line(error)
-
-
 def _raiser(error: BaseException) -> Callable[[], Score]:
     def again() -> Score:
-        raise InputError(_line(error))
+        raise InputError(line_of(error))
 
     return again
-
-
-def _attributes(found: Score) -> dict[str, float | int]:
-    return {name: found[name] for name in ATTRIBUTES if name in found}
-
-
-def _again(study: optuna.Study, trial: FrozenTrial) -> Trial:
-    """A trial that is RUNNING, to go on with."""
-    return Trial(study, trial._trial_id)
-
-
-def _fail(study: optuna.Study, trial: Trial | FrozenTrial, reason: str) -> None:
-    if isinstance(trial, FrozenTrial):
-        trial = _again(study, trial)
-    trial.set_user_attr("error", reason)
-    study.tell(trial, state=TrialState.FAIL)
-
-
-def _suggest(trial: Trial, name: str, wanted: BaseDistribution) -> None:
-    if name in trial.params:  # drawn before its process died
-        return
-    if isinstance(wanted, IntDistribution):
-        trial.suggest_int(name, wanted.low, wanted.high, log=wanted.log)
-    elif isinstance(wanted, FloatDistribution):
-        trial.suggest_float(name, wanted.low, wanted.high)
-
-
-def _distribution(ends: Range) -> IntDistribution | FloatDistribution:
-    """What a sampler draws a parameter from."""
-    low, high = ends
-    if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high, log=low > 0 and high >= DECADES * low)
-    return FloatDistribution(float(low), float(high))
 
 
 def _anything(value: Any) -> BaseDistribution:
@@ -468,11 +304,3 @@ def _anything(value: Any) -> BaseDistribution:
     if isinstance(value, int):
         return IntDistribution(0, LARGEST)
     return FloatDistribution(0.0, 1.0)
-
-
-def _line(error: BaseException) -> str:
-    """`TypeName: text` in one line; an InputError's text alone."""
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, InputError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,8 +12,6 @@ from optuna.trial import FrozenTrial
 
 from nisbjax.store import files
 
-NOBODY = 0  # the process of a trial that has been released
-
 
 def identity() -> dict[str, str | int]:
     """Attributes of a trial that this process runs.
@@ -22,6 +20,11 @@ def identity() -> dict[str, str | int]:
     """
     own = os.getpid()
     return {"process": own, "started": started(own), "host": socket.gethostname()}
+
+
+def nobody() -> dict[str, str | int]:
+    """Attributes of a trial that has been released: no process, of this host."""
+    return {"process": 0, "host": socket.gethostname()}
 
 
 def is_here(trial: FrozenTrial) -> bool:
@@ -41,7 +44,7 @@ def is_dead(trial: FrozenTrial) -> bool:
     process = trial.user_attrs.get("process")
     if not trial.user_attrs.get("host") or not isinstance(process, int):
         return True  # killed between asking for the trial and saying whose it is
-    if process <= NOBODY or process == os.getpid():
+    if process <= 0 or process == os.getpid():
         return True
     began = trial.user_attrs.get("started")
     return not runs(process, began if isinstance(began, int) else 0)

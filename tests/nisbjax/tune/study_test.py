@@ -20,7 +20,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from nisbjax.errors import InputError
-from nisbjax.tune import storage, study
+from nisbjax.tune import search, storage, study
 
 GRID = study.GRIDS["tutorial"]
 SPACE = {"threshold": optuna.distributions.FloatDistribution(0.0, 1.0)}
@@ -236,7 +236,7 @@ def test_trials_of_living_processes_are_waited_for(gone, monkeypatch):
         if len(waits) == 3:
             opened._storage.set_trial_user_attr(0, "process", gone["process"])
 
-    monkeypatch.setattr(study.time, "sleep", wait)
+    monkeypatch.setattr(search.time, "sleep", wait)
     assert study.run_sampled(opened, {"threshold": (0.0, 1.0)}, {}, 1, half) == 1
     assert len(waits) == 3
     assert [trial.params for trial in study.complete(opened)] == [{"threshold": 0.5}]
@@ -247,6 +247,18 @@ def test_released_trials_are_nobodys_even_if_their_process_id_lives(gone):
     running(opened, 0.5, {**gone, "process": os.getppid(), "started": 0})
     assert study.release_orphans(opened, retry=True) == 1
     assert study.run_sampled(opened, {"threshold": (0.0, 1.0)}, {}, 1, half) == 1
+
+
+@pytest.mark.parametrize("every_host", [False, True])
+def test_trials_of_other_hosts_are_released_where_one_host_alone_can_tune(every_host):
+    opened = in_memory()
+    running(opened, 0.5, {"process": 7, "started": 3, "host": "elsewhere"})
+    count = study.release_orphans(opened, retry=True, every_host=every_host)
+    assert count == every_host
+    study.run_grid(opened, (0.5, 0.6), as_they_are, parabola)
+    assert [trial.params["threshold"] for trial in opened.trials] == (
+        [0.5, 0.6] if every_host else [0.5, 0.5, 0.6]
+    )
 
 
 def test_a_trial_that_another_process_finished_does_no_harm():
