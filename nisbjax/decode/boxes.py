@@ -75,7 +75,7 @@ class BoxDecoder:
         record["checksum"] = np.array(checksum_of(labels), np.uint32)
         path = record_path(self.folder, index)
         save(path, record, durable=True)
-        return {"checksum": checksum_of_file(path), "count": count}
+        return {"record": checksum_of_file(path), "count": count}
 
 
 def inside(keep: Keep | None, box: Box) -> Keep | None:

@@ -45,6 +45,13 @@ class Grid:
             return None
         return int(np.ravel_multi_index(position, self.counts))
 
+    def holds_whole(self, volume: Volume) -> bool:
+        """Whether no chunk of a volume [x y z] lies in two boxes."""
+        return all(
+            b % c == 0 or b >= s
+            for b, c, s in zip(self.box_shape, volume.chunks, self.shape, strict=True)
+        )
+
     def seams(self, index: int) -> list[tuple[int, int]]:
         """(axis, 0 or -1) of the faces that a box shares with another."""
         return [

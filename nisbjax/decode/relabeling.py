@@ -6,6 +6,7 @@ place, so that a kill leaves two kinds of labels in one file.
 """
 
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Relabeler:
         self.output.write(box, result)
         return {
             "files": stored.of_box(self.output.at(box), self.output.source),
-            "checksum": f"{checksum_of(result):08x}",
+            "labels": checksum_of(result),
         }
 
     def _labels(self, record: Record, index: int) -> UInt[np.ndarray, "x y z"]:
@@ -59,7 +60,7 @@ class Relabeler:
             return labels
         box = self.decoder.grid.boxes[index]
         logging.warning(
-            "labels of box %s of an unfinished decode are missing or damaged; it is "
+            "labels of box %s of an earlier attempt are missing or damaged; it is "
             "decoded again",
             box,
         )
@@ -81,13 +82,28 @@ class Relabeler:
 
 @dataclasses.dataclass(frozen=True)
 class OutputCheck:
-    """`check(index)` is the checksum of the final labels that lie in a box; "" for none."""
+    """`check(index)` is the checksum of the final labels in a box; -1 where unreadable.
+
+    Of values, since boxes that are no whole chunks share files.
+    """
 
     output: Volume
     grid: Grid
 
-    def __call__(self, index: int) -> str:
+    def __call__(self, index: int) -> int:
         try:
-            return f"{checksum_of(self.output.read(self.grid.boxes[index])):08x}"
+            return checksum_of(self.output.read(self.grid.boxes[index]))
         except ValueError:  # a chunk that cannot be decompressed
-            return ""
+            return -1
+
+
+def all_files(output: Volume) -> dict[str, stored.Fact]:
+    """Every chunk file of an output on disk, for its manifest."""
+    return stored.of_box(output.store, output.source)
+
+
+def remove_chunks(output: Volume) -> None:
+    """Every chunk file of an output on disk."""
+    for name, fact in all_files(output).items():
+        if fact is not None:
+            os.remove(os.path.join(output.source, name))

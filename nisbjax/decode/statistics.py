@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from nisbjax.errors import InputError
+from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume, write_attributes
 
 
@@ -52,6 +54,23 @@ class Statistics:
         longer, shorter = sorted((self.by_decade, other.by_decade), key=len)[::-1]
         more = [*shorter, *[0] * (len(longer) - len(shorter))]
         self.by_decade = [a + b for a, b in zip(longer, more, strict=True)]
+
+    @classmethod
+    def of_facts(cls, manifest: Manifest) -> "Statistics":
+        """What a finished segmentation's manifest says.
+
+        Raises:
+          InputError: it says something else.
+        """
+        try:
+            found = cls(**manifest.finish_facts)
+            found.attributes()
+        except (TypeError, ValueError, ArithmeticError):
+            raise InputError(
+                f"{manifest.path} has no statistics in its last line; remove "
+                f"{manifest.artifact} and decode again"
+            ) from None
+        return found
 
     def note(self, output: Volume) -> None:
         """Adds these figures to the attributes of a segmentation on disk.

@@ -30,7 +30,7 @@ from nisbjax.decode.connected_components import (
 )
 from nisbjax.decode.grid import AT_ONCE, Grid, choose_box
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
-from nisbjax.decode.relabeling import OutputCheck, Relabeler
+from nisbjax.decode.relabeling import OutputCheck, Relabeler, all_files, remove_chunks
 from nisbjax.decode.seams import Seams
 from nisbjax.decode.statistics import Statistics
 from nisbjax.errors import InputError
@@ -107,11 +107,10 @@ def label_volume(
         artifact = pathlib.Path(output.source if on_disk else f"{temporary}/labels")
         folder = artifact / scratch.NAME
         with Manifest(artifact, settings) as manifest:
-            if manifest.finished:
-                manifest.verify()
+            manifest.verify()
             if manifest.finished:
                 shutil.rmtree(folder, ignore_errors=True)
-                return Statistics(**manifest.finish_facts)
+                return Statistics.of_facts(manifest)
             grid = _begun(manifest, grid, folder)
             decoder = BoxDecoder(
                 affinities,
@@ -149,12 +148,13 @@ def label_volume(
 
 def _begun(manifest: Manifest, grid: Grid, folder: pathlib.Path) -> Grid:
     """The grid of the attempt that is gone on with; else this is the first."""
-    if not manifest.done("grid"):
+    noted = manifest.noted("grid")
+    if noted is None:
         # Of an output whose manifest was removed, or of a kill before the first line.
         shutil.rmtree(folder, ignore_errors=True)
-        manifest.record("grid", box_shape=list(grid.box_shape))
+        manifest.note("grid", box_shape=list(grid.box_shape))
         return grid
-    found: Any = manifest.facts("grid").get("box_shape")
+    found: Any = noted.get("box_shape")
     try:
         x, y, z = map(int, found)
         if min(x, y, z) < 1:
@@ -178,7 +178,7 @@ def _decode(
     folder, grid = decoder.folder, decoder.grid
     all_boxes = range(len(grid.boxes))
     names = [f"decode {box}" for box in grid.boxes]
-    found = [manifest.facts(n)["checksum"] if manifest.done(n) else "" for n in names]
+    found = [manifest.facts(n).get("record") if manifest.done(n) else "" for n in names]
     damaged = [i for i in all_boxes if not scratch.is_sound(folder, i, found[i])]
     _warn("records", [grid.boxes[i] for i in damaged if found[i]])
     for i, facts in zip(damaged, team.map(decoder, damaged, "decode"), strict=True):
@@ -186,23 +186,39 @@ def _decode(
     # All tables are made from the records, in every attempt.
     statistics = Seams(folder, grid, decoder.edge_offset).number(min_size, team.map)
     _check_labels(output, statistics.segments)
-    names = [f"relabel {box}" for box in grid.boxes]
-    done = [i for i in all_boxes if manifest.done(names[i])]
-    wanted = [manifest.facts(names[i])["checksum"] for i in done]
-    checked = team.map(OutputCheck(output, grid), done)
-    damaged = [i for i, a, b in zip(done, wanted, checked, strict=True) if a != b]
-    _warn("labels", [grid.boxes[i] for i in damaged])
-    missing = sorted({*all_boxes} - {*done} | {*damaged})
+    _relabel(decoder, output, manifest, team)
+    return statistics
+
+
+def _relabel(
+    decoder: BoxDecoder, output: Volume, manifest: Manifest, team: cluster.Workers
+) -> None:
+    """Writes the final labels of the boxes of which no attempt has written them."""
+    boxes = decoder.grid.boxes
+    names = [f"relabel {box}" for box in boxes]
+    sound = {i for i, name in enumerate(names) if manifest.done(name)}
+    whole_chunks = decoder.grid.holds_whole(output)  # then their files were compared
+    if not whole_chunks:
+        done = sorted(sound)
+        wanted = [manifest.facts(names[i]).get("labels") for i in done]
+        checked = team.map(OutputCheck(output, decoder.grid), done)
+        damaged = [i for i, a, b in zip(done, wanted, checked, strict=True) if a != b]
+        _warn("labels", [boxes[i] for i in damaged])
+        if damaged:  # a chunk that cannot be read cannot be written in part either
+            remove_chunks(output)
+            sound = set()
+    missing = [i for i in range(len(boxes)) if i not in sound]
     relabeler = Relabeler(decoder, output)
     for i, facts in zip(missing, team.map(relabeler, missing, "relabel"), strict=True):
         manifest.record(names[i], **facts)
-    return statistics
+    if not whole_chunks:
+        manifest.record("chunks of several boxes", all_files(output))
 
 
 def _warn(what: str, boxes: list[Box]) -> None:
     if boxes:
         logging.warning(
-            "%s of %d boxes of an unfinished decode are missing or damaged, the first of "
+            "%s of %d boxes of an earlier attempt are missing or damaged, the first of "
             "them %s; they are made again",
             what,
             len(boxes),

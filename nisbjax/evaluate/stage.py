@@ -90,7 +90,7 @@ def run(
     outputs = [out.evaluation(stem, suffix) for suffix in (".json", ".txt", *_TABLES)]
     for path in outputs:
         files_lib.require_file(path)
-    with held(out.evaluation(stem, ".lock")):
+    with held(out.evaluation(stem, ".lock"), out.evaluation(stem, ".txt")):
         return _run(
             config, out, segmentation, made, labels, skeleton, label, threshold_origin
         )

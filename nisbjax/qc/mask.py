@@ -23,7 +23,7 @@ from nisbjax.masking import MaskSpec
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import front_matter
 from nisbjax.store import files
-from nisbjax.store.lock import held
+from nisbjax.store.lock import writing
 from nisbjax.store.volume import Volume, fingerprint, open_image
 
 _CHUNK = 256
@@ -112,7 +112,7 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
     workers = min(_WORKERS, len(os.sched_getaffinity(0)))
     kept = 0
     with (
-        held(path.with_name(f"{path.name}.lock")),
+        writing(path),
         files.replacing(path) as temporary,
         h5py.File(temporary, "w") as file,
     ):

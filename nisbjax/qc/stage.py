@@ -25,7 +25,7 @@ from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
 from nisbjax.store import files
 from nisbjax.store.claims import require_chunks_fit
-from nisbjax.store.lock import held
+from nisbjax.store.lock import writing
 from nisbjax.store.manifest import require_finished
 from nisbjax.store.volume import Volume, open_affinities, open_image
 
@@ -114,7 +114,7 @@ def check(
         )
         pixels = None
     path = _report_path(config, target)
-    with held(path.with_name(f"{path.name}.lock")):
+    with writing(path):
         return _check(config, target, path, source, affinities, image_name, pixels)
 
 

@@ -24,6 +24,8 @@ from nisbjax.store.schema import number, optional, text, whole
 def held(path: pathlib.Path, what: str | os.PathLike = "") -> Iterator[None]:
     """Holds the lock in `path` inside a `with`; the file is removed at the end.
 
+    So are folders that were made for it, if nothing else came to lie there.
+
     A file that another host left is only taken over where SLURM says that it was an earlier
     start of this very job: kernels of different hosts need not know of each other's locks.
 
@@ -36,9 +38,10 @@ def held(path: pathlib.Path, what: str | os.PathLike = "") -> Iterator[None]:
         knows no locks.
     """
     what = str(what or path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _take(path, what)
+    made = _make(path.parent)
+    descriptor = None
     try:
+        descriptor = _take(path, what)
         owner = _read(descriptor)
         if owner.get("host", socket.gethostname()) != socket.gethostname():
             job = os.environ.get("SLURM_JOB_ID")
@@ -50,7 +53,18 @@ def held(path: pathlib.Path, what: str | os.PathLike = "") -> Iterator[None]:
         finally:
             path.unlink(missing_ok=True)  # before the lock goes
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+        for folder in made:  # nobody wrote there
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _make(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Makes a folder and those above it; those that were made, the lowest first."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def writing(artifact: str | os.PathLike) -> contextlib.AbstractContextManager[None]:

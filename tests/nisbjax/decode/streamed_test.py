@@ -1,6 +1,7 @@
 import collections
 import os
 import pathlib
+import re
 import shutil
 import threading
 
@@ -238,7 +239,7 @@ def test_other_settings_do_not_go_on(on_disk):
         label_volume(affinities, output(), 0.8, memory_gb=1.0)
 
 
-def _interrupted(on_disk, monkeypatch, name, after):
+def _interrupted(on_disk, monkeypatch, name, after, box_shape=(8, 8, 8)):
     """A decode of 2 x 2 x 2 boxes that dies in one of its steps; its output's folder."""
     affinities, output, _ = on_disk
     calls = collections.Counter()
@@ -254,7 +255,7 @@ def _interrupted(on_disk, monkeypatch, name, after):
     with monkeypatch.context() as patch:
         patch.setattr(owner, "__call__", dies)
         with pytest.raises(Killed):
-            label_volume(affinities, output(), 0.7, memory_gb=1.0, box_shape=(8, 8, 8))
+            label_volume(affinities, output(), 0.7, memory_gb=1.0, box_shape=box_shape)
     return pathlib.Path(output().source)
 
 
@@ -283,7 +284,7 @@ def _replace(path):
         (".scratch/3.npz", "records of 1 boxes"),
         (".scratch/provisional.zarr/0.0.0", "labels of box 0:8,0:8,0:8"),
         (".scratch/provisional.zarr/.zarray", ".scratch/provisional.zarr"),
-        ("0.0.0", "labels of 1 boxes"),
+        ("0.0.0", "chunk 0.0.0 is .*part relabel 0:8,0:8,0:8 is made again"),
     ],
 )
 def test_what_is_lost_or_damaged_between_two_attempts_is_made_again(
@@ -297,8 +298,40 @@ def test_what_is_lost_or_damaged_between_two_attempts_is_made_again(
         label_volume(affinities, output(), 0.7, memory_gb=1.0)
     np.testing.assert_array_equal(output().read(), expected)
     if harm is not os.unlink or "zarray" not in what:  # a new array is no damage
-        assert said in caplog.text
+        assert re.search(said, caplog.text)
     assert not (folder / ".scratch").exists()
+
+
+@pytest.mark.parametrize("harm", [os.unlink, _flip], ids=["lost", "bits"])
+@pytest.mark.parametrize("box_shape", [(8, 8, 8), (6, 6, 6)], ids=["whole", "shared"])
+def test_a_chunk_of_a_finished_output_is_made_again(
+    on_disk, monkeypatch, caplog, box_shape, harm
+):
+    """Also where several boxes share a chunk, so that it has to be written in parts."""
+    affinities, output, expected = on_disk
+    options = {"memory_gb": 1.0, "box_shape": box_shape}
+    statistics = label_volume(affinities, output(), 0.7, **options)
+    folder = pathlib.Path(output().source)
+    harm(folder / "1.1.1")
+    with pytest.raises(InputError, match="chunk 1.1.1 is (missing|damaged)"):
+        open_volume(folder).read()
+    logging.get_absl_logger().propagate = True
+    with caplog.at_level("WARNING"):
+        assert label_volume(affinities, output(), 0.7, **options) == statistics
+    assert re.search("chunk 1.1.1 is (missing|damaged).* is made again", caplog.text)
+    np.testing.assert_array_equal(open_volume(folder).read(), expected)
+    assert not (folder / ".scratch").exists()
+
+
+def test_boxes_that_share_chunks_go_on(on_disk, monkeypatch, caplog):
+    affinities, output, expected = on_disk
+    folder = _interrupted(on_disk, monkeypatch, "relabel", 5, (6, 6, 6))
+    _flip(folder / "0.0.1")
+    logging.get_absl_logger().propagate = True
+    with caplog.at_level("WARNING"):
+        label_volume(affinities, output(), 0.7, memory_gb=1.0)
+    assert "boxes of an earlier attempt are missing or damaged" in caplog.text
+    np.testing.assert_array_equal(open_volume(folder).read(), expected)
 
 
 def test_labels_that_no_record_knows_reach_no_kernel(on_disk, monkeypatch, caplog):
@@ -341,7 +374,7 @@ def test_without_its_scratch_folder_a_decode_begins_anew(on_disk, monkeypatch, c
     logging.get_absl_logger().propagate = True
     with caplog.at_level("WARNING"):
         label_volume(affinities, output(), 0.7, memory_gb=1.0)
-    assert "records of 3 boxes of an unfinished decode are missing" in caplog.text
+    assert "records of 3 boxes of an earlier attempt are missing" in caplog.text
     np.testing.assert_array_equal(output().read(), expected)
 
 

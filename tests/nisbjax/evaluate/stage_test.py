@@ -322,7 +322,9 @@ def test_an_evaluation_of_another_process_is_left_to_it(
     out = artifacts.VolumeDir(tmp_path / "seed5")
     process = held_elsewhere(out.path / "eval_theirs.lock")
     file = as_npy(tmp_path, made_segmentation())
-    with pytest.raises(InputError, match=f"written by process {process} on "):
+    with pytest.raises(
+        InputError, match=f"eval_theirs.txt is being written by process {process} on "
+    ):
         stage.run(settings, out, segmentation=file, skeleton=inputs)
     assert os.listdir(out.path) == ["eval_theirs.lock"]
 

@@ -166,6 +166,8 @@ def test_an_image_of_another_shape_is_refused(tmp_path):
 def test_a_mask_that_another_process_builds_is_left_to_it(tmp_path, held_elsewhere):
     image = from_array(draw((4, 4, 4)), "xyzc")
     process = held_elsewhere(tmp_path / "m.h5.lock")
-    with pytest.raises(InputError, match=f"written by process {process} on "):
+    with pytest.raises(
+        InputError, match=f"m.h5 is being written by process {process} on "
+    ):
         mask.build(image, MaskSpec((4, 4, 4), 0, 1, 1, 1.0), tmp_path / "m.h5")
     assert not (tmp_path / "m.h5").exists()

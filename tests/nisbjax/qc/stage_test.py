@@ -155,7 +155,10 @@ def test_a_report_that_another_process_writes_is_left_to_it(
 ):
     target = VolumeDir(tmp_path / "seed6")
     process = held_elsewhere(target.path / "check_aff_report.md.lock")
-    with pytest.raises(InputError, match=f"written by process {process} on "):
+    with pytest.raises(
+        InputError,
+        match=f"check_aff_report.md is being written by process {process} on ",
+    ):
         stage.check(config, target, prediction=files[0], image=files[1])
     assert os.listdir(target.path) == ["check_aff_report.md.lock"]
 

@@ -145,3 +145,13 @@ def test_a_lock_file_with_anything_in_it(tmp_path, content):
         said = pytest.raises(InputError, match="is being written by a process that has")
         with said, lock.held(path):
             pass
+
+
+def test_folders_that_were_made_for_the_lock_alone_go_with_it(tmp_path):
+    path = tmp_path / "run" / "test" / "a.lock"
+    with pytest.raises(ZeroDivisionError), lock.held(path):
+        1 / 0  # noqa: B018 (refused before anything is written)
+    assert not (tmp_path / "run").exists()
+    with lock.held(path):
+        (path.parent / "a").write_text("")
+    assert os.listdir(path.parent) == ["a"]
