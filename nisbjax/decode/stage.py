@@ -37,6 +37,7 @@ from nisbjax.store.volume import (
     open_image,
     open_volume,
 )
+from nisbjax.typing import Triple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +230,8 @@ def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]
     """A mask as its specification where its file has one, else as a volume.
 
     PyTC's fast path: with the attributes of its mask builder only the border ring of the
-    source image is read. Where that image is not found, the mask itself is read.
+    source image is read. The image is looked for by its path from the mask's folder, then
+    by PyTC's key; where it is not found, the mask itself is read.
     """
     volume = open_volume(path, axes="xyz")
     found = volume.attributes
@@ -240,20 +242,8 @@ def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]
     except InputError as error:
         logging.warning("%s; reading the mask itself", error)
         return volume, None
-    image = pathlib.Path(path).absolute().parent / found["source_image"]
-    try:
-        opened = open_image(image)
-    except InputError:
-        logging.info("%s names no image that is here; reading the mask itself", path)
-        return volume, None
-    known = found.get("source_fingerprint")
-    changed = known is not None and known != fingerprint(image)
-    if changed or opened.spatial_shape != volume.spatial_shape:
-        logging.warning(
-            "%s is not the image that %s was built from; reading the mask itself",
-            image,
-            path,
-        )
+    opened = _image_of(path, found, volume.spatial_shape)
+    if opened is None:
         return volume, None
     spec = MaskSpec(
         volume.spatial_shape,
@@ -263,6 +253,36 @@ def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]
         float(found["bg_thresh"]),
     )
     return spec, opened
+
+
+def _image_of(
+    path: str | pathlib.Path, found: Mapping[str, Any], shape: Triple
+) -> Volume | None:
+    """The image that a mask was built from; None, and a line in the log, if it is not here."""
+    folder = pathlib.Path(path).absolute().parent
+    keys = ("source_image_relative", "source_image")
+    named = [
+        found[key] for key in keys if isinstance(found.get(key), str) and found[key]
+    ]
+    others = []
+    for image in dict.fromkeys(folder / name for name in named):
+        try:
+            opened = open_image(image)
+        except InputError:
+            continue
+        known = found.get("source_fingerprint")
+        if known in (None, fingerprint(image)) and opened.spatial_shape == shape:
+            return opened
+        others.append(image)
+    if others:
+        logging.warning(
+            "%s is not the image that %s was built from; reading the mask itself",
+            others[0],
+            path,
+        )
+    else:
+        logging.info("%s names no image that is here; reading the mask itself", path)
+    return None
 
 
 def compared(threshold: float, dtype: np.dtype) -> float:

@@ -1,8 +1,9 @@
 """Where inference windows lie over a volume, and their images, read ahead.
 
-The grid is BANIS's (`inference.py`): a stride grid plus one window that ends at the face;
-`edge_windows` gives PyTC's since 2026-06. Both systems refuse a volume smaller than the
-window; here it is padded by reflection.
+The grid is PyTC's of before 2026-06: a stride grid plus one window that ends at the face.
+BANIS's (`inference.py`), grids that are shifted by half a window, is the same for windows of
+even size at an overlap of one half. `edge_windows` gives PyTC's since 2026-06. Both systems
+refuse a volume smaller than the window; here it is padded by reflection.
 """
 
 import dataclasses

@@ -1,9 +1,10 @@
 """The affinity mask: from a report to `affinity_mask.h5`.
 
 The file is PyTC's (`build_affinity_mask`: dataset `main`, uint8, x y z, 1 = keep, the
-specification in its attributes), written chunk by chunk: one that is kept whole is
-compressed once and its bytes are used again. The source image stands in it by relative path
-and fingerprint, where PyTC keeps an absolute path that breaks when data move.
+specification in its attributes, the source image's absolute path among them), written chunk
+by chunk: one that is kept whole is compressed once and its bytes are used again. Besides it
+holds the image's path from the mask's folder, and its fingerprint: where both have moved,
+PyTC finds no image, and this project does.
 """
 
 import math
@@ -168,7 +169,8 @@ def _attributes(image: Volume, spec: MaskSpec, path: pathlib.Path) -> dict[str, 
     }
     if os.path.exists(image.source):
         source = os.path.abspath(image.source)
-        attributes["source_image"] = os.path.relpath(source, path.parent)
+        attributes["source_image"] = source
+        attributes["source_image_relative"] = os.path.relpath(source, path.parent)
         attributes["source_fingerprint"] = fingerprint(image.source)
     return attributes
 

@@ -13,8 +13,9 @@ from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
+from nisbjax.masking import MaskSpec
 from nisbjax.store.manifest import path_inside
-from nisbjax.store.volume import create_zarr, open_labels
+from nisbjax.store.volume import create_zarr, fingerprint, open_labels
 
 SHAPE = (12, 10, 9)
 
@@ -100,6 +101,27 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
             mask=given,
         )
         np.testing.assert_array_equal(open_labels(path).read(), expected)
+    # Moved together with its image; at the old place lies another one now.
+    np.save(tmp_path / "other.npy", np.full(SHAPE, 50, np.uint8))
+    write_mask(
+        specified,
+        everything,
+        **numbers,
+        source_image=str(tmp_path / "other.npy"),
+        source_image_relative="image.npy",
+        source_fingerprint=fingerprint(tmp_path / "image.npy"),
+    )
+    keep, found = stage.open_mask(specified)
+    assert isinstance(keep, MaskSpec) and found.read().max() < 60
+    # The mask alone has moved: the absolute path counts.
+    write_mask(
+        specified,
+        everything,
+        **numbers,
+        source_image=str(tmp_path / "image.npy"),
+        source_image_relative="gone/image.npy",
+    )
+    assert isinstance(stage.open_mask(specified)[0], MaskSpec)
     # A source image that is not here: the array counts.
     write_mask(specified, everything, **numbers, source_image="elsewhere.npy")
     path = stage.run(
