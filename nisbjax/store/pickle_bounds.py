@@ -132,18 +132,16 @@ _NEWLINE, _ZERO = 10, 48
 _BARE_CALL = 8  # values: `defaultdict(dict)` has fewer, and may be filled
 
 
-def problem(data: bytes, *, of_values: bool = True) -> str:
+def problem(data: bytes) -> str:
     """What is wrong with a pickle, such as `is nested more than 64 levels deep at byte 9`.
 
     Args:
       data: the pickle.
-      of_values: whether keys, sharing and late changes are looked at, too; a reader that
-        neither hashes containers nor walks through them need not care.
 
     Returns:
       "" where it keeps the bounds. (It may still be no sound pickle.)
     """
-    code, at = _follow(np.frombuffer(data, np.uint8), of_values)
+    code, at = _follow(np.frombuffer(data, np.uint8))
     return f"{_REASONS[code]} at byte {at}" if code else ""
 
 
@@ -241,7 +239,7 @@ def _has_large_keys(action, items, depth, size):
 
 @no_type_check
 @numba.njit(cache=True, nogil=True)
-def _follow(data, of_values):
+def _follow(data):
     """The code of what is wrong, and where; 0 where nothing is."""
     total = len(data)
     most = _SHARING * total + 1024
@@ -325,7 +323,7 @@ def _follow(data, of_values):
                 held[item] = True
             if deepest >= DEEPEST:
                 return 4, start
-            if of_values and _has_large_keys(action, items, depth, size):
+            if _has_large_keys(action, items, depth, size):
                 return 6, start
             if action == _BUILD:  # no reader walks through an object's state
                 continue
@@ -337,7 +335,7 @@ def _follow(data, of_values):
                 target = stack[height - 1]
                 if not target:  # Python refuses it
                     continue
-                if of_values and held[target]:
+                if held[target]:
                     return 8, start
                 size[target] += together - 1
                 depth[target] = max(np.int64(depth[target]), deepest + 1)
@@ -350,6 +348,6 @@ def _follow(data, of_values):
                 held[target] = called and together > _BARE_CALL
                 stack[height] = target
                 height += 1
-            if of_values and size[target] > most:
+            if size[target] > most:
                 return 7, start
     return 0, total

@@ -8,7 +8,6 @@ everything else an inert object.
 """
 
 import io
-import json
 import math
 import pickle
 import zipfile
@@ -20,6 +19,8 @@ import ml_dtypes
 import numpy as np
 
 from nisbjax.errors import InputError
+from nisbjax.store import files, records
+from nisbjax.store.schema import list_of, one_of, table_of, whole
 
 STORAGES = {
     "DoubleStorage": np.float64,
@@ -48,6 +49,14 @@ SAFETENSORS = {
 LARGEST_RATIO = (
     10  # of an npz file's arrays to the file; deflate takes an eighth off floats
 )
+_LARGEST_HEADER = 100_000_000  # bytes, as the library has it
+_MOST_AXES = 16
+# Of each tensor in a header of safetensors.
+_ENTRY = {
+    "dtype": one_of(*SAFETENSORS),
+    "shape": list_of(whole()),
+    "data_offsets": list_of(whole(-(2**63)), 2),
+}
 LARGEST_PICKLE = 1 << 28  # bytes; a pickle of names and shapes is a thousandth of it
 
 
@@ -163,8 +172,8 @@ def _rebuild_tensor(storage, offset, size, stride, *_):
     def load() -> np.ndarray:
         values = storage()
         numbers = (offset, *size, *stride)
-        if len(size) != len(stride) or any(
-            not isinstance(n, int) or n < 0 for n in numbers
+        if not len(size) == len(stride) <= _MOST_AXES or any(
+            not isinstance(n, int) or not 0 <= n < 1 << 63 for n in numbers
         ):
             raise ValueError("a tensor of impossible shape")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride))
@@ -212,22 +221,34 @@ def read_torch(path: Path) -> Any:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Names and tensors of a safetensors file."""
+    files.require_regular(path)
     try:
         content = np.memmap(path, np.uint8, mode="r")
         length = int.from_bytes(content[:8].tobytes(), "little")
         if length > content.size - 8:
             raise ValueError("a header that is longer than the file")
-        header = json.loads(content[8 : 8 + length].tobytes())
-        header.pop("__metadata__", None)
+        if length > _LARGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        header = content[8 : 8 + length].tobytes()
+        entries = records.parse_json(header, table_of(), "its header")
+        entries.pop("__metadata__", None)
+        records.check(entries, table_of(_ENTRY), "its header")
         body = content[8 + length :]
-        return {name: _slice(body, **entry) for name, entry in header.items()}
+        return {
+            name: _slice(body, *(entry[key] for key in _ENTRY))
+            for name, entry in entries.items()
+        }
     except Exception as error:  # likewise
         raise _unreadable(path, "a safetensors file", error) from error
 
 
-def _slice(body: np.ndarray, *, dtype: str, shape: list, data_offsets: list) -> Tensor:
+def _slice(
+    body: np.ndarray, dtype: str, shape: list[int], data_offsets: list[int]
+) -> Tensor:
     kind = np.dtype(SAFETENSORS[dtype])
     start, stop = data_offsets
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"a tensor of {len(shape)} axes")
     if not 0 <= start <= stop <= body.size:
         raise ValueError("a tensor outside the file")
     if stop - start != math.prod(shape) * kind.itemsize:

@@ -23,6 +23,7 @@ PREFIXES = ("model.", "module.", "_orig_mod.")
 NOT_THE_NETWORK = ("loss_functions.", "dummy_tensor")
 STAGE = re.compile(r"(enc_block_\d+|dec_block_\d+|bottleneck)\.(.+)")
 STEM = "stem.weight"
+_LONGEST_NAME = 500  # characters; a MedNeXt's has some 40
 NESTS = ("state_dict", "model_state_dict", "network_weights", "model")
 
 
@@ -66,8 +67,9 @@ def open_foreign(path: str | Path) -> Foreign:
     """A file of torch (`.ckpt`, `.pt`, `.pth`), safetensors or npz, without torch.
 
     Of a Lightning checkpoint `raw` is the network's `state_dict`, `ema` the averaged
-    weights of PyTC's EMA callback, and its `global_step` the step. No code of the file
-    runs.
+    weights of PyTC's EMA callback, and its `global_step` the step. Where Lightning's own
+    WeightAveraging (2.6 and later) was at work, `state_dict` is the average and
+    `current_model_state` the network. No code of the file runs.
 
     Raises:
         InputError: no such file, an unknown kind, or damaged.
@@ -83,10 +85,20 @@ def open_foreign(path: str | Path) -> Foreign:
     if not isinstance(content, dict):
         return Foreign(path, {})
     found = {"raw": next((content[k] for k in NESTS if k in content), content)}
+    if "current_model_state" in content:  # of Lightning's WeightAveraging
+        found = {
+            "raw": content["current_model_state"],
+            "ema": content.get("state_dict"),
+        }
     callbacks = content.get("callbacks")
     for name, state in callbacks.items() if isinstance(callbacks, dict) else ():
         ema = isinstance(name, str) and name.startswith("EMAWeightsCallback")
         if ema and isinstance(state, dict):
+            if found.get("ema") is not None:
+                raise InputError(
+                    f"{path} has two averages, of WeightAveraging and of {name[:60]}; "
+                    "save one of them as a plain state dict and import that"
+                )
             found["ema"] = state.get("ema_state")
     weights = {kind: _tensors(state) for kind, state in found.items()}
     step = content.get("global_step", 0)
@@ -171,6 +183,12 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _strip(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     weights = dict(state_dict)
+    longest = max(map(len, weights), default=0)
+    if longest > _LONGEST_NAME:
+        raise InputError(
+            f"a weight's name has {longest} characters; give a checkpoint of BANIS, PyTC, "
+            "nnunet_mednext or MONAI"
+        )
     while STEM not in weights:
         stripped = {}
         for name, value in weights.items():

@@ -94,6 +94,45 @@ def test_averaged_weights_are_preferred_and_can_be_asked_for(tmp_path):
         read_state_dict(raw, "best")
 
 
+def test_the_average_of_lightning_and_the_network_it_is_of(tmp_path):
+    """WeightAveraging saves the average as state_dict, the network beside it."""
+    average = ordered({"model.w": tensor("1", 2, (2,), (1,))})
+    both = {"state_dict": average, "current_model_state": RAW}
+    path = write(tmp_path / "x.ckpt", mapping(both), SIX)
+    assert sorted(open_foreign(path).weights) == ["ema", "raw"]
+    np.testing.assert_array_equal(read_state_dict(path, "ema")["model.w"], [7, 7])
+    assert read_state_dict(path, "raw")["model.w"].shape == (2, 3)
+    callbacks = mapping({"EMAWeightsCallback{}": EMA})
+    path = write(tmp_path / "y.ckpt", mapping(both | {"callbacks": callbacks}), SIX)
+    refuse(path, "has two averages, of WeightAveraging and of EMAWeightsCallback")
+    # A file of which the average was taken out has the network alone.
+    path = write(tmp_path / "z.ckpt", mapping({"current_model_state": RAW}), SIX)
+    assert list(open_foreign(path).weights) == ["raw"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (5, "w is 5; wanted the keys dtype, shape, data_offsets"),
+        ({"dtype": "F32", "shape": [6]}, "w.data_offsets is missing"),
+        ({"dtype": "X", "shape": [6], "data_offsets": [0, 24]}, "dtype is 'X'; wanted"),
+        ({"dtype": "F32", "shape": 6, "data_offsets": [0, 24]}, "shape is 6; wanted"),
+        ({"dtype": "F32", "shape": [1] * 17, "data_offsets": [0, 4]}, "of 17 axes"),
+        ({"dtype": "F32", "shape": ["6"], "data_offsets": [0, 24]}, "is '6'; wanted"),
+    ],
+)
+def test_headers_of_safetensors_with_anything_in_them(tmp_path, entry, said):
+    path = write_safetensors(tmp_path / "x.safetensors", {"w": entry}, bytes(24))
+    refuse(path, said)
+
+
+@pytest.mark.parametrize("header", [b"5", b"[" * 10_000, b"{", b"\xb5", b"null"])
+def test_headers_of_safetensors_that_are_none(tmp_path, header):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    refuse(path, "is not a safetensors file: its header")
+
+
 def test_plain_state_dict_strides_offsets_and_kinds(tmp_path):
     content = ordered(
         {
