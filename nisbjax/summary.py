@@ -5,7 +5,6 @@ their seed, thresholds chosen on the validation cube. PyTC's README quotes an in
 the leaderboard as its own standard deviation; here both are computed and named.
 """
 
-import json
 import math
 import os
 import pathlib
@@ -18,7 +17,18 @@ from scipy import stats
 
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
-from nisbjax.store import files
+from nisbjax.store import files, records
+from nisbjax.store.schema import (
+    Schema,
+    anything,
+    either,
+    nothing,
+    number,
+    optional,
+    table_of,
+    text,
+    whole,
+)
 
 CONFIDENCE = 0.95
 # Key of a score -> name, unit's factor, digits.
@@ -35,6 +45,19 @@ METRICS = {
 # Tests may differ in these: the seed is what is varied, the threshold is compared by where it
 # comes from, and another batch changes the last bits.
 _FREE = ("seed", "decode.threshold", "predict.batch_per_device")
+
+
+# What an evaluation must say.
+_ORIGIN: dict[str, Schema] = {"threshold_origin": text()}
+_TESTED = _ORIGIN | {
+    "config": table_of(),
+    "skeleton_sha256": text(),
+    "skeletons": {
+        key: number() if key == "nerl" else optional(number()) for key in METRICS
+    },
+    "threshold": either(number(), text(), nothing()),
+    "volume": text(),
+}
 
 
 def run(runs: Sequence[str], workdir: str = "") -> dict[str, Any]:
@@ -101,11 +124,12 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 def _training(path: pathlib.Path) -> dict[str, Any]:
     """One run's test: its seed, step, threshold, scores, and what it must share."""
     chosen = path if path.suffix == ".json" else _chosen_test(path)
-    facts = _read(chosen)
+    facts = _read(chosen, {"skeletons": optional(anything())})
     if "skeletons" not in facts:
         raise InputError(f"{chosen} has no score by skeletons; test with a skeleton")
+    records.check(facts, _TESTED, str(chosen), "wanted a run that was tested")
     folder = path if path.is_dir() else _run_of(chosen)
-    trained = _read(folder / "config.json")
+    trained = _read(folder / "config.json", {"seed": whole(-(2**63)), "name": text()})
     tested = facts["config"]
     mask = tested.get("decode.affinity_mask")
     settings = {"name": trained["name"], "decode.affinity_mask": mask}
@@ -137,7 +161,7 @@ def _chosen_test(folder: pathlib.Path) -> pathlib.Path:
     if not found:
         raise InputError(f"{folder} has no test_step=*/*/eval_*.json; run --mode=test")
     newest = [p for p in found if _step_of(p) == _step_of(found[-1])]
-    tuned = [p for p in newest if _tuned(_read(p))]
+    tuned = [p for p in newest if _tuned(_read(p, _ORIGIN))]
     chosen = tuned if tuned else newest
     if len(chosen) > 1:
         names = ", ".join(str(p.relative_to(folder)) for p in chosen)
@@ -169,13 +193,13 @@ def _run_of(path: pathlib.Path) -> pathlib.Path:
     raise InputError(f"{path} lies in no run's folder (none above it has config.json)")
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise InputError(
-            f"{path} is not there or no JSON; wanted a run that was tested"
-        ) from None
+def _read(path: pathlib.Path, schema: Schema) -> dict[str, Any]:
+    return records.read_json(path, schema, "wanted a run that was tested")
+
+
+def _said(threshold: float | str | None) -> str:
+    """Other programs' segmentations may name none, or name it by a word."""
+    return f"{threshold:g}" if isinstance(threshold, int | float) else str(threshold)
 
 
 def _require_one_setting(trainings: Sequence[Mapping[str, Any]]) -> None:
@@ -232,7 +256,7 @@ def _text(result: Mapping[str, Any]) -> str:
     for run in result["runs"]:
         lines.append(
             f"seed {run['seed']}: NERL {100 * run['scores']['nerl']:.2f} % at threshold "
-            f"{run['threshold']:g} ({run['threshold_origin']}), step {run['step']}, "
+            f"{_said(run['threshold'])} ({run['threshold_origin']}), step {run['step']}, "
             f"{run['run']}"
         )
     if not all(_tuned(run) for run in result["runs"]):

@@ -26,6 +26,10 @@ from nisbjax.parallel import signals
 
 # How long a process that ends early holds up its end for the others.
 _PATIENCE_SECONDS = 30
+_AS_SRUN_SETS_THEM = (
+    "wanted SLURM's variables as srun sets them: put srun before python, or unset "
+    "SLURM_NTASKS for a process of its own"
+)
 
 
 class Place(NamedTuple):
@@ -55,13 +59,14 @@ def join(place: Place | None = None) -> None:
     """
     devices: list[int] | None = None
     if place is None:
-        if int(os.environ.get("SLURM_NTASKS", "1")) < 2:
+        if _whole(os.environ, "SLURM_NTASKS", "1") < 2:
             return
         if "SLURM_STEP_NODELIST" not in os.environ:
             raise InputError(
                 f"SLURM_NTASKS is {os.environ['SLURM_NTASKS']} and srun did not start this "
                 "process; put srun before python, or unset SLURM_NTASKS"
             )
+        _require_slurm(os.environ)
         known, devices = {}, own_devices(os.environ)
     else:
         if not (re.fullmatch(r".+:\d+", place.coordinator)):
@@ -111,7 +116,7 @@ def own_devices(variables: Mapping[str, str]) -> list[int]:
     """
     tasks = _tasks_here(variables)
     seen = [d for d in variables.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
-    on_node = int(variables.get("SLURM_GPUS_ON_NODE", "0") or 0)
+    on_node = _whole(variables, "SLURM_GPUS_ON_NODE", "0")
     if tasks == 1 or 0 < len(seen) < on_node:  # SLURM bound each task to its own
         return []
     total = len(seen) or on_node
@@ -122,17 +127,46 @@ def own_devices(variables: Mapping[str, str]) -> list[int]:
             f"{tasks} tasks of this node share {total} GPUs; wanted one task a node, or as "
             "many as GPUs (--ntasks-per-node)"
         )
-    share, place = total // tasks, int(variables["SLURM_LOCALID"])
+    share, place = total // tasks, _whole(variables, "SLURM_LOCALID")
     return list(range(place * share, (place + 1) * share))
 
 
 def _tasks_here(variables: Mapping[str, str]) -> int:
     """Of this node, from SLURM's `2(x3),1`: two on three nodes, one on the fourth."""
-    counts = []
-    for part in variables["SLURM_STEP_TASKS_PER_NODE"].split(","):
-        count, _, times = part.partition("(x")
-        counts += [int(count)] * int(times.rstrip(")") or 1)
-    return counts[int(variables["SLURM_NODEID"])]
+    name = "SLURM_STEP_TASKS_PER_NODE"
+    said, node = variables.get(name, ""), _whole(variables, "SLURM_NODEID")
+    for part in said.split(","):
+        found = re.fullmatch(r"([1-9]\d{0,8})(?:\(x([1-9]\d{0,8})\))?", part.strip())
+        if found is None:
+            break
+        nodes = int(found[2] or 1)
+        if node < nodes:
+            return int(found[1])
+        node -= nodes
+    raise InputError(
+        f"{name} is {said!r} on node {variables['SLURM_NODEID']}; {_AS_SRUN_SETS_THEM}"
+    )
+
+
+def _whole(variables: Mapping[str, str], name: str, otherwise: str = "") -> int:
+    said = variables.get(name) or otherwise
+    if not re.fullmatch(r"\d{1,9}", said):
+        raise InputError(f"{name} is {said!r}; {_AS_SRUN_SETS_THEM}")
+    return int(said)
+
+
+def _require_slurm(variables: Mapping[str, str]) -> None:
+    """Refuses variables of which JAX needs others, or could not make sense."""
+    needed = ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
+    numbers = {name: _whole(variables, name) for name in (*needed, "SLURM_NTASKS")}
+    if numbers["SLURM_PROCID"] >= numbers["SLURM_NTASKS"]:
+        raise InputError(
+            f"SLURM_PROCID is {numbers['SLURM_PROCID']} of SLURM_NTASKS "
+            f"{numbers['SLURM_NTASKS']}; {_AS_SRUN_SETS_THEM}"
+        )
+    hosts = variables["SLURM_STEP_NODELIST"]
+    if not re.match(r"[\w.-]+(,|$|\[[\w.-]+)", hosts):
+        raise InputError(f"SLURM_STEP_NODELIST is {hosts!r}; {_AS_SRUN_SETS_THEM}")
 
 
 def first() -> bool:

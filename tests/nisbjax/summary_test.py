@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import pathlib
 
 import pytest
 
@@ -157,7 +159,7 @@ def test_runs_that_are_not_there(trained, tmp_path):
         InputError, match="nowhere has no test_step=.*; run --mode=test"
     ):
         summary.run([folder, str(tmp_path / "nowhere")])
-    with pytest.raises(InputError, match="x.json is not there or no JSON"):
+    with pytest.raises(InputError, match="there is no file .*x.json; wanted a run"):
         summary.run([str(tmp_path / "x.json")])
     (path,) = (tmp_path / "run").rglob("eval_*.json")
     stray = tmp_path / "test_step=00000020" / path.name
@@ -180,3 +182,54 @@ def test_the_mode_takes_paths_and_no_config(trained, capsys):
     folder = trained("run", 1, 0.1)
     result = launch.run_paths("summarize", [folder])
     assert result["n"] == 1 and "n = 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("eval", {"skeletons": 5}, "skeletons is 5; wanted the keys nerl"),
+        (
+            "eval",
+            {"skeletons": {"nerl": "nan"}},
+            "skeletons.nerl is 'nan'; wanted a fin",
+        ),
+        (
+            "eval",
+            {"threshold": []},
+            r"threshold is \[\]; wanted a finite number or text",
+        ),
+        ("eval", {"threshold_origin": None}, "threshold_origin is null; wanted text"),
+        ("eval", {"config": []}, r"config is \[\]; wanted keys with values"),
+        ("config", {"seed": "1"}, "seed is '1'; wanted a whole number"),
+        ("config", {"name": 1}, "name is 1; wanted text"),
+        ("config", None, "config.json is null; wanted the keys seed, name"),
+        ("eval", 5, "is 5; wanted the keys"),
+    ],
+)
+def test_files_with_other_types_in_them_are_named(
+    trained, tmp_path, name, change, said
+):
+    folder = pathlib.Path(trained("r1", 1, 0.1))
+    (path,) = folder.rglob(f"{name}*.json")
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | change if isinstance(change, dict) else change))
+    with pytest.raises(InputError, match=said):
+        summary.run([str(folder)])
+    assert not list(tmp_path.glob("summary.*"))
+
+
+def test_a_pipe_is_not_waited_for(trained, tmp_path):
+    trained("r1", 1, 0.1)
+    os.mkfifo(tmp_path / "eval.json")
+    with pytest.raises(InputError, match="eval.json is a device, pipe or socket"):
+        summary.run([str(tmp_path / "eval.json")])
+
+
+@pytest.mark.parametrize("threshold", [None, "0.5"])
+def test_a_threshold_that_is_no_number(trained, threshold):
+    folder = pathlib.Path(trained("r1", 1, 0.1))
+    (path,) = folder.rglob("eval*.json")
+    found = json.loads(path.read_text()) | {"threshold": threshold}
+    path.write_text(json.dumps(found))
+    summary.run([str(folder)])
+    assert f"at threshold {threshold} (" in (folder / "summary.txt").read_text()

@@ -62,7 +62,7 @@ def test_one_process_joins_nobody(started, monkeypatch):
 
 
 def test_slurms_variables_are_enough(started, monkeypatch):
-    variables = task(1, "2", SLURM_NTASKS="2", SLURM_STEP_NODELIST="node1")
+    variables = task(1, "2", **SRUN)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -70,6 +70,48 @@ def test_slurms_variables_are_enough(started, monkeypatch):
     hosts.join()
     # An empty list: JAX itself would take one GPU, None: that of the task's number.
     assert started == [{"local_device_ids": [], "shutdown_timeout_seconds": 30}]
+
+
+SRUN = {
+    "SLURM_NTASKS": "2",
+    "SLURM_STEP_NODELIST": "node[01-02]",
+    "SLURM_JOB_ID": "77",
+    "SLURM_PROCID": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SLURM_NTASKS", "two", "SLURM_NTASKS is 'two'; wanted SLURM's variables"),
+        ("SLURM_NTASKS", "-1", "SLURM_NTASKS is '-1'"),
+        ("SLURM_PROCID", "", "SLURM_PROCID is ''"),
+        ("SLURM_PROCID", None, "SLURM_PROCID is ''"),
+        ("SLURM_PROCID", "2", "SLURM_PROCID is 2 of SLURM_NTASKS 2"),
+        ("SLURM_JOB_ID", None, "SLURM_JOB_ID is ''"),
+        ("SLURM_LOCALID", "a", "SLURM_LOCALID is 'a'"),
+        ("SLURM_NODEID", None, "SLURM_NODEID is ''"),
+        ("SLURM_NODEID", "1", "SLURM_STEP_TASKS_PER_NODE is '2' on node 1"),
+        ("SLURM_STEP_TASKS_PER_NODE", "2(x", r"TASKS_PER_NODE is '2\(x' on node 0"),
+        ("SLURM_STEP_TASKS_PER_NODE", None, "TASKS_PER_NODE is '' on node 0"),
+        ("SLURM_STEP_TASKS_PER_NODE", "9" * 99, "TASKS_PER_NODE is '999"),
+        ("SLURM_STEP_NODELIST", "", "SLURM_STEP_NODELIST is ''"),
+        ("SLURM_STEP_NODELIST", "[,", r"SLURM_STEP_NODELIST is '\[,'"),
+        ("SLURM_GPUS_ON_NODE", "all", "SLURM_GPUS_ON_NODE is 'all'"),
+    ],
+)
+def test_slurms_variables_in_part(started, monkeypatch, name, value, said):
+    for each, whole in task(1, "2", **SRUN).items():
+        monkeypatch.setenv(each, whole)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SLURM_GPUS_ON_NODE", raising=False)
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=said):
+        hosts.join()
+    assert started == []
 
 
 def test_flags_say_the_same(started):
