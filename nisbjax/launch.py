@@ -27,6 +27,7 @@ exit status 2.
 
 import contextlib
 import importlib
+import itertools
 import os
 import pathlib
 import sys
@@ -35,7 +36,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from nisbjax import artifacts, config, outside
 from nisbjax.artifacts import Run
@@ -68,6 +69,7 @@ MODES = {
 _EXTRAS = {"reset": ("train",), "watch": ("validate",), "coordinator": ("train",)}
 # Modes that take paths and need no config, as (paths, workdir).
 PATH_MODES = {"summarize": "nisbjax.summary:run"}
+_WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune")
 _START_A_RUN = ("train", "synth", "demo", "import")
 # The key by which a mode works on a file that any program wrote.
 _FOREIGN_INPUT = {
@@ -184,6 +186,8 @@ def run_mode(
             raise InputError(
                 f"--{name} goes with --mode={_EXTRAS[name][0]}, not {mode}"
             )
+    if mode not in _WITHOUT_JAX:
+        _require_xla_flags(os.environ.get("XLA_FLAGS", ""))
     run_dir = find_run(mode, settings, workdir, checkpoint_path, "reset" in extras)
     logging.info("%s in %s", mode, run_dir.path)
     if not settings.data.root and run_dir.synthetic.is_dir():
@@ -227,6 +231,20 @@ def find_run(
     return artifacts.newest_run(OUTPUTS, settings.name)
 
 
+def _require_xla_flags(said: str) -> None:
+    """Refuses words that are no flags of XLA, at which it would abort the process."""
+    for word in said.split():
+        if word.startswith("-") and not word.startswith(("--xla_", "--nonxla_")):
+            raise InputError(
+                f"XLA_FLAGS has {word!r}; wanted --xla_... flags, or no such variable"
+            )
+    first = said.split()[0] if said.split() else "-"
+    if not first.startswith("-") and not os.access(first, os.R_OK):
+        raise InputError(
+            f"XLA_FLAGS is {said!r}, no flag and no file that can be read; unset it"
+        )
+
+
 def quiet_libraries() -> None:
     """Shows our own progress, and only warnings of the libraries."""
     own = os.path.dirname(__file__)
@@ -246,21 +264,41 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """The flags, or one line that says what is wrong with them."""
+    path = _config_path(arguments)
+    if path.exists() and not path.is_file():
+        # Looked at first: a pipe would be waited for.
+        fail(f"--config={path} is no file; wanted one such as configs/liconn.py")
     try:
         left = FLAGS(list(arguments))
         getattr(FLAGS.config, "name", "")  # a file that did not load says so here
+        if FLAGS.config is not None and not isinstance(FLAGS.config, ConfigDict):
+            raise TypeError(f"its get_config gives a {type(FLAGS.config).__name__}")
         return left
+    except (SyntaxError, UnicodeError) as error:  # of the file itself
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        fail(f"{path}{where}: {reason}; wanted Python such as configs/liconn.py")
     except Exception as error:  # noqa: BLE001 (the library raises ten kinds)
         text = str(error.args[0] if error.args else error)
-    wanted = [a for a in arguments if a.startswith("--config=")]
-    path = wanted[-1].partition("=")[2].split(":")[0] if wanted else ""
-    if path and not pathlib.Path(path).is_file():
+    if path != pathlib.Path() and not path.is_file():
         fail(f"no config file at {path}; wanted one such as configs/liconn.py")
     text = " ".join(text.replace("\\n", " ").replace("\\'", "'").split())
     text = text.replace("''", "'")
     if text.count("'") % 2:  # of a quoted message within a message
         text = text.removesuffix("'")
     fail(f"{text}; --help lists the flags, nisbjax/config.py the keys")
+
+
+def _config_path(arguments: Sequence[str]) -> pathlib.Path:
+    """The file of `--config=FILE` or `--config FILE`, without what stands after a colon."""
+    found = ""
+    for argument, after in itertools.zip_longest(
+        arguments, arguments[1:], fillvalue=""
+    ):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "config":
+            found = value if equals else after
+    return pathlib.Path(found.split(":")[0])
 
 
 def use_huge_pages() -> None:

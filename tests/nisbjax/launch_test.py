@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from nisbjax import launch
 from nisbjax.config import base_config
@@ -62,6 +64,80 @@ def test_an_output_that_cannot_be_written(tmp_path):
     assert status == 2
     assert len(lines) == 1
     assert "raw.npy: " in lines[0] and "give another path" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "config.py is no file; wanted one such as configs/liconn.py"),
+        ("def get_config(:", "config.py, line 1: "),
+        (b"# \xb5", "config.py"),
+        (b"x = 1\0", "config.py"),
+        ("x = 1", "get_config"),
+        ("def get_config():\n    return 1/0", "division by zero"),
+        ("def get_config():\n    return 5", "its get_config gives a int"),
+        ("import no_such_module", "No module named 'no_such_module'"),
+    ],
+)
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_configs_that_are_none(tmp_path, monkeypatch, capsys, content, said, joined):
+    path = tmp_path / "config.py"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    monkeypatch.setattr(launch, "FLAGS", flags.FlagValues())
+    config_flags.DEFINE_config_file("config", flag_values=launch.FLAGS)
+    given = [f"--config={path}"] if joined else ["--config", str(path)]
+    with pytest.raises(SystemExit) as left:
+        launch.parse_flags(["nisbjax", *given])
+    assert left.value.code == 2
+    printed = capsys.readouterr().err
+    assert said in printed and printed.count("\n") == 1, printed
+
+
+@pytest.mark.parametrize("said", ["--garbage", "no/such/file", "-x --xla_dump_to=a"])
+def test_words_that_are_no_flags_of_xla(monkeypatch, said):
+    monkeypatch.setenv("XLA_FLAGS", said)
+    with pytest.raises(InputError, match="XLA_FLAGS "):
+        launch.run_mode("export", base_config())
+
+
+@pytest.mark.parametrize("said", ["", "--xla_cpu_enable_fast_math=true", __file__])
+def test_flags_of_xla_are_left_alone(said):
+    launch._require_xla_flags(said)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "no_such_platform"])
+def test_a_platform_that_is_not_there(tmp_path, platform):
+    program = "import jax; from nisbjax import launch; launch._run = lambda _: jax.devices(); launch.main(['x'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": platform},
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert f"no device of JAX_PLATFORMS='{platform}'" in done.stderr
+
+
+def test_output_that_nobody_reads_any_more(tmp_path):
+    program = "from nisbjax import launch; launch._run = lambda _: print('x' * 10**6); launch.main(['x'])"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    child.stdout.close()
+    said = child.stderr.read()
+    child.stderr.close()
+    assert child.wait() == 2
+    assert said == "nisbjax: whoever read the output has closed it; start again\n"
 
 
 def test_help_lists_the_modes(tmp_path):
