@@ -169,9 +169,9 @@ def run(
         )
         gathering = _gathering(config, image, output, target)
         _predict(config, network, image, output, grid, region, manifest, gathering)
+        gathering.finish(manifest.keys, target.plane_statistics)
         if not manifest.finished:
             manifest.finish()
-        gathering.finish(manifest.keys, target.plane_statistics)
     if final != work:
         export_hdf5(output, final)
     seconds = time.monotonic() - started
@@ -243,7 +243,7 @@ def _gathering(
     border = None
     if image.spatial_shape == output.spatial_shape:
         border = qc.find_border(image, config.qc)
-    folder = target.plane_statistics.with_suffix(".parts")
+    folder = pathlib.Path(output.source) / ".planes"  # goes where the prediction goes
     return Gathering(folder, output.shape[0], output.spatial_shape, made_from, border)
 
 

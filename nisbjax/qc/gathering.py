@@ -60,12 +60,18 @@ class Gathering:
     def finish(self, keys: Sequence[str], path: pathlib.Path) -> None:
         """Merges the slabs into one file, unless some of them are unknown or overlap.
 
+        Call it before the prediction counts as finished: a kill on the way is then gone on
+        from, and the folder of the slabs does not stay.
+
         Args:
           keys: the slabs' boxes, as text.
           path: of the merged statistics.
         """
-        if statistics.load(path, self._made_from) is not None:
-            return
+        if statistics.load(path, self._made_from) is None:
+            self._merge(keys, path)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _merge(self, keys: Sequence[str], path: pathlib.Path) -> None:
         boxes = sorted(map(Box.parse, keys), key=lambda box: box.start)
         whole = statistics.empty(self._shape, self._channels, self._border)
         for box in boxes:
@@ -78,4 +84,3 @@ class Gathering:
             # Slabs of an earlier attempt with another budget may overlap later ones.
             if sum(box.size for box in boxes) == Box.whole(self._shape).size:
                 statistics.save(whole, path, self._made_from)
-        shutil.rmtree(self._folder, ignore_errors=True)

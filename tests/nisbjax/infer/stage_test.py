@@ -179,7 +179,7 @@ def test_statistics_are_gathered_for_qc(tmp_path, config, network, image, monkey
     config.qc.bg_thresh = 254.0
     final = stage.run(config, network, image, target)
     assert target.plane_statistics.exists()
-    assert not target.plane_statistics.with_suffix(".parts").exists()
+    assert not (target.raw("zarr") / ".planes").exists()
     gathered = qc.check(config, target, prediction=final, image=image).read_text()
     target.plane_statistics.unlink()
     scanned = qc.check(config, target, prediction=final, image=image).read_text()
@@ -206,11 +206,22 @@ def test_statistics_survive_a_kill(tmp_path, config, network, image, monkeypatch
     monkeypatch.setattr(stage.Gathering, "observe", kill)
     with pytest.raises(Killed):
         stage.run(config, network, image, killed)
-    assert killed.plane_statistics.with_suffix(".parts").exists()
+    assert list((killed.raw("zarr") / ".planes").glob("*.npz"))
     monkeypatch.setattr(stage.Gathering, "observe", write)
+    # Once more, between the merged statistics and the prediction's last line.
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.Manifest, "finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            stage.run(config, network, image, killed)
+    (killed.raw("zarr") / ".planes").mkdir()
     final = stage.run(config, network, image, killed)
     again = qc.check(config, killed, prediction=final, image=image).read_text()
     assert again == report.replace(str(whole.path), str(killed.path))
+    left, undisturbed = (
+        sorted(path.relative_to(place.path) for path in place.path.rglob("*"))
+        for place in (killed, whole)
+    )
+    assert left == undisturbed
 
 
 def test_flips_make_a_prediction_that_turns_with_the_image(
