@@ -17,7 +17,7 @@ from nisbjax.store.npy import open_npy
 from nisbjax.store.tiff import open_tiff
 from nisbjax.store.zarr_folder import open_zarr, zarr_spec
 
-__all__ = ["HDF5", "is_hdf5", "kind", "open_array", "zarr_spec"]
+__all__ = ["HDF5", "is_hdf5", "kind", "open_array", "require_array_file", "zarr_spec"]
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 
@@ -39,14 +39,9 @@ def open_array(
     Raises:
       InputError: nothing that can be read, or be written in place.
     """
-    found = kind(path)
-    if found == "folder":
+    require_array_file(path)
+    if path.is_dir():
         return open_zarr(path, writable)
-    if found != "file":
-        raise InputError(
-            f"{path} is a device, pipe or socket; wanted a zarr array, HDF5, npy or TIFF "
-            "file"
-        )
     if writable:
         raise InputError(f"{path} cannot be written in place; wanted a zarr array")
     suffix = path.suffix.lower()
@@ -61,6 +56,19 @@ def open_array(
         store, letters = open_tiff(path)
         return store, {}, {"series": letters}
     raise InputError(f"{path} is not a zarr array, HDF5, npy or TIFF file")
+
+
+def require_array_file(path: pathlib.Path) -> None:
+    """Refuses what would be read for ever, before anything opens it.
+
+    Raises:
+      InputError: a device, pipe or socket.
+    """
+    if kind(path) == "special":
+        raise InputError(
+            f"{path} is a device, pipe or socket; wanted a zarr array, HDF5, npy or TIFF "
+            "file"
+        )
 
 
 def is_hdf5(path: pathlib.Path) -> bool:

@@ -448,6 +448,7 @@ def _split(text: str) -> tuple[pathlib.Path, str | None]:
     """Separates a dataset's name from the HDF5 file that it follows."""
     path = _local(text)
     if formats.kind(path):
+        formats.require_array_file(path)
         return path, None
     for parent in path.parents:
         if formats.is_hdf5(parent) and formats.kind(parent) == "file":

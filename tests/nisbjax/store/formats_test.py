@@ -1,14 +1,21 @@
 """Every kind of HDF5, npy and TIFF file reads as what was written."""
 
+import builtins
+import errno
+import io
+import os
+import socket
+
 import h5py
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
-from nisbjax.store.volume import open_volume
+from nisbjax.store.volume import fingerprint, open_volume
 
 SHAPE = (5, 6, 7)
 VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)
@@ -253,3 +260,116 @@ def test_tiff_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"abc")
     with pytest.raises(InputError, match="a.tif cannot be read as TIFF"):
         open_volume(tmp_path / "a.tif")
+
+
+def test_suffixes_in_any_case(tmp_path):
+    for suffix in ("H5", "HDF5", "hdf", "Hdf"):
+        volume = open_volume(write_hdf5(tmp_path / f"a.{suffix}"))
+        np.testing.assert_array_equal(volume.read(), VALUES)
+        volume = open_volume(tmp_path / f"a.{suffix}" / "main")
+        np.testing.assert_array_equal(volume.read(), VALUES)
+    with open(tmp_path / "a.NPY", "wb") as file:
+        np.save(file, VALUES)
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.NPY").read(), VALUES)
+    for suffix in ("TIF", "Tiff"):
+        tifffile.imwrite(tmp_path / f"a.{suffix}", VALUES.T, photometric="minisblack")
+        volume = open_volume(tmp_path / f"a.{suffix}")
+        np.testing.assert_array_equal(volume.read(), VALUES)
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.npy", "a.tif", "a.zarr", "a"])
+@pytest.mark.parametrize("call", [open_volume, fingerprint])
+def test_what_is_neither_file_nor_folder_is_never_opened(tmp_path, name, call):
+    path = tmp_path / name
+    os.mkfifo(path)
+    message = "is a device, pipe or socket; wanted a zarr array, HDF5, npy or TIFF file"
+    with pytest.raises(InputError, match=f"{name} {message}"):
+        call(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=f"{name} {message}"):
+        call(path)
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        with pytest.raises(InputError, match=f"{name} {message}"):
+            call(path)
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.npy", "a.tif"])
+def test_folders_and_empty_files_under_a_files_name(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name} is a folder without a zarr array"):
+        open_volume(tmp_path / name)
+    (tmp_path / name).rmdir()
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match=f"{name} is empty: it has no bytes; write it"):
+        open_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.npy", "a.tif", "a.zarr/.zattrs"])
+def test_files_that_may_not_be_read(tmp_path, monkeypatch, name):
+    """The superuser, who may run the tests, may read everything."""
+    path = tmp_path / name
+    zarr.create_array(str(tmp_path / "a.zarr"), data=VALUES, zarr_format=2)
+    path.write_bytes(b"{}")
+    real = io.open
+
+    def denied(file, *arguments, **options):
+        if str(file) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", denied)
+    monkeypatch.setattr(builtins, "open", denied)
+    with pytest.raises(InputError, match=f"{name} cannot be read: Permission denied"):
+        open_volume(tmp_path / name.removesuffix("/.zattrs"))
+
+
+def test_paths_that_no_file_can_have(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        open_volume(tmp_path / ("x" * 300 + ".h5"))
+    with pytest.raises(InputError, match=r"a\\x00b.h5' cannot be read: embedded null"):
+        open_volume(f"{tmp_path}/a\0b.h5")
+    (tmp_path / "a.h5").symlink_to(tmp_path / "a.h5")
+    with pytest.raises(InputError, match="cannot be read: Too many levels of symbolic"):
+        open_volume(tmp_path / "a.h5")
+    for path in ("gs://bucket/a.zarr", "http://host/a.h5", "file:///data/a.npy"):
+        with pytest.raises(InputError, match="is not a local path; copy the file here"):
+            open_volume(path)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_npy_of_every_version(tmp_path, version):
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.lib.format.write_array(file, VALUES, version)
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.npy").read(), VALUES)
+
+
+@pytest.mark.parametrize(
+    "values, held",
+    [
+        (np.zeros((2, 2, 2), [("a", "u1"), ("b", "f4")]), r"\[\('a'"),
+        (np.full((2, 2, 2), None), "object"),
+        (np.zeros((2, 2, 2), np.complex64), "complex64"),
+        (np.zeros((2, 2, 2), "M8[s]"), "datetime64"),
+        (np.zeros((2, 2, 2), np.longdouble), "float128"),
+    ],
+    ids=["records", "objects", "complex", "dates", "long"],
+)
+def test_npy_that_holds_no_numbers(tmp_path, values, held):
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(InputError, match=f"a.npy holds {held}.*; wanted numbers"):
+        open_volume(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"{", b"(" * 900, b"{'descr': 1}", b"\xff" * 40, b"__import__('os')"],
+)
+def test_npy_headers_that_are_none(tmp_path, header):
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+    (tmp_path / "a.npy").write_bytes(start + header)
+    with pytest.raises(InputError, match="a.npy cannot be read as npy") as info:
+        open_volume(tmp_path / "a.npy")
+    assert "\n" not in str(info.value)
