@@ -20,9 +20,9 @@ from nisbjax.store.attributes import read_json_object
 from nisbjax.store.views import words
 
 _LEVELS_ABOVE = 4  # groups that may describe an array: `labels/cells/0`
-_LOOKED_AT = 256  # entries of a folder whose metadata name the separator
+_LOOKED_AT = 1 << 16  # entries of a folder whose metadata name the separator
 _MOST_INNER = 1 << 27  # chunks of a shard, whose index is read whole: 2 GB
-_FLAT = re.compile(r"\d+(\.\d+)+")
+_NUMBERS = re.compile(r"\d+(\.\d+)*")
 _CODE = re.compile(r"[<>|=]?([biuf])(\d+)")
 
 
@@ -142,19 +142,19 @@ def _check_v3(path: pathlib.Path, metadata: dict[str, Any]) -> None:
 def _separator(path: pathlib.Path, metadata: dict[str, Any]) -> str:
     """What stands between the numbers of a chunk's name; settled by the folder's entries."""
     named = metadata.get("dimension_separator")
-    if len(metadata["shape"]) < 2:
-        return named or "."
-    most = None if named is None else _LOOKED_AT
     flat = nested = False
     try:
         with os.scandir(path) as entries:
-            for entry in itertools.islice(entries, most):
-                flat = flat or bool(_FLAT.fullmatch(entry.name))
-                nested = nested or (entry.name.isdecimal() and entry.is_dir())
-                if flat and nested:
-                    break
+            for entry in itertools.islice(entries, _LOOKED_AT if named else None):
+                numbers = bool(_NUMBERS.fullmatch(entry.name))
+                if numbers and not entry.is_file():
+                    _require_folder_of_chunks(path, entry)
+                    nested = True
+                flat = flat or (numbers and "." in entry.name)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if len(metadata["shape"]) < 2:
+        return named or "."
     held = "both 0.0.0 and 0/0/0" if flat else "0/0/0"
     if (flat and nested) or (named == "." and nested) or (named == "/" and flat):
         says = (
@@ -167,6 +167,15 @@ def _separator(path: pathlib.Path, metadata: dict[str, Any]) -> str:
             "chunks of the other kind"
         )
     return named or ("/" if nested else ".")
+
+
+def _require_folder_of_chunks(path: pathlib.Path, entry: os.DirEntry) -> None:
+    """Refuses what TensorStore takes for a chunk that was never written, or waits for."""
+    if "." in entry.name or not entry.is_dir():
+        raise InputError(
+            f"{path} has a chunk {entry.name} that is no file (a folder, pipe or broken "
+            "link); copy or write it again"
+        )
 
 
 def _words_above(path: pathlib.Path) -> dict[str, Any]:

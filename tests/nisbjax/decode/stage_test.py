@@ -71,6 +71,20 @@ def test_writes_the_segments_and_what_made_them(config, folder, affinities):
     assert not list(folder.path.glob("*.scratch"))
 
 
+def test_a_mask_that_is_stored_in_another_order(config, folder, affinities, tmp_path):
+    """`axis_order` is PyTC's key and ours; all of the mask, or its numbers, are z y x."""
+    mask = np.random.default_rng(2).random(SHAPE) < 0.7
+    write_mask(tmp_path / "mask.h5", mask.T, axis_order="ZYX")
+    path = stage.run(
+        config,
+        VolumeDir(tmp_path / "turned"),
+        mask=tmp_path / "mask.h5",
+        affinities=folder.raw("zarr"),
+    )
+    expected = label_affinities(affinities, 0.7, mask=mask)
+    np.testing.assert_array_equal(open_labels(path).read(), expected)
+
+
 def test_a_second_run_finds_it_finished(config, folder):
     path = stage.run(config, folder)
     before = {f: f.stat().st_mtime_ns for f in path.rglob("*") if f.name[0] != "."}

@@ -78,6 +78,23 @@ def test_chunks_that_are_not_named_as_the_metadata_say(tmp_path):
     refused(path, "has dimension_separator '-'; wanted '.' or '/'")
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_chunks_that_are_no_files(tmp_path, kind):
+    """TensorStore takes a folder for a chunk never written, and waits for a pipe."""
+    chunk = array(tmp_path / "a") / "1.0.1"
+    chunk.unlink()
+    if kind == "folder":
+        chunk.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(chunk)
+    else:
+        chunk.symlink_to("nowhere")
+    refused(tmp_path / "a", "a has a chunk 1.0.1 that is no file")
+    flat = nested(tmp_path / "b")
+    os.mkfifo(flat / "7")
+    refused(flat, "b has a chunk 7 that is no file")
+
+
 @pytest.mark.parametrize(
     "attributes",
     [
