@@ -32,7 +32,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -70,6 +70,8 @@ _EXTRAS = {"reset": ("train",), "watch": ("validate",), "coordinator": ("train",
 # Modes that take paths and need no config, as (paths, workdir).
 PATH_MODES = {"summarize": "nisbjax.summary:run"}
 _WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune")
+# Modes that write down whether a value was a default.
+_TELL_ORIGINS = ("test",)
 _START_A_RUN = ("train", "synth", "demo", "import")
 # The key by which a mode works on a file that any program wrote.
 _FOREIGN_INPUT = {
@@ -126,11 +128,23 @@ def _run(paths: list[str]) -> None:
         return
     if paths:
         raise InputError(f"{paths[0]!r} is no flag; --mode={FLAGS.mode} takes no paths")
-    given = {name: FLAGS[name].value for name in ("reset", "watch")}
-    extras: dict[str, Any] = {name: v for name, v in given.items() if v}
+    flagged = {name: FLAGS[name].value for name in ("reset", "watch")}
+    extras: dict[str, Any] = {name: v for name, v in flagged.items() if v}
     if FLAGS.coordinator:
         extras["coordinator"] = FLAGS.coordinator, FLAGS.processes, FLAGS.process
-    run_mode(FLAGS.mode, FLAGS.config, FLAGS.workdir, FLAGS.checkpoint, **extras)
+    given = (
+        ()
+        if FLAGS.config is None
+        else config_flags.get_override_values(FLAGS["config"])
+    )
+    run_mode(
+        FLAGS.mode,
+        FLAGS.config,
+        FLAGS.workdir,
+        FLAGS.checkpoint,
+        given=tuple(given),
+        **extras,
+    )
 
 
 def _leave_output() -> None:
@@ -160,6 +174,8 @@ def run_mode(
     settings: Any,
     workdir: str = "",
     checkpoint_path: str = "",
+    *,
+    given: Collection[str] = (),
     **extras: Any,
 ) -> Any:
     """One mode of the command line, as a function.
@@ -169,6 +185,7 @@ def run_mode(
       settings: the configuration; `data.root` is filled in where the run made its data.
       workdir: the run's folder; "" for a new one (train, synth, demo, import) or the newest.
       checkpoint_path: "" for the run's newest.
+      given: keys that the command line set, as the flag parser has them.
       extras: flags that one mode alone takes (`_EXTRAS`).
 
     Returns:
@@ -194,6 +211,8 @@ def run_mode(
         settings.data.root = str(run_dir.synthetic)
     started = time.monotonic()
     work = _function(MODES[mode])
+    if mode in _TELL_ORIGINS:
+        extras["given"] = given
     result = work(settings, run_dir, checkpoint_path, **extras)
     logging.info("%s took %.1f s", mode, time.monotonic() - started)
     return result

@@ -5,13 +5,13 @@ PyTC composes the same stages inside one process that holds the whole volume, an
 the mask in testing but not in tuning; here both go through `affinity_mask`.
 """
 
-import dataclasses
+import os
 import pathlib
 import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -23,30 +23,11 @@ from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.store import files
+from nisbjax.store.volume import open_affinities, open_labels
+from nisbjax.volumes import Split, image_of, split_of, split_with
 
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Paths of the validation or the test volume; "" where the config names none."""
-
-    image: str
-    label: str
-    skeleton: str
-
-    @property
-    def name(self) -> str:
-        return volume_name(self.image)
-
-
-def split_of(settings: Any, split: str) -> Split:
-    """The volume that `data.<split>` names below `data.root`."""
-    chosen = settings.data[split]
-
-    def path(value: str) -> str:
-        value = optional(value)
-        return str(pathlib.Path(settings.data.root) / value) if value else ""
-
-    return Split(path(chosen.image), path(chosen.label), path(chosen.skeleton))
+# What a mode makes itself, so that naming it would mix volumes.
+_OWN = ("qc.input", "mask.report", "decode.input", "evaluate.segmentation")
 
 
 def find_checkpoint(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
@@ -83,11 +64,21 @@ def affinity_mask(
 
     `decode.affinity_mask`: `auto` scans the prediction and builds the mask from the report;
     a path is taken as it is; "" is no mask.
+
+    Raises:
+      InputError: no image is known to make one from, or as `qc.stage.run`.
     """
     chosen = settings.decode.affinity_mask
     if chosen != "auto":
         return optional(chosen)
     from nisbjax.qc import stage
+
+    if not image and not optional(settings.qc.image):
+        raise InputError(
+            f"{prediction} does not say which image it was made from, so there is none to "
+            "make its mask from; name it with --config.qc.image=PATH, or set "
+            "--config.decode.affinity_mask= (none)"
+        )
 
     return str(stage.run(settings, place, prediction=prediction, image=image))
 
@@ -157,8 +148,9 @@ def test(
     *,
     parameters: Mapping[str, float | int] | None = None,
     threshold_origin: str = "",
+    given: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Predicts, checks, masks, decodes and scores the test volume.
+    """Predicts, checks, masks, decodes and scores the test volume, or `predict.input`.
 
     Args:
       settings: the configuration.
@@ -166,17 +158,27 @@ def test(
       checkpoint_path: "" for the newest.
       parameters: instead of the keys of `decode` by these names.
       threshold_origin: where they come from, for the record.
+      given: keys that the command line set.
 
     Returns:
       What the evaluation's JSON holds.
+
+    Raises:
+      InputError: whatever one of the stages refuses; what it can be known by beforehand,
+        before anything is written.
     """
+    from nisbjax.evaluate import stage as evaluation
+
+    _refuse_own(settings, "test")
     found = find_checkpoint(settings, run_dir, checkpoint_path)
+    split = _tested(settings)
+    evaluation.check(settings, split.skeleton)
+    _check_mask(settings)
     step = checkpoint.step_of(found)
     if parameters is None:
         parameters, threshold_origin = chosen_parameters(
-            settings, run_dir, checkpoint_path
+            settings, run_dir, checkpoint_path, given
         )
-    split = split_of(settings, "test")
     place = run_dir.test(step, split.name)
     prediction = predict(settings, found, split.image, place)
     return decode_and_score(
@@ -219,7 +221,7 @@ def draw_slices(
     split: Split,
 ) -> None:
     """Image, affinity, segmentation and, where there are labels, truth side by side."""
-    from nisbjax.store.volume import open_affinities, open_image, open_labels
+    from nisbjax.store.volume import open_image
     from nisbjax.viz import plots
 
     columns = {
@@ -234,7 +236,7 @@ def draw_slices(
 
 
 def chosen_parameters(
-    settings: Any, run_dir: Run, checkpoint_path: str
+    settings: Any, run_dir: Run, checkpoint_path: str, given: Collection[str] = ()
 ) -> tuple[dict[str, float | int], str]:
     """What decoding takes instead of its keys, and where its threshold comes from.
 
@@ -242,6 +244,7 @@ def chosen_parameters(
       settings: its `decode.threshold_from` decides.
       run_dir: whose study is read.
       checkpoint_path: whose study; "" for the newest.
+      given: keys that the command line set; a threshold among them is no default.
 
     Raises:
       InputError: another word, `study` without a study, or one of another method.
@@ -250,9 +253,7 @@ def chosen_parameters(
 
     origin = settings.decode.threshold_from
     if origin == "value":
-        flag = "--config.decode.threshold="
-        named = any(argument.startswith(flag) for argument in sys.orig_argv)
-        return {}, "command line" if named else "default"
+        return {}, "command line" if "decode.threshold" in given else "default"
     if origin != "study":
         return {"threshold": _as_threshold(origin)}, "command line"
     step = checkpoint.step_of(find_checkpoint(settings, run_dir, checkpoint_path))
@@ -282,9 +283,17 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     from nisbjax.decode import stage as decoding
     from nisbjax.tune import scratch, stage
 
+    _refuse_own(settings, "tune")
     stage.check(settings)
+    _check_mask(settings)
     found = find_checkpoint(settings, run_dir, checkpoint_path)
     split = split_of(settings, "val")
+    named = optional(settings.predict.input)
+    if named and os.path.realpath(named) != os.path.realpath(split.image):
+        raise InputError(
+            f"predict.input is {named}, and thresholds are tuned on {split.image}; leave it "
+            "out, or name the volume with --config.data.val.image and .skeleton"
+        )
     stage.guard_test_data(settings, split.skeleton, split.image)
     out = run_dir.tune(checkpoint.step_of(found))
     place = out.prediction(split.name)
@@ -344,10 +353,15 @@ def qc_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     from nisbjax.qc import stage
 
     place = _place(settings, run_dir, checkpoint_path, settings.qc.input)
-    prediction = optional(settings.qc.input) or place.find_raw(
-        settings.predict.channels
-    )
-    image = optional(settings.qc.image) or _test_image(settings)
+    named = optional(settings.qc.input)
+    prediction = named or place.find_raw(settings.predict.channels)
+    image = optional(settings.qc.image) or _predicted_image(settings, prediction, named)
+    if not image:
+        logging.warning(
+            "%s does not say which image it was made from: no border rows; name it with "
+            "--config.qc.image",
+            prediction,
+        )
     return stage.check(settings, place, prediction=prediction, image=image)
 
 
@@ -363,11 +377,19 @@ def decode_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.P
     """Mode decode: the run's prediction of the test volume, or `decode.input`."""
     from nisbjax.decode import stage
 
+    if optional(settings.qc.input):
+        raise InputError(
+            "qc.input names a file, and --mode=decode makes the mask of what it decodes; "
+            "name that with --config.decode.input alone"
+        )
     place = _place(settings, run_dir, checkpoint_path, settings.decode.input)
     named = optional(settings.decode.input)
     prediction = pathlib.Path(named or place.find_raw(settings.predict.channels))
     parameters, _ = chosen_parameters(settings, run_dir, checkpoint_path)
-    mask = affinity_mask(settings, place, prediction, _test_image(settings))
+    image = ""
+    if settings.decode.affinity_mask == "auto":
+        image = _predicted_image(settings, prediction, named)
+    mask = affinity_mask(settings, place, prediction, image)
     return stage.run(
         settings, place, affinities=prediction, mask=mask, parameters=parameters
     )
@@ -379,16 +401,17 @@ def evaluate_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[st
 
     named = optional(settings.evaluate.segmentation)
     place = _place(settings, run_dir, checkpoint_path, named)
-    if not named:
+    skeleton = optional(settings.evaluate.skeleton)
+    if named:
+        skeleton = skeleton or _own_skeleton(settings, named)
+    else:
         decoded = sorted(
             place.path.glob("decoded_*.zarr"), key=lambda p: p.stat().st_mtime
         )
         if not decoded:
             raise InputError(f"no segmentation in {place.path}; run --mode=decode")
         named = str(decoded[-1])
-    skeleton = (
-        optional(settings.evaluate.skeleton) or split_of(settings, "test").skeleton
-    )
+        skeleton = skeleton or split_of(settings, "test").skeleton
     return stage.run(
         settings, place, segmentation=named, skeleton=skeleton, threshold_origin=""
     )
@@ -401,6 +424,66 @@ def _place(settings: Any, run_dir: Run, checkpoint_path: str, named: str) -> Vol
     return test_dir(settings, run_dir, checkpoint_path)
 
 
-def _test_image(settings: Any) -> str:
+def _predicted_image(settings: Any, prediction: str | pathlib.Path, named: str) -> str:
+    """The image of a prediction: as it says itself, or the test image for the run's own."""
+    found = image_of(settings, open_affinities(prediction))
+    if found or named:
+        return found
     path = split_of(settings, "test").image
     return path if path and pathlib.Path(path).exists() else ""
+
+
+def _own_skeleton(settings: Any, segmentation: str) -> str:
+    """The skeleton of the volume that a segmentation is of; "" where none is needed.
+
+    Raises:
+      InputError: it is of none of the configuration's volumes, and NERL is asked for.
+    """
+    image = image_of(settings, open_labels(segmentation))
+    split = split_with(settings, image) if image else None
+    if split is not None:
+        return split.skeleton
+    if "nerl" not in settings.evaluate.metrics:
+        return ""
+    whose = f"is of {image}, which is" if image else "does not say that it is of one of"
+    raise InputError(
+        f"{segmentation} {whose} {'none of ' * bool(image)}the volumes of the configuration; "
+        "name its skeleton with --config.evaluate.skeleton=FILE"
+    )
+
+
+def _tested(settings: Any) -> Split:
+    """The test volume, or that of `predict.input` with what belongs to it."""
+    image = optional(settings.predict.input)
+    if not image:
+        return split_of(settings, "test")
+    found = split_with(settings, image)
+    if found is not None:
+        return found
+    if "nerl" in settings.evaluate.metrics and not optional(settings.evaluate.skeleton):
+        raise InputError(
+            f"predict.input is {image}, which is none of the volumes of the configuration; "
+            "name its skeleton with --config.evaluate.skeleton=FILE"
+        )
+    return Split(image, "", "")
+
+
+def _refuse_own(settings: Any, mode: str) -> None:
+    """Refuses files in place of what a mode makes itself."""
+    for key in _OWN:
+        section, name = key.split(".")
+        named = optional(settings[section][name])
+        if named:
+            raise InputError(
+                f"{key} is {named}, and --mode={mode} makes its own; leave it out, or use "
+                f"--mode={section}"
+            )
+
+
+def _check_mask(settings: Any) -> None:
+    """Opens a mask that is named, before hours of prediction."""
+    from nisbjax.decode import stage
+
+    named = optional(settings.decode.affinity_mask)
+    if named and named != "auto":
+        stage.open_mask(named)

@@ -5,6 +5,7 @@ goes on after a kill, and the segmentation says what made it and what it consist
 """
 
 import dataclasses
+import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -146,7 +147,7 @@ def run(
         "mask": str(masked),
         "mask_edges": settings.mask_edges,
         "min_size": settings.min_size,
-        "source": str(source),
+        "source": os.path.abspath(source),
         "source_fingerprint": made_from["affinities"],
         "mask_fingerprint": fingerprint(masked) if masked else "",
         "config_fingerprint": determines.digest(
@@ -157,6 +158,9 @@ def run(
     for inherited in ("voxel_size_nm", "box", "volume_shape"):
         if inherited in volume.attributes:
             attributes[inherited] = volume.attributes[inherited]
+    for word in ("source", "source_fingerprint"):  # the image, for scoring
+        if word in volume.attributes:
+            attributes[word.replace("source", "image")] = volume.attributes[word]
     started = time.monotonic()
     if method.streamed:
         own = {

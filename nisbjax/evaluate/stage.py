@@ -200,6 +200,30 @@ def _voxel_size(config: Any) -> tuple[float, float, float]:
     return x, y, z
 
 
+def check(config: Any, skeleton: str | os.PathLike[str]) -> None:
+    """Refuses metrics without what they need, before there is a segmentation to score.
+
+    Args:
+        config: `evaluate.*`; a path given there wins over the argument.
+        skeleton: `skeleton.pkl` of the volume; "" for none.
+
+    Raises:
+        InputError: naming the metric and the key, or the skeleton that is not there.
+    """
+    chosen = config.evaluate
+    skeleton = config_lib.optional(chosen.skeleton) or str(skeleton)
+    label = config_lib.optional(chosen.label)
+    metrics = tuple(chosen.metrics)
+    _check(metrics, "to come", skeleton, label)
+    if "nerl" in metrics and not os.path.isfile(skeleton):
+        raise InputError(
+            f"no skeleton at {skeleton}; check data.root, or give "
+            "--config.evaluate.skeleton=FILE, or other metrics"
+        )
+    if label:
+        volume_lib.open_labels(label)
+
+
 def _check(
     metrics: tuple[str, ...], segmentation: str, skeleton: str, label: str
 ) -> None:

@@ -318,3 +318,24 @@ def test_a_mode_of_paths_and_a_path_that_no_mode_takes(tmp_path):
         status == 2 and "'nowhere' is no flag; --mode=test takes no paths" in lines[0]
     )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "form", [["--config.decode.threshold", "0.7"], ["--config.decode.threshold=0.75"]]
+)
+def test_the_flag_parser_knows_what_was_given(tmp_path, form):
+    """With a blank or =, and where the value is the default's."""
+    program = (
+        "import sys; from absl import app; from nisbjax import launch\n"
+        "launch.run_mode = lambda *a, given, **k: print('given', given)\n"
+        "launch.define_flags()\n"
+        "app.run(launch.main, argv=sys.argv, flags_parser=launch.parse_flags)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, DEMO, "--mode=test", *form],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert "given ('decode.threshold',)" in done.stdout

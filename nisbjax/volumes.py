@@ -1,0 +1,111 @@
+"""Which image and which skeleton belong to a file: those of its volume, by what it says.
+
+The configuration names a validation and a test volume. A prediction says which image it was
+made from, by path and by fingerprint, and a segmentation has that from its prediction; so a
+file that is named brings its own volume, wherever it lies. PyTC pairs whatever its sections
+name, and BANIS what stands in one folder.
+"""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from nisbjax.artifacts import volume_name
+from nisbjax.config import optional
+from nisbjax.errors import InputError
+from nisbjax.store.volume import Volume, fingerprint, open_affinities
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Paths of the validation or the test volume; "" where the config names none."""
+
+    image: str
+    label: str
+    skeleton: str
+
+    @property
+    def name(self) -> str:
+        return volume_name(self.image)
+
+
+def split_of(settings: Any, split: str) -> Split:
+    """The volume that `data.<split>` names below `data.root`."""
+    chosen = settings.data[split]
+
+    def path(value: str) -> str:
+        value = optional(value)
+        return str(pathlib.Path(settings.data.root) / value) if value else ""
+
+    return Split(path(chosen.image), path(chosen.label), path(chosen.skeleton))
+
+
+def split_with(settings: Any, image: str, known: str = "") -> Split | None:
+    """The volume of the configuration whose image is that one; None where there is none.
+
+    Args:
+      settings: keys `data`.
+      image: its path; "" to look for its fingerprint alone.
+      known: its fingerprint, for an image that has moved; "" where that is not known.
+    """
+    for split in (split_of(settings, name) for name in ("val", "test")):
+        if not split.image or not os.path.exists(split.image):
+            continue
+        if image and os.path.realpath(split.image) == os.path.realpath(image):
+            return split
+        # A copy, or the same image where the data have moved.
+        here = bool(image) and os.path.exists(image)
+        wanted = known or (fingerprint(image) if here else "")
+        if wanted and fingerprint(split.image) == wanted:
+            return split
+    return None
+
+
+def image_of(settings: Any, volume: Volume) -> str:
+    """The image that a prediction, or that of a segmentation, was made from.
+
+    Args:
+      settings: keys `data`, where an image that has moved is looked for.
+      volume: affinities [c x y z], or segments [x y z].
+
+    Returns:
+      The path of an image that is there; "" where the file does not say (other programs'
+      files), or says one that is neither there nor in the configuration.
+
+    Raises:
+      InputError: the image that it names is another by now.
+    """
+    named, known = _named_image(volume)
+    if not named:
+        return ""
+    if os.path.exists(named) and known in ("", fingerprint(named)):
+        return named
+    moved = split_with(settings, "", known) if known else None
+    if moved is not None:
+        return moved.image
+    if os.path.exists(named):
+        raise InputError(
+            f"{volume.source} was made from {named}, which has changed since; name its "
+            "image with --config.qc.image, or predict it again"
+        )
+    return ""
+
+
+def _named_image(volume: Volume) -> tuple[str, str]:
+    """Path and fingerprint of the image, as the file has them."""
+    found = volume.attributes
+    keys = ("source", "source_fingerprint")
+    if volume.axes == "xyz":
+        keys = ("image", "image_fingerprint")
+        if "image" not in found:  # of another program, or without its words
+            prediction = _text(found, "source")
+            if not prediction or not os.path.exists(prediction):
+                return "", ""
+            return _named_image(open_affinities(prediction))
+    return _text(found, keys[0]), _text(found, keys[1])
+
+
+def _text(found: Any, key: str) -> str:
+    value = found.get(key, "")
+    return value if isinstance(value, str) else ""
