@@ -13,6 +13,7 @@ from absl import logging
 
 from nisbjax.errors import InputError
 from nisbjax.offsets import SHORT_RANGE, parse_offsets
+from nisbjax.store import verified
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
 
@@ -56,7 +57,10 @@ def short_range(affinities: Volume, edge_offset: int = 0) -> tuple[Volume, int]:
     else:
         store = _select(affinities, chosen)
     found = 0 if mixed else int(at_destination[0])
-    return _view(affinities, store, SHORT_RANGE, found), found
+    view = _view(affinities, store, SHORT_RANGE, found)
+    if mixed and affinities.guard is not None:
+        view.guard = _MovedGuard(affinities.guard, affinities.store, chosen)
+    return view, found
 
 
 def with_long_range(
@@ -168,6 +172,27 @@ def _moved_to_source(channel: ts.TensorStore, axis: int) -> ts.TensorStore:
     return ts.overlay([channel[inside[1:]][inside.translate_to[0]], outside])
 
 
+class _MovedGuard(verified.Guard):
+    """Compares the chunks of a view whose channels were moved by one voxel."""
+
+    def __init__(
+        self, guard: verified.Guard, store: ts.TensorStore, channels: list[int]
+    ):
+        self._guard, self._store, self._channels = guard, store, channels
+
+    def __reduce__(self):
+        return _MovedGuard, (self._guard, self._store, self._channels)
+
+    def check(self, part: ts.TensorStore) -> None:
+        """As `Guard.check`: what the view reads lies at most one voxel further."""
+        box = [
+            slice(along.inclusive_min, min(along.exclusive_max + 1, size))
+            for along, size in zip(part.domain[-3:], self._store.shape[1:], strict=True)
+        ]
+        for channel in self._channels:
+            self._guard.check(self._store[channel, *box])
+
+
 def _view(
     affinities: Volume,
     store: ts.TensorStore,
@@ -180,4 +205,6 @@ def _view(
         "offsets": [list(offset) for offset in offsets],
         "edge_stored_at": ("source", "destination")[edge_offset],
     }
-    return Volume(store, affinities.axes, attributes, affinities.source)
+    view = affinities.view(store)
+    view.attributes, view.stored_axes = attributes, ""
+    return view

@@ -14,6 +14,8 @@ from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.streamed import label_volume
 from nisbjax.errors import InputError
 from nisbjax.offsets import SHORT_RANGE, edge_slices
+from nisbjax.store import stored as stored_lib
+from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume, create_zarr, from_array, open_affinities
 from nisbjax.tune.sweep import nodes_by_threshold
 
@@ -193,3 +195,35 @@ def test_a_file_that_says_nothing_or_the_usual_is_the_view_itself():
 def test_what_means_nothing_or_is_not_there_is_named(offsets, count, message):
     with pytest.raises(InputError, match=message):
         channels.short_range(volume(EDGE[:count], offsets))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_damage_is_found_behind_a_view(tmp_path, turned):
+    # Channels z y x; with `turned`, y is stored at its destination and moved.
+    offsets = ((0, 0, 1), (0, -1 if turned else 1, 0), (1, 0, 0))
+    path = tmp_path / "raw.zarr"
+    with Manifest(path, {}) as manifest:
+        array = stored(offsets)
+        written = create_zarr(
+            path,
+            shape=array.shape,
+            dtype=np.float32,
+            chunks=(1, 5, 2, 6),
+            axes="cxyz",
+            attributes={"offsets": [list(o) for o in offsets]},
+        )
+        written.write(..., array)
+        manifest.record("all", stored_lib.of_box(written.store, path))
+        manifest.finish()
+    chunk = path / "1.0.1.0"  # y 2 and 3 of the edges along y
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    view, _ = short_range(open_affinities(path))
+    view = pickle.loads(pickle.dumps(view))
+    with pytest.raises(InputError, match="raw.zarr.*1.0.1.0"):
+        view.read()
+    view, _ = short_range(open_affinities(path))
+    # The plane y = 0 of what was moved is y = 1 on disk; y = 1 is y = 2.
+    np.testing.assert_array_equal(view.read(np.s_[:, :, 0:1]), EDGE[:3, :, 0:1])
+    with pytest.raises(InputError, match="raw.zarr.*1.0.1.0"):
+        view.read(np.s_[:, :, 1:2] if turned else np.s_[:, :, 2:3])
