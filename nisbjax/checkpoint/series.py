@@ -16,6 +16,8 @@ import os
 import pathlib
 import re
 import shutil
+import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -32,6 +34,7 @@ from nisbjax.store import checksums
 _VAL_LOSS = "val_loss"
 _ASIDE = ("damaged", "unfinished")  # `<step>.<word>`, `<step>.<word>.2`, ...
 _REMOVED = ".removed"
+_ORBAX = f"{os.sep}orbax{os.sep}"
 _ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
 
 
@@ -173,6 +176,7 @@ class Checkpoints:
 
     def _opened(self) -> ocp.CheckpointManager:
         if self._manager is None:
+            _ignore_closed_loops()
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=policies.LatestN(None),
                 save_decision_policy=policies.FixedIntervalPolicy(1),
@@ -287,15 +291,38 @@ def _of_outside(error: Exception) -> bool:
     )
 
 
-def _said_again(record: logging_.LogRecord) -> bool:
-    """Whether Orbax logs, with all its frames, an error that it raises to us as well.
+def _ignore_closed_loops() -> None:
+    """Keeps TensorStore's writes that end late from reporting to nobody.
 
-    Each of its threads does: a full disk makes some 400 lines of it.
+    Where one write of several fails, Orbax closes the event loop that all of them would
+    wake, and each prints the frames of `RuntimeError: Event loop is closed`.
     """
-    return bool(record.exc_info) and f"{os.sep}orbax{os.sep}" in record.pathname
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if not isinstance(lost.exc_value, RuntimeError) or (
+            str(lost.exc_value) != "Event loop is closed"
+        ):
+            before(lost)
+
+    sys.unraisablehook = hook
 
 
-logging_.getLogger("absl").addFilter(lambda record: not _said_again(record))
+def _said_again(record: logging_.LogRecord) -> bool:
+    """Whether an error of Orbax is logged, with its frames, that it raises to us as well.
+
+    Each of its threads and tasks does: a full disk makes some 400 lines of it.
+    """
+    if not (record.exc_info and record.exc_info[2]):
+        return False
+    frames = traceback.extract_tb(record.exc_info[2])
+    return any(
+        _ORBAX in path for path in [record.pathname, *(f.filename for f in frames)]
+    )
+
+
+for _name in ("absl", "asyncio"):
+    logging_.getLogger(_name).addFilter(lambda record: not _said_again(record))
 
 
 def _val_loss(folder: pathlib.Path) -> float | None:

@@ -1,4 +1,4 @@
-"""Five kills, wherever they fall, and the bytes of a run that nobody killed.
+"""Kills, wherever they fall, and full disks: the bytes of a run that nobody disturbed.
 
 The network is a stem, one MedNeXt block and a head, so that each of the seven starts takes
 seconds; the loop, loader, optimizer, average, validation and checkpoints are the real ones.
@@ -24,12 +24,14 @@ pytestmark = pytest.mark.slow
 STEPS = 120
 
 CHILD = """
-import json, pathlib, sys, time
-import jax.numpy as jnp
+import json, os, pathlib, signal, sys
 import numpy as np
+from nisbjax import launch
 from nisbjax.artifacts import Run
 from nisbjax.config import base_config
+from nisbjax.errors import InputError
 from nisbjax.models import blocks, build
+from nisbjax.store import checksums
 from nisbjax.train import stage
 
 folder = pathlib.Path(sys.argv[1])
@@ -65,10 +67,23 @@ def noted(*arguments):
     return validate_
 
 stage._validation = noted
+seal = checksums.write
+
+def seal_or_die(folder):
+    # Between Orbax's commit of a step and our seal of it.
+    if folder.name == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    seal(folder)
+
+checksums.write = seal_or_die
+launch.quiet_libraries()
 config = base_config()
 config.update_from_flattened_dict(json.loads(sys.argv[2]))
 folder.mkdir(parents=True, exist_ok=True)
-stage.run(config, Run(folder))
+try:
+    stage.run(config, Run(folder))
+except InputError as error:
+    launch.fail(str(error))
 """
 
 
@@ -95,7 +110,7 @@ def test_the_keys_are_of_the_configuration(keys):
     assert keys.keys() <= flatten(base_config()).keys()
 
 
-def start(folder, keys, threads):
+def start(folder, keys, threads=2, dies_before_the_seal_of="", **options):
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
@@ -103,7 +118,8 @@ def start(folder, keys, threads):
     }
     arguments = [sys.executable, "-c", CHILD, str(folder)]
     arguments.append(json.dumps({**keys, "train.loader_threads": threads}))
-    return subprocess.Popen(arguments, env=environment)
+    arguments.append(str(dies_before_the_seal_of))
+    return subprocess.Popen(arguments, env=environment, **options)
 
 
 def history(folder):
@@ -145,12 +161,12 @@ def kill_when(child, reached):
     return child.wait(600) == -signal.SIGKILL
 
 
-def every_byte(folder):
+def every_byte(folder, last=STEPS):
     """All arrays of the newest checkpoint, optimizer and loss scale included."""
     import orbax.checkpoint as ocp
 
     newest = find(folder)
-    assert newest.name == str(STEPS)
+    assert newest.name == str(last)
     items = {}
     for name in ("params", "ema", "optimizer"):
         with ocp.StandardCheckpointer() as reader:
@@ -200,4 +216,81 @@ def test_five_kills_change_no_byte(tmp_path, keys):
     assert fell == sorted(fell) and fell[-1] < STEPS
     assert start(folder, keys, threads=2).wait(600) == 0
     assert every_byte(folder) == every_byte(undisturbed)
+    assert history(folder) == history(undisturbed)
+
+
+def checkpoints(folder):
+    """Steps, and whether each is sealed."""
+    found = {}
+    for path in pathlib.Path(folder, "checkpoints").iterdir():
+        assert path.name.isdigit()
+        found[int(path.name)] = (path / "SHA256SUMS").exists()
+    return found
+
+
+def test_a_kill_between_commit_and_seal_costs_no_step(tmp_path, keys):
+    """Only the newest is kept, so that nothing but it could be taken again."""
+    steps = {"train.steps": 24, "train.ckpt_every": 0, "train.ckpt_best": 0}
+    keys = keys | steps | {"train.val_every": 6, "train.val_crops": 2}
+    undisturbed, folder = tmp_path / "a", tmp_path / "b"
+    assert start(undisturbed, keys).wait(600) == 0
+    killed = -signal.SIGKILL
+    assert start(folder, keys, dies_before_the_seal_of=6).wait(600) == killed
+    assert checkpoints(folder) == {6: False}
+    assert start(folder, keys, dies_before_the_seal_of=18).wait(600) == killed
+    assert checkpoints(folder) == {12: True, 18: False}
+    assert history(folder)[0]["step"] == 1  # nothing began again
+    child = start(folder, keys, stderr=subprocess.PIPE, text=True)
+    said = child.communicate(timeout=600)[1]
+    assert child.returncode == 0
+    assert "18 was not sealed (no SHA256SUMS) and reads whole; sealed" in said
+    assert "going on at step 18" in said
+    assert checkpoints(folder) == {24: True}
+    assert every_byte(folder, 24) == every_byte(undisturbed, 24)
+    assert history(folder) == history(undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that gives a file system of its own another size."""
+    if os.geteuid():
+        pytest.skip("only root may mount")
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(*options):
+        return subprocess.run(["mount", *options, str(place)], check=False).returncode
+
+    if mount("-t", "tmpfs", "-o", "size=4m", "tmpfs"):
+        pytest.skip("no file system can be mounted here")
+
+    def resize(size):
+        assert mount("-o", f"remount,size={size}") == 0
+        return place
+
+    yield resize
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("size", ["256k", "384k"])
+def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path, keys, small_disk, size):
+    keys = keys | {"train.steps": 40, "train.val_every": 8, "train.val_crops": 2}
+    folder = small_disk(size) / "run"
+    child = start(folder, keys, stderr=subprocess.PIPE, text=True)
+    said = child.communicate(timeout=600)[1]
+    assert child.returncode == 2
+    assert "Traceback" not in said, said
+    assert "No space left on device" in said
+    assert [x[:9] for x in said.splitlines() if "could not be" in x] == ["nisbjax: "]
+    reached = int(find(folder).name)
+    assert 0 < reached < 40
+    small_disk("20m")
+    child = start(folder, keys, stderr=subprocess.PIPE, text=True)
+    said = child.communicate(timeout=600)[1]
+    assert child.returncode == 0
+    assert f"going on at step {reached}" in said
+    assert not [p for p in (folder / "checkpoints").iterdir() if "tmp" in p.name]
+    undisturbed = tmp_path / "undisturbed"
+    assert start(undisturbed, keys).wait(600) == 0
+    assert every_byte(folder, 40) == every_byte(undisturbed, 40)
     assert history(folder) == history(undisturbed)
