@@ -71,6 +71,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.schedule.kind = "cosine"
     c.schedule.steps = c.train.get_oneway_ref("steps")
     c.schedule.min_lr = 0.0
+    # Then the cosine spans what is left; PyTC's spans all steps (docs/differences.md).
     c.schedule.warmup_steps = 0
     c.ema = ml_collections.ConfigDict()
     c.ema.decay = 0.999

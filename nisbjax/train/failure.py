@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,10 +24,14 @@ from nisbjax.config import base_config
 from nisbjax.data import targets
 from nisbjax.data.loader import Batch
 from nisbjax.errors import InputError
+from nisbjax.keys import ranges
 from nisbjax.parallel import devices
-from nisbjax.store import files
+from nisbjax.store import files, records
+from nisbjax.store.schema import list_of, table_of, text, whole
 from nisbjax.train import precision, step
 from nisbjax.train.recipe import make_recipe
+
+_FACTS = {"step": whole(), "crops": list_of(text()), "config": table_of()}
 
 
 def keep(
@@ -69,9 +74,10 @@ def replay(path: str | os.PathLike) -> dict[str, Any]:
       `image_max`), and how many of its logits are not finite (`logits_not_finite`).
 
     Raises:
-      InputError: no such file.
+      InputError: no such file, or another in its place.
     """
     facts, batch, params, scale = _load(path)
+    ranges.check_flat(facts["config"])
     config: Any = base_config()
     config.update_from_flattened_dict(facts["config"])
     recipe = make_recipe(config)
@@ -113,9 +119,18 @@ def _load(
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"no kept step at {path}; wanted RUN/not_finite_step=N.npz")
-    with np.load(path) as file:
-        arrays = dict(file)
-    facts = json.loads(str(arrays["facts"]))
+    try:
+        with open(path, "rb") as raw, np.load(raw) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no kept step ({error})") from None
+    names = precision.LossScale._fields
+    wanted = ["facts", *(f"batch/{n}" for n in Batch._fields)]
+    wanted += [f"scale/{n}" for n in names]
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise InputError(f"{path} is no kept step: it lacks {', '.join(missing)}")
+    facts = records.parse_json(str(arrays["facts"]), _FACTS, str(path))
     params: dict[str, Any] = {}
     for name, value in arrays.items():
         first, *below = name.split("/")
@@ -126,7 +141,6 @@ def _load(
                 place = place.setdefault(parent, {})
             place[leaf] = value
     batch = Batch(*(arrays[f"batch/{name}"] for name in Batch._fields))
-    names = precision.LossScale._fields
     scale = precision.LossScale(*(jnp.asarray(arrays[f"scale/{n}"]) for n in names))
     return facts, batch, params, scale
 

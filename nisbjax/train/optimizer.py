@@ -21,8 +21,8 @@ def learning_rate(
     """Learning rate by optimizer step t.
 
     `cosine`: min_lr + (lr - min_lr) (1 + cos(pi t / steps)) / 2, after a linear warm-up from
-    lr / warmup_steps where one is asked for (the cosine then spans what is left);
-    `constant`: lr.
+    lr / warmup_steps where one is asked for (the cosine then spans what is left, unlike
+    PyTC's `WarmupCosineLR`, whose cosine spans all steps); `constant`: lr.
 
     Raises:
       InputError: another kind.

@@ -19,6 +19,7 @@ from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten
 from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
+from nisbjax.keys import ranges
 from nisbjax.models import build
 from nisbjax.parallel import devices, hosts
 from nisbjax.store import lock
@@ -50,6 +51,7 @@ def run(
         to the folder.
       NotFiniteError: see `loop.run`.
     """
+    ranges.check(config)
     mesh = devices.make_mesh(config.train.mesh)
     logging.info("training on %s", devices.describe())
     recipe = recipe or make_recipe_on(mesh, config)

@@ -110,7 +110,7 @@ def test_the_keys_are_of_the_configuration(keys):
     assert keys.keys() <= flatten(base_config()).keys()
 
 
-def start(folder, keys, threads=2, dies_before_the_seal_of="", **options):
+def start(folder, keys, threads=2, dies_before_the_seal_of: int = -1, **options):
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",

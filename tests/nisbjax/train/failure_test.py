@@ -88,3 +88,25 @@ def test_a_file_that_is_not_there(capsys, tmp_path):
     assert failure.main([str(tmp_path / "x.npz")]) == 2
     assert failure.main([]) == 2
     assert "usage: python -m" in capsys.readouterr().out
+
+
+def test_a_file_of_something_else_is_one_line(failed, tmp_path):
+    folder, *_ = failed
+    (kept,) = folder.glob("not_finite_step=*.npz")
+    path = tmp_path / "not_finite_step=1.npz"
+    path.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"not_finite_step=1.npz is no kept step \("):
+        failure.replay(path)
+    np.savez(path, facts=np.array("{}"))
+    with pytest.raises(InputError, match="is no kept step: it lacks batch/images, bat"):
+        failure.replay(path)
+    with np.load(kept) as file:
+        arrays = dict(file)
+    facts = json.loads(str(arrays.pop("facts")))
+    for change, message in (
+        ({"step": "3"}, "step is '3'; wanted a whole number of at least 0"),
+        ({"config": {"train.accumulate": 0}}, "train.accumulate is 0; wanted a whole"),
+    ):
+        np.savez(path, facts=np.array(json.dumps(facts | change)), **arrays)
+        with pytest.raises(InputError, match=message):
+            failure.replay(path)

@@ -5,7 +5,8 @@ import warnings
 
 import pytest
 
-from nisbjax.train.metric_writer import MetricWriter, read_history
+from nisbjax.errors import InputError
+from nisbjax.train.metric_writer import EventFile, MetricWriter, read_history
 
 
 @pytest.fixture
@@ -60,3 +61,39 @@ def test_a_resumed_run_drops_what_lies_behind_its_start(start, tmp_path):
         events.Reload()
     shown = [(e.step, e.value) for e in events.Scalars("train/loss")]
     assert shown == [(1, 1), (2, 2), (3, 3), (4, 40), (5, 50)]
+
+
+def test_lines_of_something_else_are_left_out(start, tmp_path):
+    history = tmp_path / "logs" / "history.jsonl"
+    history.parent.mkdir()
+    history.write_bytes(
+        b'{"step": 1, "train/loss": 2.0}\n5\nnull\n[1]\n{"step": "2"}\n{"train/loss": 1}\n'
+        b'\xff\n{"step": true}\n{"step": 2, "train/loss": 1.0}\n{"step": 3, "tr'
+    )
+    wanted = [{"step": 1, "train/loss": 2.0}, {"step": 2, "train/loss": 1.0}]
+    assert read_history(history) == wanted
+    start(2).close()
+    assert [json.loads(line) for line in history.read_text().splitlines()] == wanted
+
+
+@pytest.mark.parametrize("method", ["write", "flush"])
+def test_events_that_cannot_be_written_are_one_line_once(tmp_path, monkeypatch, method):
+    events = EventFile(tmp_path / "logs")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(events._records, method, full)
+    with pytest.raises(
+        InputError,
+        match=r"logs could not be written \(No space left on device\); free space or giv",
+    ):
+        events.add_scalar("loss", 1.0, 1)
+        events.flush()
+    events.close()  # says it no second time
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "logs").write_text("")
+    with pytest.raises(InputError, match=r"logs could not be written \(File exists\)"):
+        EventFile(tmp_path / "logs")
