@@ -326,7 +326,7 @@ def test_whatever_the_metadata_say_is_read_or_refused(tmp_path, version, name):
     sound.setdefault("dimension_names", ["x", "y", "z"])
     sound.setdefault("dimension_separator", ".")
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(st.sampled_from(list(places(sound))), JSON_VALUES)
     def check(place, value):
         metadata = copy.deepcopy(sound)
@@ -358,7 +358,7 @@ def test_whatever_the_attributes_say_is_read_or_refused(tmp_path):
         "transform",
     ]
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(st.dictionaries(st.sampled_from(words), JSON_VALUES), st.booleans())
     def check(attributes, above):
         (path / ".zattrs").unlink(missing_ok=True)
