@@ -23,7 +23,7 @@ from nisbjax.geometry import Box, box_grid
 from nisbjax.masking import MaskSpec
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import front_matter
-from nisbjax.store import files
+from nisbjax.store import files, hdf5_output
 from nisbjax.store.lock import writing
 from nisbjax.store.volume import Volume, fingerprint, open_image
 
@@ -112,11 +112,7 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
     boxes = box_grid(spec.shape, chunk)
     workers = min(_WORKERS, len(os.sched_getaffinity(0)))
     kept = 0
-    with (
-        writing(path),
-        files.replacing(path) as temporary,
-        h5py.File(temporary, "w") as file,
-    ):
+    with writing(path), hdf5_output.creating(path) as file:
         main = file.create_dataset(
             "main",
             shape=spec.shape,
@@ -131,6 +127,7 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
             kept += count
             if data:  # a chunk that is not there reads as 0
                 main.id.write_direct_chunk(box.start, data)
+                file.check()
     return kept
 
 

@@ -47,8 +47,8 @@ def held(path: pathlib.Path, what: str | os.PathLike = "") -> Iterator[None]:
             job = os.environ.get("SLURM_JOB_ID")
             if not job or owner.get("job") != job:
                 raise InputError(_refusal(path, owner, what))
-        _write(descriptor)
         try:
+            _write(descriptor, path)
             yield
         finally:
             path.unlink(missing_ok=True)  # before the lock goes
@@ -106,11 +106,14 @@ def _is_at(descriptor: int, path: pathlib.Path) -> bool:
         return False
 
 
-def _write(descriptor: int) -> None:
+def _write(descriptor: int, path: pathlib.Path) -> None:
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
     owner["job"] = os.environ.get("SLURM_JOB_ID", "")
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+    except OSError as error:  # a full disk; it names no file by itself
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _read(descriptor: int) -> dict[str, Any]:

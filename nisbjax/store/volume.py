@@ -16,14 +16,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import h5py
 import numpy as np
 import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import axes as axes_lib
-from nisbjax.store import files, formats, manifest, verified
+from nisbjax.store import files, formats, hdf5_output, manifest, verified
 from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
@@ -368,7 +367,7 @@ def export_hdf5(
     """
     path = _local(str(path))
     chunks = tuple(chunks or volume.chunks)
-    with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5_output.creating(path) as file:
         target = file.create_dataset(
             dataset,
             shape=volume.shape,
@@ -385,6 +384,7 @@ def export_hdf5(
             ahead = index, volume.start_read(index)
             if pending is not None:
                 target[pending[0]] = pending[1].result()
+                file.check()
             pending = ahead
         if pending is not None:
             target[pending[0]] = pending[1].result()
