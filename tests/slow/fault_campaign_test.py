@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import h5py
 import networkx as nx
 import numpy as np
 import optuna
@@ -38,7 +39,10 @@ SHAPE = (40, 24, 24)
 _VOLATILE = re.compile(
     r"(events\.out|\.manifest\.jsonl$|command\.txt$|\.db$|\.journal$|environment\.json$)"
 )
-_TIMES = re.compile(rb'(?i)("?(timestamp|seconds|since)"?: *"?)[^",\n]*')
+_TIMES = re.compile(
+    # A mask's fingerprint depends on the path of its image, which is in it.
+    rb'(?i)("?(timestamp|seconds|since|mask_fingerprint)"?: *"?)[^",\n]*'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +88,20 @@ def content(folder: pathlib.Path, root: pathlib.Path) -> dict[str, bytes]:
                 b"" if not name.endswith((".db", ".journal")) else trials(path)
             )
         else:
-            data = path.read_bytes().replace(str(root).encode(), b"ROOT")
+            data = of_hdf5(path) if path.suffix == ".h5" else path.read_bytes()
+            data = data.replace(str(root).encode(), b"ROOT")
             found[name] = _TIMES.sub(rb"\1", data)
     return found
+
+
+def of_hdf5(path: pathlib.Path) -> bytes:
+    """Values and attributes: HDF5 has checksums of its own over the paths in them."""
+    with h5py.File(path) as file:
+        main = file["main"]
+        facts = repr(sorted((k, str(v)) for k, v in main.attrs.items()))
+        return f"{main.dtype} {main.shape} {main.chunks} {facts}".encode() + bytes(
+            main[...].tobytes()
+        )
 
 
 def trials(path: pathlib.Path) -> bytes:
@@ -204,7 +219,8 @@ def mask(folder):
     report = folder / "check_aff_report.md"
     if not report.exists():
         subprocess.run(qc(folder), cwd=ROOT, check=True, capture_output=True)
-    return launch("mask", f"--config.mask.report={report}")
+    output = f"--config.mask.output={folder}/affinity_mask.h5"
+    return launch("mask", f"--config.mask.report={report}", output)
 
 
 def decode(folder):
