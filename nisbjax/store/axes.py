@@ -38,6 +38,7 @@ _LETTER = {name: letter for letter, names in _LETTERS.items() for name in names}
 # Names that programs give to axes that nobody named.
 _ANONYMOUS = re.compile(r"(phony_)?(dim|axis|d|c|fakedim)_?\d+|unknown|")
 _UNKNOWN = "?"
+_UNNAMED = ("xyz", "xyzc", "cxyz")  # how arrays are read whose axes nothing names
 _LONGEST = 10_000  # text that names axes; ilastik's has some hundred letters for each
 
 
@@ -73,7 +74,7 @@ def named_axes(
         said.pop("transform", None)
     for word, value in {**said, **facts}.items():
         try:
-            letters = _letters(value)
+            letters = _settled(_letters(value), len(shape))
             _require_one_each(letters, len(shape))
         except _UnclearError as problem:
             raise InputError(
@@ -168,10 +169,19 @@ def _letters(value: Any) -> str:
         return "" if isinstance(inner, dict) else _letters(inner)
     if not isinstance(value, list):
         return ""
-    letters = "".join(map(_letter, value))
+    return "".join(map(_letter, value))
+
+
+def _settled(letters: str, rank: int) -> str:
+    """The same letters, or "" where those that are named stand as if none were."""
     if _UNKNOWN not in letters:
         return letters
-    if set(letters) & set("xyz"):
+    usual = [axes for axes in _UNNAMED if len(axes) == rank == len(letters)]
+    fits = any(
+        all(a in (_UNKNOWN, b) for a, b in zip(letters, axes, strict=True))
+        for axes in usual
+    )
+    if set(letters) & set("xyz") and not fits:
         raise _UnclearError("names some axes and leaves others open")
     return ""
 

@@ -205,3 +205,16 @@ def test_whatever_is_said_is_read_or_refused(said, fact):
 @given(st.dictionaries(st.sampled_from(["ome", "multiscales"]), ANYTHING))
 def test_whatever_a_group_says(attributes):
     assert isinstance(multiscales(attributes, "0"), dict)
+
+
+@pytest.mark.parametrize(
+    ("value", "rank"), [(["/x", None, None], 3), ([None, "x", None, "z"], 4)]
+)
+def test_axes_that_are_named_in_part_and_stand_as_usual_are_as_unnamed(value, rank):
+    # A single dimension scale, as h5py and MATLAB attach one; as c x y z in four.
+    assert named_axes("a.h5", (4,) * rank, {}, {"dimension scales": value}) == ""
+
+
+def test_axes_that_are_named_in_part_and_stand_elsewhere_are_refused():
+    with pytest.raises(InputError, match="names some axes and leaves others open"):
+        named_axes("a.h5", (4, 4, 4), {}, {"dimension scales": ["z", None, None]})
