@@ -79,7 +79,8 @@ class Manifest:
             self.artifact.mkdir(parents=True, exist_ok=True)
             _remove_remains(self.artifact)
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        os.ftruncate(self._file, self._length)
+        if os.fstat(self._file).st_size != self._length:  # a torn last line
+            os.ftruncate(self._file, self._length)
         if not lines:
             self._append({"fingerprint": wanted})
             files.sync(self.artifact)
