@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 
 import h5py
 import numpy as np
@@ -320,3 +321,17 @@ def test_reading_starts_no_numba_and_no_jax(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_what_is_wrong_with_a_chunk():
+    assert undo(b"abcd", (), 0, 4) == (b"abcd", "")
+    assert undo(b"abc", (), 0, 4)[1] == "it holds 3 bytes and should hold 4"
+    assert undo(b"abc", ((3, ()),), 0, 4)[1] == "it is too short for its checksum"
+    assert "(fletcher32) is another" in undo(b"abcd0000", ((3, ()),), 0, 4)[1]
+    assert "gzip cannot inflate it" in undo(b"junk", ((1, (4,)),), 0, 4)[1]
+    cut = zlib.compress(b"abcd")[:-5]
+    assert "has no end" in undo(cut, ((1, (4,)),), 0, 4)[1]
+    bomb = zlib.compress(bytes(1 << 20))
+    assert "inflates to more than a chunk" in undo(bomb, ((1, (4,)),), 0, 4)[1]
+    # One literal byte was announced, and none follows.
+    assert undo(b"\x00", ((32000, ()),), 0, 4)[1] == "LZF cannot unpack it"
