@@ -22,7 +22,8 @@ from nisbjax.errors import InputError
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import end_planes, kernels
 from nisbjax.qc.border import Border, BorderSamples, ValueCounts
-from nisbjax.store import files
+from nisbjax.store import files, records
+from nisbjax.store.schema import anything, list_of, text, whole
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
 
@@ -208,6 +209,13 @@ def save(statistics: Statistics, path: str | os.PathLike, made_from: str) -> Non
         np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
 
 
+_FACTS = {
+    "made_from": text(),
+    "shape": list_of(whole(), 3),
+    "picture_start": list_of(anything()),
+}
+
+
 def load(path: str | os.PathLike, made_from: str) -> Statistics | None:
     """Statistics of exactly this prediction; None if there are none (any more)."""
     try:
@@ -221,7 +229,7 @@ def load(path: str | os.PathLike, made_from: str) -> Statistics | None:
 
 def _load(path: str | os.PathLike, made_from: str) -> Statistics | None:
     with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-        facts = json.loads(str(file["facts"]))
+        facts = records.parse_json(str(file["facts"]), _FACTS, "its facts")
         if facts["made_from"] != made_from:
             return None
         names = [field.name for field in dataclasses.fields(PlaneSums)]

@@ -180,3 +180,11 @@ def test_damaged_statistics_are_not_used(tmp_path, damage, caplog):
     path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     assert statistics.load(path, "this one") is None
     assert "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("facts", ["5", "null", "[]", '{"made_from": 1}', "{"])
+def test_statistics_with_other_facts_are_not_used(tmp_path, facts, caplog):
+    path = tmp_path / "planes.npz"
+    np.savez(path, facts=np.array(facts))
+    assert statistics.load(path, "this one") is None
+    assert "is damaged" in caplog.text
