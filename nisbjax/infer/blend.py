@@ -145,6 +145,9 @@ class Sweep:
         """The averages of planes x0..x1-1, rounded to `dtype`; their sums become 0.
 
         uint8 stands for value x 255, rounded half to even.
+
+        Raises:
+          AssertionError: a voxel without weight, which would be written as NaN.
         """
         channels, planes, y, z = self._values.shape
         out = np.empty((channels, x1 - x0, y, z), dtype)
@@ -152,6 +155,8 @@ class Sweep:
         def finish(x: int) -> None:
             plane = (x - self.tile.start[0]) % planes
             weight = self._weights[plane]
+            if not weight.all():
+                raise AssertionError(f"no window covers all voxels of plane {x}")
             for c in range(channels):
                 mean = self._values[c, plane]
                 np.divide(mean, weight, out=mean)

@@ -32,13 +32,14 @@ from nisbjax.models import build
 from nisbjax.parallel import devices
 from nisbjax.qc import stage as qc
 from nisbjax.qc.gathering import Gathering
+from nisbjax.store import exported, lock
 from nisbjax.store.claims import require_chunks_fit
-from nisbjax.store.manifest import Manifest, require_same
+from nisbjax.store.manifest import Manifest, noted, path_inside, require_same
 from nisbjax.store.volume import (
     Volume,
     create_zarr,
-    export_hdf5,
     fingerprint,
+    open_affinities,
     open_image,
 )
 from nisbjax.typing import Triple
@@ -121,8 +122,8 @@ def run(
       The finished file, in `predict.format`.
 
     Raises:
-      InputError: a key without meaning, an image that does not suit the network, or an
-        output that another configuration began.
+      InputError: a key without meaning, an image that does not suit the network, an output
+        that another configuration or program began, or that another process writes.
     """
     settings = config.predict
     require_choice("predict.format", settings.format, ("h5", "zarr"))
@@ -152,13 +153,34 @@ def run(
         "network": network.facts,
         "shape": list(region.shape),
     }
-    started = time.monotonic()
     require_same(work, made_from)
+    if final != work:
+        begun = noted(work, final.name) is not None
+        exported.require_ours(final, made_from, begun=begun)
+    with lock.writing(work):
+        alone = final != work and not path_inside(work).exists()
+        if alone and exported.is_whole(final, made_from):
+            logging.info("%s is there already; %s is not needed", final, work)
+        else:
+            _write(config, network, image, grid, region, made_from, target)
+    return final
+
+
+def _write(
+    config: Any,
+    network: Network,
+    image: Volume,
+    grid: Grid,
+    region: Box,
+    made_from: dict[str, Any],
+    target: VolumeDir,
+) -> None:
+    """What is missing of the work file, and the file that is asked for."""
+    settings = config.predict
+    work, final = _paths(settings, target)
+    started = time.monotonic()
     with Manifest(work, made_from) as manifest:
         manifest.verify()
-        if manifest.finished and final.exists():
-            logging.info("%s is there already", final)
-            return final
         output = create_zarr(
             work,
             shape=(len(settings.channels), *region.shape),
@@ -167,13 +189,20 @@ def run(
             axes="cxyz",
             attributes=_attributes(config, image, made_from, region),
         )
-        gathering = _gathering(config, image, output, target)
-        _predict(config, network, image, output, grid, region, manifest, gathering)
-        gathering.finish(manifest.keys, target.plane_statistics)
-        if not manifest.finished:
+        already = manifest.finished
+        if not already:
+            gathering = _gathering(config, image, output, target)
+            _predict(config, network, image, output, grid, region, manifest, gathering)
+            gathering.finish(manifest.keys, target.plane_statistics)
             manifest.finish()
-    if final != work:
-        export_hdf5(output, final)
+        whole = final == work or exported.is_whole(final, made_from)
+        if already and whole:
+            logging.info("%s is there already", final)
+            return
+        if not whole:
+            manifest.note(final.name)  # a file there that cannot be read is ours, then
+            exported.export_hdf5(open_affinities(work), final, made_from=made_from)
+            manifest.require_present()
     seconds = time.monotonic() - started
     logging.info(
         "predicted %s from %s: %d windows, %.1f s, %s",
@@ -183,7 +212,6 @@ def run(
         seconds,
         final,
     )
-    return final
 
 
 def _predict(

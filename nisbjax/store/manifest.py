@@ -68,10 +68,10 @@ class Manifest:
         self.path = path_inside(artifact)
         self._lock = threading.Lock()
         self._state = _State()
-        wanted = _plain(fingerprint)
+        self.fingerprint = wanted = _plain(fingerprint)
         lines, self._length = _read(self.artifact)
         if lines:
-            _compare(self.artifact, lines[0]["fingerprint"], wanted)
+            require_equal(self.artifact, lines[0]["fingerprint"], wanted)
             for line in lines[1:]:
                 self._state.take(line)
         else:
@@ -330,22 +330,21 @@ def require_same(artifact: str | os.PathLike, fingerprint: Mapping[str, Any]) ->
         _require_own(artifact)
         return
     found, wanted = lines[0]["fingerprint"], _plain(fingerprint)
-    _compare(artifact, {key: found.get(key) for key in wanted}, wanted)
+    require_equal(artifact, {key: found.get(key) for key in wanted}, wanted)
 
 
 def problem_of(name: str, wanted: Fact, found: Fact) -> str | None:
     """A phrase on a chunk file that is not as recorded; None for one that is."""
     if found == wanted:
         return None
+    kind = "chunk" if _CHUNK.fullmatch(name.rpartition("/")[2]) else "file"
     if wanted is None:
-        return f"chunk {name} is damaged (it was never written, and a file is there)"
+        return f"{kind} {name} is damaged (it was never written, and a file is there)"
     if found is None:
-        return f"chunk {name} is missing"
+        return f"{kind} {name} is missing"
     if found[0] != wanted[0]:
-        return f"chunk {name} is damaged ({found[0]} bytes; it had {wanted[0]})"
-    return (
-        f"chunk {name} is damaged (its checksum is {found[1]:08x}, not {wanted[1]:08x})"
-    )
+        return f"{kind} {name} is damaged ({found[0]} bytes; it had {wanted[0]})"
+    return f"{kind} {name} is damaged (its checksum is {found[1]:08x}, not {wanted[1]:08x})"
 
 
 def _problems(
@@ -393,14 +392,31 @@ def _plain(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(fingerprint)))
 
 
-def _compare(artifact: pathlib.Path, found: Mapping, wanted: Mapping) -> None:
+def noted(artifact: str | os.PathLike, name: str) -> dict[str, Any] | None:
+    """What the manifest of an artifact notes under a name; None for nothing."""
+    state = _state(pathlib.Path(artifact))
+    return None if state is None else state.notes.get(name)
+
+
+def require_equal(path: str | os.PathLike, found: Mapping, wanted: Mapping) -> None:
+    """Refuses a file or folder that was made from something else.
+
+    Args:
+      path: for the message.
+      found: what made it, as JSON has it.
+      wanted: what is to make it.
+
+    Raises:
+      InputError: naming the entries that differ, and both values of the first.
+    """
+    wanted = _plain(wanted)
     differing = sorted(
         key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)
     )
     if differing:
         key = differing[0]
         raise InputError(
-            f"{artifact} belongs to a run with other {', '.join(differing)} "
+            f"{path} belongs to a run with other {', '.join(differing)} "
             f"({key}: {found.get(key)!r}, now {wanted.get(key)!r}); remove it or name "
             "another output"
         )

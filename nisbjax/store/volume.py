@@ -13,7 +13,7 @@ import os
 import pathlib
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import tensorstore as ts
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import axes as axes_lib
-from nisbjax.store import files, formats, hdf5_output, manifest, verified
+from nisbjax.store import files, formats, manifest, verified
 from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
@@ -345,51 +345,6 @@ def write_attributes(path: str | os.PathLike, attributes: Mapping[str, Any]) -> 
     files.write_json(pathlib.Path(path) / ".zattrs", dict(attributes))
 
 
-def export_hdf5(
-    volume: Volume,
-    path: str | os.PathLike,
-    *,
-    dataset: str = "main",
-    gzip: int = 4,
-    chunks: tuple[int, ...] | None = None,
-) -> None:
-    """Copies a finished volume into one HDF5 file, renamed into place when complete.
-
-    Attributes become those of the dataset (containers as JSON text). Boxes of whole chunks
-    are read one ahead of the writer, so memory stays at two boxes.
-
-    Args:
-      volume: any.
-      path: of the new file.
-      dataset: `main` is what PyTC reads.
-      gzip: level; 4 as PyTC.
-      chunks: of the file; those of the volume where None.
-    """
-    path = _local(str(path))
-    chunks = tuple(chunks or volume.chunks)
-    with hdf5_output.creating(path) as file:
-        target = file.create_dataset(
-            dataset,
-            shape=volume.shape,
-            dtype=volume.dtype,
-            chunks=chunks,
-            compression="gzip",
-            compression_opts=gzip,
-        )
-        for key, value in volume.attributes.items():
-            simple = isinstance(value, str | int | float | bool)
-            target.attrs[key] = value if simple else json.dumps(value)
-        pending = None
-        for index in _chunk_rows(volume.shape, chunks):
-            ahead = index, volume.start_read(index)
-            if pending is not None:
-                target[pending[0]] = pending[1].result()
-                file.check()
-            pending = ahead
-        if pending is not None:
-            target[pending[0]] = pending[1].result()
-
-
 def fingerprint(path: str | os.PathLike) -> str:
     """sha256 of an array's metadata, its files' names and sizes, and of 64 seeded pieces.
 
@@ -454,15 +409,3 @@ def _split(text: str) -> tuple[pathlib.Path, str | None]:
         if formats.is_hdf5(parent) and formats.kind(parent) == "file":
             return parent, path.relative_to(parent).as_posix()
     raise InputError(f"no volume at {text}; check the path")
-
-
-def _chunk_rows(
-    shape: tuple[int, ...], chunks: tuple[int, ...]
-) -> Iterator[tuple[slice, ...]]:
-    """Index of every chunk, the last axis whole: long reads, aligned writes."""
-    steps = (*chunks[:-1], shape[-1])
-    for start in np.ndindex(*(-(-s // c) for s, c in zip(shape, steps, strict=True))):
-        yield tuple(
-            slice(i * c, min((i + 1) * c, s))
-            for i, c, s in zip(start, steps, shape, strict=True)
-        )

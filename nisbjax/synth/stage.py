@@ -6,6 +6,7 @@ server (BANIS README), so that a newcomer runs the whole workflow without a down
 own come from a diffusion model on a cluster.
 """
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -21,14 +22,15 @@ from nisbjax import artifacts
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.parallel import cluster
-from nisbjax.store import files, stored, volume
-from nisbjax.store.manifest import Manifest
+from nisbjax.store import files, lock, stored, volume
+from nisbjax.store.manifest import Manifest, require_same
 from nisbjax.store.volume import Volume
 from nisbjax.synth import rendering, tissue, tracing
 from nisbjax.synth.tissue import Neurites, Tissue
 from nisbjax.typing import FloatTriple, Triple
 
 CHUNK: Triple = (64, 64, 64)
+_SKELETON = "skeleton.pkl"
 _SMALLEST = 24  # voxels along an axis
 
 
@@ -88,18 +90,49 @@ def write_dataset(
     if any(b % c and b < s for b, c, s in zip(box_shape, CHUNK, size, strict=True)):
         raise InputError(f"box_shape is {box_shape}; wanted multiples of {CHUNK}")
     began = time.monotonic()
-    make = functools.partial(
-        _open_cube, size, tissue_kind, seed, tuple(voxel_size_nm), pathlib.Path(root)
-    )
+    folders = [pathlib.Path(root) / name for name in volumes]
+    made_of = [
+        {
+            "shape": size,
+            "tissue": dataclasses.asdict(tissue_kind),
+            "seed": seed,
+            "cube": number,
+            "voxel_size_nm": tuple(voxel_size_nm),
+        }
+        for number in numbers
+    ]
+    for folder, facts in zip(folders, made_of, strict=True):
+        require_same(folder / "data.zarr", facts)
+    with contextlib.ExitStack() as held:
+        for folder in folders:
+            held.enter_context(lock.writing(folder / "data.zarr"))
+        manifests = [
+            held.enter_context(Manifest(folder / "data.zarr", facts))
+            for folder, facts in zip(folders, made_of, strict=True)
+        ]
+        _write_cubes(manifests, tissue_kind, box_shape, workers)
+    logging.info("synth: %d cubes in %.1f s", len(folders), time.monotonic() - began)
+    return folders
+
+
+def _write_cubes(
+    manifests: Sequence[Manifest], tissue_kind: Tissue, box_shape: Triple, workers: int
+) -> None:
+    """Writes what is missing of the cubes that these manifests are of."""
+    make = functools.partial(_open_cube, tissue_kind)
     cubes = list(
         cluster.map_boxes(
-            lambda item: make(*item),
-            list(zip(volumes, numbers, strict=True)),
+            make,
+            list(manifests),
             workers=workers,
             description="synth: centre lines",
         )
     )
-    tasks = [(cube, box) for cube in cubes for box in box_grid(size, box_shape)]
+    tasks = [
+        (cube, box)
+        for cube in cubes
+        for box in box_grid(cube.labels.spatial_shape, box_shape)
+    ]
     for _ in cluster.map_boxes(
         lambda task: task[0].write(task[1]),
         tasks,
@@ -112,11 +145,9 @@ def write_dataset(
         logging.info(
             "synth: wrote %s, %d x %d x %d voxels, %d neurites",
             cube.folder,
-            *size,
+            *cube.labels.spatial_shape,
             cube.neurites.count,
         )
-    logging.info("synth: %d cubes in %.1f s", len(cubes), time.monotonic() - began)
-    return [cube.folder for cube in cubes]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,7 +184,10 @@ class _Cube:
 
     def finish(self, box_shape: Triple) -> None:
         """Writes the skeletons, which need the labels to be complete."""
-        if not self.manifest.finished:
+        if self.manifest.finished:
+            return
+        nodes = self.manifest.noted(_SKELETON)
+        if not self.manifest.done(_SKELETON) or nodes is None:
             graph = tracing.skeleton_graph(
                 self.neurites,
                 self.tissue.labelled(self.labels.spatial_shape),
@@ -161,23 +195,20 @@ class _Cube:
                 self.voxel_size_nm,
                 box_shape,
             )
-            with files.replacing(self.folder / "skeleton.pkl") as temporary:
+            with files.replacing(self.folder / _SKELETON) as temporary:
                 temporary.write_bytes(pickle.dumps(graph, protocol=4))
-            self.manifest.finish(neurites=self.neurites.count, nodes=len(graph))
-        self.manifest.close()
+            nodes = {"nodes": len(graph)}
+            self.manifest.note(_SKELETON, **nodes)
+            path = self.folder / _SKELETON
+            self.manifest.record(_SKELETON, {f"../{_SKELETON}": stored.of_file(path)})
+        self.manifest.finish(neurites=self.neurites.count, nodes=nodes["nodes"])
 
 
-def _open_cube(shape, tissue_kind, seed, voxel_size_nm, root, name, number) -> _Cube:
-    folder = root / name
-    made_of = {
-        "shape": shape,
-        "tissue": dataclasses.asdict(tissue_kind),
-        "seed": seed,
-        "cube": number,
-        "voxel_size_nm": voxel_size_nm,
-    }
-    manifest = Manifest(folder / "data.zarr", made_of)
-    cube_seed = rendering.cube_seed(seed, number)
+def _open_cube(tissue_kind: Tissue, manifest: Manifest) -> _Cube:
+    folder, made_of = manifest.artifact.parent, manifest.fingerprint
+    shape, voxel_size_nm = tuple(made_of["shape"]), tuple(made_of["voxel_size_nm"])
+    manifest.verify()
+    cube_seed = rendering.cube_seed(made_of["seed"], made_of["cube"])
     neurites = tissue.grow_neurites(shape, voxel_size_nm, tissue_kind, cube_seed)
     attributes = {"voxel_size_nm": list(voxel_size_nm), "made_of": made_of}
     image = volume.create_zarr(

@@ -11,7 +11,8 @@ from nisbjax.evaluate import tables
 from nisbjax.masking import MaskSpec
 from nisbjax.qc import mask, statistics
 from nisbjax.store import checksums
-from nisbjax.store.volume import export_hdf5, from_array, write_attributes
+from nisbjax.store.exported import export_hdf5
+from nisbjax.store.volume import from_array, write_attributes
 from nisbjax.viz import plots
 
 TABLE = {"a": np.arange(3)}

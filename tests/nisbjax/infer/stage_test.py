@@ -1,12 +1,15 @@
 """The prediction stage on files: names, attributes, resuming, and refusals."""
 
 import json
+import os
+import shutil
 
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import logging
 
 from nisbjax.artifacts import VolumeDir
 from nisbjax.checkpoint.series import Checkpoints
@@ -16,7 +19,7 @@ from nisbjax.infer import stage
 from nisbjax.models import build
 from nisbjax.qc import stage as qc
 from nisbjax.store.manifest import path_inside
-from nisbjax.store.volume import create_zarr, open_affinities, open_image
+from nisbjax.store.volume import create_zarr, fingerprint, open_affinities, open_image
 
 
 @pytest.fixture
@@ -243,3 +246,178 @@ def test_flips_make_a_prediction_that_turns_with_the_image(
     # The edges along y change ends: v -> v + 1 is stored one voxel further on.
     np.testing.assert_allclose(turned[0, :, ::-1], upright[0], atol=2e-3)
     np.testing.assert_allclose(turned[1, :, ::-1][:, 1:], upright[1, :, :-1], atol=2e-3)
+
+
+def chunk_of(work):
+    """Some chunk of a prediction, not its first."""
+    return max(p for p in work.iterdir() if p.name[0].isdigit())
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+HARMS = {
+    "removed": lambda path: path.unlink(),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    "flipped": flip,
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_is_damaged_of_a_finished_prediction_is_predicted_again(
+    tmp_path, config, network, image, harm, monkeypatch, caplog
+):
+    monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
+    config.predict.format = "zarr"
+    target = VolumeDir(tmp_path / "seed6")
+    work = stage.run(config, network, image, target)
+    values = open_affinities(work).read()
+    made = fingerprint(work)
+    lost = chunk_of(work)
+    HARMS[harm](lost)
+    # Whoever reads it says which chunk, and what helps.
+    with pytest.raises(InputError, match=rf"chunk {lost.name} is .*--mode=predict"):
+        open_affinities(work).read()
+    boxes = []
+    observe = stage.Gathering.observe
+    monkeypatch.setattr(
+        stage.Gathering,
+        "observe",
+        lambda self, box, values: boxes.append(box) or observe(self, box, values),
+    )
+    logging.get_absl_logger().propagate = True
+    with caplog.at_level("WARNING"):
+        assert stage.run(config, network, image, target) == work
+    assert len(boxes) == 1  # of three slabs
+    assert f"chunk {lost.name} is" in caplog.text
+    assert f"part {boxes[0]} is made again" in caplog.text
+    np.testing.assert_array_equal(open_affinities(work).read(), values)
+    assert fingerprint(work) == made
+    stage.run(config, network, image, target)
+    assert len(boxes) == 1
+
+
+def test_a_prediction_that_was_removed_is_made_again(tmp_path, config, network, image):
+    config.predict.format = "zarr"
+    target = VolumeDir(tmp_path / "seed6")
+    values = open_affinities(stage.run(config, network, image, target)).read()
+    before = sorted(p.name for p in target.path.iterdir())
+    shutil.rmtree(target.raw("zarr"))
+    again = stage.run(config, network, image, target)
+    np.testing.assert_array_equal(open_affinities(again).read(), values)
+    assert before == sorted(p.name for p in target.path.iterdir())
+    assert not list(target.path.glob("*.lock"))
+
+
+def test_a_prediction_that_is_removed_while_it_is_written(
+    tmp_path, config, network, image, monkeypatch
+):
+    monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
+    whole = stage.run(config, network, image, VolumeDir(tmp_path / "whole"))
+    target = VolumeDir(tmp_path / "seed6")
+    observe = stage.Gathering.observe
+
+    def remove(self, box, values):
+        if box.start[0] == 4:
+            shutil.rmtree(target.raw("zarr"))
+        return observe(self, box, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.Gathering, "observe", remove)
+        with pytest.raises(
+            InputError, match="zarr was removed or replaced while it was"
+        ):
+            stage.run(config, network, image, target)
+    assert not target.raw("h5").exists()
+    # Chunks that the writer made after the removal do not hinder the next start.
+    again = stage.run(config, network, image, target)
+    np.testing.assert_array_equal(
+        open_affinities(again).read(), open_affinities(whole).read()
+    )
+
+
+def h5_cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def h5_flipped(path):
+    with h5py.File(path) as file:
+        start = file["main"].id.get_chunk_info(0).byte_offset
+    data = bytearray(path.read_bytes())
+    data[start + 20] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [h5_cut, h5_flipped, os.unlink])
+def test_a_damaged_export_is_written_again(tmp_path, config, network, image, harm):
+    target = VolumeDir(tmp_path / "seed6")
+    final = stage.run(config, network, image, target)
+    content = final.read_bytes()
+    before = open_affinities(final).read()
+    harm(final)
+    assert stage.run(config, network, image, target) == final
+    np.testing.assert_array_equal(open_affinities(final).read(), before)
+    assert len(content) == final.stat().st_size
+
+
+def test_an_export_is_believed_without_the_array_that_it_is_of(
+    tmp_path, config, network, image
+):
+    target = VolumeDir(tmp_path / "seed6")
+    final = stage.run(config, network, image, target)
+    values, content = open_affinities(final).read(), final.read_bytes()
+    shutil.rmtree(target.raw("zarr"))
+    assert stage.run(config, network, image, target) == final
+    assert not target.raw("zarr").exists() and final.read_bytes() == content
+    h5_flipped(final)
+    stage.run(config, network, image, target)
+    assert target.raw("zarr").exists()
+    np.testing.assert_array_equal(open_affinities(final).read(), values)
+    # Cut, and without the array, nothing says whose it is.
+    shutil.rmtree(target.raw("zarr"))
+    h5_cut(final)
+    with pytest.raises(InputError, match="h5 is in the way and cannot be read as HDF5"):
+        stage.run(config, network, image, target)
+
+
+def test_files_of_others_in_the_way_are_refused(tmp_path, config, network, image):
+    target = VolumeDir(tmp_path / "seed6")
+    target.path.mkdir()
+    with h5py.File(target.raw("h5"), "w") as file:
+        file["main"] = np.zeros((3, 10, 20, 18), np.float16)
+    content = target.raw("h5").read_bytes()
+    with pytest.raises(
+        InputError, match="h5 is in the way and says not that it is ours"
+    ):
+        stage.run(config, network, image, target)
+    assert target.raw("h5").read_bytes() == content
+    assert [p.name for p in target.path.iterdir()] == [target.raw("h5").name]
+    target.raw("h5").unlink()
+    foreign = create_zarr(
+        target.raw("zarr"),
+        shape=(3, 10, 20, 18),
+        dtype="float16",
+        chunks=(1, 64, 128, 128),
+        axes="cxyz",
+    )
+    foreign.write(..., np.ones(foreign.shape, np.float16))
+    with pytest.raises(InputError, match="zarr was not written by this stage"):
+        stage.run(config, network, image, target)
+    assert (foreign.read() == 1).all()
+
+
+def test_a_prediction_that_another_process_writes_is_refused(
+    tmp_path, config, network, image, held_elsewhere
+):
+    target = VolumeDir(tmp_path / "seed6")
+    pid = held_elsewhere(
+        target.raw("zarr").with_name(f"{target.raw('zarr').name}.lock")
+    )
+    with pytest.raises(
+        InputError, match=f"raw_x1_ch0-1-2.zarr is being written by process {pid} on"
+    ):
+        stage.run(config, network, image, target)
+    assert not target.raw("zarr").exists()

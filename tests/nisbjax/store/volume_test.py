@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.store.exported import export_hdf5
 from nisbjax.store.volume import (
     Volume,
     create_zarr,
-    export_hdf5,
     fingerprint,
     from_array,
     open_affinities,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import shutil
 import types
 
 import networkx
@@ -124,13 +125,27 @@ def test_files_are_equal_for_any_box_and_after_an_interruption(folders, tmp_path
     # Interrupted: the skeletons and one box were not recorded, its chunk is lost.
     manifest = folder / "data.zarr" / ".manifest.jsonl"
     lines = manifest.read_text().splitlines(keepends=True)
-    box = Box.parse(json.loads(lines[-2])["key"])
+    # The last lines: two boxes, a note and a line on the skeletons, the finish.
+    box = Box.parse(json.loads(lines[-4])["key"])
     name = ".".join(str(s // 64) for s in (*box.start, 0))
     (folder / "data.zarr" / "img" / name).unlink()
     (folder / "skeleton.pkl").unlink()
-    manifest.write_text("".join(lines[:-2]))
+    manifest.write_text("".join(lines[:-4]))
     synthetic.write_dataset(*arguments, box_shape=(64, 128, 64))
     _assert_equal_trees(folder, folders[1])
+    # Finished, and then damaged or removed in part or as a whole.
+    for lost in ("data.zarr/seg/1.0.0", "data.zarr/img/0.0.1.0", "skeleton.pkl"):
+        (folder / lost).write_bytes(b"x")
+        synthetic.write_dataset(*arguments)
+        _assert_equal_trees(folder, folders[1])
+    shutil.rmtree(folder / "data.zarr")
+    synthetic.write_dataset(*arguments)
+    _assert_equal_trees(folder, folders[1])
+    # Another program's cube is left alone.
+    manifest.unlink()
+    with pytest.raises(InputError, match="data.zarr was not written by this stage"):
+        synthetic.write_dataset(*arguments)
+    assert not manifest.exists()
 
 
 def _assert_equal_trees(made, wanted):

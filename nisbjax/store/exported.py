@@ -1,0 +1,177 @@
+"""The HDF5 file that PyTC reads, made of a finished volume: complete, or not there.
+
+It says in its attributes what it was made from, and the checksum of its chunks as they are
+stored, so that it can be believed without the array that it was copied from: people remove
+that one to save space. PyTC takes whatever `raw_*.h5` it finds for a prediction.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from absl import logging
+from isal import isal_zlib
+
+from nisbjax.errors import InputError
+from nisbjax.store import files, hdf5_output, manifest
+from nisbjax.store.volume import Volume
+
+_MADE_FROM = "made_from"
+_CHECKSUM = "stored_crc32"
+
+
+def export_hdf5(
+    volume: Volume,
+    path: str | os.PathLike,
+    *,
+    dataset: str = "main",
+    gzip: int = 4,
+    chunks: tuple[int, ...] | None = None,
+    made_from: Mapping[str, Any] | None = None,
+) -> None:
+    """Copies a finished volume into one HDF5 file, renamed into place when complete.
+
+    Attributes become those of the dataset (containers as JSON text). Boxes of whole chunks
+    are read one ahead of the writer, so memory stays at two boxes.
+
+    Args:
+      volume: any.
+      path: of the new file.
+      dataset: `main` is what PyTC reads.
+      gzip: level; 4 as PyTC.
+      chunks: of the file; those of the volume where None.
+      made_from: what determines the content, for `is_whole`.
+    """
+    chunks = tuple(chunks or volume.chunks)
+    with hdf5_output.creating(path) as file:
+        target: Any = file.create_dataset(
+            dataset,
+            shape=volume.shape,
+            dtype=volume.dtype,
+            chunks=chunks,
+            compression="gzip",
+            compression_opts=gzip,
+        )
+        for key, value in volume.attributes.items():
+            simple = isinstance(value, str | int | float | bool)
+            target.attrs[key] = value if simple else json.dumps(value)
+        pending = None
+        for index in _chunk_rows(volume.shape, chunks):
+            ahead = index, volume.start_read(index)
+            if pending is not None:
+                target[pending[0]] = pending[1].result()
+                file.check()
+            pending = ahead
+        if pending is not None:
+            target[pending[0]] = pending[1].result()
+        if made_from is not None:
+            file.flush()
+            file.check()
+            target.attrs[_CHECKSUM] = _checksum(target)
+            target.attrs[_MADE_FROM] = json.dumps(dict(made_from), sort_keys=True)
+
+
+def require_ours(
+    path: str | os.PathLike, made_from: Mapping[str, Any], *, begun: bool
+) -> None:
+    """Refuses to replace what somebody else wrote; writes nothing.
+
+    Args:
+      path: of the file that is to be written.
+      made_from: what it is to be made from.
+      begun: whether a file of ours was written there, so that one without its facts is
+        ours and damaged.
+
+    Raises:
+      InputError: another program's file, one of another run, or a folder or device.
+    """
+    path = pathlib.Path(path)
+    files.require_regular(path)
+    if not path.exists():
+        return
+    found = _facts(path)
+    if found is None or _MADE_FROM not in found:
+        if found is None and begun:
+            return
+        what = "cannot be read as HDF5" if found is None else "says not that it is ours"
+        raise InputError(f"{path} is in the way and {what}; remove it or name another")
+    manifest.require_equal(path, _parsed(found[_MADE_FROM]), made_from)
+
+
+def is_whole(path: str | os.PathLike, made_from: Mapping[str, Any]) -> bool:
+    """Whether an exported file is there, made from the same and without damage.
+
+    All its chunks are read and compared with its checksum; the log says what is wrong.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        return False
+    found = _facts(path)
+    try:
+        if found is None:
+            raise ValueError("it cannot be read as HDF5")
+        manifest.require_equal(path, _parsed(found.get(_MADE_FROM)), made_from)
+        with h5py.File(path, "r") as file:
+            checksum = _checksum(file["main"])
+        if checksum != found.get(_CHECKSUM):
+            raise ValueError("its chunks have another checksum")
+    except (InputError, OSError, RuntimeError, ValueError, KeyError) as error:
+        logging.warning("%s is damaged (%s); it is written again", path, error)
+        return False
+    return True
+
+
+def _facts(path: pathlib.Path) -> dict[str, Any] | None:
+    """The attributes that this module writes; None where the file cannot be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = file["main"].attrs if "main" in file else {}
+            return {
+                k: attributes[k] for k in (_MADE_FROM, _CHECKSUM) if k in attributes
+            }
+    except (OSError, RuntimeError, KeyError, ValueError):
+        return None
+
+
+def _parsed(text: Any) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _checksum(found: Any) -> int:
+    """CRC-32 of all chunks of a dataset as they are stored, in the order of their places.
+
+    Raises:
+      ValueError: some chunks are not there.
+    """
+    places: list[tuple[int, ...]] = []
+    found.id.chunk_iter(lambda chunk: places.append(chunk.chunk_offset))
+    wanted = math.prod(
+        -(-s // c) for s, c in zip(found.shape, found.chunks, strict=True)
+    )
+    if len(places) != wanted:
+        raise ValueError(f"it has {len(places)} chunks of {wanted}")
+    checksum = 0
+    for place in sorted(places):
+        checksum = isal_zlib.crc32(found.id.read_direct_chunk(place)[1], checksum)
+    return checksum
+
+
+def _chunk_rows(
+    shape: tuple[int, ...], chunks: tuple[int, ...]
+) -> Iterator[tuple[slice, ...]]:
+    """Index of every chunk, the last axis whole: long reads, aligned writes."""
+    steps = (*chunks[:-1], shape[-1])
+    for start in np.ndindex(*(-(-s // c) for s, c in zip(shape, steps, strict=True))):
+        yield tuple(
+            slice(i * c, min((i + 1) * c, s))
+            for i, c, s in zip(start, steps, shape, strict=True)
+        )
