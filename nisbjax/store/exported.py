@@ -91,9 +91,9 @@ def require_ours(
       InputError: another program's file, one of another run, or a folder or device.
     """
     path = pathlib.Path(path)
-    files.require_regular(path)
     if not path.exists():
         return
+    files.require_regular(path)
     found = _facts(path)
     if found is None or _MADE_FROM not in found:
         if found is None and begun:

@@ -200,7 +200,10 @@ class Manifest:
             self._note({"forgotten": keys})
 
     def verify(self, *, contents: bool = True) -> list[str]:
-        """Forgets the parts that are damaged, and says so in the log.
+        """Forgets the parts that are damaged, removes such files, and says so in the log.
+
+        A chunk that cannot be inflated would hinder its writer: TensorStore reads those at
+        an array's end before it writes them.
 
         Args:
           contents: whether checksums are compared too, and not sizes alone.
@@ -213,7 +216,11 @@ class Manifest:
             logging.warning(
                 "%s: %s; part %s is made again", self.artifact, problem, key
             )
+        names = [name for key in damaged for name in self._state.names[key]]
+        bad = _problems(self.artifact, self._state.files, names, contents=contents)
         self.forget(damaged)
+        for name in bad:
+            (self.artifact / name).unlink(missing_ok=True)
         return list(damaged)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Chunk files are compared with their artifact's manifest before a stage believes a voxel.
 
-Each is compared once in a process, when it is first read: its bytes come from the page cache
+Each is compared once by whoever opened the array, when it is first read: its bytes come from the page cache
 then, and one CRC-32 is far cheaper than inflating them. zarr and TensorStore take a missing
 chunk for one that equals the fill value, so a lost file becomes background; PyTC reads on.
 """
@@ -47,6 +47,7 @@ class Guard:
         self._folder = folder
         self._files = files
         self._table = table
+        self._state = table.state.copy()
 
     def __reduce__(self):
         return _reopened, (str(self._folder.absolute()), self._files)
@@ -58,7 +59,7 @@ class Guard:
           InputError: one of them is missing or damaged.
         """
         axes = self._files.touched(part)
-        states = self._table.state[np.ix_(*axes)]
+        states = self._state[np.ix_(*axes)]
         for at in np.argwhere((states == _WRITTEN) | (states == _ABSENT)):
             index = tuple(int(a[i]) for a, i in zip(axes, at, strict=True))
             name = self._files.name(index)
@@ -74,14 +75,14 @@ class Guard:
         if number < 0:
             return
         index = tuple(int(i) for i in np.unravel_index(number, self._files.grid))
-        if self._table.state[index] in (_WRITTEN, _ABSENT):
+        if self._state[index] in (_WRITTEN, _ABSENT):
             self._compare(index, name, stored.of_bytes(content))
 
     def _compare(self, index: tuple[int, ...], name: str, found: Fact) -> None:
         problem = manifest.problem_of(name, self._table.fact(index), found)
         if problem is not None:
             raise InputError(manifest.damage_line(self._folder, problem))
-        self._table.state[index] = _COMPARED
+        self._state[index] = _COMPARED
 
 
 class _Table:

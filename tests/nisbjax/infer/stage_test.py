@@ -272,7 +272,7 @@ def test_what_is_damaged_of_a_finished_prediction_is_predicted_again(
 ):
     monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
     config.predict.format = "zarr"
-    target = VolumeDir(tmp_path / "seed6")
+    target = VolumeDir(tmp_path / "out")
     work = stage.run(config, network, image, target)
     values = open_affinities(work).read()
     made = fingerprint(work)
@@ -302,7 +302,7 @@ def test_what_is_damaged_of_a_finished_prediction_is_predicted_again(
 
 def test_a_prediction_that_was_removed_is_made_again(tmp_path, config, network, image):
     config.predict.format = "zarr"
-    target = VolumeDir(tmp_path / "seed6")
+    target = VolumeDir(tmp_path / "out")
     values = open_affinities(stage.run(config, network, image, target)).read()
     before = sorted(p.name for p in target.path.iterdir())
     shutil.rmtree(target.raw("zarr"))
@@ -317,7 +317,7 @@ def test_a_prediction_that_is_removed_while_it_is_written(
 ):
     monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
     whole = stage.run(config, network, image, VolumeDir(tmp_path / "whole"))
-    target = VolumeDir(tmp_path / "seed6")
+    target = VolumeDir(tmp_path / "out")
     observe = stage.Gathering.observe
 
     def remove(self, box, values):
@@ -353,7 +353,7 @@ def h5_flipped(path):
 
 @pytest.mark.parametrize("harm", [h5_cut, h5_flipped, os.unlink])
 def test_a_damaged_export_is_written_again(tmp_path, config, network, image, harm):
-    target = VolumeDir(tmp_path / "seed6")
+    target = VolumeDir(tmp_path / "out")
     final = stage.run(config, network, image, target)
     content = final.read_bytes()
     before = open_affinities(final).read()
@@ -366,7 +366,7 @@ def test_a_damaged_export_is_written_again(tmp_path, config, network, image, har
 def test_an_export_is_believed_without_the_array_that_it_is_of(
     tmp_path, config, network, image
 ):
-    target = VolumeDir(tmp_path / "seed6")
+    target = VolumeDir(tmp_path / "out")
     final = stage.run(config, network, image, target)
     values, content = open_affinities(final).read(), final.read_bytes()
     shutil.rmtree(target.raw("zarr"))
@@ -384,7 +384,7 @@ def test_an_export_is_believed_without_the_array_that_it_is_of(
 
 
 def test_files_of_others_in_the_way_are_refused(tmp_path, config, network, image):
-    target = VolumeDir(tmp_path / "seed6")
+    target = VolumeDir(tmp_path / "out")
     target.path.mkdir()
     with h5py.File(target.raw("h5"), "w") as file:
         file["main"] = np.zeros((3, 10, 20, 18), np.float16)
@@ -412,7 +412,7 @@ def test_files_of_others_in_the_way_are_refused(tmp_path, config, network, image
 def test_a_prediction_that_another_process_writes_is_refused(
     tmp_path, config, network, image, held_elsewhere
 ):
-    target = VolumeDir(tmp_path / "seed6")
+    target = VolumeDir(tmp_path / "out")
     pid = held_elsewhere(
         target.raw("zarr").with_name(f"{target.raw('zarr').name}.lock")
     )
