@@ -378,7 +378,7 @@ def test_an_export_is_believed_without_the_array_that_it_is_of(
     np.testing.assert_array_equal(open_affinities(final).read(), values)
     # Cut, and without the array, nothing says whose it is.
     shutil.rmtree(target.raw("zarr"))
-    h5_cut(final)
+    os.truncate(final, 100)
     with pytest.raises(InputError, match="h5 is in the way and cannot be read as HDF5"):
         stage.run(config, network, image, target)
 
