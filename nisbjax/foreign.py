@@ -21,7 +21,7 @@ from nisbjax.config import flatten, optional
 from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.models.foreign import torch_export, torch_import, upkern
-from nisbjax.pipeline import describe_run
+from nisbjax.modes.chain import describe_run
 from nisbjax.store import lock
 from nisbjax.train import step
 from nisbjax.train.optimizer import order

@@ -50,25 +50,25 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it: 128 + SIGINT
 # Mode -> the function that runs it, as (settings, run, checkpoint path); imported when its
 # mode is asked for, so that decoding or scoring does not load JAX.
 MODES = {
-    "synth": "nisbjax.demo:synth",
-    "train": "nisbjax.pipeline:train",
-    "predict": "nisbjax.pipeline:predict_alone",
-    "qc": "nisbjax.pipeline:qc_alone",
-    "mask": "nisbjax.pipeline:mask_alone",
-    "decode": "nisbjax.pipeline:decode_alone",
-    "evaluate": "nisbjax.pipeline:evaluate_alone",
-    "test": "nisbjax.pipeline:test",
-    "tune": "nisbjax.pipeline:tune",
-    "tune-test": "nisbjax.pipeline:tune_test",
+    "synth": "nisbjax.modes.demo:synth",
+    "train": "nisbjax.modes.chain:train",
+    "predict": "nisbjax.modes.chain:predict_alone",
+    "qc": "nisbjax.modes.chain:qc_alone",
+    "mask": "nisbjax.modes.chain:mask_alone",
+    "decode": "nisbjax.modes.chain:decode_alone",
+    "evaluate": "nisbjax.modes.chain:evaluate_alone",
+    "test": "nisbjax.modes.chain:test",
+    "tune": "nisbjax.modes.chain:tune",
+    "tune-test": "nisbjax.modes.chain:tune_test",
     "import": "nisbjax.foreign:run",
     "export": "nisbjax.foreign:export",
-    "validate": "nisbjax.validate:run",
-    "demo": "nisbjax.demo:run",
+    "validate": "nisbjax.modes.validate:run",
+    "demo": "nisbjax.modes.demo:run",
 }
 # Flag -> the modes that take it.
 _EXTRAS = {"reset": ("train",), "watch": ("validate",), "coordinator": ("train",)}
 # Modes that take paths and need no config, as (paths, workdir).
-PATH_MODES = {"summarize": "nisbjax.summary:run"}
+PATH_MODES = {"summarize": "nisbjax.modes.summarize:run"}
 _WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune")
 # Modes that write down whether a value was a default.
 _TELL_ORIGINS = ("test",)

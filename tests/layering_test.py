@@ -39,16 +39,9 @@ ALLOWED["tune"] = BASE | {"decode", "evaluate"}
 ALLOWED["viz"] = BASE
 STAGES = {"data", "synth", "models", "train", "infer", "qc", "decode", "evaluate"}
 STAGES |= {"tune", "viz"}
-ALLOWED["volumes"] = BASE
-BASE |= {"volumes"}
-ALLOWED["pipeline"] = BASE | STAGES
-ALLOWED["demo"] = BASE | STAGES | {"pipeline"}
-ALLOWED["foreign"] = BASE | {"models", "train", "pipeline"}
-ALLOWED["validate"] = BASE | STAGES | {"pipeline"}
-ALLOWED["summary"] = BASE | {"evaluate"}
-ALLOWED["launch"] = (
-    BASE | STAGES | {"pipeline", "demo", "foreign", "validate", "summary"}
-)
+ALLOWED["modes"] = BASE | STAGES
+ALLOWED["foreign"] = BASE | {"models", "train", "modes"}
+ALLOWED["launch"] = BASE | {"modes", "foreign"}
 
 WITHOUT_JAX = ["qc", "decode", "evaluate", "tune"]
 MAY_IMPORT_JAX = {
@@ -58,9 +51,10 @@ MAY_IMPORT_JAX = {
     "models",
     "train",
     "infer",
-    "demo",
+    "modes",
+    "launch",
+    "foreign",
 }
-MAY_IMPORT_JAX |= {"pipeline", "launch", "foreign"}
 
 
 def modules():

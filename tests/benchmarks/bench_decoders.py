@@ -25,7 +25,6 @@ import optuna
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nisbjax import pipeline
 from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.config import optional
 from nisbjax.decode.connected_components import label_affinities
@@ -35,6 +34,7 @@ from nisbjax.decode.stage import open_mask
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.geometry import Box
+from nisbjax.modes import chain
 from nisbjax.skeletons import Skeletons
 from nisbjax.store.volume import open_affinities
 from nisbjax.tune import space, study
@@ -129,15 +129,15 @@ def read(settings, run: Run, split: str) -> Tissue:
     The mask is that of a prediction of three channels: the last ten planes of a long-range
     channel have no partner, and the scan would take them for bad ones.
     """
-    chosen = pipeline.split_of(settings, split)
-    found = pipeline.find_checkpoint(run, "")
+    chosen = chain.split_of(settings, split)
+    found = chain.find_checkpoint(run, "")
     predictions = {}
     for channels in (3, 6):
         place = VolumeDir(run.path / "decoders" / f"{chosen.name}_{channels}")
         settings.predict.channels = tuple(range(channels))
-        predictions[channels] = pipeline.predict(settings, found, chosen.image, place)
+        predictions[channels] = chain.predict(settings, found, chosen.image, place)
         if channels == 3:
-            path = pipeline.affinity_mask(settings, place, predictions[3], chosen.image)
+            path = chain.affinity_mask(settings, place, predictions[3], chosen.image)
     mask = None
     affinities = open_affinities(predictions[6]).read()
     if path:

@@ -3,11 +3,12 @@
 import jax.numpy as jnp
 import pytest
 
-from nisbjax import launch, pipeline
+from nisbjax import launch
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
+from nisbjax.modes import chain
 
 FACTS = {"step": {}, "loader": {}, "model": {}, "config": {}}
 
@@ -51,11 +52,11 @@ def test_a_damaged_checkpoint_that_was_named_is_refused(settings, folder, mode):
 
 
 def test_of_a_run_the_newest_sound_one_is_taken(settings, folder, caplog):
-    found = pipeline.find_checkpoint(settings, Run(folder), "")
+    found = chain.find_checkpoint(settings, Run(folder), "")
     assert found.name == "1"
     assert "checkpoints/2 is damaged" in caplog.text
     settings.predict.weights = "raw"
-    assert pipeline.find_checkpoint(settings, Run(folder), "").name == "2"
+    assert chain.find_checkpoint(settings, Run(folder), "").name == "2"
 
 
 def test_training_from_a_checkpoint_has_a_folder(

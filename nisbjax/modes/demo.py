@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from nisbjax import pipeline
 from nisbjax.artifacts import Run
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
+from nisbjax.modes import chain
 from nisbjax.skeletons import Skeletons
 from nisbjax.store import files
 from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
@@ -58,14 +58,14 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
 
     settings.data.root = str(settings.synth.root or run_dir.synthetic)
     synthetic.run(settings, run_dir)
-    pipeline.train(settings, run_dir, "")
-    facts = pipeline.tune_test(settings, run_dir, "")
+    chain.train(settings, run_dir, "")
+    facts = chain.tune_test(settings, run_dir, "")
     rows = {"trained": {**facts["skeletons"], "threshold": facts["threshold"]}}
     rows["untrained"] = _untrained(
         settings, run_dir, inference.untrained_network(settings)
     )
     rows |= bounds(settings)
-    place = pipeline.test_dir(settings, run_dir, "")
+    place = chain.test_dir(settings, run_dir, "")
     step = int(place.path.parent.name.split("=")[1])
     paths = {
         "slices": place.slices_png,
@@ -90,7 +90,7 @@ def bounds(settings: Any) -> dict[str, dict[str, Any]]:
     The intensity baseline may choose polarity, smoothing and threshold on the test cube
     itself: it is the best that thresholding can do.
     """
-    split = pipeline.split_of(settings, "test")
+    split = chain.split_of(settings, "test")
     truth = load_skeletons(split.skeleton, settings)
     image = open_image(split.image).read()
     best: dict[str, Any] = {"nerl": -1.0}
@@ -144,7 +144,7 @@ def _untrained(settings: Any, run_dir: Run, network: Any) -> dict[str, Any]:
     best: dict[str, Any] = {"nerl": -1.0}
     level = 0.0
     for name in ("val", "test"):
-        split = pipeline.split_of(settings, name)
+        split = chain.split_of(settings, name)
         place = Run(chosen).test(0, split.name)
         prediction = inference.run(settings, network, split.image, place)
         truth = load_skeletons(split.skeleton, settings)

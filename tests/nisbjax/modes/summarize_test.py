@@ -7,9 +7,10 @@ import pathlib
 
 import pytest
 
-from nisbjax import launch, summary
+from nisbjax import launch
 from nisbjax.config import base_config, flatten
 from nisbjax.errors import InputError
+from nisbjax.modes import summarize as summary
 
 SCORE = {"nerl": 0.1, "voi_sum": 5.0, "voi_split": 3.0, "voi_merge": 2.0}
 SCORE |= {"coverage": 0.2, "n_non0_mergers": 4, "n_splits": 7, "nerl_em_erl_50": 0.3}

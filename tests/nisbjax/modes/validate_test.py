@@ -17,12 +17,13 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from nisbjax import launch, pipeline, validate
+from nisbjax import launch
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.models import build
+from nisbjax.modes import chain, validate
 from nisbjax.store import lock
 from nisbjax.store.volume import create_zarr
 
@@ -251,7 +252,7 @@ def test_stopped_in_the_middle_it_goes_on_with_its_own_copy(
     settings, folder, monkeypatch
 ):
     save(folder, settings, {10: 20, 20: 20})
-    predict = pipeline.predict
+    predict = chain.predict
 
     def stop(*arguments):
         predict(*arguments)
@@ -260,7 +261,7 @@ def test_stopped_in_the_middle_it_goes_on_with_its_own_copy(
 
     handler = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "predict", stop)
+        patch.setattr(chain, "predict", stop)
         with pytest.raises(SystemExit) as stopped:
             run(settings, folder)
     assert stopped.value.code == 143

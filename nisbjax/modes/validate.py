@@ -20,11 +20,12 @@ from typing import Any
 
 from absl import logging
 
-from nisbjax import checkpoint, pipeline
+from nisbjax import checkpoint
 from nisbjax.artifacts import Run, ValidationDir, VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
+from nisbjax.modes import chain
 from nisbjax.parallel import signals
 from nisbjax.store import checksums, files, lock, records
 from nisbjax.store.schema import list_of, table_of, whole
@@ -205,12 +206,12 @@ def _score(settings: Any, place: ValidationDir, found: pathlib.Path) -> Row:
     chosen.decode.update({"input": "", "output": ""})
     chosen.evaluate.update({"segmentation": "", "skeleton": "", "label": ""})
     own = Run(place.path)
-    best = pipeline.tune(chosen, own, str(found))
+    best = chain.tune(chosen, own, str(found))
     step = checkpoint.step_of(found)
-    split = pipeline.split_of(chosen, "val")
+    split = chain.split_of(chosen, "val")
     out = own.tune(step).prediction(split.name)
     raw = out.find_raw(chosen.predict.channels)
-    facts = pipeline.decode_and_score(chosen, out, raw, split, {}, "decode.threshold")
+    facts = chain.decode_and_score(chosen, out, raw, split, {}, "decode.threshold")
     if not settings.validate.keep:
         _delete_bulky(out)
         _delete_bulky(VolumeDir(own.tune(step).path))
@@ -238,7 +239,7 @@ class _Rows:
         self._place = place
         self.failures: set[int] = set()
         self.unsealed: set[int] = set()  # of which the log knows
-        split = pipeline.split_of(settings, "val")
+        split = chain.split_of(settings, "val")
         self._made_from = {
             **determines.facts(settings, *_DETERMINED),
             "decode.affinity_mask": settings.decode.affinity_mask,

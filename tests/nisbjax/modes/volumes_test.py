@@ -8,13 +8,14 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from nisbjax import launch, pipeline
+from nisbjax import launch
 from nisbjax.artifacts import Run
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
+from nisbjax.modes import chain
+from nisbjax.modes.volumes import image_of, split_with
 from nisbjax.qc import front_matter
 from nisbjax.store.volume import create_zarr, fingerprint, open_affinities, open_labels
-from nisbjax.volumes import image_of, split_with
 
 SHAPE = (12, 10, 9)
 
@@ -156,7 +157,7 @@ MODES_THAT_COMPOSE = ["test", "tune", "tune-test"]
 
 
 @pytest.mark.parametrize("mode", MODES_THAT_COMPOSE)
-@pytest.mark.parametrize("key", pipeline._OWN)
+@pytest.mark.parametrize("key", chain._OWN)
 def test_a_file_in_place_of_what_a_mode_makes(tmp_path, config, foreign, mode, key):
     config.update_from_flattened_dict({key: str(foreign)})
     before = tree(tmp_path)
@@ -177,14 +178,14 @@ def test_another_files_mask_for_a_decode(config, foreign, prediction):
 
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "find_checkpoint", lambda *_: tmp_path / "7")
+    monkeypatch.setattr(chain, "find_checkpoint", lambda *_: tmp_path / "7")
 
 
 @pytest.mark.usefixtures("checkpoint")
 def test_a_test_of_a_named_image(tmp_path, config):
     val = tmp_path / "data/val/seed5"
     config.predict.input = str(val / "data.zarr/img")
-    split = pipeline._tested(config)
+    split = chain._tested(config)
     assert (split.name, split.skeleton) == ("seed5", str(val / "skeleton.pkl"))
     config.predict.input = str(
         write(tmp_path / "seed7/img", np.ones((*SHAPE, 1), np.uint8), "xyzc")
@@ -196,7 +197,7 @@ def test_a_test_of_a_named_image(tmp_path, config):
         launch.run_mode("test", config, str(tmp_path / "run"))
     assert tree(tmp_path) == before
     config.evaluate.skeleton = str(val / "skeleton.pkl")
-    assert pipeline._tested(config).name == "seed7"
+    assert chain._tested(config).name == "seed7"
 
 
 @pytest.mark.usefixtures("checkpoint")
@@ -228,9 +229,7 @@ def test_tuning_on_a_named_image(tmp_path, config):
 
 def test_where_a_threshold_comes_from(config):
     def origin(given):
-        return pipeline.chosen_parameters(config, Run(pathlib.Path("run")), "", given)[
-            1
-        ]
+        return chain.chosen_parameters(config, Run(pathlib.Path("run")), "", given)[1]
 
     assert origin(()) == origin(("decode.min_size",)) == "default"
     assert origin(("decode.threshold",)) == "command line"

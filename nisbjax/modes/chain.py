@@ -22,9 +22,9 @@ from nisbjax.artifacts import Run, VolumeDir, volume_name
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
+from nisbjax.modes.volumes import Split, image_of, split_of, split_with
 from nisbjax.store import files
 from nisbjax.store.volume import open_affinities, open_labels
-from nisbjax.volumes import Split, image_of, split_of, split_with
 
 # What a mode makes itself, so that naming it would mix volumes.
 _OWN = ("qc.input", "mask.report", "decode.input", "evaluate.segmentation")
