@@ -284,7 +284,7 @@ def fail(message: str, status: int = 2) -> NoReturn:
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """The flags, or one line that says what is wrong with them."""
     path = _config_path(arguments)
-    if path.exists() and not path.is_file():
+    if path is not None and path.exists() and not path.is_file():
         # Looked at first: a pipe would be waited for.
         fail(f"--config={path} is no file; wanted one such as configs/liconn.py")
     try:
@@ -299,7 +299,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         fail(f"{path}{where}: {reason}; wanted Python such as configs/liconn.py")
     except Exception as error:  # noqa: BLE001 (the library raises ten kinds)
         text = str(error.args[0] if error.args else error)
-    if path != pathlib.Path() and not path.is_file():
+    if path is not None and not path.is_file():
         fail(f"no config file at {path}; wanted one such as configs/liconn.py")
     text = " ".join(text.replace("\\n", " ").replace("\\'", "'").split())
     text = text.replace("''", "'")
@@ -308,7 +308,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     fail(f"{text}; --help lists the flags, nisbjax/config.py the keys")
 
 
-def _config_path(arguments: Sequence[str]) -> pathlib.Path:
+def _config_path(arguments: Sequence[str]) -> pathlib.Path | None:
     """The file of `--config=FILE` or `--config FILE`, without what stands after a colon."""
     found = ""
     for argument, after in itertools.zip_longest(
@@ -317,7 +317,7 @@ def _config_path(arguments: Sequence[str]) -> pathlib.Path:
         name, equals, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and name == "config":
             found = value if equals else after
-    return pathlib.Path(found.split(":")[0])
+    return pathlib.Path(found.split(":")[0]) if found else None
 
 
 def use_huge_pages() -> None:
