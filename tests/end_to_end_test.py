@@ -77,6 +77,7 @@ def test_another_decoder_is_tuned_and_tested(config, workdir):
     facts = launch.run_mode("tune-test", c, workdir=str(workdir))
     found = facts["segmentation_attributes"]
     assert found["method"] == "grow"
+    assert not Run(workdir).tune(3).trials.exists()
     tuned = (found["threshold"], found["low_threshold"], found["min_seed"])
     name = "grow_{:g}_{:g}_{:g}".format(*tuned)
     assert facts["segmentation"].endswith(f"decoded_x1_ch0-1-2_{name}.zarr")
