@@ -42,6 +42,14 @@ _UNNAMED = ("xyz", "xyzc", "cxyz")  # how arrays are read whose axes nothing nam
 _LONGEST = 10_000  # text that names axes; ilastik's has some hundred letters for each
 
 
+_FOLDED = frozenset(word.lower() for word in WORDS)
+
+
+def is_word(key: str) -> bool:
+    """Whether an attribute of this name says how the axes are ordered."""
+    return key.lower() in _FOLDED
+
+
 class _UnclearError(Exception):
     """A word says something of the axes that is not understood; the text is the reason."""
 
@@ -57,7 +65,8 @@ def named_axes(
     Args:
       source: path, for messages.
       shape: of the array as it is stored.
-      attributes: of the array, as plain JSON values; those in `WORDS` are looked at.
+      attributes: of the array, as plain JSON values; those in `WORDS` are looked at, in
+        upper and lower case.
       facts: further words with their values, from the format itself or from the groups
         above the array.
 
@@ -69,9 +78,10 @@ def named_axes(
         that contradict each other.
     """
     found: dict[str, str] = {}
-    said = {word: attributes[word] for word in WORDS if word in attributes}
-    if not isinstance(said.get("transform"), dict):  # most programs mean a matrix
-        said.pop("transform", None)
+    said = {key: value for key, value in attributes.items() if is_word(key)}
+    for key in list(said):  # most programs mean a matrix by this one
+        if key.lower() == "transform" and not isinstance(said[key], dict):
+            del said[key]
     for word, value in {**said, **facts}.items():
         try:
             letters = _settled(_letters(value), len(shape))

@@ -205,7 +205,7 @@ def _attributes(
                 raise ValueError(f"it has {size} bytes")
             attributes[tidy(name)] = _plain(found.attrs[name])
         except Exception as error:  # noqa: BLE001 (of any type that h5py has no array for)
-            if name in axes_lib.WORDS:
+            if axes_lib.is_word(name):
                 raise InputError(
                     f"{path} has the attribute {name}, which cannot be read: {error}; mend "
                     "or remove the attribute"
@@ -283,6 +283,9 @@ def _chunk(
         if source.id.get_chunk_info_by_coord(origin).byte_offset is None:
             return None, ""
         raise
+    if not undone:
+        # HDF5 reads on behind an unfiltered chunk that is shorter than its shape says.
+        data = data[: source.id.get_chunk_info_by_coord(origin).size]
     data, problem = filters.undo(data, undone, skipped, size)
     if problem:
         return None, problem

@@ -14,7 +14,9 @@ import numba
 import numpy as np
 
 DEEPEST = 64  # containers within containers; a graph has some 8
-LONGEST_INTEGER = 16  # bytes
+LONGEST_INTEGER = 17  # bytes; a UUID has 128 bits and a sign
+_LONGEST_KEY = 9  # bytes of a whole number that is hashed: of uint64, with a sign
+_MOST_DIGITS = 22  # of such a number in a line, with its sign and L
 _LONGEST_LINE = 4096  # of a name; numbers of protocol 0 have fewer
 _KEY_SIZE, _KEY_DEPTH = 64, 8  # of what is hashed; numpy's numbers are the largest
 _SHARING = 16  # times more values than bytes, by references to earlier objects
@@ -25,7 +27,7 @@ _REASONS = {
     3: "stores an object under a vast number",
     4: f"is nested more than {DEEPEST} levels deep",
     5: f"has a whole number of more than {8 * LONGEST_INTEGER} bits",
-    6: "has nested or long tuples as keys",
+    6: "has nested or long tuples, or long numbers, as keys",
     7: "stands for far more values than its size can mean",
     8: "changes a container that another one holds",
     9: "takes more from its stack than is there",
@@ -129,6 +131,7 @@ _NEWOBJ_EX, _BINPERSID, _TUPLE1 = (
 _TEXTS = np.isin(np.arange(256), (_BYTE["STRING"], _BYTE["UNICODE"]))
 _NUMBERS = np.isin(np.arange(256), (_BYTE["INT"], _BYTE["LONG"]))
 _NEWLINE, _ZERO = 10, 48
+_LONG_NUMBER = 1  # the object that stands for all of them
 _BARE_CALL = 8  # values: `defaultdict(dict)` has fewer, and may be filled
 
 
@@ -225,6 +228,15 @@ def _items(action, opcode):
 
 @no_type_check
 @numba.njit(cache=True, nogil=True)
+def _is_long(opcode, value, length):
+    """Whether an atom is a whole number of more than 64 bits."""
+    if _NUMBERS[opcode]:
+        return length - 2 > _MOST_DIGITS
+    return (opcode == _LONG1 or opcode == _LONG4) and value > _LONGEST_KEY
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
 def _has_large_keys(action, items, depth, size):
     """Whether something takes long to hash: of a dict's items every other is a key."""
     if action == _DICT_OF_MARK or action == _SETITEM or action == _SETITEMS:
@@ -243,12 +255,14 @@ def _follow(data):
     """The code of what is wrong, and where; 0 where nothing is."""
     total = len(data)
     most = _SHARING * total + 1024
-    # Object 0 stands for all atoms; the others are containers and results of calls.
+    # Object 0 stands for all atoms but long whole numbers, and 1 for these: thousands of
+    # them can be chosen to have the same hash. Others are containers and results of calls.
     depth, size = np.zeros(1024, np.int32), np.ones(1024, np.int64)
+    size[_LONG_NUMBER] = _KEY_SIZE + 1
     held = np.zeros(1024, np.bool_)  # by another one, whose size has counted it
     stack, memo = np.zeros(1024, np.int32), np.zeros(1024, np.int32)
     marks = np.zeros(64, np.int64)
-    count, height, marked, memorised, at = 1, np.int64(0), 0, 0, 0
+    count, height, marked, memorised, at = _LONG_NUMBER + 1, np.int64(0), 0, 0, 0
     while at < total:
         start, opcode = at, data[at]
         action = _ACTION[opcode]
@@ -267,7 +281,7 @@ def _follow(data):
         if action == _NOTHING:
             continue
         if action == _ATOM:
-            stack[height] = 0
+            stack[height] = _LONG_NUMBER * _is_long(opcode, value, at - start)
             height += 1
         elif action == _EMPTY:
             depth[count], size[count], held[count] = 1, 1, False
@@ -333,7 +347,7 @@ def _follow(data):
                 continue
             if fills:
                 target = stack[height - 1]
-                if not target:  # Python refuses it
+                if target <= _LONG_NUMBER:  # Python refuses it
                     continue
                 if held[target]:
                     return 8, start

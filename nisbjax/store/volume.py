@@ -245,7 +245,7 @@ def _opened(
             order = [kept.index(i) for i in order]
         store = store[ts.d[tuple(order)].transpose[:]]
         # A copy of this array's attributes must not contradict itself.
-        attributes = {k: v for k, v in attributes.items() if k not in axes_lib.WORDS}
+        attributes = {k: v for k, v in attributes.items() if not axes_lib.is_word(k)}
         attributes["axes"] = list(axes)
     return Volume(store, axes, attributes, source, named, guard)
 

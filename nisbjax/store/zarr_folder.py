@@ -19,7 +19,7 @@ from nisbjax.store import axes, claims
 from nisbjax.store.attributes import read_json_object
 from nisbjax.store.views import words
 
-_LEVELS_ABOVE = 4  # groups that may describe an array: `labels/cells/0`
+_LEVELS_ABOVE = 8  # groups that may describe an array: `labels/cells/0`
 _LOOKED_AT = 1 << 16  # entries of a folder whose metadata name the separator
 _MOST_INNER = 1 << 27  # chunks of a shard, whose index is read whole: 2 GB
 _NUMBERS = re.compile(r"\d+(\.\d+)*")

@@ -68,15 +68,16 @@ class Tensor:
 
 
 class Entries(dict):
-    """A dict of a pickle; entries under tuples are dropped.
+    """A dict of a pickle; entries under anything but text are dropped.
 
-    Tuples that hold one another take forever to hash, or overflow the stack.
+    Tuples that hold one another take forever to hash, or overflow the stack, and numbers
+    can be chosen by the thousand to have the same hash.
     """
 
     __slots__ = ()
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if not isinstance(key, tuple):
+        if isinstance(key, str):
             super().__setitem__(key, value)
 
 
@@ -279,6 +280,8 @@ def read_array(path: Path, name: str, tensor: Tensor) -> np.ndarray:
         values = tensor.read()
         if not isinstance(values, np.ndarray):  # a pickle may overwrite `read`
             raise TypeError("it is no tensor")
+        if values.dtype.kind not in "biuf" and values.dtype != ml_dtypes.bfloat16:
+            raise TypeError(f"it has values of type {values.dtype}")
     except Exception as error:  # truncated, or lies about its size
         raise _unreadable(path, f"a file that holds all of {name}", error) from error
     return values.astype(np.float32) if values.dtype == ml_dtypes.bfloat16 else values

@@ -44,6 +44,7 @@ SPELLINGS = {
 def test_every_word_in_every_spelling(word, value):
     known = word != "transform" or isinstance(value, dict)
     assert named_axes("a", SHAPE, {word: value}, {}) == ("zyx" if known else "")
+    assert named_axes("a", SHAPE, {word.upper(): value}, {}) == ("zyx" if known else "")
     assert named_axes("a", SHAPE, {}, {"series": value}) == "zyx"
 
 

@@ -323,6 +323,18 @@ def test_reading_starts_no_numba_and_no_jax(tmp_path):
     assert done.stdout.strip() == "set()"
 
 
+def test_a_chunk_without_filters_that_is_too_short(tmp_path):
+    """HDF5 itself takes what stands behind it in the file for its other voxels."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("main", (4, 4, 4), "u2", chunks=(4, 4, 2))
+        data.id.write_direct_chunk((0, 0, 0), bytes(40))
+        data[..., 2:] = 1
+        data.attrs["note"] = "x" * 200
+    with pytest.raises(InputError, match="holds 40 bytes and should hold 64"):
+        open_labels(path).read()
+
+
 def test_what_is_wrong_with_a_chunk():
     assert undo(b"abcd", (), 0, 4) == (b"abcd", "")
     assert undo(b"abc", (), 0, 4)[1] == "it holds 3 bytes and should hold 4"

@@ -4,6 +4,7 @@ import datetime
 import pickle
 import subprocess
 import sys
+import uuid
 
 import networkx as nx
 import numpy as np
@@ -31,11 +32,18 @@ HOSTILE = {
     "holds itself": (b"]q\0h\0a.", "that another one holds"),
     "20,000 bits": (
         b"\x8b" + (2500).to_bytes(4, "little") + b"\x7f" * 2500 + b".",
-        "128",
+        "136",
     ),
-    "255 bytes": (b"\x8a\xff" + b"\x7f" * 255 + b".", "of more than 128 bits"),
-    "10,000 digits": (b"I" + b"9" * 10_000 + b"\n.", "of more than 128 bits"),
-    "long of 10,000 digits": (b"L" + b"9" * 10_000 + b"L\n.", "of more than 128 bits"),
+    "long number as a key": (
+        b"}\x8a\x0a" + b"\x7f" * 10 + b"Ns.",
+        "long numbers, as keys",
+    ),
+    "long numbers in a set": (b"\x8f(\x8a\x0a" + b"\x7f" * 10 + b"\x90.", "as keys"),
+    "long number in a tuple": (b"}\x8a\x0a" + b"\x7f" * 10 + b"\x85Ns.", "as keys"),
+    "23 digits as a key": (b"}L" + b"9" * 23 + b"L\nNs.", "as keys"),
+    "255 bytes": (b"\x8a\xff" + b"\x7f" * 255 + b".", "of more than 136 bits"),
+    "10,000 digits": (b"I" + b"9" * 10_000 + b"\n.", "of more than 136 bits"),
+    "long of 10,000 digits": (b"L" + b"9" * 10_000 + b"L\n.", "of more than 136 bits"),
     "float of 10,000 digits": (b"F" + b"9" * 10_000 + b"\n.", "too long"),
     "name of 10,000": (b"c" + b"x" * 10_000 + b"\ny\n.", "too long"),
     "vast text": (b"\x8d" + b"\xff" * 8 + b"x.", "more bytes than the file"),
@@ -67,13 +75,14 @@ SMALL = st.one_of(
     st.text(max_size=300),
     st.binary(max_size=300),
 )
+KEYS = st.integers(-(2**63), 2**64)
 VALUES = st.recursive(
     SMALL,
     lambda inner: (
         st.lists(inner, max_size=5)
         | st.tuples(inner, inner)
-        | st.dictionaries(st.integers() | st.tuples(st.integers(), st.text()), inner)
-        | st.sets(st.integers())
+        | st.dictionaries(KEYS | st.tuples(KEYS, st.text()), inner)
+        | st.sets(KEYS)
         | st.frozensets(st.text())
     ),
     max_leaves=20,
@@ -86,6 +95,12 @@ def test_ordinary_values_keep_the_bounds(value, protocol):
     data = pickle.dumps(value, protocol)
     if not wide and not _has_wide(value):
         assert pickle_bounds.problem(data) == ""
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_the_widest_number_that_is_no_key(protocol):
+    value = uuid.UUID(int=2**128 - 1)
+    assert pickle_bounds.problem(pickle.dumps({2**64 - 1: value}, protocol)) == ""
 
 
 def _has_wide(value):

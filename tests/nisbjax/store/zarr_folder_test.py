@@ -135,7 +135,9 @@ def multiscales(*paths, axes="zyx", version="0.4"):
     return [{"version": version, "axes": named, "datasets": datasets}]
 
 
-@pytest.mark.parametrize("inner", ["0", "scale0/image", "labels/cells/0"])
+@pytest.mark.parametrize(
+    "inner", ["0", "scale0/image", "labels/cells/0", "a/b/c/d/e/f"]
+)
 def test_ome_zarr_0_4(tmp_path, inner):
     group = tmp_path / "a.zarr"
     array(group / inner, TURNED)

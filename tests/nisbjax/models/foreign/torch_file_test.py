@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nisbjax.errors import InputError
+from nisbjax.models.foreign import torch_file
 from nisbjax.models.foreign.torch_file import Inert
 from nisbjax.models.foreign.torch_import import open_foreign, read_state_dict
 
@@ -250,6 +251,23 @@ def test_tuples_that_cannot_be_hashed_are_not(tmp_path, holder, key):
     content = {"hyper_parameters": holder % key, "callbacks": b"}%bNs" % key}
     path = write(tmp_path / "x.ckpt", mapping(content | {"state_dict": RAW}), SIX)
     assert list(read_state_dict(path)) == ["model.w"]
+
+
+def test_entries_under_numbers_are_dropped():
+    """Multiples of Python's modulus of hashes all have the hash 0."""
+    found = torch_file.Entries()
+    for i in range(3):
+        found[i * (2**61 - 1)] = i
+    found["a"] = 5
+    assert found == {"a": 5}
+
+
+def test_arrays_of_no_numbers_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.zeros(3, [("x", "f4")]), b=np.array(["text"]))
+    for name, weights in torch_file.read_npz(path).items():
+        with pytest.raises(InputError, match="it has values of type"):
+            torch_file.read_array(path, name, weights)
 
 
 def test_numbers_that_no_training_reaches(tmp_path):
