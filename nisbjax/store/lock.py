@@ -7,6 +7,7 @@ Lightning, on which BANIS and PyTC train, lets two runs write to one folder.
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -18,6 +19,8 @@ from typing import Any
 from nisbjax.errors import InputError
 from nisbjax.store import records
 from nisbjax.store.schema import number, optional, text, whole
+
+_ATTEMPTS = 100  # at a folder that others make and remove
 
 
 @contextlib.contextmanager
@@ -38,10 +41,10 @@ def held(path: pathlib.Path, what: str | os.PathLike = "") -> Iterator[None]:
         knows no locks.
     """
     what = str(what or path.parent)
-    made = _make(path.parent)
+    made: list[pathlib.Path] = []
     descriptor = None
     try:
-        descriptor = _take(path, what)
+        descriptor = _take(path, what, made)
         owner = _read(descriptor)
         if owner.get("host", socket.gethostname()) != socket.gethostname():
             job = os.environ.get("SLURM_JOB_ID")
@@ -60,13 +63,6 @@ def held(path: pathlib.Path, what: str | os.PathLike = "") -> Iterator[None]:
                 folder.rmdir()
 
 
-def _make(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Makes a folder and those above it; those that were made, the lowest first."""
-    missing = [f for f in (folder, *folder.parents) if not f.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
 def writing(artifact: str | os.PathLike) -> contextlib.AbstractContextManager[None]:
     """Holds the lock of an artifact, `<artifact>.lock` beside it, while it is written.
 
@@ -79,9 +75,19 @@ def writing(artifact: str | os.PathLike) -> contextlib.AbstractContextManager[No
     return held(artifact.with_name(artifact.name + ".lock"), artifact)
 
 
-def _take(path: pathlib.Path, what: str) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def _take(path: pathlib.Path, what: str, made: list[pathlib.Path]) -> int:
+    """The locked file; `made` receives the folders made for it, the lowest first."""
+    for attempt in itertools.count():
+        missing = [f for f in (path.parent, *path.parent.parents) if not f.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made[:] = [*missing, *(f for f in made if f not in missing)]
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except (FileNotFoundError, FileExistsError):
+            # Its last owner removed the folder as we came or looked.
+            if attempt < _ATTEMPTS:
+                continue
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -97,6 +103,7 @@ def _take(path: pathlib.Path, what: str) -> int:
         if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # its last owner removed it as we opened it
+    raise AssertionError
 
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:

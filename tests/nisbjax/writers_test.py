@@ -39,7 +39,6 @@ WRITERS = {
     "affinity_mask.h5": _mask,
     "planes.npz": _statistics,
     "slices.png": _slices,
-    "curves.png": lambda path: plots.curves(path, {"loss": ([1, 2], [1, 2])}),
     ".zattrs": lambda path: write_attributes(path.parent, {"axes": "xyz"}),
     "SHA256SUMS": lambda path: checksums.write(path.parent),
     "raw.h5": lambda path: export_hdf5(

@@ -48,7 +48,7 @@ def started(monkeypatch):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **how: calls.append(how))
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
-    monkeypatch.setattr(hosts.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(hosts.signals, "end_at_once", lambda: None)
     for name in ("SLURM_NTASKS", "SLURM_STEP_NODELIST"):
         monkeypatch.delenv(name, raising=False)
     return calls

@@ -9,6 +9,7 @@ import pytest
 
 from nisbjax.qc import mask
 from nisbjax.store import hdf5_output, volume
+from nisbjax.store.exported import export_hdf5
 
 VALUES = np.random.default_rng(0).integers(0, 255, (40, 40, 40), np.uint8)
 
@@ -98,7 +99,7 @@ def test_exports_and_masks_on_a_full_disk(tmp_path, monkeypatch):
     spec = mask.MaskSpec((40, 40, 40), 2, 38, 0, 0.0)
     full_after(monkeypatch, 2)
     with pytest.raises(OSError, match=r"No space left.*raw\.h5"):
-        volume.export_hdf5(made, tmp_path / "raw.h5")
+        export_hdf5(made, tmp_path / "raw.h5")
     with pytest.raises(OSError, match=r"No space left.*mask\.h5"):
         mask.build(image, spec, tmp_path / "mask.h5")
     assert os.listdir(tmp_path) == ["raw.zarr"]
