@@ -5,6 +5,7 @@ PyTC nor BANIS reports any of this).
 """
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
@@ -70,6 +71,19 @@ class Statistics:
                 f"{manifest.path} has no statistics in its last line; remove "
                 f"{manifest.artifact} and decode again"
             ) from None
+        return found
+
+    @classmethod
+    def of_finished(cls, manifest: Manifest, output: Volume) -> "Statistics":
+        """As `of_facts`; they are added to the attributes again where those were lost.
+
+        Raises:
+          InputError: the manifest says something else.
+        """
+        found = cls.of_facts(manifest)
+        path = pathlib.Path(output.source) / ".zattrs"
+        if path.is_file() and "segments" not in json.loads(path.read_bytes()):
+            found.note(output)
         return found
 
     def note(self, output: Volume) -> None:

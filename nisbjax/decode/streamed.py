@@ -107,10 +107,10 @@ def label_volume(
         artifact = pathlib.Path(output.source if on_disk else f"{temporary}/labels")
         folder = artifact / scratch.NAME
         with Manifest(artifact, settings) as manifest:
-            manifest.verify()
+            manifest.verify(opened=True)
             if manifest.finished:
                 shutil.rmtree(folder, ignore_errors=True)
-                return Statistics.of_facts(manifest)
+                return Statistics.of_finished(manifest, output)
             grid = _begun(manifest, grid, folder)
             decoder = BoxDecoder(
                 affinities,

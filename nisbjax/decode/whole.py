@@ -232,9 +232,9 @@ def _write(
         on_disk = pathlib.Path(output.source).is_dir()
         artifact = output.source if on_disk else f"{temporary}/labels"
         with Manifest(artifact, made_from) as manifest:
-            manifest.verify()
+            manifest.verify(opened=True)
             if manifest.finished:
-                return Statistics.of_facts(manifest)
+                return Statistics.of_finished(manifest, output)
             labels = decode()
             statistics = _without_small(labels, min_size)
             for index, box in enumerate(box_grid(output.spatial_shape, _WRITTEN)):

@@ -38,7 +38,10 @@ _FIRST = {"fingerprint": schema.table_of()}
 _LINE = schema.either(
     _FIRST,
     {"key": schema.text(), "files": schema.optional(schema.table_of(_FILE))},
-    {"finished": schema.table_of()},
+    {
+        "finished": schema.table_of(),
+        "metadata": schema.optional(schema.table_of(_FILE)),
+    },
     {"forgotten": schema.list_of(schema.text())},
     {"note": schema.text()},
 )
@@ -148,7 +151,8 @@ class Manifest:
                 f"{self.artifact}: {problem} (part {key}), changed while it was written; "
                 "run the stage again, it writes that part again"
             )
-        self._note({"finished": facts})
+        known = {n: list(f) for n, f in _metadata(self.artifact).items() if f}
+        self._note({"finished": facts, "metadata": known})
 
     def _note(self, line: dict[str, Any]) -> None:
         with self._lock:
@@ -199,7 +203,7 @@ class Manifest:
         if keys:
             self._note({"forgotten": keys})
 
-    def verify(self, *, contents: bool = True) -> list[str]:
+    def verify(self, *, contents: bool = True, opened: bool = False) -> list[str]:
         """Forgets the parts that are damaged, removes such files, and says so in the log.
 
         A chunk that cannot be inflated would hinder its writer: TensorStore reads those at
@@ -207,6 +211,8 @@ class Manifest:
 
         Args:
           contents: whether checksums are compared too, and not sizes alone.
+          opened: whether the array is open by now, so that its metadata, which are as
+            they were asked for, stay.
 
         Returns:
           Their keys.
@@ -217,10 +223,17 @@ class Manifest:
                 "%s: %s; part %s is made again", self.artifact, problem, key
             )
         names = [name for key in damaged for name in self._state.names[key]]
-        bad = _problems(self.artifact, self._state.files, names, contents=contents)
+        bad = list(
+            _problems(self.artifact, self._state.files, names, contents=contents)
+        )
+        metadata = metadata_problems(self.artifact, self._state.metadata)
+        if metadata:
+            problems = ", ".join(metadata.values())
+            logging.warning("%s: %s; made again", self.artifact, problems)
+            self._note({"forgotten": []})
         self.forget(damaged)
-        for name in bad:
-            (self.artifact / name).unlink(missing_ok=True)
+        for name in bad if opened else (*bad, *metadata):
+            _remove(self.artifact / name)
         return list(damaged)
 
     def close(self) -> None:
@@ -242,14 +255,17 @@ class _State:
         self.files: dict[str, Fact] = {}
         self.notes: dict[str, dict[str, Any]] = {}
         self.finish: dict[str, Any] | None = None
+        self.metadata: dict[str, Fact] = {}  # of arrays, as they were at the finish
 
     def take(self, line: Mapping[str, Any]) -> None:
         if "finished" in line:
             self.finish = line["finished"]
+            found = line.get("metadata", {})
+            self.metadata = {n: f and (f[0], f[1]) for n, f in found.items()}
         elif "note" in line:
             self.notes[line["note"]] = dict(line)
         elif "forgotten" in line:
-            self.finish = None
+            self.finish, self.metadata = None, {}
             for key in line["forgotten"]:
                 self.parts.pop(key, None)
                 self.names.pop(key, None)
@@ -279,14 +295,45 @@ def locate(path: str | os.PathLike) -> tuple[pathlib.Path, str] | None:
     return None
 
 
-def finished_files(artifact: str | os.PathLike) -> dict[str, Fact] | None:
-    """The files of a finished artifact; None where it is unfinished, or has no manifest.
+def finished_files(artifact: str | os.PathLike) -> tuple[dict[str, Fact], Facts] | None:
+    """The files of a finished artifact, and those of its arrays' metadata; None without a
+    manifest.
 
     Raises:
-      InputError: its manifest is damaged.
+      InputError: its manifest is damaged, or it is unfinished.
     """
     state = _state(pathlib.Path(artifact))
-    return None if state is None or state.finish is None else state.files
+    if state is None:
+        return None
+    if state.finish is None:
+        raise InputError(_unfinished_line(artifact, state))
+    return state.files, state.metadata
+
+
+def require_known(folder: str | os.PathLike, attributes: Mapping[str, Any]) -> None:
+    """Refuses an array of ours without a manifest: nobody knows whether it is whole.
+
+    Args:
+      folder: of the array, for which `locate` finds nothing.
+      attributes: of the array, which say whose it is.
+
+    Raises:
+      InputError: it says that it is ours.
+    """
+    ours = str(attributes.get("software", "")).startswith("nisbjax ")
+    if (ours or "made_of" in attributes) and os.path.isdir(folder):
+        raise InputError(
+            f"{folder} says that nisbjax wrote it and has no {NAME}, so that nobody knows "
+            "whether it is whole; remove it and run the stage that writes it again, or copy "
+            "it with its hidden files"
+        )
+
+
+def _unfinished_line(artifact: str | os.PathLike, state: _State) -> str:
+    return (
+        f"{artifact} is unfinished ({len(state.parts)} parts are written); run the stage "
+        "that writes it again, it goes on where it stopped"
+    )
 
 
 def require_finished(artifact: str | os.PathLike) -> None:
@@ -303,11 +350,10 @@ def require_finished(artifact: str | os.PathLike) -> None:
     if located is None or state is None:
         return
     if state.finish is None:
-        raise InputError(
-            f"{artifact} is unfinished ({len(state.parts)} parts are written); run the "
-            "stage that writes it again, it goes on where it stopped"
-        )
+        raise InputError(_unfinished_line(artifact, state))
     folder, prefix = located
+    for problem in metadata_problems(folder, state.metadata).values():
+        raise InputError(damage_line(folder, problem))
     names = [name for name in state.files if name.startswith(prefix)]
     for problem in _problems(folder, state.files, names, contents=False).values():
         raise InputError(damage_line(folder, problem))
@@ -344,6 +390,8 @@ def problem_of(name: str, wanted: Fact, found: Fact) -> str | None:
     """A phrase on a chunk file that is not as recorded; None for one that is."""
     if found == wanted:
         return None
+    if found == stored.NO_FILE or (found is not None and found[0] < 0):
+        return f"{name} is no file, but a folder, a pipe or the like"
     kind = "chunk" if _CHUNK.fullmatch(name.rpartition("/")[2]) else "file"
     if wanted is None:
         return f"{kind} {name} is damaged (it was never written, and a file is there)"
@@ -352,6 +400,51 @@ def problem_of(name: str, wanted: Fact, found: Fact) -> str | None:
     if found[0] != wanted[0]:
         return f"{kind} {name} is damaged ({found[0]} bytes; it had {wanted[0]})"
     return f"{kind} {name} is damaged (its checksum is {found[1]:08x}, not {wanted[1]:08x})"
+
+
+def _metadata(artifact: pathlib.Path) -> dict[str, Fact]:
+    """The metadata files of the arrays in an artifact: its own, and those of a group's."""
+    return {
+        path.relative_to(artifact).as_posix(): stored.of_file(path)
+        for folder in (
+            artifact,
+            *sorted(p for p in artifact.glob("[!.]*") if p.is_dir()),
+        )
+        for path in (folder / name for name in (".zarray", ".zattrs"))
+        if os.path.lexists(path)
+    }
+
+
+def metadata_problems(artifact: pathlib.Path, known: Facts) -> dict[str, str]:
+    """A phrase for each metadata file of a finished artifact that is not as it was.
+
+    Attributes may be edited: of them only a file and an object are wanted.
+
+    Args:
+      artifact: its folder.
+      known: what its last line says of them.
+    """
+    problems = {}
+    for name, fact in known.items():
+        found = stored.of_file(artifact / name)
+        if found is not None and found[0] >= 0 and name.endswith(".zattrs"):
+            with contextlib.suppress(OSError, ValueError):
+                if isinstance(json.loads((artifact / name).read_bytes()), dict):
+                    continue
+            problems[name] = f"file {name} holds no attributes"
+            continue
+        problem = problem_of(name, fact, found)
+        if problem is not None:
+            problems[name] = problem
+    return problems
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes whatever is there, a folder with what it holds."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _problems(

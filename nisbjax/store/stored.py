@@ -5,12 +5,13 @@ PNG, by ISA-L), as zarr v2 itself knows neither: a file that is gone reads as th
 and most codecs take flipped bits for voxels. PyTC and BANIS keep no checksums.
 """
 
-import contextlib
 import dataclasses
+import errno
 import itertools
 import math
 import os
 import pathlib
+import stat
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ import tensorstore as ts
 from isal import isal_zlib
 
 Fact = tuple[int, int] | None  # bytes and CRC-32 of a file; None where there is none
+_NO_FILE_ERRORS = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
+NO_FILE = (-1, 0)  # of a folder, a pipe or a link to itself in its place
 Facts = Mapping[str, Fact]  # by the file's name, relative to its artifact
 
 
@@ -28,18 +31,33 @@ def of_bytes(content: bytes) -> Fact:
 
 
 def of_file(path: str | os.PathLike) -> Fact:
-    """Size and CRC-32 of a file; None where there is none."""
+    """Size and CRC-32 of a file; None where there is none, `NO_FILE` for another thing."""
     try:
-        return of_bytes(pathlib.Path(path).read_bytes())
+        # Not to wait for the other end of a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return NO_FILE
+            return of_bytes(opened.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno in _NO_FILE_ERRORS:
+            return NO_FILE
+        raise
 
 
 def size_of(path: str | os.PathLike) -> int | None:
-    """Bytes of a file; None where there is none."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return os.stat(path).st_size
-    return None
+    """Bytes of a file; None where there is none, those of `NO_FILE` for another thing."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in _NO_FILE_ERRORS:
+            return NO_FILE[0]
+        raise
+    return found.st_size if stat.S_ISREG(found.st_mode) else NO_FILE[0]
 
 
 def of_box(part: ts.TensorStore, artifact: str | os.PathLike) -> dict[str, Fact]:

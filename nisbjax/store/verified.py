@@ -8,32 +8,45 @@ chunk for one that equals the fill value, so a lost file becomes background; PyT
 import functools
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.store import manifest, stored
-from nisbjax.store.stored import ChunkFiles, Fact
+from nisbjax.store.stored import ChunkFiles, Fact, Facts
 
 _UNNAMED, _WRITTEN, _ABSENT, _COMPARED = range(4)
 
 
-def guard(folder: str | os.PathLike, store: ts.TensorStore) -> "Guard | None":
-    """What compares an array's chunks; None without a finished manifest that names them.
+def guard(
+    folder: str | os.PathLike, store: ts.TensorStore, attributes: Mapping[str, Any]
+) -> "Guard | None":
+    """What compares an array's chunks; None without a manifest that names them.
 
     Args:
       folder: of the array.
       store: the array.
+      attributes: of the array.
+
+    Raises:
+      InputError: its manifest says that it is unfinished, or its metadata are others than
+        when it was finished; or it is ours and has no manifest.
     """
     located = manifest.locate(folder)
     files = ChunkFiles.of(store) if located else None
+    if located is None:
+        manifest.require_known(folder, attributes)
     if located is None or files is None:
         return None
     artifact, prefix = located
     stat = os.stat(manifest.path_inside(artifact))
     state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    table = _table(str(artifact.absolute()), prefix, files, state)
+    table, metadata = _table(str(artifact.absolute()), prefix, files, state)
+    for problem in manifest.metadata_problems(artifact, metadata).values():
+        raise InputError(manifest.damage_line(artifact, problem))
     return None if table is None else Guard(pathlib.Path(folder), files, table)
 
 
@@ -109,20 +122,21 @@ class _Table:
 @functools.lru_cache(maxsize=16)
 def _table(
     artifact: str, prefix: str, files: ChunkFiles, state: tuple[int, ...]
-) -> _Table | None:
+) -> tuple[_Table | None, Facts]:
     """`state` tells a manifest from one that was there before under the same name."""
     del state
-    known = manifest.finished_files(artifact)
-    if known is None:
-        return None
+    found = manifest.finished_files(artifact)
+    if found is None:
+        return None, {}
+    known, metadata = found
     own = {n.removeprefix(prefix): f for n, f in known.items() if n.startswith(prefix)}
-    return _Table(files, own) if own else None
+    return (_Table(files, own) if own else None), metadata
 
 
 def _reopened(folder: str, files: ChunkFiles) -> Guard:
     spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{files.folder}/"}}
     try:
-        found = guard(folder, ts.open(spec, read=True).result())
+        found = guard(folder, ts.open(spec, read=True).result(), {})
     except (OSError, ValueError):
         found = None
     if found is None:

@@ -225,7 +225,7 @@ def _opened(
     store, attributes, facts = formats.open_array(path, dataset or inner, writable)
     source, shape = str(path), tuple(store.shape)
     # Whoever writes changes what the manifest knows.
-    guard = None if writable else verified.guard(path, store)
+    guard = None if writable else verified.guard(path, store, attributes)
     if math.prod(shape) == 0:
         raise InputError(f"{path} is empty: its shape is {shape}; write it again")
     named = axes_lib.named_axes(source, shape, attributes, facts)
@@ -313,7 +313,10 @@ def create_zarr(
         "fill_value": fill_value,
         "compressor": dict(compressor or _COMPRESSOR),
         "dimension_separator": "/" if math.prod(shape) > 1 << 33 else ".",
+        "order": "C",
+        "filters": None,
     }
+    _require_own_metadata(path)
     try:
         store = ts.open(spec, open=True, create=True, read=True, write=True).result()
     except ValueError:
@@ -321,10 +324,11 @@ def create_zarr(
             raise  # a full disk, no right; the error says which
         raise InputError(
             f"{path} exists with another shape, type or chunks than {tuple(shape)} "
-            f"{np.dtype(dtype)} in {tuple(chunks)}; remove it or name another output"
+            f"{np.dtype(dtype)} in {tuple(chunks)}, or stored in another way; remove it or "
+            "name another output"
         ) from None
     attributes = {"axes": list(axes), **(attributes or {})}
-    if not (path / ".zattrs").exists():  # else they are those of whoever finished it
+    if not _has_attributes(path):  # else they are those of whoever finished it
         write_attributes(path, attributes)
     return Volume(store, axes, attributes, str(path))
 
@@ -335,9 +339,24 @@ def _another_there(path: pathlib.Path, wanted: Mapping[str, Any]) -> bool:
         found = json.loads((path / ".zarray").read_bytes())
     except (OSError, ValueError):  # nothing there, or nothing that could be an array
         return False
-    return isinstance(found, dict) and any(
-        found.get(key) != wanted[key] for key in ("shape", "chunks", "dtype")
+    return not isinstance(found, dict) or any(
+        found.get(key, "." if key == "dimension_separator" else None) != value
+        for key, value in wanted.items()
     )
+
+
+def _require_own_metadata(path: pathlib.Path) -> None:
+    """Refuses what is no file where an array's metadata go: a pipe would be waited for."""
+    for name in (".zarray", ".zattrs"):
+        if os.path.lexists(path / name):
+            files.require_regular(path / name)
+
+
+def _has_attributes(path: pathlib.Path) -> bool:
+    try:
+        return isinstance(json.loads((path / ".zattrs").read_bytes()), dict)
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def write_attributes(path: str | os.PathLike, attributes: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Chunks of a finished artifact are compared before they are believed, in every way of reading."""
 
+import json
+import os
 import pickle
 import shutil
 
@@ -103,18 +105,84 @@ def test_each_chunk_is_compared_once(artifact, monkeypatch):
     volume = open_volume(artifact)
     for _ in range(2):
         volume.read(PLANE)
-    assert sorted(compared) == ["0.0.0", "0.0.1", "1.0.0", "1.0.1"]
+    chunks = [name for name in compared if not name.startswith(".")]
+    assert sorted(chunks) == ["0.0.0", "0.0.1", "1.0.0", "1.0.1"]
 
 
-def test_without_a_finished_manifest_nothing_is_compared(artifact):
+def test_an_unfinished_array_is_not_opened(artifact):
     manifest = artifact / ".manifest.jsonl"
     lines = manifest.read_text().splitlines(keepends=True)
     manifest.write_text("".join(lines[:-1]))
-    assert open_volume(artifact).guard is None
-    manifest.unlink()
+    with pytest.raises(InputError, match=r"labels.zarr is unfinished \(1 parts"):
+        open_volume(artifact)
+
+
+def test_without_a_manifest_nothing_is_compared_but_our_own_are_refused(artifact):
+    (artifact / ".manifest.jsonl").unlink()
     (artifact / "0.0.0").unlink()
     assert open_volume(artifact).guard is None
     assert (open_volume(artifact).read((slice(0, 2), slice(0, 2), 0)) == 0).all()
+    for words in ({"software": "nisbjax 0.9"}, {"made_of": {}}):
+        (artifact / ".zattrs").write_text(
+            json.dumps({"axes": ["x", "y", "z"], **words})
+        )
+        with pytest.raises(InputError, match=r"nisbjax wrote it and has no .manifest"):
+            open_volume(artifact)
+
+
+@pytest.mark.parametrize(
+    "change", [{"order": "F"}, {"fill_value": 7}, {"dtype": "<u4"}]
+)
+def test_metadata_are_compared_as_they_were_at_the_finish(artifact, change):
+    """Column-major order gives another array of the same chunks, and no error."""
+    path = artifact / ".zarray"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(
+        InputError, match=r"file .zarray is damaged .*makes that part again"
+    ):
+        open_volume(artifact)
+    with pytest.raises(InputError, match="file .zarray is damaged"):
+        require_finished(artifact)
+
+
+def test_attributes_may_be_edited_and_not_be_lost(artifact):
+    (artifact / ".zattrs").write_text(json.dumps({"axes": ["x", "y", "z"], "note": 5}))
+    assert open_volume(artifact).attributes["note"] == 5
+    (artifact / ".zattrs").unlink()
+    with pytest.raises(InputError, match="file .zattrs is missing"):
+        open_volume(artifact)
+    (artifact / ".zattrs").write_text("null")
+    with pytest.raises(InputError, match="file .zattrs holds no attributes"):
+        require_finished(artifact)
+
+
+def make_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def make_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def make_loop(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("spoil", [make_folder, make_pipe, make_loop])
+def test_what_is_no_file_is_damage_and_is_removed_before_it_is_written_again(
+    artifact, spoil
+):
+    spoil(artifact / "0.0.0")
+    with pytest.raises(InputError, match="0.0.0 is no file, but a folder, a pipe"):
+        require_finished(artifact)
+    spoil(artifact / ".zarray")
+    with Manifest(artifact, {}) as manifest:
+        assert len(manifest.verify()) == 1 and not manifest.finished
+    assert not os.path.lexists(artifact / "0.0.0")
+    assert not os.path.lexists(artifact / ".zarray")
 
 
 def test_an_artifact_that_was_removed_does_not_reopen_in_a_worker(artifact):
