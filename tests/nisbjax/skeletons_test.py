@@ -271,7 +271,10 @@ ONE_NODE = (
 )
 WORST = {
     "nested key": (ONE_NODE % (b"K\x01" + b"2\x86" * 90, b"}"), "far more values"),
-    "broad key": (ONE_NODE % (b"K\x01" + b"2\x86" * 8, b"}"), "tuples as keys"),
+    "broad key": (
+        ONE_NODE % (b"K\x01" + b"2\x86" * 8, b"}"),
+        "nested or long tuples, or long numbers, as keys",
+    ),
     "broad value": (
         ONE_NODE % (b"K\x01", b"}X\x02\x00\x00\x00idK\x01" + b"2\x86" * 33 + b"s"),
         "far more values",
@@ -293,7 +296,7 @@ WORST = {
             + b"\x7f" * 2500
             + b"s",
         ),
-        "of more than 128 bits",
+        "of more than 136 bits",
     ),
     "id of 100 bits": (
         ONE_NODE % (b"K\x01", b"}X\x02\x00\x00\x00id\x8a\x0d" + b"\x7f" * 13 + b"s"),
