@@ -8,6 +8,7 @@ write, and started again: the folder must hold what the undisturbed run left, no
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -22,6 +23,7 @@ import sys
 from collections.abc import Callable
 
 import h5py
+import jax
 import networkx as nx
 import numpy as np
 import optuna
@@ -37,11 +39,15 @@ TINY = HERE / "tiny_config.py"
 SHAPE = (40, 24, 24)
 # Written by the clock, by the order of threads, or compared in another way below.
 _VOLATILE = re.compile(
-    r"(events\.out|\.manifest\.jsonl$|command\.txt$|\.db$|\.journal$|environment\.json$)"
+    r"(\.manifest\.jsonl$|command\.txt$|\.db$|\.journal$|environment\.json$)"
 )
+# Orbax draws names for its files, TensorBoard takes them from the clock.
+_CHECKPOINT = re.compile(r"checkpoints/\d+$")
+_UNNAMED = re.compile(r"events\.out|^checkpoints/\d+/")
 _TIMES = re.compile(
     # A mask's fingerprint depends on the path of its image, which is in it.
     rb'(?i)("?(timestamp|seconds|since|mask_fingerprint)"?: *"?)[^",\n]*'
+    rb'|"(time|memory)/[a-z_]*": [^,}]*'
 )
 
 
@@ -81,7 +87,11 @@ def content(folder: pathlib.Path, root: pathlib.Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_dir():
+        if _CHECKPOINT.match(name):
+            found[name] = weights(path)
+        elif _UNNAMED.search(name):
+            pass
+        elif path.is_dir():
             found[name + "/"] = b""
         elif _VOLATILE.search(name):
             found[name] = (
@@ -92,6 +102,21 @@ def content(folder: pathlib.Path, root: pathlib.Path) -> dict[str, bytes]:
             data = data.replace(str(root).encode(), b"ROOT")
             found[name] = _TIMES.sub(rb"\1", data)
     return found
+
+
+def weights(checkpoint_folder: pathlib.Path) -> bytes:
+    """Of a sound checkpoint, raw and averaged."""
+    from nisbjax import checkpoint
+    from nisbjax.models import build
+
+    assert checkpoint.problem_of(checkpoint_folder) == ""
+    like = build.abstract_params(checkpoint.describe(checkpoint_folder))
+    leaves = [
+        np.asarray(leaf).tobytes()
+        for which in ("raw", "ema")
+        for leaf in jax.tree.leaves(checkpoint.weights(checkpoint_folder, which, like))
+    ]
+    return hashlib.sha256(b"".join(leaves)).digest()
 
 
 def of_hdf5(path: pathlib.Path) -> bytes:
