@@ -184,6 +184,7 @@ class BorderSamples:
 def border_planes(depth: int, count: int) -> tuple[int, ...]:
     """z of the border rows: `linspace(margin, Z - margin - 1)`, margin 2 % of Z or 1."""
     margin = max(int(0.02 * depth), 1)
+    count = min(count, 2 * depth)  # that many meet every plane
     chosen = np.linspace(margin, depth - margin - 1, count).astype(int)
     return tuple(sorted({int(z) for z in np.clip(chosen, 0, depth - 1)}))
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nisbjax.qc import border
-from nisbjax.qc.border import ValueCounts
+from nisbjax.qc.border import ValueCounts, border_planes
 
 
 def counted(values, pieces=1):
@@ -57,3 +57,8 @@ def test_a_table_does_not_grow(monkeypatch):
     assert table.mean == pytest.approx(values.mean(dtype=np.float64), abs=1e-5)
     # A row stands for two to eight shares of 1 / 500 of the values.
     assert table.quantile(0.95) == pytest.approx(np.quantile(values, 0.95), abs=0.02)
+
+
+def test_more_rows_than_planes_are_all_planes_at_no_cost():
+    # Margin 1 of 10 planes: 1 to 8; a thousand million rows would take 8 GB.
+    assert border_planes(10, 10**9) == border_planes(10, 1000) == tuple(range(1, 9))
