@@ -23,6 +23,7 @@ _LEVELS_ABOVE = 8  # groups that may describe an array: `labels/cells/0`
 _LOOKED_AT = 1 << 16  # entries of a folder whose metadata name the separator
 _MOST_INNER = 1 << 27  # chunks of a shard, whose index is read whole: 2 GB
 _NUMBERS = re.compile(r"\d+(\.\d+)*")
+_CHUNK = re.compile(r"(c\.)?\d+(\.\d+)*")
 _CODE = re.compile(r"[<>|=]?([biuf])(\d+)")
 
 
@@ -52,6 +53,8 @@ def open_zarr(
         attributes = read_json_object(path / ".zattrs") or {}
         _check_v2(path, metadata)
         separator = _separator(path, metadata)
+        if separator == "/":
+            _require_chunk_files(path, path, len(metadata["shape"]))
         if "dimension_separator" not in metadata:
             spec["metadata"] = {"dimension_separator": separator}
     elif metadata := _metadata(path / "zarr.json"):
@@ -65,6 +68,8 @@ def open_zarr(
             attributes = {}
         facts["dimension_names"] = metadata.get("dimension_names")
         _check_v3(path, metadata)
+        root, levels = _chunks_of_v3(path, metadata)
+        _require_chunk_files(path, root, levels)
     else:
         raise InputError(f"{path} is a folder without a zarr array{_inside(path)}")
     facts.update(_words_above(path))
@@ -169,13 +174,53 @@ def _separator(path: pathlib.Path, metadata: dict[str, Any]) -> str:
     return named or ("/" if nested else ".")
 
 
+def _chunks_of_v3(
+    path: pathlib.Path, metadata: dict[str, Any]
+) -> tuple[pathlib.Path, int]:
+    """The folder of the chunk files, and how many levels down they lie in it."""
+    encoding: Any = metadata.get("chunk_key_encoding")
+    named: Any = encoding.get("configuration") if isinstance(encoding, dict) else None
+    is_default = not isinstance(encoding, dict) or encoding.get("name") != "v2"
+    separator = named.get("separator") if isinstance(named, dict) else None
+    is_nested = separator == "/" or (separator is None and is_default)
+    if not is_nested:
+        return path, 1
+    return (path / "c" if is_default else path), max(len(metadata["shape"]), 1)
+
+
+def _require_chunk_files(path: pathlib.Path, folder: pathlib.Path, levels: int) -> None:
+    """Refuses a chunk that is no file, among the first some ten thousand entries."""
+    left, waiting = _LOOKED_AT, [(folder, levels)]
+    while waiting and left > 0:
+        at, levels = waiting.pop()
+        try:
+            with os.scandir(at) as entries:
+                for entry in itertools.islice(entries, left):
+                    left -= 1
+                    if not _CHUNK.fullmatch(entry.name):
+                        continue
+                    if levels > 1 and entry.is_dir():
+                        waiting.append((pathlib.Path(entry.path), levels - 1))
+                    elif levels > 1 or not entry.is_file():
+                        name = os.path.relpath(entry.path, path)
+                        raise _no_file(path, name)
+        except FileNotFoundError:  # nothing was ever written
+            continue
+        except OSError as error:
+            raise InputError(f"{at} cannot be read: {error.strerror}") from None
+
+
+def _no_file(path: pathlib.Path, name: str) -> InputError:
+    return InputError(
+        f"{path} has a chunk {name} that is no file (a folder, pipe or broken "
+        "link); copy or write it again"
+    )
+
+
 def _require_folder_of_chunks(path: pathlib.Path, entry: os.DirEntry) -> None:
     """Refuses what TensorStore takes for a chunk that was never written, or waits for."""
     if "." in entry.name or not entry.is_dir():
-        raise InputError(
-            f"{path} has a chunk {entry.name} that is no file (a folder, pipe or broken "
-            "link); copy or write it again"
-        )
+        raise _no_file(path, entry.name)
 
 
 def _words_above(path: pathlib.Path) -> dict[str, Any]:

@@ -31,6 +31,12 @@ def nested(path, **options):
     return array(path, chunk_key_encoding=keys, **options)
 
 
+def dotted(path):
+    return array(
+        path, version=3, chunk_key_encoding={"name": "default", "separator": "."}
+    )
+
+
 def edit(path, name=".zarray", **changes):
     metadata = json.loads((path / name).read_text())
     for key, value in changes.items():
@@ -90,6 +96,16 @@ def test_chunks_that_are_no_files(tmp_path, kind):
     else:
         chunk.symlink_to("nowhere")
     refused(tmp_path / "a", "a has a chunk 1.0.1 that is no file")
+    for name, made in (
+        ("1/0/1", nested(tmp_path / "n")),
+        ("c/1/0/1", array(tmp_path / "v3", version=3)),
+        ("1/0/1", nested(tmp_path / "v3n", version=3)),
+        ("c.1.0.1", dotted(tmp_path / "v3d")),
+    ):
+        (made / name).unlink()
+        chunk.rename(made / name)
+        refused(made, f"{made.name} has a chunk {name} that is no file")
+        (made / name).rename(chunk)
     flat = nested(tmp_path / "b")
     os.mkfifo(flat / "7")
     refused(flat, "b has a chunk 7 that is no file")
