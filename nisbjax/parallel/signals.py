@@ -113,7 +113,12 @@ class Noted:
             _armed.set()
 
 
-def _unwind(number: int, _: Any) -> NoReturn:
+def _unwind(number: int, frame: Any) -> NoReturn:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            # Extension modules that are cut short crash; nothing is to be undone yet.
+            _end_at_once(number)
+        frame = frame.f_back
     if not _answered.is_set():
         _say(number)
     _answered.set()

@@ -230,7 +230,7 @@ def _clear_damage(storage: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise unusable(storage, error) from None
-    except (ValueError, KeyError, AssertionError) as error:
+    except (ValueError, LookupError, AssertionError) as error:
         raise damaged(storage, error) from None
 
 

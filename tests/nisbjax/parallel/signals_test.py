@@ -31,6 +31,16 @@ with signals.ending():
     time.sleep(0.3)
     print(os.WTERMSIG(status))
 """
+# A module that gets a signal while it is imported, as in the middle of an extension's.
+IMPORTED = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    sum(range(100))
+except SystemExit:
+    print("unwound", flush=True)
+    raise
+"""
 
 
 def send(number):
@@ -66,6 +76,22 @@ def test_what_a_library_makes_of_the_end_is_still_the_end():
     # Without a signal an error is itself.
     with pytest.raises(RuntimeError, match="of its own"), signals.ending():
         raise RuntimeError("of its own")
+
+
+def test_an_import_is_not_unwound(tmp_path):
+    (tmp_path / "imported.py").write_text(IMPORTED)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from nisbjax.parallel import signals\n"
+        "with signals.ending():\n    import imported"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True
+    )
+    assert (done.returncode, done.stdout) == (143, b"")
+    assert done.stderr == (
+        b"nisbjax: stopped by SIGTERM; start the same command again to go on\n"
+    )
 
 
 def test_a_loop_notes_signals_instead(capfd):

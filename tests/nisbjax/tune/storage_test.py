@@ -282,6 +282,18 @@ def test_database_with_damaged_pages(tmp_path):
         storage.open_study(str(path), "tuning", MADE)
 
 
+def test_a_database_with_a_state_that_optuna_does_not_know(tmp_path):
+    path = tmp_path / "tuning.db"
+    storage.open_study(str(path), "tuning", MADE)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(
+            "INSERT INTO trials (number, study_id, state) VALUES (0, 1, 'ODD')"
+        )
+        database.commit()
+    with pytest.raises(InputError, match="cannot be read .*'ODD' is not among"):
+        storage.open_study(str(path), "tuning", MADE)
+
+
 def test_damaged_journal(tmp_path):
     path = tmp_path / "tuning.journal"
     storage.open_study(str(path), "tuning", MADE)
