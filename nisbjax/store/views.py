@@ -5,6 +5,7 @@ in TensorStore's threads, so that a view pickles as (path, dataset) and reopens 
 worker. PyTC loads such files whole.
 """
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -25,9 +26,24 @@ def view(
 ) -> ts.TensorStore:
     """A TensorStore over `reader(domain, chunk, parameters)`, which fills `chunk`."""
     layout = ts.ChunkLayout(chunk_shape=chunks, inner_order=range(len(shape)))
+    reader = functools.partial(_alone, reader)
     return ts.virtual_chunked(
         reader, dtype=ts.dtype(dtype), shape=shape, chunk_layout=layout
     )
+
+
+def _alone(reader: Callable[..., None], *arguments: Any) -> None:
+    """Lets the reader's errors out without those that they arose from.
+
+    TensorStore pickles an error to carry it between its threads. Where `distributed` is
+    loaded, tblib pickles `__context__` with it, in spite of `from None`, and some codecs'
+    errors (imagecodecs' of LZW) cannot be pickled: TensorStore then has no words at all.
+    """
+    try:
+        return reader(*arguments)
+    except InputError as error:
+        problem = InputError(str(error))
+    raise problem
 
 
 def chunk_of(shape: tuple[int, ...]) -> tuple[int, ...]:
