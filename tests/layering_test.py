@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1] / "nisbjax"
 
 # Rooms from the ground up; a room may import the rooms that its line names, and modules of
 # its own package.
-LEVEL_0 = {"errors", "outside", "typing", "geometry", "offsets", "masking", "unlabeled"}
+LEVEL_0 = {"errors", "outside", "typing", "geometry", "offsets", "mask", "unlabeled"}
 LEVEL_1 = ["store", "figures", "config", "keys", "artifacts", "skeletons"]
 LEVEL_1 += ["parallel", "checkpoint"]
 ALLOWED: dict[str, set[str]] = {
@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "typing": set(),
     "geometry": {"errors", "typing"},
     "offsets": {"errors", "typing"},
-    "masking": {"errors", "typing", "geometry"},
+    "mask": {"errors", "typing", "geometry"},
     "unlabeled": {"errors"},
 }
 for number, room in enumerate(LEVEL_1):

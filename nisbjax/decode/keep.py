@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 from nisbjax.store.volume import Volume, from_array
 from nisbjax.typing import Mask, Triple
 

@@ -20,11 +20,11 @@ from nisbjax.config import optional, require_choice
 from nisbjax.decode.connected_components import check_options
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.decode.statistics import Statistics
-from nisbjax.decode.streamed import check_affinities, label_volume
+from nisbjax.decode.streamed.volume import check_affinities, label_volume
 from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 from nisbjax.parallel.cluster import check_cluster
 from nisbjax.store import records
 from nisbjax.store.lock import writing

@@ -25,7 +25,7 @@ from nisbjax.decode.channels import (
 )
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
 from nisbjax.decode.statistics import Statistics
-from nisbjax.decode.streamed import check_affinities
+from nisbjax.decode.streamed.volume import check_affinities
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid
 from nisbjax.offsets import OFFSETS_6

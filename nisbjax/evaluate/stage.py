@@ -20,7 +20,8 @@ from nisbjax import config as config_lib
 from nisbjax import skeletons
 from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
-from nisbjax.evaluate import dense, nerl, nodes, published, report, tables
+from nisbjax.evaluate import dense, nerl, nodes, published, tables
+from nisbjax.evaluate import score_text as report
 from nisbjax.store import files as files_lib
 from nisbjax.store import manifest, records
 from nisbjax.store import volume as volume_lib

@@ -24,7 +24,7 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
 from nisbjax.infer.check import check
-from nisbjax.infer.precision import compute_dtype
+from nisbjax.infer.compute_dtype import compute_dtype
 from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
 from nisbjax.keys import determines

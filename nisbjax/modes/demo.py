@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from nisbjax.artifacts import Run
+from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.modes import chain
@@ -21,7 +22,6 @@ from nisbjax.store import files
 from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
 from nisbjax.synth import baselines
 from nisbjax.synth import stage as synthetic
-from nisbjax.tune import sweep
 from nisbjax.typing import Affinities
 
 _COLUMNS = {

@@ -20,7 +20,8 @@ from absl import logging
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
-from nisbjax.qc import border, front_matter, mask, plots, report, statistics
+from nisbjax.qc import border, front_matter, plots, report, statistics
+from nisbjax.qc import mask_file as mask
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
 from nisbjax.store import files

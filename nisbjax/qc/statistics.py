@@ -20,7 +20,8 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 
 from nisbjax.errors import InputError
 from nisbjax.parallel.cluster import map_boxes
-from nisbjax.qc import end_planes, kernels
+from nisbjax.qc import end_planes
+from nisbjax.qc import plane_sums as kernels
 from nisbjax.qc.border import Border, BorderSamples, ValueCounts
 from nisbjax.store import files, records
 from nisbjax.store.schema import anything, list_of, text, whole

@@ -22,17 +22,19 @@ from nisbjax import skeletons
 from nisbjax.artifacts import TuneDir
 from nisbjax.decode import stage as decode_stage
 from nisbjax.decode.keep import ImageSource, MaskSource
+from nisbjax.decode.thresholds import sweep
 from nisbjax.errors import InputError
-from nisbjax.evaluate import nerl, nodes, report
+from nisbjax.evaluate import nerl, nodes
+from nisbjax.evaluate import score_text as report
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.keys import determines
 from nisbjax.keys.checks import require
 from nisbjax.keys.ranges import RANGES
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 from nisbjax.store import files, manifest, records, schema
 from nisbjax.store import volume as volume_lib
 from nisbjax.store.volume import Volume
-from nisbjax.tune import figure, place, space, storage, study, sweep, trials
+from nisbjax.tune import figure, place, space, storage, study, trials
 
 Parameters = Mapping[str, float | int]
 Decode = Callable[[Parameters], str | os.PathLike[str]]

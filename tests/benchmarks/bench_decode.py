@@ -24,10 +24,10 @@ import psutil
 from scipy import ndimage
 
 from nisbjax.decode.connected_components import label_affinities
-from nisbjax.decode.streamed import label_volume
+from nisbjax.decode.streamed.volume import label_volume
+from nisbjax.decode.thresholds.sweep import nodes_by_threshold
 from nisbjax.geometry import Box
 from nisbjax.store.volume import create_zarr, open_labels, open_volume
-from nisbjax.tune.sweep import nodes_by_threshold
 
 PINKY = (
     pathlib.Path(__file__).parents[3] / "shared/data/pinky40/val/seed0/data.zarr/seg"

@@ -8,8 +8,9 @@ import pytest
 from nisbjax import config
 from nisbjax.errors import InputError
 from nisbjax.evaluate import tables
-from nisbjax.masking import MaskSpec
-from nisbjax.qc import mask, statistics
+from nisbjax.mask import MaskSpec
+from nisbjax.qc import mask_file as mask
+from nisbjax.qc import statistics
 from nisbjax.store import checksums
 from nisbjax.store.exported import export_hdf5
 from nisbjax.store.volume import from_array, write_attributes

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from nisbjax.decode.connected_components import label_affinities
-from nisbjax.decode.streamed import label_volume
+from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.store.volume import create_zarr
 
 pytestmark = pytest.mark.slow

@@ -18,9 +18,9 @@ def decode(axis, length, what, folder):
     import tensorstore as ts
     from peak_memory import peak_bytes
 
-    from nisbjax.decode.streamed import label_volume
+    from nisbjax.decode.streamed.volume import label_volume
+    from nisbjax.decode.thresholds.sweep import nodes_by_threshold
     from nisbjax.store.volume import Volume, create_zarr
-    from nisbjax.tune.sweep import nodes_by_threshold
 
     shape = [112, 112, 112]
     shape[axis] = length

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from nisbjax import checkpoint
+from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
-from nisbjax.infer.precision import ALLOWED, FLATTEST
+from nisbjax.infer.compute_dtype import ALLOWED, FLATTEST
 from nisbjax.models import build
 from nisbjax.store.volume import open_affinities, open_image
-from nisbjax.tune import sweep
 
 pytestmark = pytest.mark.slow
 

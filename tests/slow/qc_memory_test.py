@@ -75,8 +75,9 @@ def measure(what, form, axis, length, folder):
 
     from nisbjax.artifacts import VolumeDir
     from nisbjax.config import base_config
-    from nisbjax.masking import MaskSpec
-    from nisbjax.qc import mask, stage
+    from nisbjax.mask import MaskSpec
+    from nisbjax.qc import mask_file as mask
+    from nisbjax.qc import stage
 
     shape = [WIDTH[what]] * 3
     shape[axis] = length

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from nisbjax.decode import channels, whole
 from nisbjax.decode.channels import short_range, with_long_range
 from nisbjax.decode.connected_components import label_affinities
-from nisbjax.decode.streamed import label_volume
+from nisbjax.decode.streamed.volume import label_volume
+from nisbjax.decode.thresholds.sweep import nodes_by_threshold
 from nisbjax.errors import InputError
 from nisbjax.offsets import SHORT_RANGE, edge_slices
 from nisbjax.store import stored as stored_lib
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume, create_zarr, from_array, open_affinities
-from nisbjax.tune.sweep import nodes_by_threshold
 
 SHAPE = (5, 4, 6)
 LONG = ((3, 0, 0), (0, 3, 0), (0, 0, -3))

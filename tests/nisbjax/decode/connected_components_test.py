@@ -8,7 +8,7 @@ import pytest
 
 from nisbjax.decode.connected_components import label_affinities, label_box
 from nisbjax.errors import InputError
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 from nisbjax.store.volume import from_array
 
 

@@ -13,7 +13,7 @@ from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 from nisbjax.store.manifest import path_inside
 from nisbjax.store.volume import create_zarr, fingerprint, open_labels
 

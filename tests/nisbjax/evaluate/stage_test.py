@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from nisbjax import artifacts, config
 from nisbjax.errors import InputError
-from nisbjax.evaluate import report, stage
+from nisbjax.evaluate import score_text as report
+from nisbjax.evaluate import stage
 from nisbjax.store import manifest, volume
 
 SHAPE = (12, 4, 4)

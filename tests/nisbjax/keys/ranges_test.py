@@ -148,7 +148,8 @@ def test_the_words_are_those_that_are_implemented():
     from nisbjax.decode import connected_components
     from nisbjax.decode import stage as decoding
     from nisbjax.evaluate import stage as evaluation
-    from nisbjax.infer import blend, precision, predict, tta
+    from nisbjax.infer import blend, predict, tta
+    from nisbjax.infer import compute_dtype as precision
     from nisbjax.models import mednext
     from nisbjax.parallel import cluster
     from nisbjax.train import precision as training

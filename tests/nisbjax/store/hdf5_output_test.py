@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nisbjax.qc import mask
+from nisbjax.qc import mask_file as mask
 from nisbjax.store import hdf5_output, volume
 from nisbjax.store.exported import export_hdf5
 

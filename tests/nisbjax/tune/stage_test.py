@@ -18,7 +18,7 @@ from nisbjax.decode import stage as decode_stage
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 from nisbjax.skeletons import load
 from nisbjax.store import manifest, volume
 from nisbjax.tune import space, stage, study

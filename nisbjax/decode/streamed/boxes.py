@@ -16,9 +16,9 @@ from jaxtyping import Bool, Int, Integer, Shaped
 
 from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import edge_range, label_box
-from nisbjax.decode.grid import Grid
 from nisbjax.decode.keep import ImageSource, Keep, MaskSource, keep_mask
-from nisbjax.decode.scratch import checksum_of, checksum_of_file, record_path
+from nisbjax.decode.streamed.grid import Grid
+from nisbjax.decode.streamed.scratch import checksum_of, checksum_of_file, record_path
 from nisbjax.geometry import Box
 from nisbjax.store import files
 from nisbjax.store.volume import Volume

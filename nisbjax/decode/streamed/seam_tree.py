@@ -17,7 +17,7 @@ from jaxtyping import Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nisbjax.decode.boxes import save
+from nisbjax.decode.streamed.boxes import save
 
 Keys = Int[np.ndarray, " _"]  # any number of them
 Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]

@@ -12,11 +12,13 @@ import pytest
 import tensorstore as ts
 from absl import logging
 
-from nisbjax.decode import boxes, numbering, relabeling, streamed
+from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import label_affinities
-from nisbjax.decode.streamed import label_volume
+from nisbjax.decode.streamed import boxes, relabeling
+from nisbjax.decode.streamed import volume as streamed
+from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.errors import InputError
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 from nisbjax.store.volume import Volume, create_zarr, from_array, open_volume
 
 

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int, Integer, UInt8, UInt64
 
-from nisbjax.decode import spanning
-from nisbjax.decode.boxes import crossing, inside, read_channels
 from nisbjax.decode.channels import short_range
 from nisbjax.decode.connected_components import check_options, edge_range, label_box
-from nisbjax.decode.grid import AT_ONCE, Grid, choose_box
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
+from nisbjax.decode.streamed.boxes import crossing, inside, read_channels
+from nisbjax.decode.streamed.grid import AT_ONCE, Grid, choose_box
+from nisbjax.decode.thresholds import spanning
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.parallel import cluster

@@ -8,11 +8,11 @@ import pytest
 import tensorstore as ts
 
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.thresholds import sweep
+from nisbjax.decode.thresholds.sweep import nodes_by_threshold
 from nisbjax.errors import InputError
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 from nisbjax.store.volume import Volume, from_array
-from nisbjax.tune import sweep
-from nisbjax.tune.sweep import nodes_by_threshold
 
 
 def assert_same_partition(found, expected):

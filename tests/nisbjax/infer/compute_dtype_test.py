@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from nisbjax.errors import InputError
-from nisbjax.infer.precision import ALLOWED, FLATTEST, compute_dtype
+from nisbjax.infer.compute_dtype import ALLOWED, FLATTEST, compute_dtype
 from nisbjax.models import build
 from nisbjax.models.foreign import torch_import
 

@@ -14,9 +14,9 @@ from absl import logging
 from jaxtyping import UInt
 
 from nisbjax.decode import numbering
-from nisbjax.decode.boxes import BoxDecoder, Record
-from nisbjax.decode.grid import Grid
-from nisbjax.decode.scratch import checksum_of, table_path
+from nisbjax.decode.streamed.boxes import BoxDecoder, Record
+from nisbjax.decode.streamed.grid import Grid
+from nisbjax.decode.streamed.scratch import checksum_of, table_path
 from nisbjax.errors import InputError
 from nisbjax.store import stored
 from nisbjax.store.volume import Volume

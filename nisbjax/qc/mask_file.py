@@ -20,7 +20,7 @@ from absl import logging
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import front_matter
 from nisbjax.store import files, hdf5_output

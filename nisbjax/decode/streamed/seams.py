@@ -13,11 +13,18 @@ import pathlib
 
 import numpy as np
 
-from nisbjax.decode.boxes import Record
-from nisbjax.decode.grid import Grid
-from nisbjax.decode.scratch import table_path
-from nisbjax.decode.seam_tree import Keys, Run, SeamTree, gather, one_by_one, unite
 from nisbjax.decode.statistics import Statistics
+from nisbjax.decode.streamed.boxes import Record
+from nisbjax.decode.streamed.grid import Grid
+from nisbjax.decode.streamed.scratch import table_path
+from nisbjax.decode.streamed.seam_tree import (
+    Keys,
+    Run,
+    SeamTree,
+    gather,
+    one_by_one,
+    unite,
+)
 
 _ROWS = 1 << 17  # of which counts are in memory at once
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
-from nisbjax.masking import MaskSpec
+from nisbjax.mask import MaskSpec
 
 SHAPE = (6, 5, 4)
 

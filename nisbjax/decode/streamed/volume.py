@@ -21,18 +21,23 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from nisbjax.decode import scratch
-from nisbjax.decode.boxes import BoxDecoder
 from nisbjax.decode.channels import short_range
 from nisbjax.decode.connected_components import (
     check_options,
     edge_range,
 )
-from nisbjax.decode.grid import AT_ONCE, Grid, choose_box
 from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
-from nisbjax.decode.relabeling import OutputCheck, Relabeler, all_files, remove_chunks
-from nisbjax.decode.seams import Seams
 from nisbjax.decode.statistics import Statistics
+from nisbjax.decode.streamed import scratch
+from nisbjax.decode.streamed.boxes import BoxDecoder
+from nisbjax.decode.streamed.grid import AT_ONCE, Grid, choose_box
+from nisbjax.decode.streamed.relabeling import (
+    OutputCheck,
+    Relabeler,
+    all_files,
+    remove_chunks,
+)
+from nisbjax.decode.streamed.seams import Seams
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.parallel import cluster

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nisbjax.decode import spanning
+from nisbjax.decode.thresholds import spanning
 
 TOP = 5
 

@@ -6,7 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 
-from nisbjax.decode.seam_tree import SeamTree, gather, unite
+from nisbjax.decode.streamed.seam_tree import SeamTree, gather, unite
 from nisbjax.parallel import cluster
 
 

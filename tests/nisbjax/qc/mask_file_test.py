@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from nisbjax.decode.stage import open_mask
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.masking import MaskSpec
-from nisbjax.qc import mask
+from nisbjax.mask import MaskSpec
+from nisbjax.qc import mask_file as mask
 from nisbjax.store.volume import create_zarr, from_array
 
 
