@@ -40,7 +40,7 @@ ALLOWED["viz"] = BASE
 STAGES = {"data", "synth", "models", "train", "infer", "qc", "decode", "evaluate"}
 STAGES |= {"tune", "viz"}
 ALLOWED["modes"] = BASE | STAGES
-ALLOWED["foreign"] = BASE | {"models", "train", "modes"}
+ALLOWED["foreign"] = {"modes"}
 ALLOWED["launch"] = BASE | {"modes", "foreign"}
 
 WITHOUT_JAX = ["qc", "decode", "evaluate", "tune"]

@@ -7,23 +7,17 @@ the mask in testing but not in tuning; here both go through `affinity_mask`.
 
 import os
 import pathlib
-import platform
-import shlex
 import shutil
-import sys
-from collections.abc import Collection, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from absl import logging
 
-from nisbjax import checkpoint, config
-from nisbjax.artifacts import Run, VolumeDir, volume_name
+from nisbjax import checkpoint
+from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
-from nisbjax.keys import determines
-from nisbjax.modes.volumes import Split, image_of, split_of, split_with
-from nisbjax.store import files
+from nisbjax.modes.volumes import Split, split_of, split_with
 from nisbjax.store.volume import open_affinities, open_labels
 
 # What a mode makes itself, so that naming it would mix volumes.
@@ -81,64 +75,6 @@ def affinity_mask(
         )
 
     return str(stage.run(settings, place, prediction=prediction, image=image))
-
-
-def train(
-    settings: Any,
-    run_dir: Run,
-    checkpoint_path: str,
-    reset: Sequence[str] = (),
-    coordinator: tuple[str, int, int] | None = None,
-) -> None:
-    """Mode train; notes beside the checkpoints what was asked for, and on what.
-
-    Args:
-      settings: the configuration.
-      run_dir: gone on with where it holds a checkpoint.
-      checkpoint_path: that a new run starts from; "" for none.
-      reset: what begins anew then, see `train.start.Origin`.
-      coordinator: where this process stands among several, see `hosts.Place`; None to
-        look at SLURM's variables.
-
-    Raises:
-      InputError: the config, the data or a checkpoint do not fit.
-    """
-    from nisbjax.parallel import devices, hosts
-    from nisbjax.train import stage
-    from nisbjax.train.recipe import make_recipe_on, open_training_data
-    from nisbjax.train.start import Origin
-
-    origin = Origin.parse(optional(checkpoint_path), reset)
-    hosts.join(hosts.Place(*coordinator) if coordinator else None)
-    hosts.require_equal(
-        f"{run_dir.path.absolute()} {origin} "
-        + determines.digest(determines.facts(settings, "weights", "checkpoints")),
-        "the processes of this run differ in their folder or configuration; start all of "
-        "them with one --workdir and the same flags",
-    )
-    if origin.path:  # refused before anything is written
-        begun = checkpoint.numbered(run_dir.checkpoints)
-        hosts.first_decides(lambda: "" if begun else str(checkpoint.find(origin.path)))
-    recipe = make_recipe_on(devices.make_mesh(settings.train.mesh), settings)
-    open_training_data(settings)
-    stage.run(
-        settings, run_dir, recipe, origin, lambda: describe_run(settings, run_dir)
-    )
-
-
-def describe_run(settings: Any, run_dir: Run) -> None:
-    """Writes config.json, command.txt (one line for each start) and environment.json."""
-    config.write(settings, run_dir.config)
-    with open(run_dir.command, "a") as file:
-        file.write(shlex.join(sys.orig_argv) + "\n")
-    packages = ("nisbjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
-    packages += ("tensorstore", "numpy", "numba")
-    facts = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in packages},
-    }
-    files.write_json(run_dir.environment, facts)
 
 
 def test(
@@ -337,118 +273,6 @@ def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, An
         parameters=best["decoding_params"],
         threshold_origin=f"tuned on {split_of(settings, 'val').skeleton}"
         + " (test data)" * best["test_data_used"],
-    )
-
-
-def predict_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
-    """Mode predict: the test volume, or `predict.input`."""
-    found = find_checkpoint(settings, run_dir, checkpoint_path)
-    image = optional(settings.predict.input) or split_of(settings, "test").image
-    place = run_dir.test(checkpoint.step_of(found), volume_name(image))
-    return predict(settings, found, image, place)
-
-
-def qc_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
-    """Mode qc: scans the run's prediction of the test volume, or `qc.input`."""
-    from nisbjax.qc import stage
-
-    place = _place(settings, run_dir, checkpoint_path, settings.qc.input)
-    named = optional(settings.qc.input)
-    prediction = named or place.find_raw(settings.predict.channels)
-    image = optional(settings.qc.image) or _predicted_image(settings, prediction, named)
-    if not image:
-        logging.warning(
-            "%s does not say which image it was made from: no border rows; name it with "
-            "--config.qc.image",
-            prediction,
-        )
-    return stage.check(settings, place, prediction=prediction, image=image)
-
-
-def mask_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
-    """Mode mask: builds the mask from the run's report, or from `mask.report`."""
-    from nisbjax.qc import stage
-
-    place = _place(settings, run_dir, checkpoint_path, settings.mask.report)
-    return stage.build(settings, place)
-
-
-def decode_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
-    """Mode decode: the run's prediction of the test volume, or `decode.input`."""
-    from nisbjax.decode import stage
-
-    if optional(settings.qc.input):
-        raise InputError(
-            "qc.input names a file, and --mode=decode makes the mask of what it decodes; "
-            "name that with --config.decode.input alone"
-        )
-    place = _place(settings, run_dir, checkpoint_path, settings.decode.input)
-    named = optional(settings.decode.input)
-    prediction = pathlib.Path(named or place.find_raw(settings.predict.channels))
-    parameters, _ = chosen_parameters(settings, run_dir, checkpoint_path)
-    image = ""
-    if settings.decode.affinity_mask == "auto":
-        image = _predicted_image(settings, prediction, named)
-    mask = affinity_mask(settings, place, prediction, image)
-    return stage.run(
-        settings, place, affinities=prediction, mask=mask, parameters=parameters
-    )
-
-
-def evaluate_alone(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
-    """Mode evaluate: the run's newest segmentation, or `evaluate.segmentation`."""
-    from nisbjax.evaluate import stage
-
-    named = optional(settings.evaluate.segmentation)
-    place = _place(settings, run_dir, checkpoint_path, named)
-    skeleton = optional(settings.evaluate.skeleton)
-    if named:
-        skeleton = skeleton or _own_skeleton(settings, named)
-    else:
-        decoded = sorted(
-            place.path.glob("decoded_*.zarr"), key=lambda p: p.stat().st_mtime
-        )
-        if not decoded:
-            raise InputError(f"no segmentation in {place.path}; run --mode=decode")
-        named = str(decoded[-1])
-        skeleton = skeleton or split_of(settings, "test").skeleton
-    return stage.run(
-        settings, place, segmentation=named, skeleton=skeleton, threshold_origin=""
-    )
-
-
-def _place(settings: Any, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:
-    """The run's folder itself for a file that was named, else that of the test volume."""
-    if optional(named):
-        return VolumeDir(run_dir.path)
-    return test_dir(settings, run_dir, checkpoint_path)
-
-
-def _predicted_image(settings: Any, prediction: str | pathlib.Path, named: str) -> str:
-    """The image of a prediction: as it says itself, or the test image for the run's own."""
-    found = image_of(settings, open_affinities(prediction))
-    if found or named:
-        return found
-    path = split_of(settings, "test").image
-    return path if path and pathlib.Path(path).exists() else ""
-
-
-def _own_skeleton(settings: Any, segmentation: str) -> str:
-    """The skeleton of the volume that a segmentation is of; "" where none is needed.
-
-    Raises:
-      InputError: it is of none of the configuration's volumes, and NERL is asked for.
-    """
-    image = image_of(settings, open_labels(segmentation))
-    split = split_with(settings, image) if image else None
-    if split is not None:
-        return split.skeleton
-    if "nerl" not in settings.evaluate.metrics:
-        return ""
-    whose = f"is of {image}, which is" if image else "does not say that it is of one of"
-    raise InputError(
-        f"{segmentation} {whose} {'none of ' * bool(image)}the volumes of the configuration; "
-        "name its skeleton with --config.evaluate.skeleton=FILE"
     )
 
 

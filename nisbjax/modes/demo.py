@@ -16,7 +16,7 @@ from nisbjax.artifacts import Run
 from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
-from nisbjax.modes import chain
+from nisbjax.modes import chain, train
 from nisbjax.skeletons import Skeletons
 from nisbjax.store import files
 from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
@@ -58,7 +58,7 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
 
     settings.data.root = str(settings.synth.root or run_dir.synthetic)
     synthetic.run(settings, run_dir)
-    chain.train(settings, run_dir, "")
+    train.run(settings, run_dir, "")
     facts = chain.tune_test(settings, run_dir, "")
     rows = {"trained": {**facts["skeletons"], "threshold": facts["threshold"]}}
     rows["untrained"] = _untrained(

@@ -1,0 +1,129 @@
+"""Modes of one stage alone: on a file that is named, or on the run's own artifact.
+
+PyTC runs the stages of a chain only; its scripts for QC and masks stand beside it.
+"""
+
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from nisbjax import checkpoint
+from nisbjax.artifacts import Run, VolumeDir, volume_name
+from nisbjax.config import optional
+from nisbjax.errors import InputError
+from nisbjax.modes import chain
+from nisbjax.modes.volumes import image_of, split_of, split_with
+from nisbjax.store.volume import open_affinities, open_labels
+
+
+def predict(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """Mode predict: the test volume, or `predict.input`."""
+    found = chain.find_checkpoint(settings, run_dir, checkpoint_path)
+    image = optional(settings.predict.input) or split_of(settings, "test").image
+    place = run_dir.test(checkpoint.step_of(found), volume_name(image))
+    return chain.predict(settings, found, image, place)
+
+
+def qc(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """Mode qc: scans the run's prediction of the test volume, or `qc.input`."""
+    from nisbjax.qc import stage
+
+    place = _place(settings, run_dir, checkpoint_path, settings.qc.input)
+    named = optional(settings.qc.input)
+    prediction = named or place.find_raw(settings.predict.channels)
+    image = optional(settings.qc.image) or _predicted_image(settings, prediction, named)
+    if not image:
+        logging.warning(
+            "%s does not say which image it was made from: no border rows; name it with "
+            "--config.qc.image",
+            prediction,
+        )
+    return stage.check(settings, place, prediction=prediction, image=image)
+
+
+def mask(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """Mode mask: builds the mask from the run's report, or from `mask.report`."""
+    from nisbjax.qc import stage
+
+    place = _place(settings, run_dir, checkpoint_path, settings.mask.report)
+    return stage.build(settings, place)
+
+
+def decode(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+    """Mode decode: the run's prediction of the test volume, or `decode.input`."""
+    from nisbjax.decode import stage
+
+    if optional(settings.qc.input):
+        raise InputError(
+            "qc.input names a file, and --mode=decode makes the mask of what it decodes; "
+            "name that with --config.decode.input alone"
+        )
+    place = _place(settings, run_dir, checkpoint_path, settings.decode.input)
+    named = optional(settings.decode.input)
+    prediction = pathlib.Path(named or place.find_raw(settings.predict.channels))
+    parameters, _ = chain.chosen_parameters(settings, run_dir, checkpoint_path)
+    image = ""
+    if settings.decode.affinity_mask == "auto":
+        image = _predicted_image(settings, prediction, named)
+    mask = chain.affinity_mask(settings, place, prediction, image)
+    return stage.run(
+        settings, place, affinities=prediction, mask=mask, parameters=parameters
+    )
+
+
+def evaluate(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
+    """Mode evaluate: the run's newest segmentation, or `evaluate.segmentation`."""
+    from nisbjax.evaluate import stage
+
+    named = optional(settings.evaluate.segmentation)
+    place = _place(settings, run_dir, checkpoint_path, named)
+    skeleton = optional(settings.evaluate.skeleton)
+    if named:
+        skeleton = skeleton or _own_skeleton(settings, named)
+    else:
+        decoded = sorted(
+            place.path.glob("decoded_*.zarr"), key=lambda p: p.stat().st_mtime
+        )
+        if not decoded:
+            raise InputError(f"no segmentation in {place.path}; run --mode=decode")
+        named = str(decoded[-1])
+        skeleton = skeleton or split_of(settings, "test").skeleton
+    return stage.run(
+        settings, place, segmentation=named, skeleton=skeleton, threshold_origin=""
+    )
+
+
+def _place(settings: Any, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:
+    """The run's folder itself for a file that was named, else that of the test volume."""
+    if optional(named):
+        return VolumeDir(run_dir.path)
+    return chain.test_dir(settings, run_dir, checkpoint_path)
+
+
+def _predicted_image(settings: Any, prediction: str | pathlib.Path, named: str) -> str:
+    """The image of a prediction: as it says itself, or the test image for the run's own."""
+    found = image_of(settings, open_affinities(prediction))
+    if found or named:
+        return found
+    path = split_of(settings, "test").image
+    return path if path and pathlib.Path(path).exists() else ""
+
+
+def _own_skeleton(settings: Any, segmentation: str) -> str:
+    """The skeleton of the volume that a segmentation is of; "" where none is needed.
+
+    Raises:
+      InputError: it is of none of the configuration's volumes, and NERL is asked for.
+    """
+    image = image_of(settings, open_labels(segmentation))
+    split = split_with(settings, image) if image else None
+    if split is not None:
+        return split.skeleton
+    if "nerl" not in settings.evaluate.metrics:
+        return ""
+    whose = f"is of {image}, which is" if image else "does not say that it is of one of"
+    raise InputError(
+        f"{segmentation} {whose} {'none of ' * bool(image)}the volumes of the configuration; "
+        "name its skeleton with --config.evaluate.skeleton=FILE"
+    )

@@ -1,0 +1,76 @@
+"""Mode train: what is asked for, and on what, noted beside the checkpoints.
+
+PyTC and BANIS train in the process that reads the command line; here the configuration,
+the command and the software are written down once nothing can be refused any more.
+"""
+
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from nisbjax import checkpoint, config
+from nisbjax.artifacts import Run
+from nisbjax.config import optional
+from nisbjax.keys import determines
+from nisbjax.store import files
+
+
+def run(
+    settings: Any,
+    run_dir: Run,
+    checkpoint_path: str,
+    reset: Sequence[str] = (),
+    coordinator: tuple[str, int, int] | None = None,
+) -> None:
+    """Mode train; notes beside the checkpoints what was asked for, and on what.
+
+    Args:
+      settings: the configuration.
+      run_dir: gone on with where it holds a checkpoint.
+      checkpoint_path: that a new run starts from; "" for none.
+      reset: what begins anew then, see `train.start.Origin`.
+      coordinator: where this process stands among several, see `hosts.Place`; None to
+        look at SLURM's variables.
+
+    Raises:
+      InputError: the config, the data or a checkpoint do not fit.
+    """
+    from nisbjax.parallel import devices, hosts
+    from nisbjax.train import stage
+    from nisbjax.train.recipe import make_recipe_on, open_training_data
+    from nisbjax.train.start import Origin
+
+    origin = Origin.parse(optional(checkpoint_path), reset)
+    hosts.join(hosts.Place(*coordinator) if coordinator else None)
+    hosts.require_equal(
+        f"{run_dir.path.absolute()} {origin} "
+        + determines.digest(determines.facts(settings, "weights", "checkpoints")),
+        "the processes of this run differ in their folder or configuration; start all of "
+        "them with one --workdir and the same flags",
+    )
+    if origin.path:  # refused before anything is written
+        begun = checkpoint.numbered(run_dir.checkpoints)
+        hosts.first_decides(lambda: "" if begun else str(checkpoint.find(origin.path)))
+    recipe = make_recipe_on(devices.make_mesh(settings.train.mesh), settings)
+    open_training_data(settings)
+    stage.run(
+        settings, run_dir, recipe, origin, lambda: describe_run(settings, run_dir)
+    )
+
+
+def describe_run(settings: Any, run_dir: Run) -> None:
+    """Writes config.json, command.txt (one line for each start) and environment.json."""
+    config.write(settings, run_dir.config)
+    with open(run_dir.command, "a") as file:
+        file.write(shlex.join(sys.orig_argv) + "\n")
+    packages = ("nisbjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+    packages += ("tensorstore", "numpy", "numba")
+    facts = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in packages},
+    }
+    files.write_json(run_dir.environment, facts)
