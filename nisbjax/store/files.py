@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nisbjax.errors import InputError
+from nisbjax.store import processes
 
 _ENDING = ".partial"
 # What SQLite keeps beside a database while it is written.
@@ -185,21 +186,10 @@ def sweep(path: str | os.PathLike) -> list[pathlib.Path]:
             if not (found.name.startswith(start) and found.name.endswith(_ENDINGS)):
                 continue
             process = found.name[len(start) :].partition("-")[0]
-            if process.isdigit() and not alive(int(process)):
+            if process.isdigit() and not processes.alive(int(process)):
                 found.unlink(missing_ok=True)
                 removed.append(found)
     return removed
-
-
-def alive(process: int) -> bool:
-    """Whether a process of this host runs, or has ended and is not yet waited for."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):  # another user's; no such number
-        return process < 1 << 31
-    return True
 
 
 def _own_prefix(target: pathlib.Path) -> str:

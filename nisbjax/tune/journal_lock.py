@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import logging
 from optuna.storages.journal import JournalFileSymlinkLock
 
-from nisbjax.tune import workers
+from nisbjax.store import processes
 
 GRACE_SECONDS = 30  # after which a lock of another host that nobody renews is nobody's
 
@@ -32,7 +32,7 @@ class JournalLock(JournalFileSymlinkLock):
         self._journal = journal
         self._place = journal.with_name(f"{journal.name}.lock")
         own = os.getpid()
-        self._own = f"{socket.gethostname()}.{own}.{workers.started(own)}"
+        self._own = f"{socket.gethostname()}.{own}.{processes.started(own)}"
 
     def acquire(self) -> bool:
         """Waits for the lock; one whose process is gone is taken over at once."""
@@ -76,4 +76,4 @@ def _is_dead(owner: str) -> bool:
     host, process, started = ["", *name.rsplit(".", 2)][-3:]
     if host != socket.gethostname() or not process.isdecimal():
         return False
-    return not workers.runs(int(process), int(started) if started.isdecimal() else 0)
+    return not processes.runs(int(process), int(started) if started.isdecimal() else 0)

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from nisbjax.store import files
+from nisbjax.store import processes
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def _sweep(parent: Path) -> None:
         host, _, process = found.name.rpartition(".")
         if host not in ("", socket.gethostname()) or not process.isdecimal():
             continue
-        if int(process) == os.getpid() or not files.alive(int(process)):
+        if int(process) == os.getpid() or not processes.alive(int(process)):
             shutil.rmtree(found, ignore_errors=True)
     _remove_if_empty(parent)
 

@@ -1,4 +1,4 @@
-"""A sampler's trials, by one process or by several that share the study.
+"""A search: the trials of a sampler, by one process or by several that share the study.
 
 PyTC's workers each call Optuna's `optimize` and count their own trials; here the study's
 count, so that it ends with as many as were asked for, whoever is killed meanwhile.
@@ -14,16 +14,18 @@ from absl import logging
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nisbjax.errors import InputError
-from nisbjax.tune import workers
 from nisbjax.tune.trials import (
     Point,
     Range,
     Score,
-    again,
     attributes_of,
     drawn_from,
     fail,
+    identity,
+    is_dead,
+    is_here,
     measure,
+    resumed,
     suggest,
 )
 
@@ -96,18 +98,18 @@ def _claim(
     """
     trials = study.get_trials(deepcopy=False)
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-    dead = [trial for trial in running if workers.is_dead(trial)]
+    dead = [trial for trial in running if is_dead(trial)]
     taken = len(running) - len(dead) + _count_complete(trials)
     if taken >= n_trials:
         return None
     if dead:
         logging.info("trial %d is taken over from a dead process", dead[0].number)
-        trial = again(study, dead[0])
+        trial = resumed(study, dead[0])
     else:
         if first and not trials:
             study.enqueue_trial(dict(first))
         trial = study.ask()
-    for name, value in workers.identity().items():
+    for name, value in identity().items():
         trial.set_user_attr(name, value)
     return trial
 
@@ -118,7 +120,7 @@ def _may_fall_short(study: optuna.Study, n_trials: int) -> bool:
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     if _count_complete(trials) >= n_trials or not running:
         return False
-    if any(workers.is_here(trial) for trial in running):
+    if any(is_here(trial) for trial in running):
         return True
     for trial in running:
         logging.warning(

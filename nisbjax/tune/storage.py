@@ -26,7 +26,7 @@ from optuna.trial import TrialState
 from sqlalchemy import exc as sql_errors
 
 from nisbjax.errors import InputError
-from nisbjax.store import files
+from nisbjax.store import processes
 from nisbjax.tune.database import MADE_FROM, open_database
 from nisbjax.tune.journal import open_journal
 from nisbjax.tune.place import (
@@ -322,7 +322,7 @@ def _owners(lock: TextIO) -> str:
     running = [
         f"process {process} on {host}"
         for process, host in found
-        if host != here or files.alive(int(process))
+        if host != here or processes.alive(int(process))
     ]
     return ", ".join(running) or "a process that has just started"
 

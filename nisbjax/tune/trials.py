@@ -1,13 +1,18 @@
-"""One trial: what it draws from, what is measured, and how it ends.
+"""One trial: whose it is, what it draws from, what is measured, and how it ends.
 
-PyTC leaves a trial that raises to Optuna, which keeps a traceback; here a trial keeps the
-line of its error, and a score that is no number is no score.
+Every RUNNING trial carries host and process in its attributes, and when the process started,
+since a process id is used again; PyTC leaves trials of killed processes RUNNING for ever.
+A trial that raises keeps the line of its error, where Optuna keeps a traceback, and a score
+that is no number is no score.
 """
 
 import math
+import os
+import socket
 from collections.abc import Callable, Mapping
 
 import optuna
+from absl import logging
 from optuna.distributions import (
     BaseDistribution,
     FloatDistribution,
@@ -16,6 +21,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nisbjax.errors import InputError
+from nisbjax.store import processes
 
 ATTRIBUTES = (
     *("erl", "max_erl", "nerl_5", "nerl_20", "nerl_100", "nerl_inf", "nerl_em_erl_50"),
@@ -29,6 +35,79 @@ Range = tuple[float, float] | tuple[int, int]
 Point = Mapping[str, float | int]  # a threshold and other parameters by name
 
 
+def identity() -> dict[str, str | int]:
+    """Attributes of a trial that this process runs.
+
+    The host comes last: who reads a trial half marked takes it for nobody's.
+    """
+    own = os.getpid()
+    return {
+        "process": own,
+        "started": processes.started(own),
+        "host": socket.gethostname(),
+    }
+
+
+def nobody() -> dict[str, str | int]:
+    """Attributes of a trial that has been released: no process, of this host."""
+    return {"process": 0, "host": socket.gethostname()}
+
+
+def is_here(trial: FrozenTrial) -> bool:
+    """Whether a trial is a process' of this host, or nobody's."""
+    host = trial.user_attrs.get("host")
+    return not host or host == socket.gethostname()
+
+
+def is_dead(trial: FrozenTrial) -> bool:
+    """Whether the process of a RUNNING trial is known to be gone.
+
+    Call it while no other process of this host claims a trial, and this one runs none.
+    Nothing is known of processes of other hosts.
+    """
+    if not is_here(trial):
+        return False
+    process = trial.user_attrs.get("process")
+    if not trial.user_attrs.get("host") or not isinstance(process, int):
+        return True  # killed between asking for the trial and saying whose it is
+    if process <= 0 or process == os.getpid():
+        return True
+    began = trial.user_attrs.get("started")
+    return not processes.runs(process, began if isinstance(began, int) else 0)
+
+
+def release_orphans(
+    study: optuna.Study, *, retry: bool, every_host: bool = False
+) -> int:
+    """Frees the trials of dead processes; call it alone (`Reservation.alone`).
+
+    Args:
+        study: whose RUNNING trials on this host belong to nobody.
+        retry: leave them RUNNING, as nobody's, to be taken over; else they become FAIL.
+        every_host: those of other hosts belong to nobody, too (`Reservation.one_host`): a
+            job that was requeued goes on elsewhere.
+
+    Returns:
+        How many there were.
+    """
+    orphans = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        # a worker of another host may be alive
+        if every_host or is_here(trial)
+    ]
+    for trial in orphans:
+        if retry:
+            # Even if another program has the process id by now.
+            for name, value in nobody().items():
+                resumed(study, trial).set_user_attr(name, value)
+        else:
+            fail(study, trial, "its process ended before it did")
+    if orphans:
+        logging.info("%d killed trials are released", len(orphans))
+    return len(orphans)
+
+
 def measure(score: Callable[[], Score]) -> tuple[Score, str]:
     """A score with a finite NERL, or the line of its error."""
     try:
@@ -40,18 +119,24 @@ def measure(score: Callable[[], Score]) -> tuple[Score, str]:
         return {}, line_of(error)
 
 
+def complete(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials with a finite NERL, in their order."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [t for t in trials if t.value is not None and math.isfinite(t.value)]
+
+
 def attributes_of(found: Score) -> dict[str, float | int]:
     return {name: found[name] for name in ATTRIBUTES if name in found}
 
 
-def again(study: optuna.Study, trial: FrozenTrial) -> Trial:
-    """A trial that is RUNNING, to go on with."""
+def resumed(study: optuna.Study, trial: FrozenTrial) -> Trial:
+    """A RUNNING trial, to draw what it has not drawn yet and to end it."""
     return Trial(study, trial._trial_id)
 
 
 def fail(study: optuna.Study, trial: Trial | FrozenTrial, reason: str) -> None:
     if isinstance(trial, FrozenTrial):
-        trial = again(study, trial)
+        trial = resumed(study, trial)
     trial.set_user_attr("error", reason)
     study.tell(trial, state=TrialState.FAIL)
 

@@ -1,0 +1,29 @@
+"""Which processes run, and which of two with one id is meant."""
+
+import os
+import subprocess
+
+import pytest
+
+from nisbjax.store import processes
+
+
+def test_a_process_is_told_by_its_id_and_its_start():
+    own = os.getpid()
+    began = processes.started(own)
+    assert began > 0
+    assert processes.runs(own, began)
+    assert processes.runs(own, 0)  # not known when
+    assert not processes.runs(own, began - 1)  # an earlier one of that id
+
+
+def test_a_process_that_has_ended():
+    with subprocess.Popen(["true"]) as child:
+        pass
+    assert not processes.alive(child.pid)
+    assert processes.started(child.pid) == 0
+
+
+@pytest.mark.parametrize(("number", "there"), [(1, True), (1 << 40, False)])
+def test_processes_of_others_and_numbers_that_are_none(number, there):
+    assert processes.alive(number) == there

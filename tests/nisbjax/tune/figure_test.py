@@ -1,0 +1,37 @@
+"""The tuning curve: four panels of the scores, and the best threshold among them."""
+
+from nisbjax import figures
+from nisbjax.tune import figure
+
+
+def test_panels_hold_the_scores_by_threshold(tmp_path, monkeypatch):
+    drawn = []
+    save = figures.save
+
+    def kept(drawing, *arguments, **options):
+        drawn.append(drawing)
+        save(drawing, *arguments, **options)
+
+    monkeypatch.setattr(figures, "save", kept)
+    names = ("voi_split", "voi_merge", "voi_sum", "coverage", "coverage_length")
+    names += ("n_non0_mergers", "n_splits")
+    rows = [
+        {"threshold": t, "nerl": nerl, **{n: 10 * k + i for i, n in enumerate(names)}}
+        for k, (t, nerl) in enumerate([(0.4, 0.2), (0.5, 0.6), (0.7, 0.1)])
+    ]
+    path = tmp_path / "tune.png"
+    figure.draw(rows, 0.5, path, connected=False)
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    nerl, voi, background, counts = drawn[0].axes
+    curve, best = nerl.get_lines()
+    assert curve.get_xdata().tolist() == [0.4, 0.5, 0.7]
+    assert curve.get_ydata().tolist() == [0.2, 0.6, 0.1]
+    assert curve.get_linestyle() == "None"
+    assert list(best.get_xdata()) == [0.5, 0.5]
+    assert [len(axes.get_lines()) for axes in (voi, background, counts)] == [4, 3, 3]
+    split = next(line for line in voi.get_lines() if line.get_label() == "split")
+    assert split.get_ydata().tolist() == [0, 10, 20]
+    # the second row is the best: its coverage is 10 + 3, a share
+    assert drawn[0].get_suptitle() == (
+        "best threshold 0.5: NERL 0.6000, 1300.0 % of nodes on background"
+    )
