@@ -1,19 +1,36 @@
-"""Which voxels of a volume may carry edges: a z range and a dark border ring.
+"""Which voxels of a volume may carry edges: the mask of any box of it.
 
-LICONN slabs have bad planes at the top and bottom and a dark halo around the border
-(PyTC `decoding/qc/affinity.py`, `build_affinity_mask`). The specification is six numbers,
-so a decoder needs no mask volume: `keep` computes any box from it. PyTC's fast path skips
+A mask is an array, a volume, or a specification: LICONN slabs have bad planes at the top
+and bottom and a dark halo around the border, so six numbers and the image say it all (PyTC
+`decoding/qc/affinity.py`, `build_affinity_mask`). PyTC zeroes all channels at masked voxels
+of the whole prediction in memory; here the mask is asked for box by box, so a volume that
+is larger than memory needs neither a masked copy nor a mask volume. PyTC's fast path skips
 the ring where `bg_thresh` is 0 although its mask builder does not; here both are the same.
 """
 
 import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Shaped
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.store import records
+from nisbjax.store.schema import Schema, number, text, whole
+from nisbjax.store.volume import Volume, fingerprint, open_image, open_volume
 from nisbjax.typing import Mask, Triple
+
+_SPECIFICATION: dict[str, Schema] = {
+    "low_z": whole(),
+    "high_z": whole(),
+    "border_width": whole(),
+    "bg_thresh": number(),
+    "source_image": text(),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +71,7 @@ class MaskSpec:
         )
         return width > 0 and not inner.contains(box)
 
-    def keep(self, box: Box, image: Shaped[np.ndarray, "x y z"] | None) -> Mask:
+    def mask_of(self, box: Box, image: Shaped[np.ndarray, "x y z"] | None) -> Mask:
         """The mask of one box: True where a voxel may carry edges.
 
         Args:
@@ -64,12 +81,12 @@ class MaskSpec:
         Raises:
           InputError: the image is missing where it is needed, or has another shape.
         """
-        kept = np.zeros(box.shape, bool)
+        mask = np.zeros(box.shape, bool)
         z0, z1 = box.start[2], box.stop[2]
         first, last = max(self.low_z, z0) - z0, min(self.high_z, z1) - z0
-        kept[:, :, max(first, 0) : max(last, 0)] = True
+        mask[:, :, max(first, 0) : max(last, 0)] = True
         if not self.touches_ring(box):
-            return kept
+            return mask
         if image is None:
             raise InputError(
                 f"box {box} of the mask touches the border ring, which needs the source "
@@ -86,5 +103,139 @@ class MaskSpec:
         ring_x = (x < width) | (x >= self.shape[0] - width)
         ring_y = (y < width) | (y >= self.shape[1] - width)
         ring = ring_x[:, None] | ring_y[None, :]
-        kept &= ~(ring[:, :, None] & (image <= self.bg_thresh))
-        return kept
+        mask &= ~(ring[:, :, None] & (image <= self.bg_thresh))
+        return mask
+
+
+# Axes of their own: a mask of another shape is refused here, with a message.
+MaskSource = Shaped[np.ndarray, "mask_x mask_y mask_z"] | Volume | MaskSpec
+ImageSource = Shaped[np.ndarray, "image_x image_y image_z *image_c"] | Volume
+
+
+def require_mask(
+    mask: MaskSource | None, image: ImageSource | None, shape: Triple
+) -> None:
+    """Refuses a mask, or the image that it needs, of another shape.
+
+    Args:
+      mask: bool or integers (0 = masked), a volume of them, or a specification.
+      image: the source image, [x y z] or [x y z c]; only a specification looks at it.
+      shape: of the affinities, x y z.
+
+    Raises:
+      InputError: naming both shapes.
+    """
+    if mask is None:
+        return
+    found = tuple(mask.spatial_shape if isinstance(mask, Volume) else mask.shape)
+    if found != tuple(shape):
+        raise InputError(
+            f"mask {found} does not match affinities {tuple(shape)}; rerun --mode=mask "
+            "on this prediction, or set --config.decode.affinity_mask="
+        )
+    if image is None or not isinstance(mask, MaskSpec):
+        return
+    volume = isinstance(image, Volume)
+    name = image.source if volume else "the source image"
+    found = image.spatial_shape if volume else image.shape[:3]
+    if found != tuple(mask.shape):
+        raise InputError(
+            f"image {name} {found} does not match the mask's {tuple(mask.shape)}; name "
+            "the image that was predicted"
+        )
+
+
+def mask_of_box(mask: MaskSource, image: ImageSource | None, box: Box) -> Mask:
+    """The mask of one box, True where a voxel may carry edges.
+
+    Args:
+      mask: as `require_mask`.
+      image: its first channel counts, where a specification has a border ring.
+      box: inside the volume.
+
+    Raises:
+      InputError: the box touches a border ring, and there is no image.
+    """
+    if isinstance(mask, Volume):
+        return np.ascontiguousarray(mask.read(box)) != 0
+    if not isinstance(mask, MaskSpec):
+        part = mask[box.slices]
+        return part if mask.dtype == bool else part != 0
+    if image is None or not mask.touches_ring(box):
+        return mask.mask_of(box, None)
+    pixels = image.read(box) if isinstance(image, Volume) else image[box.slices]
+    return mask.mask_of(box, pixels if pixels.ndim == 3 else pixels[..., 0])
+
+
+def mask_facts(path: str | pathlib.Path, mask: MaskSource | None) -> dict[str, Any]:
+    """What a mask lets through, in words that a refusal can name.
+
+    Args:
+      path: of the mask; "" for none.
+      mask: what `open_mask` made of it.
+    """
+    if isinstance(mask, MaskSpec):
+        named = dataclasses.asdict(mask) | {"shape": list(mask.shape)}
+        found = open_volume(path, axes="xyz").attributes
+        named["image"] = found.get("source_fingerprint", "")
+        return {f"mask.{name}": value for name, value in named.items()}
+    return {"mask": fingerprint(path) if path else ""}
+
+
+def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]:
+    """A mask as its specification where its file has one, else as a volume.
+
+    PyTC's fast path: with the attributes of its mask builder only the border ring of the
+    source image is read. The image is looked for by its path from the mask's folder, then
+    by PyTC's key; where it is not found, the mask itself is read.
+    """
+    volume = open_volume(path, axes="xyz")
+    found = volume.attributes
+    if not all(key in found for key in _SPECIFICATION):
+        return volume, None
+    try:
+        records.check(dict(found), _SPECIFICATION, f"attributes of {path}")
+    except InputError as error:
+        logging.warning("%s; reading the mask itself", error)
+        return volume, None
+    opened = _image_of(path, found, volume.spatial_shape)
+    if opened is None:
+        return volume, None
+    spec = MaskSpec(
+        volume.spatial_shape,
+        int(found["low_z"]),
+        int(found["high_z"]),
+        int(found["border_width"]),
+        float(found["bg_thresh"]),
+    )
+    return spec, opened
+
+
+def _image_of(
+    path: str | pathlib.Path, found: Mapping[str, Any], shape: Triple
+) -> Volume | None:
+    """The image that a mask was built from; None, and a line in the log, if it is not here."""
+    folder = pathlib.Path(path).absolute().parent
+    keys = ("source_image_relative", "source_image")
+    named = [
+        found[key] for key in keys if isinstance(found.get(key), str) and found[key]
+    ]
+    others = []
+    for image in dict.fromkeys(folder / name for name in named):
+        try:
+            opened = open_image(image)
+        except InputError:
+            continue
+        known = found.get("source_fingerprint")
+        if known in (None, fingerprint(image)) and opened.spatial_shape == shape:
+            return opened
+        others.append(image)
+    if others:
+        logging.warning(
+            "%s is not the image that %s was built from; reading the mask itself",
+            others[0],
+            path,
+        )
+    else:
+        logging.info("%s names no image that is here; reading the mask itself", path)
+    return None

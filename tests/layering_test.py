@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).parents[1] / "nisbjax"
 
 # Rooms from the ground up; a room may import the rooms that its line names, and modules of
 # its own package.
-LEVEL_0 = {"errors", "outside", "typing", "geometry", "offsets", "mask", "unlabeled"}
-LEVEL_1 = ["store", "figures", "config", "keys", "artifacts", "skeletons"]
+LEVEL_0 = {"errors", "outside", "typing", "geometry", "offsets", "unlabeled"}
+LEVEL_1 = ["store", "mask", "figures", "config", "keys", "artifacts", "skeletons"]
 LEVEL_1 += ["parallel", "checkpoint"]
 ALLOWED: dict[str, set[str]] = {
     "": {"parallel"},
@@ -25,7 +25,6 @@ ALLOWED: dict[str, set[str]] = {
     "typing": set(),
     "geometry": {"errors", "typing"},
     "offsets": {"errors", "typing"},
-    "mask": {"errors", "typing", "geometry"},
     "unlabeled": {"errors"},
 }
 for number, room in enumerate(LEVEL_1):

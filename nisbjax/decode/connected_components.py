@@ -15,14 +15,15 @@ import numpy as np
 from jaxtyping import UInt
 
 from nisbjax.decode import kernels, numbering
-from nisbjax.decode.keep import MASK_EDGES, ImageSource, Keep, MaskSource, keep_mask
-from nisbjax.decode.kernels import Forest, Planes, Rule
+from nisbjax.decode.kernels import Forest, PlaneValues, Rule
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.mask import ImageSource, MaskSource
 from nisbjax.typing import Affinities, Triple
 
 
-class Range(NamedTuple):
+class EdgeRange(NamedTuple):
     """Unsigned values v with low < v <= high are edges."""
 
     bits: np.dtype
@@ -30,7 +31,7 @@ class Range(NamedTuple):
     high: np.unsignedinteger
 
 
-def edge_range(dtype: np.dtype, threshold: float) -> Range:
+def edge_range(dtype: np.dtype, threshold: float) -> EdgeRange:
     """`affinity > threshold` as a comparison of the stored bits.
 
     A float's bits grow with its value from 0 to infinity; negative values and NaN lie
@@ -46,11 +47,11 @@ def edge_range(dtype: np.dtype, threshold: float) -> Range:
         )
     if dtype == np.uint8:
         low = np.flatnonzero(np.arange(256) / 255 <= threshold)[-1]
-        return Range(np.dtype(np.uint8), np.uint8(low), np.uint8(255))
+        return EdgeRange(np.dtype(np.uint8), np.uint8(low), np.uint8(255))
     for real, bits in ((np.float16, np.uint16), (np.float32, np.uint32)):
         if dtype == real:
             low, high = np.array([abs(threshold), np.inf], real).view(bits)
-            return Range(np.dtype(bits), low, high)
+            return EdgeRange(np.dtype(bits), low, high)
     raise InputError(
         f"affinities are {dtype}; wanted float16, float32, or uint8 (value / 255)"
     )
@@ -94,37 +95,39 @@ def label_affinities(
         of another shape.
     """
     shape = affinities.shape[1:]
-    keep = keep_mask(mask, image, shape)
+    edges = MaskedEdges(edge_offset, mask, image, mask_edges)
+    edges.require_shape(shape)
     dtype = np.uint32 if np.prod(shape, dtype=np.uint64) < 2**32 else np.uint64
-    labels, _ = label_box(
-        affinities,
-        threshold,
-        keep=keep,
-        edge_offset=edge_offset,
-        mask_edges=mask_edges,
-        threads=threads,
-        dtype=dtype,
-    )
+    labels, _ = label_box(affinities, threshold, edges, threads=threads, dtype=dtype)
     return labels
 
 
 def label_box(
     affinities: Affinities,
     threshold: float,
+    edges: MaskedEdges,
     *,
-    keep: Keep | None,
-    edge_offset: int = 0,
-    mask_edges: str = "both",
     threads: int | None = None,
     dtype: type = np.uint32,
 ) -> tuple[UInt[np.ndarray, "x y z"], int]:
-    """As `label_affinities`, with the mask as a function; also the number of labels."""
+    """As `label_affinities`, whose mask may be that of a whole volume around this box.
+
+    Args:
+      affinities, threshold, threads: as there.
+      edges: with voxels counted from the start of the box.
+      dtype: of the labels.
+
+    Returns:
+      The labels, and how many there are.
+
+    Raises:
+      InputError: fewer than 3 channels, another dtype, or a threshold outside [0, 1].
+    """
     if len(affinities) < 3:
         raise InputError(
             f"affinities have {len(affinities)} channel(s); wanted at least 3, the edges "
             "on x, y and z"
         )
-    check_options(edge_offset, mask_edges)
     shape: Triple = affinities.shape[1:]
     bits, low, high = edge_range(affinities.dtype, threshold)
     values = affinities.view(bits)
@@ -132,7 +135,8 @@ def label_box(
     if labels.size == 0:
         return labels, 0
     forest = Forest.over(labels)
-    rule = Rule(low, high, bool(edge_offset), keep is not None, mask_edges == "both")
+    masked = edges.mask is not None
+    rule = Rule(low, high, bool(edges.edge_offset), masked, edges.both)
     threads = threads or len(os.sched_getaffinity(0))
     cuts = np.linspace(0, shape[0], min(threads, shape[0]) + 1)
     cuts = cuts.astype(int).tolist()
@@ -140,33 +144,16 @@ def label_box(
     with ThreadPoolExecutor(threads) as pool:
 
         def unite_slab(slab):
-            unite(values, keep, rule, forest, *slab)
+            unite(values, edges, rule, forest, *slab)
             # For its seams; both planes belong to this slab alone.
             numbering.flatten_plane(forest.parent, forest.joined, slab[0])
             numbering.flatten_plane(forest.parent, forest.joined, slab[1] - 1)
 
         list(pool.map(unite_slab, slabs))
-        attached = [_join(values, keep, rule, forest, x) for x in cuts[1:-1]]
+        attached = [_join(values, edges, rule, forest, x) for x in cuts[1:-1]]
         attached = np.sort(np.concatenate([np.empty(0, dtype), *attached]))
         numbering.resolve(forest.parent, attached)
         return labels, _number(pool, forest, cuts, attached, threads)
-
-
-def check_options(edge_offset: int, mask_edges: str) -> None:
-    """Refuses what is no edge convention.
-
-    Raises:
-      InputError: naming the value and the choices.
-    """
-    if edge_offset not in (0, 1):
-        raise InputError(
-            f"edge_offset is {edge_offset}; wanted 0 (stored at the source) or 1 "
-            "(at the destination)"
-        )
-    if mask_edges not in MASK_EDGES:
-        raise InputError(
-            f"mask_edges is {mask_edges!r}; wanted one of {', '.join(MASK_EDGES)}"
-        )
 
 
 _PLANES_VOXELS = 1 << 21  # at once, where planes are copied or a mask is made of them
@@ -174,7 +161,7 @@ _PLANES_VOXELS = 1 << 21  # at once, where planes are copied or a mask is made o
 
 def unite(
     values: UInt[np.ndarray, "c x y z"],
-    keep: Keep | None,
+    edges: MaskedEdges,
     rule: Rule,
     forest: Forest,
     start: int,
@@ -184,13 +171,13 @@ def unite(
     shape = values.shape[1:]
     carry = np.zeros((3, *forest.joined.shape[1:]), np.uint64)
     step = stop - start
-    if keep is not None or not values[0].flags.c_contiguous:
+    if edges.mask is not None or not values[0].flags.c_contiguous:
         step = max(1, _PLANES_VOXELS // (shape[1] * shape[2]))
     for first in range(start, stop, step):
         planes = slice(first, min(first + step, stop))
-        kept = _kept(keep, planes.start, planes.stop, shape)
+        mask = _mask_bytes(edges, planes.start, planes.stop, shape)
         x, y, z = (_fixed(values[c, planes]) for c in range(3))
-        read = Planes(x, y, z, kept)
+        read = PlaneValues(x, y, z, mask)
         kernels.unite_planes(read, rule, first, first > start, forest, carry)
 
 
@@ -201,21 +188,22 @@ def _fixed(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _kept(keep: Keep | None, start: int, stop: int, shape: Triple) -> np.ndarray:
+def _mask_bytes(edges: MaskedEdges, start: int, stop: int, shape: Triple) -> np.ndarray:
     """Bytes of the mask's planes; an empty array where there is no mask."""
-    if keep is None:
+    mask = edges.mask_of(Box((start, 0, 0), (stop, *shape[1:])))
+    if mask is None:
         return _fixed(np.empty((0, 0, 0), np.uint8))
-    box = Box((start, 0, 0), (stop, *shape[1:]))
-    return _fixed(np.ascontiguousarray(keep(box)).view(np.uint8))
+    return _fixed(np.ascontiguousarray(mask).view(np.uint8))
 
 
-def _join(values, keep, rule, forest, x):
+def _join(values, edges, rule, forest, x):
     shape = values.shape[1:]
     destination = rule.destination
     plane = values[0, x if destination else x - 1]
-    kept = [_kept(keep, i, i + 1, shape).reshape(-1, shape[2]) for i in (x - 1, x)]
+    masks = (_mask_bytes(edges, i, i + 1, shape) for i in (x - 1, x))
+    masks = [mask.reshape(-1, shape[2]) for mask in masks]
     attached = np.empty(plane.size, forest.parent.dtype)
-    seam = [_fixed(part) for part in (plane, *kept)]
+    seam = [_fixed(part) for part in (plane, *masks)]
     return attached[: kernels.join_seam(*seam, rule, x, forest, attached)]
 
 

@@ -9,15 +9,16 @@ watershed by maximum spanning forest (Meyer; Cousty et al., PAMI 2009) on the af
 In memory alone, and at most `memory_bytes`.
 """
 
+import math
 from typing import no_type_check
 
 import numpy as np
 from jaxtyping import UInt
 
 from nisbjax.decode import numbering
-from nisbjax.decode.connected_components import edge_range, label_affinities
-from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
+from nisbjax.decode.connected_components import edge_range, label_box
 from nisbjax.decode.kernels import kernel
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.typing import Affinities
@@ -56,12 +57,12 @@ def _plant(seeds, first, large, parent, holds):
 
 @no_type_check
 @kernel
-def _collect(values, kept, low, high, shift, destination, both, place, edges):
+def _collect(values, mask, low, high, shift, destination, both, place, edges):
     """Sorts edges with low < affinity <= high into buckets, strongest first.
 
     Args:
       values: bits of the affinities, [3 x y z].
-      kept: mask [x y z], or of size 0.
+      mask: [x y z], or of size 0.
       shift: of a difference of bits, to make it a bucket.
       destination, both: edge convention and `mask_edges`.
       place: where the next edge of each bucket goes; advanced, which counts them too.
@@ -80,8 +81,8 @@ def _collect(values, kept, low, high, shift, destination, both, place, edges):
                         value = values[axis, x1, y1, z1]
                     if value <= low or value > high:
                         continue
-                    if kept.size:
-                        near, far = kept[x, y, z], kept[x1, y1, z1]
+                    if mask.size:
+                        near, far = mask[x, y, z], mask[x1, y1, z1]
                         stored = far if destination else near
                         if not stored or (both and not (near and far)):
                             continue
@@ -153,11 +154,8 @@ def grow_affinities(
     low: float,
     *,
     min_seed: int = 100,
-    edge_offset: int = 0,
-    mask: MaskSource | None = None,
-    mask_edges: str = "both",
+    edges: MaskedEdges | None = None,
     threads: int | None = None,
-    image: ImageSource | None = None,
 ) -> UInt[np.ndarray, "x y z"]:
     """Segments at `low` of which none holds two seeds.
 
@@ -165,11 +163,12 @@ def grow_affinities(
     seed reaches becomes a segment of its own, as in a plain decode at `low`.
 
     Args:
-      affinities, edge_offset, mask, mask_edges, threads, image: as `label_affinities`.
+      affinities, threads: as `label_affinities`.
       threshold: of the seeds.
       low: down to which they grow; at most `threshold`.
       min_seed: voxels of a component at `threshold` that make it a seed; smaller ones join
         freely.
+      edges: which of them count; all, stored at their source, where None.
 
     Returns:
       [x y z] labels 1..N in C order of first voxels, 0 = background.
@@ -178,20 +177,16 @@ def grow_affinities(
       InputError: as `label_affinities`, or `low` above `threshold`.
     """
     check(affinities.dtype, threshold, low, min_seed)
-    options = {
-        "edge_offset": edge_offset,
-        "mask": mask,
-        "mask_edges": mask_edges,
-        "threads": threads,
-        "image": image,
-    }
-    seeds = label_affinities(affinities, threshold, **options)
-    shape, voxels = seeds.shape, seeds.size
+    edges = edges or MaskedEdges()
+    shape = affinities.shape[1:]
+    edges.require_shape(shape)
+    wide = np.uint32 if math.prod(shape) < 2**32 else np.uint64
+    seeds, count = label_box(affinities, threshold, edges, threads=threads, dtype=wide)
+    voxels = seeds.size
     if voxels == 0:
         return seeds
     parent = np.empty(voxels, seeds.dtype)
     holds = np.empty(voxels, bool)
-    count = int(seeds.max())
     first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
     numbering.measure(seeds.reshape(-1), first, size)
     large = size >= max(min_seed, 1)
@@ -199,14 +194,10 @@ def grow_affinities(
     _plant(seeds.reshape(-1), first, large, parent, holds)
     del seeds
     strides = np.array([shape[1] * shape[2], shape[2], 1])
-    keep = keep_mask(mask, image, shape)
-    kept = np.empty((0, 0, 0), bool) if keep is None else keep(Box.whole(shape))
-    edges = _edges_between(
-        affinities, low, threshold, kept, edge_offset, mask_edges, strides
-    )
-    _grow(edges, strides, parent, holds)
-    del edges, holds
-    labels = label_affinities(affinities, low, **options)
+    ordered = _edges_between(affinities, low, threshold, edges, strides)
+    _grow(ordered, strides, parent, holds)
+    del ordered, holds
+    labels, _ = label_box(affinities, low, edges, threads=threads, dtype=wide)
     _number(parent, labels.reshape(-1))
     return labels
 
@@ -229,22 +220,25 @@ def check(dtype: np.dtype, threshold: float, low: float, min_seed: int) -> None:
 
 
 def _edges_between(
-    affinities, low, high, kept, edge_offset, mask_edges, strides
+    affinities: Affinities, low: float, high: float, edges: MaskedEdges, strides
 ) -> UInt[np.ndarray, " e"]:
     """3 voxel + axis of the edges with low < affinity <= high, strongest first."""
     bits, weakest, _ = edge_range(affinities.dtype, low)
     _, strongest, _ = edge_range(affinities.dtype, high)
     values = np.ascontiguousarray(affinities[:3]).view(bits)
+    mask = edges.mask_of(Box.whole(values.shape[1:]))
+    mask = np.empty((0, 0, 0), bool) if mask is None else mask
+    destination = bool(edges.edge_offset)
     span = int(strongest) - int(weakest)
     shift = max(0, span.bit_length() - _BUCKETS.bit_length() + 1)
     place = np.zeros((span >> shift) + 1, np.int64)
-    rule = (weakest, strongest, shift, bool(edge_offset), mask_edges == "both")
+    rule = (weakest, strongest, shift, destination, edges.both)
     wide = np.uint32 if values.size < 2**32 else np.uint64
-    _collect(values, kept, *rule, place, np.empty(0, wide))
-    edges = np.empty(place.sum(), wide)
+    _collect(values, mask, *rule, place, np.empty(0, wide))
+    ordered = np.empty(place.sum(), wide)
     place = np.cumsum(place) - place
-    if edges.size:
-        _collect(values, kept, *rule, place, edges)
+    if ordered.size:
+        _collect(values, mask, *rule, place, ordered)
     if shift:
-        _order(values, strides, bool(edge_offset), edges)
-    return edges
+        _order(values, strides, destination, ordered)
+    return ordered

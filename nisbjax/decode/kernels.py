@@ -166,13 +166,13 @@ class Forest(NamedTuple):
         )
 
 
-class Planes(NamedTuple):
+class PlaneValues(NamedTuple):
     """Some planes of a volume, contiguous: bits of the affinities and bytes of the mask."""
 
     x: UInt[np.ndarray, "p y z"]
     y: UInt[np.ndarray, "p y z"]
     z: UInt[np.ndarray, "p y z"]
-    keep: UInt[np.ndarray, "..."]  # p y z, 0 where masked; empty where there is no mask
+    mask: UInt[np.ndarray, "..."]  # p y z, 0 where masked; empty where there is no mask
 
 
 @no_type_check
@@ -194,7 +194,7 @@ def unite_planes(planes, rule, first, inner, forest, carried):
     remain of five edges.
 
     Args:
-      planes: `Planes`.
+      planes: `PlaneValues`.
       rule: `Rule`.
       first: index of the first of these planes in the volume.
       inner: whether the plane before `first` is in the forest (else a seam is left).
@@ -209,7 +209,7 @@ def unite_planes(planes, rule, first, inner, forest, carried):
     parent, carry = forest.parent, carried.reshape(-1)
     foreground, joined = forest.foreground.reshape(-1), forest.joined.reshape(-1)
     ax, ay = planes.x.reshape(-1), planes.y.reshape(-1)
-    az, kept_bytes = planes.z.reshape(-1), planes.keep.reshape(-1)
+    az, mask = planes.z.reshape(-1), planes.mask.reshape(-1)
     # Of this row and of the one before (in turns, for y).
     hx, hz = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
     hy, k = np.zeros(2 * words, np.uint64), np.full(2 * words, _ALL)
@@ -230,7 +230,7 @@ def unite_planes(planes, rule, first, inner, forest, carried):
             for z in range(nz):
                 parent[base + z] = base + z
             if rule.masked:
-                _pack(kept_bytes, source, nz, np.uint8(0), np.uint8(255), k, now)
+                _pack(mask, source, nz, np.uint8(0), np.uint8(255), k, now)
                 for w in range(words):
                     hx[w] &= k[now + w]
                     hy[now + w] &= k[now + w]
@@ -314,12 +314,12 @@ def _attached_root(parent, root):
 
 @no_type_check
 @kernel
-def join_seam(affinities_x, keep_before, keep_after, rule, x, forest, attached):
+def join_seam(affinities_x, mask_before, mask_after, rule, x, forest, attached):
     """Joins the slab that begins at plane x with the one before, both flattened there.
 
     Args:
       affinities_x: y z, plane x - 1, or x where edges are stored at the destination.
-      keep_before, keep_after: y z, planes x - 1 and x.
+      mask_before, mask_after: y z, planes x - 1 and x.
       rule: `Rule`.
       x: first plane of the slab.
       forest: `Forest`.
@@ -337,7 +337,7 @@ def join_seam(affinities_x, keep_before, keep_after, rule, x, forest, attached):
     parent = forest.parent
     foreground, joined = forest.foreground.reshape(-1), forest.joined.reshape(-1)
     values = affinities_x.reshape(-1)
-    stored, other = keep_before.reshape(-1), keep_after.reshape(-1)
+    stored, other = mask_before.reshape(-1), mask_after.reshape(-1)
     if rule.destination:
         stored, other = other, stored
     h, k = np.zeros(words, np.uint64), np.full(words, _ALL)

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt
 
-from nisbjax.decode.connected_components import check_options, edge_range
-from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
+from nisbjax.decode.connected_components import edge_range
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.offsets import OFFSETS_6, edge_slices
@@ -37,10 +37,7 @@ def mutex_affinities(
     low: float,
     *,
     offsets: Sequence[Triple] = OFFSETS_6,
-    edge_offset: int = 0,
-    mask: MaskSource | None = None,
-    mask_edges: str = "both",
-    image: ImageSource | None = None,
+    edges: MaskedEdges | None = None,
 ) -> UInt[np.ndarray, "x y z"]:
     """Segments that attraction makes and repulsion keeps apart.
 
@@ -49,9 +46,7 @@ def mutex_affinities(
       threshold: above it, short channels (0-2) attract by their distance from it.
       low: below it, long channels repel by their distance from it.
       offsets: of the channels, in voxels.
-      edge_offset: 0 where edges are stored at the source, 1 at the destination.
-      mask, image: as `label_affinities`; a masked voxel has no edge.
-      mask_edges: `both`, or `source` for edges stored there alone.
+      edges: which of them count; all, stored at their source, where None.
 
     Returns:
       [x y z] labels 1..N in C order of first voxels, 0 = no attraction at all.
@@ -62,10 +57,11 @@ def mutex_affinities(
     """
     check(affinities.shape, offsets)
     check_thresholds(affinities.dtype, threshold, low)
-    check_options(edge_offset, mask_edges)
     import mwatershed
 
+    edges = edges or MaskedEdges()
     shape = affinities.shape[1:]
+    edges.require_shape(shape)
     if affinities.dtype != np.uint8:  # rounded as the plain decoder does
         threshold = float(affinities.dtype.type(threshold))
     values = affinities.astype(np.float64)
@@ -74,17 +70,16 @@ def mutex_affinities(
     # NaN is evidence of nothing.
     values[:3] = np.fmax(values[:3] - threshold, 0)
     values[3:] = np.fmin(values[3:] - low, 0)
-    keep = keep_mask(mask, image, shape)
-    if keep is not None:
-        kept = keep(Box.whole(shape))
-        values *= kept
-        if mask_edges == "both":
+    mask = edges.mask_of(Box.whole(shape))
+    if mask is not None:
+        values *= mask
+        if edges.both:
             for channel, offset in zip(values, offsets, strict=True):
                 stored, other = edge_slices(shape, offset)
-                if edge_offset:
+                if edges.edge_offset:
                     stored, other = other, stored
-                channel[stored] *= kept[other]
-    sign = -1 if edge_offset else 1
+                channel[stored] *= mask[other]
+    sign = -1 if edges.edge_offset else 1
     found = mwatershed.agglom(
         values, [[sign * o for o in offset] for offset in offsets]
     )

@@ -17,28 +17,23 @@ from absl import logging
 import nisbjax
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import optional, require_choice
-from nisbjax.decode.connected_components import check_options
-from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
-from nisbjax.decode.statistics import Statistics
+from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.segment_counts import SegmentCounts
+from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.volume import check_affinities, label_volume
 from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
-from nisbjax.mask import MaskSpec
+from nisbjax.mask import mask_facts, open_mask
 from nisbjax.parallel.cluster import check_cluster
-from nisbjax.store import records
 from nisbjax.store.lock import writing
 from nisbjax.store.manifest import require_finished, require_same
-from nisbjax.store.schema import Schema, number, text, whole
 from nisbjax.store.volume import (
     Volume,
     create_zarr,
     fingerprint,
     open_affinities,
-    open_image,
-    open_volume,
 )
-from nisbjax.typing import Triple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +48,7 @@ class Method:
       streamed: whether volumes may exceed memory, and boxes may go to a cluster.
     """
 
-    decode: Callable[..., Statistics]
+    decode: Callable[..., SegmentCounts]
     check: Callable[..., None]
     parameters: tuple[str, ...] = ()
     streamed: bool = False
@@ -66,13 +61,6 @@ METHODS = {
 }
 # As predictions are chunked, so that boxes fit both; neuroglancer reads 1 to 4 MB at once.
 _CHUNKS = (64, 128, 128)
-_SPECIFICATION: dict[str, Schema] = {
-    "low_z": whole(),
-    "high_z": whole(),
-    "border_width": whole(),
-    "bg_thresh": number(),
-    "source_image": text(),
-}
 
 
 def run(
@@ -116,13 +104,13 @@ def run(
     masked = _mask_path(settings.affinity_mask, mask)
     if masked:
         require_finished(masked)
-    keep, image = open_mask(masked) if masked else (None, None)
+    applied, image = open_mask(masked) if masked else (None, None)
     made_from = {
         **determines.facts(config, "segmentation"),
         # The word of the file wins over that of the configuration.
         "data.edge_stored_at": _stored_at(config, volume),
         "affinities": fingerprint(source),
-        **mask_facts(masked, keep),
+        **mask_facts(masked, applied),
     }
     path = pathlib.Path(
         optional(settings.output)
@@ -131,11 +119,13 @@ def run(
     if path.suffix != ".zarr":
         raise InputError(f"decode.output is {path}; wanted a name that ends in .zarr")
     require_in_range(config.decode, ("threshold", *method.parameters))
-    check_options(edge_offset(config, volume), settings.mask_edges)
+    edges = MaskedEdges(
+        edge_offset(config, volume), applied, image, settings.mask_edges
+    )
     if method.streamed:
         check_cluster(config.cluster.kind, config.cluster.address)
     method.check(volume, level, **own, memory_gb=settings.memory_gb)
-    keep_mask(keep, image, volume.spatial_shape)
+    edges.require_shape(volume.spatial_shape)
     require_same(path, made_from)
     voxels = int(np.prod(volume.spatial_shape, dtype=np.int64))
     attributes = {
@@ -163,11 +153,9 @@ def run(
             attributes[word.replace("source", "image")] = volume.attributes[word]
     started = time.monotonic()
     if method.streamed:
-        own = {
-            "kind": config.cluster.kind,
-            "workers": config.cluster.workers,
-            "address": config.cluster.address,
-        }
+        own["schedule"] = Schedule(
+            config.cluster.kind, config.cluster.workers, config.cluster.address
+        )
     with writing(path):
         output = create_zarr(
             path,
@@ -177,16 +165,13 @@ def run(
             axes="xyz",
             attributes=attributes,
         )
-        statistics = method.decode(
+        counts = method.decode(
             volume,
             output,
             level,
             **own,
             memory_gb=settings.memory_gb,
-            mask=keep,
-            image=image,
-            mask_edges=settings.mask_edges,
-            edge_offset=edge_offset(config, volume),
+            edges=edges,
             min_size=settings.min_size,
             fingerprint=made_from,
         )
@@ -194,8 +179,8 @@ def run(
         "wrote %s in %.1f s: %d segments, %.2f %% background",
         path,
         time.monotonic() - started,
-        statistics.segments,
-        100 * statistics.attributes()["background"],
+        counts.segments,
+        100 * counts.attributes()["background"],
     )
     return path
 
@@ -213,80 +198,6 @@ def edge_offset(config: Any, affinities: Volume) -> int:
 
 def _stored_at(config: Any, affinities: Volume) -> str:
     return affinities.attributes.get("edge_stored_at", config.data.edge_stored_at)
-
-
-def mask_facts(path: str | pathlib.Path, keep: MaskSource | None) -> dict[str, Any]:
-    """What a mask lets through, in words that a refusal can name.
-
-    Args:
-      path: of the mask; "" for none.
-      keep: what `open_mask` made of it.
-    """
-    if isinstance(keep, MaskSpec):
-        named = dataclasses.asdict(keep) | {"shape": list(keep.shape)}
-        found = open_volume(path, axes="xyz").attributes
-        named["image"] = found.get("source_fingerprint", "")
-        return {f"mask.{name}": value for name, value in named.items()}
-    return {"mask": fingerprint(path) if path else ""}
-
-
-def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]:
-    """A mask as its specification where its file has one, else as a volume.
-
-    PyTC's fast path: with the attributes of its mask builder only the border ring of the
-    source image is read. The image is looked for by its path from the mask's folder, then
-    by PyTC's key; where it is not found, the mask itself is read.
-    """
-    volume = open_volume(path, axes="xyz")
-    found = volume.attributes
-    if not all(key in found for key in _SPECIFICATION):
-        return volume, None
-    try:
-        records.check(dict(found), _SPECIFICATION, f"attributes of {path}")
-    except InputError as error:
-        logging.warning("%s; reading the mask itself", error)
-        return volume, None
-    opened = _image_of(path, found, volume.spatial_shape)
-    if opened is None:
-        return volume, None
-    spec = MaskSpec(
-        volume.spatial_shape,
-        int(found["low_z"]),
-        int(found["high_z"]),
-        int(found["border_width"]),
-        float(found["bg_thresh"]),
-    )
-    return spec, opened
-
-
-def _image_of(
-    path: str | pathlib.Path, found: Mapping[str, Any], shape: Triple
-) -> Volume | None:
-    """The image that a mask was built from; None, and a line in the log, if it is not here."""
-    folder = pathlib.Path(path).absolute().parent
-    keys = ("source_image_relative", "source_image")
-    named = [
-        found[key] for key in keys if isinstance(found.get(key), str) and found[key]
-    ]
-    others = []
-    for image in dict.fromkeys(folder / name for name in named):
-        try:
-            opened = open_image(image)
-        except InputError:
-            continue
-        known = found.get("source_fingerprint")
-        if known in (None, fingerprint(image)) and opened.spatial_shape == shape:
-            return opened
-        others.append(image)
-    if others:
-        logging.warning(
-            "%s is not the image that %s was built from; reading the mask itself",
-            others[0],
-            path,
-        )
-    else:
-        logging.info("%s names no image that is here; reading the mask itself", path)
-    return None
 
 
 def compared(threshold: float, dtype: np.dtype) -> float:

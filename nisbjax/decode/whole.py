@@ -23,8 +23,8 @@ from nisbjax.decode.channels import (
     short_range,
     with_long_range,
 )
-from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
-from nisbjax.decode.statistics import Statistics
+from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed.volume import check_affinities
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid
@@ -46,13 +46,10 @@ def grow_volume(
     low_threshold: float,
     min_seed: int,
     memory_gb: float,
-    mask: MaskSource | None = None,
-    image: ImageSource | None = None,
-    mask_edges: str = "both",
-    edge_offset: int = 0,
+    edges: MaskedEdges | None = None,
     min_size: int = 0,
     fingerprint: Mapping[str, Any] | None = None,
-) -> Statistics:
+) -> SegmentCounts:
     """Decodes `affinities` into `output` by growing seeds; see `grow_affinities`.
 
     Args:
@@ -61,7 +58,7 @@ def grow_volume(
       threshold, low_threshold, min_seed: of the seeds, down to which they grow, and the
         voxels that make one.
       memory_gb: refused where more might be needed (`grow.memory_bytes`).
-      mask, image, mask_edges, edge_offset: as `label_affinities`.
+      edges: which of them count; all, stored at their source, where None.
       min_size: segments of fewer voxels become background.
       fingerprint: of the inputs, noted in the manifest.
 
@@ -79,8 +76,9 @@ def grow_volume(
         min_seed=min_seed,
         memory_gb=memory_gb,
     )
-    keep_mask(mask, image, affinities.spatial_shape)
-    chosen, stored = short_range(affinities, edge_offset)
+    edges = edges or MaskedEdges()
+    edges.require_shape(affinities.spatial_shape)
+    chosen, edge_offset = short_range(affinities, edges.edge_offset)
 
     def decode() -> UInt[np.ndarray, "x y z"]:
         return grow.grow_affinities(
@@ -88,18 +86,15 @@ def grow_volume(
             threshold,
             low_threshold,
             min_seed=min_seed,
-            edge_offset=stored,
-            mask=mask,
-            mask_edges=mask_edges,
-            image=image,
+            edges=edges.stored_at(edge_offset),
         )
 
     made_from = {
         "threshold": threshold,
         "low_threshold": low_threshold,
         "min_seed": min_seed,
-        "edge_offset": edge_offset,
-        "mask_edges": mask_edges,
+        "edge_offset": edges.edge_offset,
+        "mask_edges": edges.mask_edges,
         "min_size": min_size,
         **(fingerprint or {}),
     }
@@ -113,13 +108,10 @@ def mutex_volume(
     *,
     low_threshold: float,
     memory_gb: float,
-    mask: MaskSource | None = None,
-    image: ImageSource | None = None,
-    mask_edges: str = "both",
-    edge_offset: int = 0,
+    edges: MaskedEdges | None = None,
     min_size: int = 0,
     fingerprint: Mapping[str, Any] | None = None,
-) -> Statistics:
+) -> SegmentCounts:
     """Decodes `affinities` into `output` by the mutex watershed; see `mutex_affinities`.
 
     Args:
@@ -128,7 +120,7 @@ def mutex_volume(
       output: [x y z], an unsigned type.
       threshold, low_threshold: above and below which edges attract and repel.
       memory_gb: refused where more is needed (`mutex.memory_bytes`).
-      mask, image, mask_edges, edge_offset, min_size, fingerprint: as `grow_volume`.
+      edges, min_size, fingerprint: as `grow_volume`.
 
     Returns:
       Number and sizes of the segments, and the share of background.
@@ -138,7 +130,8 @@ def mutex_volume(
         other inputs or settings.
     """
     check_mutex(affinities, threshold, low_threshold=low_threshold, memory_gb=memory_gb)
-    keep_mask(mask, image, affinities.spatial_shape)
+    edges = edges or MaskedEdges()
+    edges.require_shape(affinities.spatial_shape)
     chosen, offsets = _with_offsets(affinities)
 
     def decode() -> UInt[np.ndarray, "x y z"]:
@@ -147,17 +140,14 @@ def mutex_volume(
             threshold,
             low_threshold,
             offsets=offsets,
-            edge_offset=edge_offset,
-            mask=mask,
-            mask_edges=mask_edges,
-            image=image,
+            edges=edges,
         )
 
     made_from = {
         "threshold": threshold,
         "low_threshold": low_threshold,
-        "edge_offset": edge_offset,
-        "mask_edges": mask_edges,
+        "edge_offset": edges.edge_offset,
+        "mask_edges": edges.mask_edges,
         "min_size": min_size,
         **(fingerprint or {}),
     }
@@ -226,7 +216,7 @@ def _write(
     output: Volume,
     min_size: int,
     made_from: Mapping[str, Any],
-) -> Statistics:
+) -> SegmentCounts:
     """Decodes unless that is done, drops what is small, and writes box by box."""
     with tempfile.TemporaryDirectory() as temporary:
         on_disk = pathlib.Path(output.source).is_dir()
@@ -234,20 +224,20 @@ def _write(
         with Manifest(artifact, made_from) as manifest:
             manifest.verify(opened=True)
             if manifest.finished:
-                return Statistics.of_finished(manifest, output)
+                return SegmentCounts.of_finished(manifest, output)
             labels = decode()
-            statistics = _without_small(labels, min_size)
+            counts = _without_small(labels, min_size)
             for index, box in enumerate(box_grid(output.spatial_shape, _WRITTEN)):
                 part = np.ascontiguousarray(labels[box.slices], output.dtype)
                 output.write(box, part)
                 known = stored.of_box(output.at(box), output.source)
                 manifest.record(f"write {index}", known)
-            statistics.note(output)
-            manifest.finish(**dataclasses.asdict(statistics))
-    return statistics
+            counts.note(output)
+            manifest.finish(**dataclasses.asdict(counts))
+    return counts
 
 
-def _without_small(labels: UInt[np.ndarray, "x y z"], min_size: int) -> Statistics:
+def _without_small(labels: UInt[np.ndarray, "x y z"], min_size: int) -> SegmentCounts:
     """Numbers the segments of at least `min_size` voxels anew, in place."""
     count = int(labels.max(initial=0))
     first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
@@ -260,6 +250,6 @@ def _without_small(labels: UInt[np.ndarray, "x y z"], min_size: int) -> Statisti
         table = np.where(kept, np.cumsum(kept), 0).astype(labels.dtype)
         inside = numbering.relabel(flat, table, flat)
         assert inside  # `count` is the highest
-    statistics = Statistics(labels.size)
-    statistics.add(size[kept])
-    return statistics
+    counts = SegmentCounts(labels.size)
+    counts.add(size[kept])
+    return counts

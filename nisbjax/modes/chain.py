@@ -17,6 +17,7 @@ from nisbjax import checkpoint
 from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
+from nisbjax.mask import open_mask
 from nisbjax.modes.volumes import Split, split_of, split_with
 from nisbjax.store.volume import open_affinities, open_labels
 
@@ -235,7 +236,7 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     place = out.prediction(split.name)
     prediction = predict(settings, found, split.image, place)
     mask = affinity_mask(settings, place, prediction, split.image)
-    keep, image = decoding.open_mask(mask) if mask else (None, None)
+    opened, image = open_mask(mask) if mask else (None, None)
     with scratch.trial_folder(out.trials) as folder:
 
         def decode(parameters: Any) -> pathlib.Path:
@@ -256,7 +257,7 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
             out,
             prediction=prediction,
             skeleton=split.skeleton,
-            mask=keep,
+            mask=opened,
             image=image,
             decode=decode,
         )
@@ -306,8 +307,6 @@ def _refuse_own(settings: Any, mode: str) -> None:
 
 def _check_mask(settings: Any) -> None:
     """Opens a mask that is named, before hours of prediction."""
-    from nisbjax.decode import stage
-
     named = optional(settings.decode.affinity_mask)
     if named and named != "auto":
-        stage.open_mask(named)
+        open_mask(named)

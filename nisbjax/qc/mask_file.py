@@ -101,12 +101,12 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
 
     def compressed(box: Box) -> tuple[int, bytes]:
         pixels = image.read_channel(box, 0) if spec.touches_ring(box) else None
-        keep = spec.keep(box, pixels)
-        count = int(keep.sum())
+        mask = spec.mask_of(box, pixels)
+        count = int(mask.sum())
         if count == math.prod(chunk):
             return count, ones
         padded = np.zeros(chunk, np.uint8)
-        padded[tuple(map(slice, keep.shape))] = keep
+        padded[tuple(map(slice, mask.shape))] = mask
         return count, zlib.compress(padded.tobytes(), _GZIP) if count else b""
 
     boxes = box_grid(spec.shape, chunk)

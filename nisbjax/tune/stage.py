@@ -21,7 +21,7 @@ from nisbjax import config as config_lib
 from nisbjax import skeletons
 from nisbjax.artifacts import TuneDir
 from nisbjax.decode import stage as decode_stage
-from nisbjax.decode.keep import ImageSource, MaskSource
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.thresholds import sweep
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
@@ -30,7 +30,7 @@ from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.keys import determines
 from nisbjax.keys.checks import require
 from nisbjax.keys.ranges import RANGES
-from nisbjax.mask import MaskSpec
+from nisbjax.mask import ImageSource, MaskSource, MaskSpec
 from nisbjax.store import files, manifest, records, schema
 from nisbjax.store import volume as volume_lib
 from nisbjax.store.volume import Volume
@@ -92,6 +92,12 @@ def run(
     on_test = guard_test_data(config, skeleton, source)
     truth = load_skeletons(skeleton, config, out.path)
     truth, part = nodes.in_region(truth, affinities)
+    edges = MaskedEdges(
+        decode_stage.edge_offset(config, affinities),
+        mask,
+        image,
+        config.decode.mask_edges,
+    )
     made_from = _made_from(config, prediction, skeleton, mask, ranges)
     where = config_lib.optional(config.tune.storage)
     where = where or str(out.database(config.tune.study))
@@ -119,10 +125,7 @@ def run(
             affinities,
             truth.index_position,
             tuple(thresholds),
-            mask=mask,
-            image=image,
-            mask_edges=config.decode.mask_edges,
-            edge_offset=decode_stage.edge_offset(config, affinities),
+            edges=edges,
             memory_gb=config.decode.memory_gb,
         )
 

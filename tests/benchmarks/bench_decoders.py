@@ -29,11 +29,12 @@ from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.config import optional
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.grow import grow_affinities
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
-from nisbjax.decode.stage import open_mask
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.geometry import Box
+from nisbjax.mask import mask_of_box, open_mask
 from nisbjax.modes import chain
 from nisbjax.skeletons import Skeletons
 from nisbjax.store.volume import open_affinities
@@ -57,12 +58,17 @@ def plain(affinities, mask, *, threshold):
 
 def grown(affinities, mask, *, threshold, low_threshold, min_seed):
     return grow_affinities(
-        affinities, threshold, low_threshold, min_seed=min_seed, mask=mask
+        affinities,
+        threshold,
+        low_threshold,
+        min_seed=min_seed,
+        edges=MaskedEdges(mask=mask),
     )
 
 
 def mutex(affinities, mask, *, threshold, low_threshold):
-    return mutex_affinities(affinities, threshold, low_threshold, mask=mask)
+    edges = MaskedEdges(mask=mask)
+    return mutex_affinities(affinities, threshold, low_threshold, edges=edges)
 
 
 DECODERS = {
@@ -141,14 +147,7 @@ def read(settings, run: Run, split: str) -> Tissue:
     mask = None
     affinities = open_affinities(predictions[6]).read()
     if path:
-        kept, image = open_mask(path)
-        whole = Box.whole(affinities.shape[1:])
-        if hasattr(kept, "keep"):
-            mask = kept.keep(
-                whole, None if image is None else image.read(whole)[..., 0]
-            )
-        else:
-            mask = kept.read() != 0
+        mask = mask_of_box(*open_mask(path), Box.whole(affinities.shape[1:]))
     return Tissue(affinities, mask, load_skeletons(chosen.skeleton, settings))
 
 

@@ -1,4 +1,4 @@
-"""The keep-mask against the rule, voxel by voxel."""
+"""The mask against the rule, voxel by voxel."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from nisbjax.mask import MaskSpec
 SHAPE = (6, 5, 4)
 
 
-def keep_by_voxel(spec, image):
+def mask_by_voxel(spec, image):
     kept = np.zeros(spec.shape, bool)
     for x, y, z in itertools.product(*map(range, spec.shape)):
         from_face = min(x, spec.shape[0] - 1 - x, y, spec.shape[1] - 1 - y)
@@ -34,24 +34,24 @@ def keep_by_voxel(spec, image):
 def test_boxes_equal_the_whole_and_the_rule(z0, z1, width, threshold, box_shape):
     image = np.random.default_rng(z0 + 5 * width).integers(0, 4, SHAPE, np.uint8)
     spec = MaskSpec(SHAPE, min(z0, z1), max(z0, z1), width, threshold)
-    expected = keep_by_voxel(spec, image)
-    np.testing.assert_array_equal(spec.keep(Box.whole(SHAPE), image), expected)
+    expected = mask_by_voxel(spec, image)
+    np.testing.assert_array_equal(spec.mask_of(Box.whole(SHAPE), image), expected)
     for box in box_grid(SHAPE, box_shape):
         part = image[box.slices] if spec.touches_ring(box) else None
-        np.testing.assert_array_equal(spec.keep(box, part), expected[box.slices])
+        np.testing.assert_array_equal(spec.mask_of(box, part), expected[box.slices])
 
 
 def test_a_threshold_of_zero_still_cuts_black_voxels_of_the_ring():
     image = np.ones((3, 3, 1), np.uint8)
     image[0, 0] = image[1, 1] = 0
-    kept = MaskSpec((3, 3, 1), 0, 1, 1, 0.0).keep(Box.whole((3, 3, 1)), image)
+    kept = MaskSpec((3, 3, 1), 0, 1, 1, 0.0).mask_of(Box.whole((3, 3, 1)), image)
     # The middle voxel is black too, but not of the ring (width 1).
     assert kept[..., 0].tolist() == [[False, True, True], [True] * 3, [True] * 3]
 
 
 def test_without_a_ring_no_image_is_needed():
     spec = MaskSpec(SHAPE, 1, 3, 0, 30.0)
-    kept = spec.keep(Box.whole(SHAPE), None)
+    kept = spec.mask_of(Box.whole(SHAPE), None)
     assert kept[:, :, 1:3].all() and not kept[:, :, [0, 3]].any()
     ringed = MaskSpec(SHAPE, 0, 4, 2, 30.0)
     assert not ringed.touches_ring(Box((2, 2, 0), (4, 3, 4)))
@@ -76,6 +76,6 @@ def test_the_ring_wants_the_boxes_own_image():
     spec = MaskSpec(SHAPE, 0, 4, 1, 0.0)
     box = Box((0, 0, 0), (2, 5, 4))
     with pytest.raises(InputError, match="0:2,0:5,0:4 .* needs the source image"):
-        spec.keep(box, None)
+        spec.mask_of(box, None)
     with pytest.raises(InputError, match=r"shape \(6, 5, 4\) came for box 0:2,0:5"):
-        spec.keep(box, np.zeros(SHAPE, np.uint8))
+        spec.mask_of(box, np.zeros(SHAPE, np.uint8))

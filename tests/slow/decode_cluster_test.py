@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.store.volume import create_zarr
 
@@ -61,10 +62,7 @@ def test_a_killed_worker_changes_nothing(tmp_path):
         output,
         0.7,
         memory_gb=1.0,
-        box_shape=(32, 32, 32),
-        kind="local",
-        workers=3,
-        threads=1,
+        schedule=Schedule("local", workers=3, threads=1, box_shape=(32, 32, 32)),
     )
     killer.join(timeout=5)
     expected = label_affinities(values, 0.7)

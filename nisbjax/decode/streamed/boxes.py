@@ -16,8 +16,8 @@ from jaxtyping import Bool, Int, Integer, Shaped
 
 from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import edge_range, label_box
-from nisbjax.decode.keep import ImageSource, Keep, MaskSource, keep_mask
-from nisbjax.decode.streamed.grid import Grid
+from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.decode.streamed.scratch import checksum_of, checksum_of_file, record_path
 from nisbjax.geometry import Box
 from nisbjax.store import files
@@ -33,35 +33,25 @@ class BoxDecoder:
       provisional: [x y z], receives the labels 1..N of each box.
       folder: of the records.
       grid: of boxes.
-      threshold, edge_offset, mask, image, mask_edges, threads: as `label_affinities`.
+      threshold, threads: as `label_affinities`.
+      edges: which of them count, in the whole volume.
     """
 
     affinities: Volume
     provisional: Volume
     folder: pathlib.Path
-    grid: Grid
+    grid: BoxGrid
     threshold: float
-    edge_offset: int
-    mask: MaskSource | None
-    image: ImageSource | None
-    mask_edges: str
+    edges: MaskedEdges
     threads: int | None
 
     def __call__(self, index: int) -> dict[str, Any]:
         box = self.grid.boxes[index]
-        keep = keep_mask(self.mask, self.image, self.grid.shape)
         values = read_channels(self.affinities, box)
         _, low, high = edge_range(values.dtype, self.threshold)
-        faces = crossing(
-            values, self.grid, index, self.edge_offset, keep, self.mask_edges
-        )
+        faces = crossing(values, self.grid, index, self.edges)
         labels, count = label_box(
-            values,
-            self.threshold,
-            keep=inside(keep, box),
-            edge_offset=self.edge_offset,
-            mask_edges=self.mask_edges,
-            threads=self.threads,
+            values, self.threshold, self.edges.inside(box), threads=self.threads
         )
         self.provisional.write(box, labels)
         record: dict[str, np.ndarray] = {
@@ -78,18 +68,11 @@ class BoxDecoder:
         return {"record": checksum_of_file(path), "count": count}
 
 
-def inside(keep: Keep | None, box: Box) -> Keep | None:
-    """The mask of a box, by its own coordinates."""
-    return None if keep is None else lambda part: keep(part.shift(box.start))
-
-
 def crossing(
     values: Shaped[np.ndarray, "3 x y z"],
-    grid: Grid,
+    grid: BoxGrid,
     index: int,
-    edge_offset: int,
-    keep: Keep | None,
-    mask_edges: str,
+    edges: MaskedEdges,
 ) -> dict[int, Shaped[np.ndarray, "a b"]]:
     """Bits of the affinities that are stored in a box for edges to its neighbours.
 
@@ -97,7 +80,7 @@ def crossing(
     would take an edge into a masked voxel for one that leaves the volume.
     """
     box = grid.boxes[index]
-    step, side = (-1, 0) if edge_offset else (1, -1)
+    step, side = (-1, 0) if edges.edge_offset else (1, -1)
     bits, _, _ = edge_range(values.dtype, 0.0)
     faces = {}
     for axis in range(3):
@@ -105,11 +88,12 @@ def crossing(
             continue
         stored = _face(box, axis, side)
         own = values[(axis, *stored.relative_to(box.start).slices)]
-        if keep is not None:
-            own[~keep(stored)] = 0
-            if mask_edges == "both":
-                x, y, z = (step * (a == axis) for a in range(3))
-                own[~keep(stored.shift((x, y, z)))] = 0
+        x, y, z = (step * (a == axis) for a in range(3))
+        ends = (stored, stored.shift((x, y, z))) if edges.both else (stored,)
+        for end in ends:
+            mask = edges.mask_of(end)
+            if mask is not None:
+                own[~mask] = 0
         faces[axis] = np.ascontiguousarray(own.squeeze(axis)).view(bits)
     return faces
 
@@ -149,7 +133,7 @@ class Record:
     get the labels N + 1.. in the order of their indices in the box.
     """
 
-    def __init__(self, folder: pathlib.Path, grid: Grid, index: int):
+    def __init__(self, folder: pathlib.Path, grid: BoxGrid, index: int):
         self._arrays = np.load(record_path(folder, index))
         self._orphans = folder / f"{index}.orphans.npy"
         self.box = grid.boxes[index]

@@ -18,7 +18,7 @@ _SMALL = 1 << 21  # voxels that are not worth dividing
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class BoxGrid:
     """Boxes of one shape over a volume, in C order; the last ones are smaller."""
 
     shape: Triple

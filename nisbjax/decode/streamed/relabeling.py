@@ -15,7 +15,7 @@ from jaxtyping import UInt
 
 from nisbjax.decode import numbering
 from nisbjax.decode.streamed.boxes import BoxDecoder, Record
-from nisbjax.decode.streamed.grid import Grid
+from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.decode.streamed.scratch import checksum_of, table_path
 from nisbjax.errors import InputError
 from nisbjax.store import stored
@@ -88,7 +88,7 @@ class OutputCheck:
     """
 
     output: Volume
-    grid: Grid
+    grid: BoxGrid
 
     def __call__(self, index: int) -> int:
         try:

@@ -13,9 +13,9 @@ import pathlib
 
 import numpy as np
 
-from nisbjax.decode.statistics import Statistics
+from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed.boxes import Record
-from nisbjax.decode.streamed.grid import Grid
+from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.decode.streamed.scratch import table_path
 from nisbjax.decode.streamed.seam_tree import (
     Keys,
@@ -40,7 +40,7 @@ class Seams:
     """
 
     folder: pathlib.Path
-    grid: Grid
+    grid: BoxGrid
     edge_offset: int
 
     def record(self, index: int) -> Record:
@@ -84,7 +84,7 @@ class Seams:
         found = np.stack([distinct // width, distinct % width])
         return found + np.array([[starts[index]], [starts[behind]]])
 
-    def number(self, min_size: int, run: Run = one_by_one) -> Statistics:
+    def number(self, min_size: int, run: Run = one_by_one) -> SegmentCounts:
         """Writes the tables: labels 1..N by first voxels, 0 for what is below `min_size`.
 
         May be interrupted and called again.
@@ -100,15 +100,15 @@ class Seams:
         list(run(self._unite_layer, layers))
         self.tree.merge(run)
         self.tree.descend(run, ("first", "size"))
-        statistics = Statistics(int(np.prod(self.grid.shape)))
+        counts = SegmentCounts(int(np.prod(self.grid.shape)))
         for found in run(functools.partial(self._count, min_size=min_size), layers):
-            statistics.merge(found)
+            counts.merge(found)
         self._accumulate_rows()
         list(run(functools.partial(self._label_firsts, min_size=min_size), layers))
         self.tree.ascend_labels(run)
         self.tree.descend(run, ("label",))
         list(run(self._complete_tables, layers))
-        return statistics
+        return counts
 
     @property
     def tree(self) -> SeamTree:
@@ -147,18 +147,18 @@ class Seams:
             leaf[f"component_{side}"] = component[np.searchsorted(keys, outer)]
         tree.save(0, k, leaf)
 
-    def _count(self, k: int, min_size: int) -> Statistics:
+    def _count(self, k: int, min_size: int) -> SegmentCounts:
         """Counts the segments that begin in a layer, and where in its boxes."""
         layer = self.layers()[k]
         starts, leaf = self._starts(layer), self.tree.load(0, k)
-        statistics = Statistics(0)
+        counts = SegmentCounts(0)
         for index in layer:
             box = self._members(leaf, index, starts)
             kept = box.kept(min_size)
-            statistics.add(box.size[kept])
+            counts.add(box.size[kept])
             rows = np.bincount(box.row[kept], minlength=box.rows)
             np.save(self._rows(index), rows.reshape(box.shape[:2]))
-        return statistics
+        return counts
 
     def _starts(self, layer: list[int]) -> dict[int, int]:
         records = [self.record(index) for index in layer]

@@ -10,7 +10,6 @@ chunk, and applies no mask.
 
 import dataclasses
 import math
-import os
 import pathlib
 import shutil
 import tempfile
@@ -22,24 +21,23 @@ import numpy as np
 from absl import logging
 
 from nisbjax.decode.channels import short_range
-from nisbjax.decode.connected_components import (
-    check_options,
-    edge_range,
-)
-from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
-from nisbjax.decode.statistics import Statistics
+from nisbjax.decode.connected_components import edge_range
+from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed import scratch
 from nisbjax.decode.streamed.boxes import BoxDecoder
-from nisbjax.decode.streamed.grid import AT_ONCE, Grid, choose_box
+from nisbjax.decode.streamed.grid import BoxGrid, choose_box
 from nisbjax.decode.streamed.relabeling import (
     OutputCheck,
     Relabeler,
     all_files,
     remove_chunks,
 )
+from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.seams import Seams
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.mask import MaskSource
 from nisbjax.parallel import cluster
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.manifest import Manifest
@@ -54,17 +52,11 @@ def label_volume(
     *,
     memory_gb: float,
     mask: MaskSource | None = None,
-    image: ImageSource | None = None,
-    mask_edges: str = "both",
-    edge_offset: int = 0,
+    edges: MaskedEdges | None = None,
     min_size: int = 0,
-    threads: int | None = None,
-    box_shape: Triple | None = None,
     fingerprint: Mapping[str, Any] | None = None,
-    kind: str = "threads",
-    workers: int = 0,
-    address: str = "",
-) -> Statistics:
+    schedule: Schedule | None = None,
+) -> SegmentCounts:
     """Decodes `affinities` into `output`: the labels of `label_affinities`, box by box.
 
     Args:
@@ -72,15 +64,14 @@ def label_volume(
         taken by its attribute `offsets` (see `channels.short_range`), without it the first
         three.
       output: [x y z], an unsigned type that holds the number of labels.
-      threshold, mask, image, mask_edges, edge_offset: as `label_affinities`; mask and image
-        may be volumes on disk.
+      threshold: as `label_affinities`.
       memory_gb: for everything that is held at once; in each worker of a cluster.
+      mask: [x y z], 0 (or False) = masked, an array or a volume; or a specification.
+      edges: instead of `mask`, which edges count, where not all are stored at their source.
       min_size: segments of fewer voxels become background before numbering.
-      threads: at work on a box; where None, the cores there are for it.
-      box_shape: instead of what memory allows; the labels do not depend on it.
       fingerprint: of the inputs, noted in the manifest; an interrupted decode goes on only
         with equal inputs and settings.
-      kind, workers, address: who decodes boxes, as `cluster.map_boxes`.
+      schedule: of the boxes, and of those who decode them.
 
     Returns:
       Number and sizes of the segments, and the share of background.
@@ -92,18 +83,21 @@ def label_volume(
     began = time.monotonic()
     shape = affinities.spatial_shape
     check_affinities(affinities, threshold, memory_gb=memory_gb)
-    _check(affinities, output, edge_offset, mask_edges)
-    affinities, edge_offset = short_range(affinities, edge_offset)
-    keep_mask(mask, image, shape)
+    _check_output(affinities, output)
+    edges = MaskedEdges.of(edges, mask)
+    affinities, edge_offset = short_range(affinities, edges.edge_offset)
+    edges = edges.stored_at(edge_offset)
+    edges.require_shape(shape)
+    schedule = schedule or Schedule()
     # Affinities and what they are read from, labels twice, a mask and its image, tables.
     need = 4.5 * affinities.dtype.itemsize + 12
-    grid = Grid(
-        shape, box_shape or choose_box(affinities, need, memory_gb, output=output)
-    )
+    box_shape = schedule.box_shape
+    box_shape = box_shape or choose_box(affinities, need, memory_gb, output=output)
+    grid = BoxGrid(shape, box_shape)
     settings = {
         "threshold": threshold,
-        "edge_offset": edge_offset,
-        "mask_edges": mask_edges,
+        "edge_offset": edges.edge_offset,
+        "mask_edges": edges.mask_edges,
         "min_size": min_size,
         **(fingerprint or {}),
     }
@@ -115,7 +109,7 @@ def label_volume(
             manifest.verify(opened=True)
             if manifest.finished:
                 shutil.rmtree(folder, ignore_errors=True)
-                return Statistics.of_finished(manifest, output)
+                return SegmentCounts.of_finished(manifest, output)
             grid = _begun(manifest, grid, folder)
             decoder = BoxDecoder(
                 affinities,
@@ -123,18 +117,13 @@ def label_volume(
                 folder,
                 grid,
                 threshold,
-                edge_offset,
-                mask,
-                image,
-                mask_edges,
-                threads or _threads(kind, workers),
+                edges,
+                schedule.threads_of_a_box(),
             )
-            # Threads read and write beside a box that is being labelled.
-            count = AT_ONCE if kind == "threads" else workers
-            with cluster.Workers(kind, count, address) as team:
-                statistics = _decode(decoder, output, manifest, min_size, team)
-            statistics.note(output)
-            manifest.finish(**dataclasses.asdict(statistics))
+            with schedule.team() as team:
+                counts = _decode(decoder, output, manifest, min_size, team)
+            counts.note(output)
+            manifest.finish(**dataclasses.asdict(counts))
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - began
     logging.info(
@@ -143,15 +132,15 @@ def label_volume(
         affinities.source,
         threshold,
         output.source,
-        statistics.segments,
-        100 * statistics.attributes()["background"],
+        counts.segments,
+        100 * counts.attributes()["background"],
         len(grid.boxes),
         seconds,
     )
-    return statistics
+    return counts
 
 
-def _begun(manifest: Manifest, grid: Grid, folder: pathlib.Path) -> Grid:
+def _begun(manifest: Manifest, grid: BoxGrid, folder: pathlib.Path) -> BoxGrid:
     """The grid of the attempt that is gone on with; else this is the first."""
     noted = manifest.noted("grid")
     if noted is None:
@@ -169,7 +158,7 @@ def _begun(manifest: Manifest, grid: Grid, folder: pathlib.Path) -> Grid:
             f"{manifest.path} says that boxes are of {found!r}; wanted three sizes. "
             "Remove the output and decode again"
         ) from None
-    return Grid(grid.shape, (x, y, z))
+    return BoxGrid(grid.shape, (x, y, z))
 
 
 def _decode(
@@ -178,7 +167,7 @@ def _decode(
     manifest: Manifest,
     min_size: int,
     team: cluster.Workers,
-) -> Statistics:
+) -> SegmentCounts:
     """The three steps, of which the boxes are done that no attempt did before."""
     folder, grid = decoder.folder, decoder.grid
     all_boxes = range(len(grid.boxes))
@@ -189,10 +178,10 @@ def _decode(
     for i, facts in zip(damaged, team.map(decoder, damaged, "decode"), strict=True):
         manifest.record(names[i], **facts)
     # All tables are made from the records, in every attempt.
-    statistics = Seams(folder, grid, decoder.edge_offset).number(min_size, team.map)
-    _check_labels(output, statistics.segments)
+    counts = Seams(folder, grid, decoder.edges.edge_offset).number(min_size, team.map)
+    _check_labels(output, counts.segments)
     _relabel(decoder, output, manifest, team)
-    return statistics
+    return counts
 
 
 def _relabel(
@@ -231,14 +220,6 @@ def _warn(what: str, boxes: list[Box]) -> None:
         )
 
 
-def _threads(kind: str, workers: int) -> int | None:
-    """Of one box: a share of this machine's cores, or all of a cluster's worker's."""
-    if kind == "dask":
-        return None
-    cores = len(os.sched_getaffinity(0))
-    return max(1, cores // (AT_ONCE if kind == "threads" else workers or cores))
-
-
 def check_affinities(
     affinities: Volume, threshold: float, *, memory_gb: float | None = None
 ) -> None:
@@ -257,7 +238,7 @@ def check_affinities(
     require_chunks_fit(affinities, memory_gb)
 
 
-def _check(affinities, output, edge_offset, mask_edges) -> None:
+def _check_output(affinities: Volume, output: Volume) -> None:
     if affinities.spatial_shape != output.shape:
         raise InputError(
             f"output {output.source} {output.shape} does not match affinities "
@@ -267,7 +248,6 @@ def _check(affinities, output, edge_offset, mask_edges) -> None:
         raise InputError(
             f"output {output.source} is {output.dtype}; wanted an unsigned integer type"
         )
-    check_options(edge_offset, mask_edges)
 
 
 def _check_labels(output: Volume, count: int) -> None:
@@ -278,7 +258,7 @@ def _check_labels(output: Volume, count: int) -> None:
         )
 
 
-def _chunks(output: Volume, grid: Grid) -> Triple:
+def _chunks(output: Volume, grid: BoxGrid) -> Triple:
     """Of the provisional labels: none lies in two boxes."""
     x, y, z = (
         math.gcd(b, c) if b < s else min(c, s)

@@ -25,7 +25,7 @@ _NO_LEVEL = np.uint8(0)
 
 @no_type_check
 @part
-def _count(values, keep, masked, lows, high, count, out):
+def _count(values, mask, masked, lows, high, count, out):
     """How many of `lows` lie below each value; 0 for NaN, negative and masked ones.
 
     `count` is room for a row in the type of the values, in which adding is fastest.
@@ -41,17 +41,17 @@ def _count(values, keep, masked, lows, high, count, out):
         out[i] = np.uint8(count[i]) * np.uint8(values[i] <= high)
     if masked:
         for i in range(size):
-            out[i] *= np.uint8(keep[i] != 0)
+            out[i] *= np.uint8(mask[i] != 0)
 
 
 @no_type_check
 @kernel
-def read_levels(affinities, keep, lows, high, destination, masked, both, levels):
+def read_levels(affinities, mask, lows, high, destination, masked, both, levels):
     """Levels of the edges inside of a box, from its affinities.
 
     Args:
       affinities: 3 x y z, bits of the values.
-      keep: x y z, 0 where masked; anything where not `masked`.
+      mask: x y z, 0 where masked; anything where not `masked`.
       lows: ascending; level l stands for lows[l - 1] < value <= high.
       high: bits of infinity, beyond which lie NaN and negative values.
       destination: edges are stored at the voxel of the higher index.
@@ -60,10 +60,10 @@ def read_levels(affinities, keep, lows, high, destination, masked, both, levels)
     """
     _, nx, ny, nz = affinities.shape
     stored, count = np.empty(nz, np.uint8), np.empty(nz, affinities.dtype)
-    keep_none = np.zeros(nz, np.uint8)
+    no_mask = np.zeros(nz, np.uint8)
     for x in range(nx):
         for y in range(ny):
-            k = keep[x, y] if masked else keep_none
+            k = mask[x, y] if masked else no_mask
             _count(affinities[2, x, y], k, masked, lows, high, count, stored)
             row = levels[2, x, y]
             row[0] = _NO_LEVEL
@@ -90,7 +90,7 @@ def read_levels(affinities, keep, lows, high, destination, masked, both, levels)
                 for z in range(nz):
                     row[z] = stored[z]
                 if masked and both:
-                    k_other = keep[x_other, y_other]
+                    k_other = mask[x_other, y_other]
                     for z in range(nz):
                         row[z] *= np.uint8(k_other[z] != 0)
 

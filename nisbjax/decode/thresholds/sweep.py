@@ -18,13 +18,14 @@ import numpy as np
 from jaxtyping import Int, Integer, UInt8, UInt64
 
 from nisbjax.decode.channels import short_range
-from nisbjax.decode.connected_components import check_options, edge_range, label_box
-from nisbjax.decode.keep import ImageSource, MaskSource, keep_mask
-from nisbjax.decode.streamed.boxes import crossing, inside, read_channels
-from nisbjax.decode.streamed.grid import AT_ONCE, Grid, choose_box
+from nisbjax.decode.connected_components import edge_range, label_box
+from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.streamed.boxes import crossing, read_channels
+from nisbjax.decode.streamed.grid import AT_ONCE, BoxGrid, choose_box
 from nisbjax.decode.thresholds import spanning
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.mask import MaskSource
 from nisbjax.parallel import cluster
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.volume import Volume, from_array
@@ -40,9 +41,7 @@ def nodes_by_threshold(
     thresholds: Sequence[float],
     *,
     mask: MaskSource | None = None,
-    image: ImageSource | None = None,
-    mask_edges: str = "both",
-    edge_offset: int = 0,
+    edges: MaskedEdges | None = None,
     memory_gb: float = 4.0,
     box_shape: Triple | None = None,
 ) -> NodeSegmentsByThreshold:
@@ -53,7 +52,8 @@ def nodes_by_threshold(
         value / 255. Channels are taken as `label_volume` does.
       positions: voxels of the skeleton nodes, x y z, inside the volume.
       thresholds: in [0, 1], in any order, equal ones too; at most 255 different ones.
-      mask, image, mask_edges, edge_offset: as `label_affinities`.
+      mask: [x y z], 0 (or False) = masked; or a specification.
+      edges: instead of `mask`, which edges count, where not all are stored at their source.
       memory_gb: for the boxes at work. The faces that wait for their other side take up to
         60 bytes more for each voxel of the volume's smallest cross-section.
       box_shape: instead of what memory allows; the partition does not depend on it.
@@ -69,10 +69,11 @@ def nodes_by_threshold(
     if not isinstance(affinities, Volume):
         affinities = from_array(affinities, "cxyz")
     require_chunks_fit(affinities, memory_gb)
-    check_options(edge_offset, mask_edges)
-    affinities, edge_offset = short_range(affinities, edge_offset)
+    edges = MaskedEdges.of(edges, mask)
+    affinities, edge_offset = short_range(affinities, edges.edge_offset)
+    edges = edges.stored_at(edge_offset)
     shape = affinities.spatial_shape
-    keep_mask(mask, image, shape)
+    edges.require_shape(shape)
     outside = ((positions < 0) | (positions >= np.array(shape))).any(1)
     if outside.any():
         raise InputError(
@@ -91,7 +92,7 @@ def nodes_by_threshold(
     # Affinities and what they are read from, their levels, a mask and its image, faces;
     # or levels, labels and a forest over these.
     need = max(4.5 * affinities.dtype.itemsize + 8, 14.0)
-    grid = Grid(
+    grid = BoxGrid(
         shape, box_shape or choose_box(affinities, need, memory_gb, divide=True)
     )
     sweep = _BoxSweep(
@@ -100,10 +101,7 @@ def nodes_by_threshold(
         lows.astype(ranges[0].bits),
         ranges[0].high,
         positions,
-        edge_offset,
-        mask,
-        image,
-        mask_edges,
+        edges,
     )
     # The faces that wait form a cross-section of the longest axis.
     axis = int(np.argmax(shape))
@@ -141,14 +139,11 @@ class _BoxSweep:
     """`sweep(index)` contracts one box to its nodes and faces and what joins them."""
 
     affinities: Volume
-    grid: Grid
+    grid: BoxGrid
     lows: Integer[np.ndarray, " t"]
     high: np.unsignedinteger
     positions: Integer[np.ndarray, "n 3"]
-    edge_offset: int
-    mask: MaskSource | None
-    image: ImageSource | None
-    mask_edges: str
+    edges: MaskedEdges
 
     @functools.cached_property
     def nodes_by_box(self) -> list[np.ndarray]:
@@ -176,7 +171,7 @@ class _BoxSweep:
         terminals = np.flatnonzero(wanted)
         del wanted
         vertices, parent, level = _span(levels, terminals, top)
-        side = 0 if self.edge_offset else -1
+        side = 0 if self.edges.edge_offset else -1
         for axis, face in leaving.items():
             own = foreground[_face(axis, side)]
             np.maximum(own, face, out=own)
@@ -196,32 +191,31 @@ class _BoxSweep:
 
     def _levels(self, box: Box, index: int):
         """Levels of the edges inside of a box, and by axis of those that leave it."""
-        keep = keep_mask(self.mask, self.image, self.grid.shape)
         values = read_channels(self.affinities, box)
-        crossing(values, self.grid, index, self.edge_offset, keep, self.mask_edges)
-        kept = np.empty((0, 0, 0), np.uint8)
-        if keep is not None:
-            own = inside(keep, box)
-            assert own is not None
-            kept = np.ascontiguousarray(own(Box.whole(box.shape))).view(np.uint8)
+        crossing(values, self.grid, index, self.edges)
+        mask = self.edges.mask_of(box)
+        masked = mask is not None
+        if mask is None:
+            mask = np.empty((0, 0, 0), bool)
+        mask = np.ascontiguousarray(mask).view(np.uint8)
         bits = np.ascontiguousarray(values).view(self.lows.dtype)
         leaving = {}
         for axis in range(3):
-            at = _face(axis, 0 if self.edge_offset else -1)
+            at = _face(axis, 0 if self.edges.edge_offset else -1)
             face = bits[axis][at]
             found = np.where(face <= self.high, np.searchsorted(self.lows, face), 0)
-            if keep is not None:
-                found *= kept[at] != 0
+            if masked:
+                found *= mask[at] != 0
             leaving[axis] = found.astype(np.uint8)
         levels = np.empty(values.shape, np.uint8)
         spanning.read_levels(
             bits,
-            kept,
+            mask,
             self.lows,
             self.high,
-            bool(self.edge_offset),
-            keep is not None,
-            self.mask_edges == "both",
+            bool(self.edges.edge_offset),
+            masked,
+            self.edges.both,
             levels,
         )
         return levels, leaving
@@ -231,7 +225,7 @@ def _span(levels, terminals, top):
     """Vertices of the terminals in a forest over a box, its links and their levels."""
     below = (top - 0.5) / 255  # as a threshold of levels that are uint8 affinities
     threads = max(1, len(os.sched_getaffinity(0)) // AT_ONCE)
-    names, count = label_box(levels, below, keep=None, edge_offset=1, threads=threads)
+    names, count = label_box(levels, below, MaskedEdges(1), threads=threads)
     vertices = names.reshape(-1)[terminals]
     alone = np.flatnonzero(vertices == 0)
     vertices[alone] = np.arange(count + 1, count + 1 + len(alone))
@@ -271,7 +265,7 @@ def _voxels(shape: Triple, axis: int, side: int) -> Int[np.ndarray, " m"]:
 class _Frontier:
     """The nodes that have come and the faces that wait, joined at every level."""
 
-    def __init__(self, grid: Grid, nodes: int, top: int):
+    def __init__(self, grid: BoxGrid, nodes: int, top: int):
         self._grid, self._top = grid, top
         self._parent, self._level = np.empty(0, np.uint32), np.empty(0, np.uint8)
         self._foreground = np.empty(0, np.uint8)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nisbjax.decode import channels, whole
 from nisbjax.decode.channels import short_range, with_long_range
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.decode.thresholds.sweep import nodes_by_threshold
 from nisbjax.errors import InputError
@@ -112,7 +113,8 @@ def test_streamed_grown_and_swept_alike_from_a_file(tmp_path, offsets):
     file = open_affinities(tmp_path / "a.zarr")
     expected = label_affinities(EDGE[:3], 0.6)
     out = np.zeros(SHAPE, np.uint32)
-    label_volume(file, from_array(out, "xyz"), 0.6, memory_gb=1.0, box_shape=(2, 4, 3))
+    schedule = Schedule(box_shape=(2, 4, 3))
+    label_volume(file, from_array(out, "xyz"), 0.6, memory_gb=1.0, schedule=schedule)
     np.testing.assert_array_equal(out, expected)
     grown = np.zeros(SHAPE, np.uint32)
     whole.grow_volume(

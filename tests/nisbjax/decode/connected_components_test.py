@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from nisbjax.decode.connected_components import label_affinities, label_box
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.errors import InputError
 from nisbjax.mask import MaskSpec
 from nisbjax.store.volume import from_array
 
 
-def flood(affinities, threshold, *, edge_offset=0, keep=None, mask_edges="both"):
+def flood(affinities, threshold, *, edge_offset=0, mask=None, mask_edges="both"):
     """Labels voxel by voxel, from the definition: adjacency lists and a queue."""
     if affinities.dtype == np.uint8:
         above = affinities[:3] / 255 > threshold
@@ -28,15 +29,15 @@ def flood(affinities, threshold, *, edge_offset=0, keep=None, mask_edges="both")
         inside = w[channel] < shape[channel]
         stored, other = (w, v) if edge_offset else (v, w)
         first = v[channel] == 0 and above[(channel, *v)]
-        if edge_offset and first and (keep is None or keep[v]):
+        if edge_offset and first and (mask is None or mask[v]):
             foreground.add(v)  # its edge comes from outside of the volume
         if edge_offset and not inside:
             continue
         if not above[(channel, *stored)]:
             continue
-        if keep is not None and not keep[stored]:
+        if mask is not None and not mask[stored]:
             continue
-        if keep is not None and mask_edges == "both" and inside and not keep[other]:
+        if mask is not None and mask_edges == "both" and inside and not mask[other]:
             continue
         foreground.add(stored)
         if inside:
@@ -107,11 +108,11 @@ def test_equals_the_definition(
     dtype, edge_offset, shape, threshold, seed, masked, threads
 ):
     affinities = noise(seed, shape, dtype)
-    keep = np.random.default_rng(seed).random(shape) < 0.8 if masked else None
+    mask = np.random.default_rng(seed).random(shape) < 0.8 if masked else None
     options = {"edge_offset": edge_offset, "mask_edges": masked or "both"}
-    expected = flood(affinities, threshold, keep=keep, **options)
+    expected = flood(affinities, threshold, mask=mask, **options)
     labels = label_affinities(
-        affinities, threshold, mask=keep, threads=threads, **options
+        affinities, threshold, mask=mask, threads=threads, **options
     )
     np.testing.assert_array_equal(labels, expected)
 
@@ -120,11 +121,11 @@ def test_equals_the_definition(
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.8])
 def test_rows_of_several_words(length, threshold):
     affinities = noise(length, (3, 4, length), np.float16)
-    keep = np.random.default_rng(1).random((3, 4, length)) < 0.95
+    mask = np.random.default_rng(1).random((3, 4, length)) < 0.95
     for edge_offset, mask_edges in itertools.product((0, 1), ("both", "source")):
         options = {"edge_offset": edge_offset, "mask_edges": mask_edges}
-        expected = flood(affinities, threshold, keep=keep, **options)
-        labels = label_affinities(affinities, threshold, mask=keep, **options)
+        expected = flood(affinities, threshold, mask=mask, **options)
+        labels = label_affinities(affinities, threshold, mask=mask, **options)
         np.testing.assert_array_equal(labels, expected)
 
 
@@ -164,7 +165,7 @@ def test_all_layouts_of_an_array_give_the_same_labels():
 def test_labels_of_64_bits_are_the_same():
     affinities = noise(4, (6, 5, 70), np.float16)
     expected = label_affinities(affinities, 0.7)
-    wide, count = label_box(affinities, 0.7, keep=None, threads=3, dtype=np.uint64)
+    wide, count = label_box(affinities, 0.7, MaskedEdges(), threads=3, dtype=np.uint64)
     assert wide.dtype == np.uint64
     assert count == expected.max()
     np.testing.assert_array_equal(wide, expected)

@@ -7,17 +7,18 @@ import pytest
 
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.grow import grow_affinities
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.errors import InputError
 
 
-def grown(affinities, high, low, min_seed, keep=None):
+def grown(affinities, high, low, min_seed, mask=None):
     """Kruskal with sets, from the definition; source-stored edges."""
     shape = affinities.shape[1:]
     voxels = list(itertools.product(*map(range, shape)))
     edges = []
     for v, axis in itertools.product(voxels, range(3)):
         w = tuple(i + (a == axis) for a, i in enumerate(v))
-        if w[axis] < shape[axis] and (keep is None or (keep[v] and keep[w])):
+        if w[axis] < shape[axis] and (mask is None or (mask[v] and mask[w])):
             edges.append((float(affinities[(axis, *v)]), v, w, axis))
     cluster = {v: {v} for v in voxels}
 
@@ -32,10 +33,10 @@ def grown(affinities, high, low, min_seed, keep=None):
     foreground = {u for value, v, w, _ in edges if value > low for u in (v, w)}
     for v, axis in itertools.product(voxels, range(3)):
         leaves = v[axis] == shape[axis] - 1 and affinities[(axis, *v)] > low
-        if leaves and (keep is None or keep[v]):
+        if leaves and (mask is None or mask[v]):
             foreground.add(v)
     seeds = {min(c): frozenset(c) for c in cluster.values() if len(c) >= min_seed}
-    in_foreground_at_high = label_affinities(affinities, high, mask=keep) > 0
+    in_foreground_at_high = label_affinities(affinities, high, mask=mask) > 0
     seeds = {s: c for s, c in seeds.items() if in_foreground_at_high[s]}
     seed_of = {v: s for s, c in seeds.items() for v in c}
     between = [e for e in edges if low < e[0] <= high]
@@ -76,9 +77,10 @@ def test_equals_the_definition(seed, shape, dtype, low, min_seed, masked):
     affinities = rng.random((3, *shape)).round(2).astype(dtype)
     above = np.nextafter(affinities, dtype(1))
     affinities = np.where(rng.random(affinities.shape) < 0.5, affinities, above)
-    keep = rng.random(shape) < 0.8 if masked else None
-    labels = grow_affinities(affinities, 0.75, low, min_seed=min_seed, mask=keep)
-    np.testing.assert_array_equal(labels, grown(affinities, 0.75, low, min_seed, keep))
+    mask = rng.random(shape) < 0.8 if masked else None
+    edges = MaskedEdges(mask=mask)
+    labels = grow_affinities(affinities, 0.75, low, min_seed=min_seed, edges=edges)
+    np.testing.assert_array_equal(labels, grown(affinities, 0.75, low, min_seed, mask))
 
 
 def test_integer_affinities_stand_for_their_share_of_255():
@@ -94,15 +96,16 @@ def test_integer_affinities_stand_for_their_share_of_255():
 @pytest.mark.parametrize("edge_offset", [0, 1])
 def test_its_limits_are_plain_decodes(edge_offset):
     affinities = np.random.default_rng(0).random((3, 9, 8, 10)).astype(np.float16)
-    keep = np.random.default_rng(1).random((9, 8, 10)) < 0.9
+    mask = np.random.default_rng(1).random((9, 8, 10)) < 0.9
     for mask_edges in ("both", "source"):
-        options = {"edge_offset": edge_offset, "mask": keep, "mask_edges": mask_edges}
+        options = {"edge_offset": edge_offset, "mask": mask, "mask_edges": mask_edges}
+        edges = MaskedEdges(**options)
         np.testing.assert_array_equal(
-            grow_affinities(affinities, 0.7, 0.7, **options),
+            grow_affinities(affinities, 0.7, 0.7, edges=edges),
             label_affinities(affinities, 0.7, **options),
         )
         np.testing.assert_array_equal(
-            grow_affinities(affinities, 0.9, 0.6, min_seed=10**6, **options),
+            grow_affinities(affinities, 0.9, 0.6, min_seed=10**6, edges=edges),
             label_affinities(affinities, 0.6, **options),
         )
 

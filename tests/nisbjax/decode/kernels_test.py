@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nisbjax.decode import kernels
-from nisbjax.decode.kernels import Forest, Planes, Rule
+from nisbjax.decode.kernels import Forest, PlaneValues, Rule
 
 #        voxel     0  1  2  3  4  5  6  7
 JOINED_BEFORE = [0, 1, 0, 1, 1, 1, 1, 1]  # runs begin at 0 and 2
@@ -17,20 +17,23 @@ def bits(words):
     return [z for z in range(64) if int(words[0]) >> z & 1]
 
 
-def forest_of(*, x=None, y, z, keep=None, destination=True, both=True):
+def forest_of(*, x=None, y, z, mask=None, destination=True, both=True):
     """The forest over one plane of two rows, edges stored as affinities 0 and 1."""
     shape = (1, *np.shape(y))
     planes = [np.zeros(shape, np.uint16) if p is None else p for p in (x, y, z)]
     planes = [np.asarray(p, np.uint16).reshape(shape) for p in planes]
-    kept = np.empty((0, 0, 0), np.uint8)
-    if keep is not None:
-        kept = np.asarray(keep, np.uint8).reshape(shape)
-    for array in (*planes, kept):
+    masked = mask is not None
+    mask = (
+        np.asarray(mask, np.uint8).reshape(shape)
+        if masked
+        else np.empty((0, 0, 0), np.uint8)
+    )
+    for array in (*planes, mask):
         array.flags.writeable = False
-    rule = Rule(np.uint16(0), np.uint16(9), destination, keep is not None, both)
+    rule = Rule(np.uint16(0), np.uint16(9), destination, masked, both)
     forest = Forest.over(np.zeros(shape, np.uint32))
     carried = np.zeros((3, *forest.joined.shape[1:]), np.uint64)
-    kernels.unite_planes(Planes(*planes, kept), rule, 0, False, forest, carried)
+    kernels.unite_planes(PlaneValues(*planes, mask), rule, 0, False, forest, carried)
     return forest
 
 
@@ -66,7 +69,7 @@ def test_a_mask_takes_edges_at_one_end_or_at_both(both, joined):
     forest = forest_of(
         y=[[0, 0, 0, 0]],
         z=[[1, 1, 1, 0]],
-        keep=[[1, 1, 0, 1]],
+        mask=[[1, 1, 0, 1]],
         destination=False,
         both=both,
     )
@@ -90,7 +93,7 @@ def test_a_seam_attaches_the_later_root_and_says_so():
     rule = Rule(np.uint16(0), np.uint16(9), False, False, True)
     carried = np.zeros((3, 1, 1), np.uint64)
     for plane in (0, 1):
-        planes = Planes(none, none, z, kept)
+        planes = PlaneValues(none, none, z, kept)
         kernels.unite_planes(planes, rule, plane, False, forest, carried)
     between = np.array([[1, 1, 0, 1]], np.uint16)
     empty = np.empty((0, 4), np.uint8)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
 
@@ -27,11 +28,11 @@ def test_repulsion_cuts_the_weakest_link(edge_offset):
         affinities[2] = np.roll(affinities[2], 1, 2)
         affinities[5] = np.roll(affinities[5], 10, 2)
     # Attraction .4 and .1 (at 5), repulsion .3: the .1 comes too late.
-    labels = mutex_affinities(affinities, 0.5, 0.4, edge_offset=edge_offset)
+    labels = mutex_affinities(affinities, 0.5, 0.4, edges=MaskedEdges(edge_offset))
     assert labels[5, 5].tolist() == [1] * 6 + [2] * 7
     assert labels.sum() == 6 + 2 * 7
     # Weak repulsion (.05) comes after everything is joined.
-    labels = mutex_affinities(affinities, 0.5, 0.15, edge_offset=edge_offset)
+    labels = mutex_affinities(affinities, 0.5, 0.15, edges=MaskedEdges(edge_offset))
     assert labels[5, 5].tolist() == [1] * 13
 
 
@@ -47,7 +48,7 @@ def test_without_repulsion_it_is_the_plain_decode():
         for axis in range(3):
             np.moveaxis(affinities[axis], axis, 0)[-1] = 0
         expected = label_affinities(affinities, 0.7, **options)
-        labels = mutex_affinities(affinities, 0.7, 0.5, **options)
+        labels = mutex_affinities(affinities, 0.7, 0.5, edges=MaskedEdges(**options))
         np.testing.assert_array_equal(labels, expected)
 
 

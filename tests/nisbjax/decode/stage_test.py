@@ -11,9 +11,10 @@ from nisbjax.config import base_config
 from nisbjax.decode import stage
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.grow import grow_affinities
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
-from nisbjax.mask import MaskSpec
+from nisbjax.mask import MaskSpec, open_mask
 from nisbjax.store.manifest import path_inside
 from nisbjax.store.volume import create_zarr, fingerprint, open_labels
 
@@ -125,8 +126,8 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
         source_image_relative="image.npy",
         source_fingerprint=fingerprint(tmp_path / "image.npy"),
     )
-    keep, found = stage.open_mask(specified)
-    assert isinstance(keep, MaskSpec) and found.read().max() < 60
+    opened, found = open_mask(specified)
+    assert isinstance(opened, MaskSpec) and found.read().max() < 60
     # The mask alone has moved: the absolute path counts.
     write_mask(
         specified,
@@ -135,7 +136,7 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
         source_image=str(tmp_path / "image.npy"),
         source_image_relative="gone/image.npy",
     )
-    assert isinstance(stage.open_mask(specified)[0], MaskSpec)
+    assert isinstance(open_mask(specified)[0], MaskSpec)
     # A source image that is not here: the array counts.
     write_mask(specified, everything, **numbers, source_image="elsewhere.npy")
     path = stage.run(
@@ -212,13 +213,13 @@ def test_other_methods_write_alike(config, folder, tmp_path, method):
     out = VolumeDir(tmp_path / "out")
     inputs = {"affinities": raw.source, "mask": tmp_path / "mask.h5"}
     path = stage.run(config, out, **inputs, parameters={"threshold": 0.75})
-    options = {"edge_offset": 1, "mask": mask}
+    edges = MaskedEdges(1, mask)
     if method == "grow":
         assert path.name == "decoded_x1_ch0-1-2_grow_0.75_0.25_7.zarr"
-        labels = grow_affinities(values, 0.75, 0.25, min_seed=7, **options)
+        labels = grow_affinities(values, 0.75, 0.25, min_seed=7, edges=edges)
     else:
         assert path.name == "decoded_x1_ch0-1-2_mutex_0.75_0.25.zarr"
-        labels = mutex_affinities(values, 0.75, 0.25, **options)
+        labels = mutex_affinities(values, 0.75, 0.25, edges=edges)
     sizes = np.bincount(labels.ravel())
     kept = sizes >= 3
     kept[0] = False

@@ -5,6 +5,7 @@ import pytest
 
 from nisbjax.decode import grow, whole
 from nisbjax.decode.grow import grow_affinities
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
 from nisbjax.store.manifest import path_inside
@@ -33,16 +34,16 @@ def test_growing_writes_the_labels_with_mask_and_statistics(min_size):
     affinities = random_affinities(6)
     mask = np.random.default_rng(1).random(SHAPE) < 0.9
     output = np.zeros(SHAPE, np.uint32)
-    options = {"mask": mask, "mask_edges": "source", "edge_offset": 1}
+    edges = MaskedEdges(1, mask, mask_edges="source")
     statistics = whole.grow_volume(
         from_array(affinities, "cxyz"),
         from_array(output, "xyz"),
         0.8,
         min_size=min_size,
+        edges=edges,
         **GROWTH,
-        **options,
     )
-    expected = grow_affinities(affinities, 0.8, 0.6, min_seed=5, **options)
+    expected = grow_affinities(affinities, 0.8, 0.6, min_seed=5, edges=edges)
     if min_size:
         expected = without_small(expected, min_size)
     np.testing.assert_array_equal(output, expected)

@@ -145,7 +145,7 @@ def test_a_long_value_is_cut():
 
 def test_the_words_are_those_that_are_implemented():
     from nisbjax.data import affine, affinities, augment, intensity, labels, loader
-    from nisbjax.decode import connected_components
+    from nisbjax.decode import masked_edges
     from nisbjax.decode import stage as decoding
     from nisbjax.evaluate import stage as evaluation
     from nisbjax.infer import blend, predict, tta
@@ -163,7 +163,7 @@ def test_the_words_are_those_that_are_implemented():
         "data.normalize": intensity.NORMALIZATIONS,
         "data.erosion_axes": labels.EROSION_AXES,
         "data.sampling": loader.SAMPLINGS,
-        "decode.mask_edges": connected_components.MASK_EDGES,
+        "decode.mask_edges": masked_edges.MASK_EDGES,
         "decode.method": decoding.METHODS,
         "predict.blend": blend.KINDS,
         "predict.precision": precision.COMPUTE,

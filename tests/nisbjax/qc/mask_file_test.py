@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nisbjax.decode.stage import open_mask
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.mask import MaskSpec
+from nisbjax.mask import MaskSpec, open_mask
 from nisbjax.qc import mask_file as mask
 from nisbjax.store.volume import create_zarr, from_array
 
@@ -100,7 +99,9 @@ def test_a_hand_case_and_its_attributes(tmp_path):
     again, pixels = open_mask(tmp_path / "elsewhere" / "run" / "affinity_mask.h5")
     assert again == spec
     box = Box.whole((4, 3, 2))
-    np.testing.assert_array_equal(again.keep(box, pixels.read(box)[..., 0]), kept == 1)
+    np.testing.assert_array_equal(
+        again.mask_of(box, pixels.read(box)[..., 0]), kept == 1
+    )
 
 
 REPORT = """---

@@ -14,8 +14,10 @@ from absl import logging
 
 from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.streamed import boxes, relabeling
 from nisbjax.decode.streamed import volume as streamed
+from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.errors import InputError
 from nisbjax.mask import MaskSpec
@@ -38,15 +40,16 @@ def without_small(labels, min_size):
     return result
 
 
-def decode(affinities, threshold, box_shape, **options):
+def decode(affinities, threshold, box_shape, min_size=0, **options):
     output = np.zeros(affinities.shape[1:], np.uint32)
     statistics = label_volume(
         from_array(affinities, "cxyz"),
         from_array(output, "xyz"),
         threshold,
         memory_gb=1.0,
-        box_shape=box_shape,
-        **options,
+        edges=MaskedEdges(**options),
+        min_size=min_size,
+        schedule=Schedule(box_shape=box_shape),
     )
     return output, statistics
 
@@ -202,7 +205,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("part", ["decode", "number", "relabel"])
 def test_an_interrupted_decode_goes_on(on_disk, monkeypatch, part):
     affinities, output, expected = on_disk
-    options = {"memory_gb": 1.0, "box_shape": (8, 8, 8)}
+    options = {"memory_gb": 1.0, "schedule": Schedule(box_shape=(8, 8, 8))}
     calls = collections.Counter()
 
     def dies(name, call, after):
@@ -245,6 +248,7 @@ def _interrupted(on_disk, monkeypatch, name, after, box_shape=(8, 8, 8)):
     """A decode of 2 x 2 x 2 boxes that dies in one of its steps; its output's folder."""
     affinities, output, _ = on_disk
     calls = collections.Counter()
+    schedule = Schedule(box_shape=box_shape)
     owner = {"decode": boxes.BoxDecoder, "relabel": relabeling.Relabeler}[name]
     call = owner.__call__
 
@@ -257,7 +261,7 @@ def _interrupted(on_disk, monkeypatch, name, after, box_shape=(8, 8, 8)):
     with monkeypatch.context() as patch:
         patch.setattr(owner, "__call__", dies)
         with pytest.raises(Killed):
-            label_volume(affinities, output(), 0.7, memory_gb=1.0, box_shape=box_shape)
+            label_volume(affinities, output(), 0.7, memory_gb=1.0, schedule=schedule)
     return pathlib.Path(output().source)
 
 
@@ -311,7 +315,7 @@ def test_a_chunk_of_a_finished_output_is_made_again(
 ):
     """Also where several boxes share a chunk, so that it has to be written in parts."""
     affinities, output, expected = on_disk
-    options = {"memory_gb": 1.0, "box_shape": box_shape}
+    options = {"memory_gb": 1.0, "schedule": Schedule(box_shape=box_shape)}
     statistics = label_volume(affinities, output(), 0.7, **options)
     folder = pathlib.Path(output().source)
     harm(folder / "1.1.1")
@@ -397,7 +401,8 @@ def test_a_scratch_folder_of_an_output_that_was_removed_is_not_used(
     monkeypatch.setattr(
         boxes.BoxDecoder, "__call__", lambda self, i: read.append(i) or call(self, i)
     )
-    label_volume(affinities, output(), 0.7, memory_gb=1.0, box_shape=(8, 8, 8))
+    schedule = Schedule(box_shape=(8, 8, 8))
+    label_volume(affinities, output(), 0.7, memory_gb=1.0, schedule=schedule)
     assert sorted(read) == list(range(8))
     np.testing.assert_array_equal(output().read(), expected)
 

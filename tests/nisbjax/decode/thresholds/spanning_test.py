@@ -65,11 +65,11 @@ def components(count, edges, least):
 def test_levels_of_the_edges_to_the_voxels_before(seed, shape, destination, mask):
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 9, (3, *shape)).astype(np.uint16)
-    keep = (rng.random(shape) < 0.7).astype(np.uint8)
+    kept = (rng.random(shape) < 0.7).astype(np.uint8)
     lows, high = np.array([2, 3, 5], np.uint16), np.uint16(7)
     levels = np.full((3, *shape), 99, np.uint8)
     spanning.read_levels(
-        values, keep, lows, high, destination, bool(mask), mask == "both", levels
+        values, kept, lows, high, destination, bool(mask), mask == "both", levels
     )
     # 3 lies above 2, 4 and 5 above 3 too, 6 and 7 above 5; 8 is no affinity.
     table = [0, 0, 0, 1, 2, 2, 3, 3, 0]
@@ -79,9 +79,9 @@ def test_levels_of_the_edges_to_the_voxels_before(seed, shape, destination, mask
         expected = 0
         if before[axis] >= 0:
             expected = table[values[(axis, *source)]]
-            if mask and not keep[tuple(source)]:
+            if mask and not kept[tuple(source)]:
                 expected = 0
-            if mask == "both" and not keep[tuple(other)]:
+            if mask == "both" and not kept[tuple(other)]:
                 expected = 0
         assert level == expected
 

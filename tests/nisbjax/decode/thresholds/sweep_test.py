@@ -8,6 +8,7 @@ import pytest
 import tensorstore as ts
 
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.thresholds import sweep
 from nisbjax.decode.thresholds.sweep import nodes_by_threshold
 from nisbjax.errors import InputError
@@ -64,7 +65,11 @@ def test_equals_a_decode_at_each_threshold(
     # All voxels, or so few that most are joined before anybody asks about them.
     positions = np.random.default_rng(seed).permutation(all_voxels(shape))[:nodes]
     found = nodes_by_threshold(
-        affinities, positions, thresholds, box_shape=box_shape, **options
+        affinities,
+        positions,
+        thresholds,
+        edges=MaskedEdges(**options),
+        box_shape=box_shape,
     )
     assert found.shape == (len(thresholds), len(positions))
     for threshold, row in zip(thresholds, found, strict=True):
@@ -132,7 +137,11 @@ def test_a_specification_masks_as_its_array():
     spec = MaskSpec(shape, low_z=2, high_z=9, border_width=2, bg_thresh=30.0)
     positions = all_voxels(shape)
     found = nodes_by_threshold(
-        affinities, positions, (0.6, 0.7), mask=spec, image=image, box_shape=(5, 5, 6)
+        affinities,
+        positions,
+        (0.6, 0.7),
+        edges=MaskedEdges(mask=spec, image=image),
+        box_shape=(5, 5, 6),
     )
     for threshold, row in zip((0.6, 0.7), found, strict=True):
         labels = label_affinities(affinities, threshold, mask=spec, image=image)
@@ -180,7 +189,7 @@ def test_no_nodes_and_no_thresholds():
         ({"positions": np.array([[0, 0, 0], [0, 4, 0]])}, r"1 of 2 .* at \[0, 4, 0\]"),
         ({"positions": np.array([[-1, 0, 0]])}, "1 of 1 skeleton nodes lie outside"),
         ({"mask": np.ones((4, 4, 5), bool)}, r"mask \(4, 4, 5\) does not match"),
-        ({"edge_offset": 3}, "edge_offset is 3"),
+        ({"mask": np.ones((4, 4, 4)), "edges": MaskedEdges()}, "came beside edges"),
         (
             {"thresholds": np.linspace(0, 1, 256).tolist()},
             "256 different thresholds came; wanted at most 255",

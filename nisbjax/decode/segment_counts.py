@@ -18,7 +18,7 @@ from nisbjax.store.volume import Volume, write_attributes
 
 
 @dataclasses.dataclass
-class Statistics:
+class SegmentCounts:
     """Sums over the segments of one volume; sizes are in voxels.
 
     Attributes:
@@ -47,7 +47,7 @@ class Statistics:
         counts[: len(self.by_decade)] += np.array(self.by_decade, np.int64)
         self.by_decade = counts.tolist()
 
-    def merge(self, other: "Statistics") -> None:
+    def merge(self, other: "SegmentCounts") -> None:
         """Adds the segments that another counted."""
         self.segments += other.segments
         self.labelled += other.labelled
@@ -57,7 +57,7 @@ class Statistics:
         self.by_decade = [a + b for a, b in zip(longer, more, strict=True)]
 
     @classmethod
-    def of_facts(cls, manifest: Manifest) -> "Statistics":
+    def of_facts(cls, manifest: Manifest) -> "SegmentCounts":
         """What a finished segmentation's manifest says.
 
         Raises:
@@ -74,7 +74,7 @@ class Statistics:
         return found
 
     @classmethod
-    def of_finished(cls, manifest: Manifest, output: Volume) -> "Statistics":
+    def of_finished(cls, manifest: Manifest, output: Volume) -> "SegmentCounts":
         """As `of_facts`; they are added to the attributes again where those were lost.
 
         Raises:
