@@ -5,6 +5,8 @@ Warnings are errors and jaxtyping's shapes are checked by beartype (pyproject.to
 
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
@@ -18,6 +20,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "jax"))
 import hypothesis
 import jax
 import pytest
+import small_networks
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -47,3 +50,45 @@ def strict_promotion():
     """Mixed dtypes raise, for tests of our own numerics (optax's internals mix them)."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture
+def linear_network(monkeypatch):
+    """Every network is linear: compiling takes a second."""
+    small_networks.use(small_networks.LINEAR, monkeypatch.setattr)
+
+
+@pytest.fixture
+def one_block_network(monkeypatch):
+    """Every network is one MedNeXt block between stem and head."""
+    small_networks.use(small_networks.ONE_BLOCK, monkeypatch.setattr)
+
+
+@pytest.fixture(scope="session")
+def launched():
+    """Runs a mode of the command line in a process of its own, on one device.
+
+    Returns a function of the mode, the folder of the run, the keys to set, and the name of
+    a config; it returns what was logged.
+    """
+    root = pathlib.Path(__file__).parents[1]
+
+    def run(mode, workdir, keys, *flags, config="demo"):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "nisbjax.launch"),
+                *(f"--config=configs/{config}.py", f"--mode={mode}"),
+                f"--workdir={workdir}",
+                *(f"--config.{key}={value}" for key, value in keys.items()),
+                *flags,
+            ],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stderr
+
+    return run

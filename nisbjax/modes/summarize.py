@@ -82,12 +82,12 @@ def run(runs: Sequence[str], workdir: str = "") -> dict[str, Any]:
     trainings = [_training(pathlib.Path(run)) for run in runs]
     _require_one_setting(trainings)
     result = {
-        "name": trainings[0]["settings"]["name"],
+        "name": trainings[0]["shared"]["name"],
         "volume": trainings[0]["volume"],
         "n": len(trainings),
         "confidence": CONFIDENCE,
         "runs": [
-            {k: v for k, v in training.items() if k != "settings"}
+            {k: v for k, v in training.items() if k != "shared"}
             for training in trainings
         ],
         "metrics": {},
@@ -122,7 +122,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _training(path: pathlib.Path) -> dict[str, Any]:
-    """One run's test: its seed, step, threshold, scores, and what it must share."""
+    """One run's test: its seed, step, threshold and scores, and what all runs share."""
     chosen = path if path.suffix == ".json" else _chosen_test(path)
     facts = _read(chosen, {"skeletons": optional(anything())})
     if "skeletons" not in facts:
@@ -132,12 +132,12 @@ def _training(path: pathlib.Path) -> dict[str, Any]:
     trained = _read(folder / "config.json", {"seed": whole(-(2**63)), "name": text()})
     tested = facts["config"]
     mask = tested.get("decode.affinity_mask")
-    settings = {"name": trained["name"], "decode.affinity_mask": mask}
-    settings |= determines.facts(trained, "weights")
-    settings |= determines.facts(tested, "prediction", "segmentation")
+    shared = {"name": trained["name"], "decode.affinity_mask": mask}
+    shared |= determines.facts(trained, "weights")
+    shared |= determines.facts(tested, "prediction", "segmentation")
     if mask == "auto":
-        settings |= determines.facts(tested, "report")
-    settings |= {
+        shared |= determines.facts(tested, "report")
+    shared |= {
         "test skeleton": facts["skeleton_sha256"],
         "checkpoint step": _step_of(chosen),
         "threshold": "tuned" if _tuned(facts) else facts["threshold_origin"],
@@ -151,7 +151,7 @@ def _training(path: pathlib.Path) -> dict[str, Any]:
         "threshold": facts["threshold"],
         "threshold_origin": facts["threshold_origin"],
         "scores": facts["skeletons"],
-        "settings": {k: v for k, v in settings.items() if k not in _FREE},
+        "shared": {k: v for k, v in shared.items() if k not in _FREE},
     }
 
 
@@ -205,7 +205,7 @@ def _said(threshold: float | str | None) -> str:
 def _require_one_setting(trainings: Sequence[Mapping[str, Any]]) -> None:
     first, *others = trainings
     for other in others:
-        a, b = first["settings"], other["settings"]
+        a, b = first["shared"], other["shared"]
         # A key that one of them does not have follows from another's value.
         for key in sorted(
             a.keys() | b.keys(), key=lambda k: (k not in a or k not in b, k)

@@ -1,10 +1,7 @@
 """A file that torch wrote, through the command line to affinities and a segmentation."""
 
 import collections
-import os
 import pathlib
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -28,21 +25,6 @@ FLAGS = {
 }
 
 
-def command(mode, workdir, *more):
-    flags = [f"--config.{key}={value}" for key, value in FLAGS.items()]
-    done = subprocess.run(
-        [sys.executable, "-m", "nisbjax.launch", "--config=configs/demo.py"]
-        + [f"--mode={mode}", f"--workdir={workdir}", *flags, *more],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 def affinities(network, image):
     x = torch.from_numpy(image.transpose(3, 0, 1, 2)[None].astype(np.float32) / 255)
     with torch.inference_mode():
@@ -50,7 +32,7 @@ def affinities(network, image):
 
 
 @pytest.mark.parametrize("weights", ["ema", "raw"])
-def test_predictions_are_torchs(tmp_path, weights):
+def test_predictions_are_torchs(tmp_path, launched, weights):
     network = twin.fill(twin.MedNeXt("S", 3, channels=8))
     average = twin.fill(twin.MedNeXt("S", 3, channels=8))
     with torch.no_grad():
@@ -67,11 +49,11 @@ def test_predictions_are_torchs(tmp_path, weights):
     file = tmp_path / "step=00000200.ckpt"
     torch.save(content, file)
     run = Run(tmp_path / "run")
-    command("synth", run.path)
-    said = command("import", run.path, f"--checkpoint={file}")
+    launched("synth", run.path, FLAGS)
+    said = launched("import", run.path, FLAGS, f"--checkpoint={file}")
     assert "with it add --config.model.channels=8" in said
-    more = ("--config.model.channels=8", f"--config.predict.weights={weights}")
-    command("test", run.path, *more)
+    keys = FLAGS | {"model.channels": 8, "predict.weights": weights}
+    launched("test", run.path, keys)
     place = run.test(200, "seed6")
     with h5py.File(place.raw("h5")) as prediction:
         got = prediction["main"][:].astype(np.float32)

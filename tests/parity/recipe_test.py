@@ -11,10 +11,7 @@ their size and validation losses within 1.6e-5. `-s` prints them and where the p
 """
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -52,36 +49,19 @@ SIZES = {
 }
 
 
-def launch(mode, workdir, **keys):
-    flags = [f"--config.{key}={value}" for key, value in (SIZES | keys).items()]
-    done = subprocess.run(
-        [sys.executable, "-m", "nisbjax.launch", "--config=configs/liconn.py"]
-        + [f"--mode={mode}", f"--workdir={workdir}", *flags],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},  # one device
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory, launched):
     folder = tmp_path_factory.mktemp("cubes")
-    launch("synth", folder)
+    launched("synth", folder, SIZES, config="liconn")
     return Run(folder).synthetic
 
 
-def trained(folder, data, **keys):
-    launch("train", folder, **{"data.root": data, **keys})
-    return Run(folder)
-
-
 @pytest.fixture(scope="module")
-def in_fp32(tmp_path_factory, data):
+def in_fp32(tmp_path_factory, launched, data):
     folder = tmp_path_factory.mktemp("fp32")
-    return trained(folder, data, **{"train.precision": "fp32"})
+    keys = SIZES | {"data.root": data, "train.precision": "fp32"}
+    launched("train", folder, keys, config="liconn")
+    return Run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -250,8 +230,9 @@ def test_the_loss_curve_lies_on_torchs(in_fp32, theirs, tmp_path):
     np.testing.assert_allclose(ours["train/lr"], theirs["train/lr"], atol=1e-9)
 
 
-def test_half_precision_stays_near_the_curve(theirs, data, tmp_path):
-    run = trained(tmp_path / "fp16", data)
+def test_half_precision_stays_near_the_curve(theirs, launched, data, tmp_path):
+    run = Run(tmp_path / "fp16")
+    launched("train", run.path, SIZES | {"data.root": data}, config="liconn")
     assert not curve(run, "train/skipped").any()  # steps correspond
     assert set(curve(run, "train/loss_scale")) == {65536}
     for name, bound in (("train/loss", 4e-3), ("val/loss", 2e-4)):

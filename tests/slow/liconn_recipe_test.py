@@ -5,11 +5,8 @@ two micro-batches that stand for two devices.
 """
 
 import json
-import os
 import pathlib
 import runpy
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -39,26 +36,11 @@ SIZES = {
 }
 
 
-def launch(mode, workdir, *more):
-    arguments = [f"--config.{key}={value}" for key, value in SIZES.items()]
-    done = subprocess.run(
-        [sys.executable, "-m", "nisbjax.launch", "--config=configs/liconn.py"]
-        + [f"--mode={mode}", f"--workdir={workdir}", *arguments, *more],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},  # one device
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, launched):
     workdir = tmp_path_factory.mktemp("liconn")
-    launch("synth", workdir)
-    launch("train", workdir)
+    launched("synth", workdir, SIZES, config="liconn")
+    launched("train", workdir, SIZES, config="liconn")
     return Run(workdir)
 
 
@@ -115,7 +97,8 @@ def test_the_checkpoints_are_those_of_the_recipe(run):
     assert {str(leaf.dtype) for leaf in (a, b)} == {"float32"}
 
 
-def test_the_weights_predict_and_score(run):
-    launch("validate", run.path, f"--checkpoint={run.checkpoints / '24'}")
+def test_the_weights_predict_and_score(run, launched):
+    newest = f"--checkpoint={run.checkpoints / '24'}"
+    launched("validate", run.path, SIZES, newest, config="liconn")
     (row,) = json.loads(run.validation.json.read_text())["checkpoints"]
     assert row["step"] == 24 and 0 <= row["nerl"] <= row["best_nerl"] <= 1

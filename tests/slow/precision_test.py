@@ -5,11 +5,8 @@ over all voxels, of the demo's full training too: float16 changes affinities by 
 most with `scale_sigmoid` and by 4.7e-3 with a plain sigmoid, bfloat16 by 8.7e-3 and 3.8e-2.
 """
 
-import os
 import pathlib
 import runpy
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -34,36 +31,30 @@ NOISE = 0.005
 LEVELS = tuple(float(level) for level in np.linspace(0.5, 0.9, 41))
 
 
-def launch(mode, workdir, **flags):
-    flags |= {"synth.volumes": "('train/seed0', 'train/seed1', 'test/seed6')"}
-    flags |= {"data.root": workdir / "data", "synth.root": workdir / "data"}
-    flags |= {"train.steps": STEPS, "train.val_every": 0}
-    done = subprocess.run(
-        [sys.executable, "-m", "nisbjax.launch", "--config=configs/demo.py"]
-        + [f"--mode={mode}", f"--workdir={workdir}"]
-        + [f"--config.{key}={value}" for key, value in flags.items()],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},  # one device
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def keys(workdir):
+    return {
+        "synth.volumes": "('train/seed0', 'train/seed1', 'test/seed6')",
+        "synth.root": workdir / "data",
+        "data.root": workdir / "data",
+        "train.steps": STEPS,
+        "train.val_every": 0,
+    }
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, launched):
     workdir = tmp_path_factory.mktemp("demo")
-    launch("synth", workdir)
-    launch("train", workdir)
+    launched("synth", workdir, keys(workdir))
+    launched("train", workdir, keys(workdir))
     return workdir
 
 
-def predicted(run, precision):
+def predicted(launched, run, precision):
     """Affinities [c x y z] of the test volume before any rounding, in float32."""
     output = run / f"{precision}.zarr"
     wanted = {"predict.precision": precision, "predict.dtype": "float32"}
-    launch("predict", run, **wanted, **{"predict.output": output})
+    wanted["predict.output"] = output
+    launched("predict", run, keys(run) | wanted)
     return open_affinities(output)
 
 
@@ -74,10 +65,10 @@ def scores(volume, truth):
     return np.array([nerl.score(truth, nodes)["nerl"] for nodes in segments])
 
 
-def test_float16_changes_affinities_and_score_by_less_than_allowed(run):
+def test_float16_changes_affinities_and_score_by_less_than_allowed(launched, run):
     settings = runpy.run_path(str(ROOT / "configs/demo.py"))["get_config"]()
     truth = load_skeletons(run / VOLUME / "skeleton.pkl", settings)
-    full, half = (predicted(run, precision) for precision in ("fp32", "fp16"))
+    full, half = (predicted(launched, run, precision) for precision in ("fp32", "fp16"))
     change = np.abs(full.read() - half.read())
     wanted, found = scores(full, truth), scores(half, truth)
     best = int(wanted.argmax())

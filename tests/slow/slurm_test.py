@@ -60,13 +60,13 @@ NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
-# The network is a linear stand-in, so that compiling takes seconds.
 CONFIG = """
-import os, time
-import jax, jax.numpy as jnp
+import os, sys, time
 from nisbjax.config import base_config
 from nisbjax.data.loader import Loader
-from nisbjax.models import build
+
+sys.path.append("{tests}")
+import small_networks
 
 read = Loader.batch
 
@@ -77,20 +77,8 @@ def read_slowly(self, step):
 if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
     Loader.batch = read_slowly
 
-def initial_params(arguments, seed):
-    draw = jax.random.normal(jax.random.key(seed), (1, arguments["out_channels"]))
-    ones = jnp.ones(arguments["out_channels"])
-    return {{"head": {{"weight": draw, "bias": 0 * ones}}, "norm": {{"weight": ones}}}}
-
-def make_apply(arguments, dtype, *, remat):
-    def apply(params, images):
-        head, scale = params["head"], params["norm"]["weight"]
-        logits = jnp.einsum("bxyzc,co->bxyzo", images, head["weight"] * scale[None])
-        return logits + head["bias"][None, None, None, None]
-    return apply
-
 def get_config():
-    build.initial_params, build.make_apply = initial_params, make_apply
+    small_networks.use(small_networks.LINEAR)
     c = base_config()
     c.data.root = "{root}"
     c.data.patch = (8, 8, 8)
@@ -307,7 +295,9 @@ def test_a_job_at_its_limit_is_queued_again_and_ends_the_same(
 
     def submit(name, *limit, pause=0.0):
         config = tmp_path / f"{name}.py"
-        text = CONFIG.format(root=object_grid, steps=STEPS, pause=pause)
+        text = CONFIG.format(
+            tests=ROOT / "tests", root=object_grid, steps=STEPS, pause=pause
+        )
         config.write_text(text)
         output = f"--output={tmp_path}/{name}.out"
         two = ("--ntasks-per-node=2", "--cpus-per-task=1", *limit)

@@ -21,39 +21,22 @@ from nisbjax.config import base_config, flatten
 
 pytestmark = pytest.mark.slow
 
+ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 120
 
 CHILD = """
 import json, os, pathlib, signal, sys
-import numpy as np
+import small_networks
 from nisbjax import launch
 from nisbjax.artifacts import Run
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.models import blocks, build
 from nisbjax.store import checksums
 from nisbjax.train import stage
 
 folder = pathlib.Path(sys.argv[1])
 
-def initial_params(arguments, seed):
-    draw = np.random.default_rng(seed)
-    def layer(*shape):
-        weight = draw.normal(0, 0.5, shape).astype(np.float32)
-        return {"weight": weight, "bias": np.zeros(shape[-1], np.float32)}
-    norm = {"weight": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}
-    block = {"conv1": layer(3, 3, 3, 4), "norm": norm}
-    block |= {"conv2": layer(4, 8), "conv3": layer(8, 4)}
-    return {"stem": layer(1, 4), "block": block, "head": layer(4, 6)}
-
-def make_apply(arguments, dtype, *, remat):
-    def apply(params, images):
-        x = blocks.pointwise(images.astype(dtype), params["stem"])
-        return blocks.pointwise(blocks.block(x, params["block"]), params["head"])
-    return apply
-
-build.initial_params, build.make_apply = initial_params, make_apply
-
+small_networks.use(small_networks.ONE_BLOCK)
 validation = stage._validation
 
 def noted(*arguments):
@@ -113,6 +96,7 @@ def test_the_keys_are_of_the_configuration(keys):
 def start(folder, keys, threads=2, dies_before_the_seal_of: int = -1, **options):
     environment = {
         **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_PLATFORMS": "cpu",
     }

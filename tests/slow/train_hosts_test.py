@@ -32,48 +32,16 @@ STEPS = 6
 
 CHILD = """
 import json, sys
-import jax, jax.numpy as jnp
-import numpy as np
+import small_networks
 from nisbjax import launch
 from nisbjax.config import base_config
-from nisbjax.models import blocks, build
 
 job = json.loads(sys.argv[1])
 config = base_config()
 config.update_from_flattened_dict(job["keys"])
 
-def initial_params(arguments, seed):
-    draw = jax.random.normal(jax.random.key(seed), (1, arguments["out_channels"]))
-    ones = jnp.ones(arguments["out_channels"])
-    return {"head": {"weight": draw, "bias": 0 * ones}, "norm": {"weight": ones}}
-
-def make_apply(arguments, dtype, *, remat):
-    def apply(params, images):
-        head, scale = params["head"], params["norm"]["weight"]
-        logits = jnp.einsum("bxyzc,co->bxyzo", images, head["weight"] * scale[None])
-        return logits + head["bias"][None, None, None, None]
-    return apply
-
-def initial_block(arguments, seed):
-    draw = np.random.default_rng(seed)
-    def layer(*shape):
-        weight = draw.normal(0, 0.5, shape).astype(np.float32)
-        return {"weight": weight, "bias": np.zeros(shape[-1], np.float32)}
-    norm = {"weight": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}
-    block = {"conv1": layer(3, 3, 3, 4), "norm": norm}
-    block |= {"conv2": layer(4, 8), "conv3": layer(8, 4)}
-    return {"stem": layer(1, 4), "block": block, "head": layer(4, 6)}
-
-def make_apply_block(arguments, dtype, *, remat):
-    def apply(params, images):
-        x = blocks.pointwise(images.astype(dtype), params["stem"])
-        return blocks.pointwise(blocks.block(x, params["block"]), params["head"])
-    return apply
-
-if job["linear"]:
-    build.initial_params, build.make_apply = initial_params, make_apply
-else:
-    build.initial_params, build.make_apply = initial_block, make_apply_block
+networks = small_networks.ONE_BLOCK, small_networks.LINEAR
+small_networks.use(networks[job["linear"]])
 launch.quiet_libraries()
 try:
     launch.run_mode("train", config, job["workdir"], coordinator=job["place"])
@@ -111,6 +79,7 @@ def start(folder, keys, processes, devices=DEVICES, linear=True):
         address = f"127.0.0.1:{server.getsockname()[1]}"
     flags = f"--xla_force_host_platform_device_count={devices // processes}"
     environment = os.environ | {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
         "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
     }

@@ -1,7 +1,7 @@
 """Scores of checkpoints as they appear: what is scored, when it ends, what it leaves.
 
-The network is a linear stand-in: its logits are a bias, and the image's grey value times a
-weight. Neurites are bright, so a larger weight separates them better.
+The network is linear: its logits are a bias, and the image's grey value times a weight.
+Neurites are bright, so a larger weight separates them better.
 """
 
 import csv
@@ -26,6 +26,8 @@ from nisbjax.models import build
 from nisbjax.modes import chain, validate
 from nisbjax.store import lock
 from nisbjax.store.volume import create_zarr
+
+pytestmark = pytest.mark.usefixtures("linear_network")
 
 SHAPE = (12, 9, 8)
 
@@ -55,23 +57,6 @@ def root(tmp_path_factory):
                 graph.add_edge((neurite, x - 1), place)
     (folder / "val/seed5/skeleton.pkl").write_bytes(pickle.dumps(graph))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def linear_network(monkeypatch):
-    def abstract_params(arguments):
-        shape = (1, arguments["out_channels"])
-        return {"head": {"weight": np.zeros(shape, np.float32)}}
-
-    def make_apply(arguments, dtype, *, remat):
-        def apply(params, images):
-            bright = images - 0.5
-            return jnp.einsum("bxyzc,co->bxyzo", bright, params["head"]["weight"])
-
-        return apply
-
-    monkeypatch.setattr(build, "abstract_params", abstract_params)
-    monkeypatch.setattr(build, "make_apply", make_apply)
 
 
 @pytest.fixture
@@ -104,8 +89,9 @@ def save(folder, settings, weights):
     facts = {"step": {}, "loader": {}, "config": {}}
     facts["model"] = build.describe(settings.model.to_dict())
     for step, weight in weights.items():
-        shape = (1, settings.model.out_channels)
-        ema = {"head": {"weight": jnp.full(shape, float(weight))}}
+        ones = jnp.ones((1, settings.model.out_channels))
+        head = {"weight": weight * ones, "bias": -0.5 * weight * ones[0]}
+        ema = {"head": head, "norm": {"weight": ones[0]}}  # weight * (image - 0.5)
         arrays = {"params": {"w": jnp.ones(1)}, "ema": ema}
         arrays["optimizer"] = {"w": jnp.ones(1)}
         kept.save(step, arrays, facts)

@@ -1,12 +1,9 @@
-"""A tiny data set, its config, and a network that compiles in a second."""
+"""A tiny data set and its config."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nisbjax.config import base_config
-from nisbjax.models import build
 from nisbjax.store.volume import create_zarr
 
 
@@ -51,24 +48,3 @@ def config(root):
     c.ema.warmup_steps = 2
     c.optimizer.lr = 0.1
     return c
-
-
-@pytest.fixture
-def linear_network(monkeypatch):
-    """Every logit is a linear function of its voxel: compiling takes a second."""
-
-    def initial_params(arguments, seed):
-        draw = jax.random.normal(jax.random.key(seed), (1, arguments["out_channels"]))
-        ones = jnp.ones(arguments["out_channels"])
-        return {"head": {"weight": draw, "bias": 0 * ones}, "norm": {"weight": ones}}
-
-    def make_apply(arguments, dtype, *, remat):
-        def apply(params, images):
-            head, scale = params["head"], params["norm"]["weight"]
-            logits = jnp.einsum("bxyzc,co->bxyzo", images, head["weight"] * scale[None])
-            return logits + head["bias"][None, None, None, None]
-
-        return apply
-
-    monkeypatch.setattr(build, "initial_params", initial_params)
-    monkeypatch.setattr(build, "make_apply", make_apply)

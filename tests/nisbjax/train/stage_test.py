@@ -11,14 +11,13 @@ import signal
 import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nisbjax import checkpoint
 from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
-from nisbjax.models import blocks, build
+from nisbjax.models import build
 from nisbjax.parallel import devices
 from nisbjax.train import loop, metric_writer, stage, step
 from nisbjax.train.metric_writer import MetricWriter, read_history
@@ -205,36 +204,10 @@ def test_damage_costs_the_steps_since_the_checkpoint_before(
     assert saved(folder) == saved(whole_run)
 
 
-def one_block(arguments, dtype, *, remat):
-    """Stem, one MedNeXt block and a head: the parts that a compute type goes through."""
-
-    def apply(params, images):
-        x = blocks.pointwise(images.astype(dtype), params["stem"])
-        x = blocks.block(x, params["block"])
-        return blocks.pointwise(x, params["head"]).astype(jnp.float32)
-
-    return apply
-
-
-def of_one_block(arguments, seed):
-    draw = np.random.default_rng(seed)
-
-    def layer(*shape):
-        weight = draw.normal(0, 0.5, shape).astype(np.float32)
-        return {"weight": weight, "bias": np.zeros(shape[-1], np.float32)}
-
-    norm = {"weight": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}
-    block = {"conv1": layer(3, 3, 3, 4), "norm": norm}
-    block |= {"conv2": layer(4, 8), "conv3": layer(8, 4)}
-    return {"stem": layer(1, 4), "block": block, "head": layer(4, 3)}
-
-
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_as_float32_does(
-    config, tmp_path, monkeypatch, precision
+    config, tmp_path, one_block_network, precision
 ):
-    monkeypatch.setattr(build, "initial_params", of_one_block)
-    monkeypatch.setattr(build, "make_apply", one_block)
     config.optimizer.lr = 0.01
     lines = {}
     for name in ("fp32", precision):
@@ -253,7 +226,7 @@ def test_half_precision_trains_as_float32_does(
                 # 8 bits of mantissa in every activation, averaged over 768 edges.
                 assert half[key] == pytest.approx(whole[key], rel=0.02)
                 assert half[key] != whole[key]
-    like = of_one_block({}, 0)
+    like = build.abstract_params({"out_channels": 3})
     weights = checkpoint.weights(checkpoint.find(tmp_path / precision), "raw", like)
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {np.dtype(np.float32)}
 

@@ -1,0 +1,59 @@
+"""The demo's bounds on a cube whose intensity decides everything, and its table."""
+
+import pickle
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from nisbjax.config import base_config
+from nisbjax.modes import demo
+from nisbjax.store.volume import create_zarr
+
+SHAPE = (12, 9, 8)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Two bright neurites along x, and a dark plane y = 4 between them."""
+    labels = np.ones(SHAPE, np.uint8)
+    labels[:, 4], labels[:, 5:] = 0, 2
+    image = np.where(labels, 250, 5).astype(np.uint8)[..., None]
+    for name, values in (("img", image), ("seg", labels)):
+        create_zarr(
+            tmp_path / "test/seed6/data.zarr" / name,
+            shape=values.shape,
+            dtype="uint8",
+            chunks=values.shape,
+            axes="xyzc"[: values.ndim],
+        ).write(..., values)
+    graph = nx.Graph()
+    for neurite, y in ((1, 1), (2, 7)):
+        for x in range(12):
+            at = (x, y, 3)
+            nm = tuple(9.0 * a for a in at)
+            graph.add_node((neurite, x), id=neurite, index_position=at, nm_position=nm)
+            if x:
+                graph.add_edge((neurite, x - 1), (neurite, x))
+    (tmp_path / "test/seed6/skeleton.pkl").write_bytes(pickle.dumps(graph))
+    config = base_config()
+    config.data.root = str(tmp_path)
+    config.data.test.label = "test/seed6/data.zarr/seg"
+    return config
+
+
+def test_intensity_that_decides_is_as_good_as_the_truth(config):
+    rows = demo.bounds(config)
+    assert rows["intensity"]["nerl"] == rows["truth"]["nerl"] == 1
+    assert rows["truth"]["threshold"] == 0.5
+    assert rows["truth"]["coverage"] == 0
+
+
+def test_the_table_has_a_line_for_each_row():
+    rows = {"trained": {"nerl": 0.5, "voi_sum": 1.25, "n_splits": 3, "coverage": -0.0}}
+    head, line = demo.table(rows).splitlines()
+    assert head.split() == [
+        *("test", "cube", "NERL", "VOI", "split", "merge", "mergers", "splits"),
+        *("on", "bg", "threshold"),
+    ]
+    assert line.split() == ["trained", "0.500", "1.25", "-", "-", "-", "3", "0.0%", "-"]
