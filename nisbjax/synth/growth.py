@@ -16,6 +16,20 @@ _GENERATIONS = 4  # a neurite, its branches, theirs, ...
 
 
 @dataclasses.dataclass(frozen=True)
+class Morphology:
+    """What neurites look like before packing; see the fields of `Tissue`, nm."""
+
+    median_radius: float
+    radius_spread: float
+    radius_modulation: float
+    radius_range: tuple[float, float]
+    persistence: float
+    branch_every: float
+    flattening: float
+    organelles: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Samples:
     """Points of centre lines; the one before it on its neurite comes before each.
 
@@ -92,15 +106,7 @@ def grow(
     count: int,
     low: Float64[np.ndarray, "3"],
     high: Float64[np.ndarray, "3"],
-    *,
-    median_radius: float,
-    radius_spread: float,
-    radius_modulation: float,
-    radius_range: tuple[float, float],
-    persistence: float,
-    branch_every: float,
-    flattening: float,
-    organelles: float,
+    morphology: Morphology,
 ) -> Samples:
     """`count` neurites that start anywhere between `low` and `high` and end there.
 
@@ -108,21 +114,21 @@ def grow(
       rng: all randomness; two generators in the same state give the same neurites.
       count: of neurites.
       low, high: corners of the block of tissue, nm.
-      others: see `Tissue`.
+      morphology: of the neurites.
+
+    Returns:
+      Their samples, 36 nm apart.
     """
-    walks = _first_walks(
-        rng, count, low, high, median_radius, radius_spread, radius_range, flattening
-    )
+    walks = _first_walks(rng, count, low, high, morphology)
+    splitting = STEP_NM / morphology.branch_every
+    thinnest = morphology.radius_range[0]
     batches: list[Samples] = []
     rows = 0
     for _ in range(_GENERATIONS):
-        samples = _advance(
-            rng, walks, low, high, rows, radius_modulation, radius_range, persistence,
-            organelles,
-        )  # fmt: skip
+        samples = _advance(rng, walks, low, high, rows, morphology)
         batches.append(samples)
-        splits = rng.random(len(samples.radius)) < STEP_NM / branch_every
-        walks = _branches(rng, samples, np.flatnonzero(splits), rows, radius_range[0])
+        splits = rng.random(len(samples.radius)) < splitting
+        walks = _branches(rng, samples, np.flatnonzero(splits), rows, thinnest)
         rows += len(samples.radius)
         if not len(walks):
             break
@@ -134,21 +140,20 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9)
 
 
-def _first_walks(
-    rng, count, low, high, median_radius, radius_spread, radius_range, flattening
-) -> _Walks:
+def _first_walks(rng, count: int, low, high, morphology: Morphology) -> _Walks:
     """Two walks from each neurite's root, in opposite directions."""
-    radius = median_radius * np.exp(radius_spread * rng.standard_normal(count))
+    spread = morphology.radius_spread * rng.standard_normal(count)
+    radius = morphology.median_radius * np.exp(spread)
     direction = _unit(rng.standard_normal((count, 3)))
     half = _Walks(
         low + (high - low) * rng.random((count, 3)),
         direction,
-        np.clip(radius, *radius_range),
+        np.clip(radius, *morphology.radius_range),
         np.full(count, np.inf),
         np.full(count, -1),
         np.arange(count),
         _unit(rng.standard_normal((count, 3))),
-        flattening * rng.random(count),
+        morphology.flattening * rng.random(count),
     )
     both = half.take(np.tile(np.arange(count), 2))
     both.direction[count:] *= -1
@@ -175,22 +180,15 @@ def _branches(rng, samples: Samples, rows, first_row: int, thinnest: float) -> _
 
 
 def _advance(
-    rng,
-    walks: _Walks,
-    low,
-    high,
-    first_row: int,
-    modulation: float,
-    radius_range: tuple[float, float],
-    persistence: float,
-    organelles: float,
+    rng, walks: _Walks, low, high, first_row: int, morphology: Morphology
 ) -> Samples:
     """Steps every walk until it leaves the block or has its length."""
     live = walks.take(np.arange(len(walks)))
+    modulation = morphology.radius_modulation
     wiggle = modulation * rng.standard_normal(len(live))
     organelle_at = np.zeros(len(live), int)
     organelle_length = np.zeros(len(live), int)
-    turn = np.sqrt(2 * STEP_NM / persistence)
+    turn = np.sqrt(2 * STEP_NM / morphology.persistence)
     rows = first_row
     steps: list[tuple[np.ndarray, ...]] = []
     first = True
@@ -206,11 +204,11 @@ def _advance(
         count = len(live)
 
         wiggle = 0.93 * wiggle + 0.37 * modulation * rng.standard_normal(count)
-        radius = np.clip(live.radius * np.exp(wiggle), *radius_range)
+        radius = np.clip(live.radius * np.exp(wiggle), *morphology.radius_range)
         inward = np.sum(live.axis * live.direction, axis=1, keepdims=True)
         live.axis = _unit(live.axis - inward * live.direction)
         begins = (organelle_at >= organelle_length) & (radius > 80)
-        begins &= rng.random(count) < organelles / 10
+        begins &= rng.random(count) < morphology.organelles / 10
         drawn = 5 + rng.integers(0, 12, count)
         organelle_length = np.where(begins, drawn, organelle_length)
         organelle_at = np.where(begins, 1, organelle_at + 1)

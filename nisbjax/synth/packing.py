@@ -7,10 +7,11 @@ neurites are equally near.
 """
 
 import math
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numba
 import numpy as np
+from jaxtyping import Float64, Int64
 
 _CELL_NM = 100.0
 _FURTHEST_PULL_NM = 9.0
@@ -18,18 +19,51 @@ _FURTHEST_PULL_NM = 9.0
 _kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
+class Lines(NamedTuple):
+    """The samples of centre lines; those of one neurite ignore each other.
+
+    Attributes:
+      position: nm; packing moves it.
+      radius: nm.
+      axis: unit vector along which a profile is flattened.
+      flatness: see `growth.Samples`.
+      parent: an earlier row, or -1.
+      neurite: of each sample.
+    """
+
+    position: Float64[np.ndarray, "n 3"]
+    radius: Float64[np.ndarray, " n"]
+    axis: Float64[np.ndarray, "n 3"]
+    flatness: Float64[np.ndarray, " n"]
+    parent: Int64[np.ndarray, " n"]
+    neurite: Int64[np.ndarray, " n"]
+
+
+class _Cells(NamedTuple):
+    """Samples sorted into cells of space, to find those near one.
+
+    Attributes:
+      dims: cells along each axis.
+      size: of one, nm.
+      of: the cell of each sample.
+      first: of each cell, where it begins in `order`; one more for the end.
+      order: samples by cell.
+    """
+
+    dims: Int64[np.ndarray, "3"]
+    size: Float64[np.ndarray, "3"]
+    of: Int64[np.ndarray, " n"]
+    first: Int64[np.ndarray, " cells_and_1"]
+    order: Int64[np.ndarray, " n"]
+
+
 @no_type_check
 @_kernel
-def pack(position, radius, axis, flatness, parent, neurite, low, high, spacing, sweeps):
+def pack(lines, low, high, spacing, sweeps):
     """Moves samples in place; all moves of a sweep follow from the positions before it.
 
     Args:
-      position: Float64[n 3], nm; changed.
-      radius: Float64[n], nm.
-      axis: Float64[n 3], along which a profile is flattened.
-      flatness: Float64[n].
-      parent: Int64[n], an earlier row or -1.
-      neurite: Int64[n]; samples of equal neurite ignore each other.
+      lines: `Lines`; their `position` is changed.
       low: Float64[3], nm, corner of the block that nothing leaves.
       high: Float64[3], nm, the other corner.
       spacing: nm between a sample and its parent, kept by springs.
@@ -39,19 +73,18 @@ def pack(position, radius, axis, flatness, parent, neurite, low, high, spacing, 
       Float64[n]: for each sample the distance [nm] at which another neurite's domain
       begins, measured towards that neurite's samples; inf where none is near.
     """
-    n = len(radius)
+    position, parent = lines.position, lines.parent
+    n = len(position)
     clearance = np.full(n, np.inf)
     push, carried = np.zeros((n, 3)), np.zeros((n, 3))
-    weight, cell = np.zeros(n), np.zeros(n, np.int64)
-    dims = np.zeros(3, np.int64)
-    cell_size = np.zeros(3)
+    weight = np.zeros(n)
+    dims, size = np.zeros(3, np.int64), np.zeros(3)
     for a in range(3):
         dims[a] = max(int((high[a] - low[a]) / _CELL_NM), 1)
-        cell_size[a] = (high[a] - low[a]) / dims[a]
+        size[a] = (high[a] - low[a]) / dims[a]
     for _ in range(sweeps):
-        first, order = _sort_into_cells(position, low, cell_size, dims, cell)
-        _repel(position, radius, axis, flatness, neurite, first, order, cell, dims,
-               push, clearance, False)  # fmt: skip
+        cells = _sort_into_cells(position, low, dims, size)
+        _repel(lines, cells, push, clearance, False)
         for _ in range(2):
             _average(push, carried, weight, parent)
         _pull(position, parent, carried, spacing)
@@ -60,29 +93,18 @@ def pack(position, radius, axis, flatness, parent, neurite, low, high, spacing, 
                 pull = min(max(carried[i, a], -_FURTHEST_PULL_NM), _FURTHEST_PULL_NM)
                 moved = position[i, a] + 0.7 * push[i, a] + pull
                 position[i, a] = min(max(moved, low[a]), high[a])
-    first, order = _sort_into_cells(position, low, cell_size, dims, cell)
-    _repel(position, radius, axis, flatness, neurite, first, order, cell, dims,
-           push, clearance, True)  # fmt: skip
+    cells = _sort_into_cells(position, low, dims, size)
+    _repel(lines, cells, push, clearance, True)
     return clearance
 
 
 @no_type_check
 @_kernel
-def _repel(
-    position,
-    radius,
-    axis,
-    flatness,
-    neurite,
-    first,
-    order,
-    cell,
-    dims,
-    push,
-    clearance,
-    measure,
-):
+def _repel(lines, cells, push, clearance, measure):
     """Fills `push` with the mean push on each sample, or else measures clearances."""
+    position, radius, axis = lines.position, lines.radius, lines.axis
+    flatness, neurite = lines.flatness, lines.neurite
+    dims, order, first = cells.dims, cells.order, cells.first
     thickest = 0.0
     # Copied in cell order: what lies near in space then lies near in memory.
     near = np.empty((len(radius), 5))
@@ -95,7 +117,7 @@ def _repel(
     for i in order:
         total = 0.0
         push_x = push_y = push_z = 0.0
-        c = cell[i]
+        c = cells.of[i]
         cz, cy, cx = c % dims[2], c // dims[2] % dims[1], c // (dims[2] * dims[1])
         w = math.ceil((radius[i] + thickest) / _CELL_NM)
         for x in range(max(cx - w, 0), min(cx + w + 1, dims[0])):
@@ -189,24 +211,25 @@ def _pull(position, parent, carried, spacing):
 
 @no_type_check
 @_kernel
-def _sort_into_cells(position, low, cell_size, dims, cell):
-    """Fills `cell`; returns each cell's first entry and the samples in cell order."""
+def _sort_into_cells(position, low, dims, size):
+    n = len(position)
+    cell = np.zeros(n, np.int64)
     first = np.zeros(dims[0] * dims[1] * dims[2] + 1, np.int64)
-    for i in range(len(cell)):
+    for i in range(n):
         c = 0
         for a in range(3):
-            step = int((position[i, a] - low[a]) / cell_size[a])
+            step = int((position[i, a] - low[a]) / size[a])
             c = c * dims[a] + min(max(step, 0), dims[a] - 1)
         cell[i] = c
         first[c + 1] += 1
     for c in range(1, len(first)):
         first[c] += first[c - 1]
     at = first.copy()
-    order = np.zeros(len(cell), np.int64)
-    for i in range(len(cell)):
+    order = np.zeros(n, np.int64)
+    for i in range(n):
         order[at[cell[i]]] = i
         at[cell[i]] += 1
-    return first, order
+    return _Cells(dims, size, cell, first, order)
 
 
 @no_type_check

@@ -57,6 +57,12 @@ class Tissue:
         if not 0 < self.fill <= 2:
             raise InputError(f"synth.fill is {self.fill}; wanted more than 0, up to 2")
 
+    @property
+    def morphology(self) -> growth.Morphology:
+        """Of its neurites."""
+        names = [field.name for field in dataclasses.fields(growth.Morphology)]
+        return growth.Morphology(**{name: getattr(self, name) for name in names})
+
     def labelled(self, shape: Triple) -> Box:
         """The part of a cube without its dark ring and defective planes.
 
@@ -102,18 +108,9 @@ def grow_neurites(
     low, high = np.full(3, -margin), extent + margin
     samples = _fill_block(np.random.Philox(seed), low, high, tissue)
     samples = dataclasses.replace(samples, position=samples.position.copy())
-    clearance = packing.pack(
-        samples.position,
-        samples.radius,
-        samples.axis,
-        samples.flatness,
-        samples.parent,
-        samples.neurite,
-        low,
-        high,
-        growth.STEP_NM,
-        _SWEEPS,
-    )
+    columns = (getattr(samples, name) for name in packing.Lines._fields)
+    lines = packing.Lines(*columns)
+    clearance = packing.pack(lines, low, high, growth.STEP_NM, _SWEEPS)
     # What passes through the dark ring or a defective plane is cut there too.
     box = tissue.labelled(shape)
     reach = 0.7 * samples.radius[:, None]
@@ -138,20 +135,7 @@ def _fill_block(
     batches: list[growth.Samples] = []
     filled = 0.0
     while filled < wanted:
-        batch = growth.grow(
-            rng,
-            batch_size,
-            low,
-            high,
-            median_radius=tissue.median_radius,
-            radius_spread=tissue.radius_spread,
-            radius_modulation=tissue.radius_modulation,
-            radius_range=tissue.radius_range,
-            persistence=tissue.persistence,
-            branch_every=tissue.branch_every,
-            flattening=tissue.flattening,
-            organelles=tissue.organelles,
-        )
+        batch = growth.grow(rng, batch_size, low, high, tissue.morphology)
         volume = np.bincount(batch.neurite, batch.volume_nm3, minlength=batch_size)
         enough = np.searchsorted(np.cumsum(volume), wanted - filled) + 1
         batch = _keep(batch, batch.neurite < enough)
