@@ -5,12 +5,14 @@ affinities show what decoding and scoring cost by themselves. Neither is in BANI
 whose demos show a score without its floor and ceiling.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float32
+from scipy.ndimage import gaussian_filter
 
 from nisbjax.errors import InputError
 from nisbjax.offsets import OFFSETS_6, edge_slices
-from nisbjax.synth import rendering
 from nisbjax.typing import Image, Labels
 
 INTERIORS = ("bright", "dark")
@@ -41,10 +43,8 @@ def intensity_affinities(
     if interior == "dark":
         values = 1 - values
     if sigma > 0:
-        margin = len(rendering.taps(sigma)) // 2
-        values = np.pad(values, margin, mode="edge")
-        for axis in range(3):
-            values = rendering.smooth(values, sigma, axis, margin)
+        reach = math.ceil(3 * sigma)
+        values = gaussian_filter(values, sigma, mode="nearest", radius=reach)
     affinities = np.zeros((3, *values.shape), np.float32)
     for channel, offset in enumerate(OFFSETS_6[:3]):
         source, target = edge_slices(values.shape, offset)

@@ -46,7 +46,7 @@ def render_box(
       labels: int32, 0 between neurites and in the dark ring. Voxels of two different
         neurites never share a face.
     """
-    reach = [max(len(taps(sigma)) // 2, 1) for sigma in tissue.blur_voxels]
+    reach = [max(len(_taps(sigma)) // 2, 1) for sigma in tissue.blur_voxels]
     halo: Triple = (reach[0], reach[1], reach[2])
     grown = box.grow(halo, halo)
     start, cube_shape = np.array(box.start), np.array(shape)
@@ -59,7 +59,7 @@ def render_box(
         segments, *owners, np.array(grown.start), size, bits, _look(tissue)
     )
     for axis, sigma in enumerate(tissue.blur_voxels):
-        sharp = smooth(sharp, sigma, axis, halo[axis])
+        sharp = _smooth(sharp, sigma, axis, halo[axis])
     exposure = painting.Exposure(
         tissue.drift,
         tissue.noise,
@@ -75,21 +75,22 @@ def render_box(
     return image, labels
 
 
-def taps(sigma: float) -> np.ndarray:
+def _taps(sigma: float) -> np.ndarray:
     """A normalised Gaussian, cut at 3 sigma."""
     reach = math.ceil(3 * sigma)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
     return (weights / weights.sum()).astype(np.float32)
 
 
-def smooth(
+def _smooth(
     values: Float32[np.ndarray, "x y z"], sigma: float, axis: int, margin: int
 ) -> Float32[np.ndarray, "i j k"]:
     """A Gaussian along one axis of what lies `margin` voxels off its two ends.
 
-    Sums run in one order, so the result does not depend on the size of the array.
+    Sums run in one order, so the result does not depend on the size of the array, as that
+    of scipy's filters may.
     """
-    weights = taps(sigma)
+    weights = _taps(sigma)
     first = margin - len(weights) // 2
     size = values.shape[axis] - 2 * margin
     shape = [size if a == axis else n for a, n in enumerate(values.shape)]
