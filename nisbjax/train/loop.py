@@ -1,8 +1,8 @@
-"""The loop around the compiled step: validates, logs, checkpoints, stops and goes on.
+"""The loop around the compiled step: validates, logs, saves, stops on a signal.
 
-A step is a function of its state and its number, so a run that was stopped or killed goes
-on from its last checkpoint and its losses equal those of an undisturbed run. SIGTERM (and
-SIGUSR1, SLURM's time-limit warning) saves after the step under way, or with several
+A step is a function of its state and its number, so a run that was stopped or killed is
+resumed from its last checkpoint and its losses equal those of an undisturbed run. SIGTERM
+(and SIGUSR1, SLURM's time-limit warning) saves after the step under way, or with several
 processes at the step on which they agree, and ends with status 143; PyTC loses what came
 after its last epoch's checkpoint.
 """
@@ -22,14 +22,14 @@ from tqdm import tqdm
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
 from nisbjax.parallel import hosts
-from nisbjax.parallel.signals import STOPPED, Noted
+from nisbjax.parallel.signals import STOPPED
 from nisbjax.train import gauges
 from nisbjax.train.metric_writer import MetricWriter
 from nisbjax.train.step import TrainState
+from nisbjax.train.stopping import Stopping
 
-_UNDER_WAY = (
-    2  # steps that the host is ahead of the devices, so that batches do not pile up
-)
+# Steps that the host is ahead of the devices, so that batches do not pile up.
+_MOST_UNDER_WAY = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,20 @@ class Intervals:
     val_every: int
     checkpoint_every: int
     checkpoint_minutes: float
+
+    def logs(self, done: int) -> bool:
+        """Whether the loop logs after so many steps, the last among them."""
+        return self.log_every > 0 and self._ends(done, self.log_every)
+
+    def validates(self, done: int) -> bool:
+        return self.val_every > 0 and self._ends(done, self.val_every)
+
+    def saves(self, done: int) -> bool:
+        """After each validation too, so that a checkpoint goes with each loss."""
+        return self.validates(done) or self._ends(done, self.checkpoint_every)
+
+    def _ends(self, done: int, interval: int) -> bool:
+        return done == self.steps or (interval > 0 and done % interval == 0)
 
 
 class Validation(NamedTuple):
@@ -86,103 +100,150 @@ def run(
       SystemExit: with status 143, after a signal and a saved checkpoint.
     """
     first = int(state.step)
-    stopping = Noted()
-    # What a process knows of signals and time is all that they could disagree about. An
-    # answer is read when its step has long been done, so that nobody waits for it.
-    lag = _UNDER_WAY if hosts.several() else 0
-    asked: dict[int, Any] = {}
-    saved_step = first
-    saved_at = time.monotonic()
-    unread: dict[int, dict[str, Any]] = {}  # of steps that may be under way
-    unlogged: dict[int, dict[str, Any]] = {}
     clock = gauges.Clock()
+    under_way = _UnderWay(report_failure, keeps=intervals.log_every > 0)
+    saving = _Saving(checkpoints, facts, first)
+    with (
+        Stopping(_MOST_UNDER_WAY) as stopping,
+        _progress_bar(first, intervals.steps) as bar,
+    ):
+        for done in range(first + 1, intervals.steps + 1):
+            with clock.waiting:
+                batch = next(batches)
+            under_way.read_oldest(state)
+            state, scalars = step(state, batch)
+            under_way.add(done - 1, scalars)
+            bar.update()
+            stops, overdue = stopping.agreed(
+                done, saving.overdue(intervals.checkpoint_minutes), saving.step
+            )
+            logs = intervals.logs(done) or (stops and intervals.log_every > 0)
+            saves = intervals.saves(done) or stops or overdue
+            if not (logs or saves):
+                continue
+            under_way.read_all(state)
+            if logs:
+                _log(done, under_way.take(), clock, writer, bar)
+            with clock.aside:
+                val_loss = None
+                if intervals.validates(done):
+                    val_loss = _write_validation(done, validate(state), writer)
+                if saves:
+                    writer.flush()  # what a kill may cost is done again
+                    saving.save(done, state, val_loss)
+            if stops and done < intervals.steps:
+                _wait(checkpoints)
+                logging.info("stopped by signal at step %d; start again to go on", done)
+                raise SystemExit(STOPPED)
+    _wait(checkpoints)
+    return state
 
-    def read(number: int) -> None:
-        scalars = unread.pop(number)
+
+class _UnderWay:
+    """Steps whose scalars the host has not read yet, and those it has yet to log.
+
+    Args:
+      report_failure: see `run`.
+      keeps: whether anything is logged at all.
+    """
+
+    def __init__(
+        self,
+        report_failure: Callable[[TrainState, Mapping[str, Any]], str],
+        *,
+        keeps: bool,
+    ):
+        self._report_failure = report_failure
+        self._keeps = keeps
+        self._unread: dict[int, dict[str, Any]] = {}
+        self._unlogged: list[dict[str, Any]] = []
+
+    def add(self, number: int, scalars: dict[str, Any]) -> None:
+        """Takes the scalars of a step, which may not have ended."""
+        self._unread[number] = scalars
+
+    def read_oldest(self, state: TrainState) -> None:
+        """Waits for the oldest step where more are under way than may be."""
+        if len(self._unread) > _MOST_UNDER_WAY:
+            self._read(min(self._unread), state)
+
+    def read_all(self, state: TrainState) -> None:
+        """Waits for all steps, in their order."""
+        for number in sorted(self._unread):
+            self._read(number, state)
+
+    def take(self) -> list[dict[str, Any]]:
+        """What was read since it was last taken, on the host."""
+        taken, self._unlogged = self._unlogged, []
+        return jax.device_get(taken)
+
+    def _read(self, number: int, state: TrainState) -> None:
+        scalars = self._unread.pop(number)
         if jax.device_get(scalars.pop("failed")):
-            raise NotFiniteError(report_failure(state, jax.device_get(scalars)))
-        if intervals.log_every:
-            unlogged[number] = scalars
+            raise NotFiniteError(self._report_failure(state, jax.device_get(scalars)))
+        if self._keeps:
+            self._unlogged.append(scalars)
 
-    def save(done: int, val_loss: float | None = None) -> None:
+
+class _Saving:
+    """Writes checkpoints, and knows when it last did.
+
+    Attributes:
+      step: of the newest checkpoint, or where this start began.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        facts: Mapping[str, Mapping[str, Any]],
+        first: int,
+    ):
+        self.step = first
+        self._checkpoints = checkpoints
+        self._facts = facts
+        self._at = time.monotonic()
+
+    def overdue(self, minutes: float) -> bool:
+        """Whether so many minutes have passed since; never, of 0."""
+        return 0 < minutes <= (time.monotonic() - self._at) / 60
+
+    def save(self, done: int, state: TrainState, val_loss: float | None) -> None:
         arrays = {
             "params": state.params,
             "ema": state.ema,
             "optimizer": {"optax": state.optimizer, "scale": state.scale},
         }
         progress = {"step": {"step": done}, "loader": {"next_batch": done}}
-        complete = {name: {**facts[name], **progress.get(name, {})} for name in facts}
-        checkpoints.save(done, arrays, complete, val_loss)
+        facts = {
+            name: {**values, **progress.get(name, {})}
+            for name, values in self._facts.items()
+        }
+        self._checkpoints.save(done, arrays, facts, val_loss)
+        self._at, self.step = time.monotonic(), done
 
-    def log(done: int) -> None:
-        values = list(jax.device_get(unlogged).values())
-        unlogged.clear()
-        if not values:
-            return
-        scalars = flat_scalars("train", values[-1])
-        losses = [float(v["loss"]) for v in values if v["finite"]]
-        mean = float(np.mean(losses)) if losses else math.nan
-        scalars["train/loss_mean"] = mean
-        scalars["train/skipped"] = float(len(values) - len(losses))
-        writer.write(done, scalars | clock.scalars(len(values)) | gauges.memory())
-        bar.set_postfix(loss=f"{mean:.4f}")
-        logging.info("step %d: loss %.4f, %s", done, mean, clock.text)
 
-    with (
-        stopping,
-        tqdm(
-            total=intervals.steps,
-            initial=first,
-            desc="train",
-            disable=None,
-            unit="step",
-        ) as bar,
-    ):
-        for done in range(first + 1, intervals.steps + 1):
-            with clock.waiting:
-                batch = next(batches)
-            if len(unread) > _UNDER_WAY:
-                read(min(unread))
-            state, scalars = step(state, batch)
-            unread[done - 1] = scalars
-            bar.update()
-            last = done == intervals.steps
-            minutes = (time.monotonic() - saved_at) / 60
-            due = 0 < intervals.checkpoint_minutes <= minutes
-            # Asked once: a signal during what follows is answered after the next step.
-            asked[done] = hosts.any_process([stopping.received, due])
-            stop = due = False
-            if done - lag in asked:
-                stop, due = map(bool, jax.device_get(asked.pop(done - lag)))
-                due &= done - lag > saved_step
-            logs = intervals.log_every > 0 and (
-                last or stop or _every(done, intervals.log_every)
-            )
-            validates = intervals.val_every > 0 and (
-                last or _every(done, intervals.val_every)
-            )
-            saves = last or stop or validates or due
-            saves |= _every(done, intervals.checkpoint_every)
-            if not (logs or saves):
-                continue
-            for number in sorted(unread):
-                read(number)
-            if logs:
-                log(done)
-            with clock.aside:
-                val_loss = None
-                if validates:
-                    val_loss = _write_validation(done, validate(state), writer)
-                if saves:
-                    writer.flush()  # what a kill may cost is done again
-                    save(done, val_loss)
-                    saved_at, saved_step = time.monotonic(), done
-            if stop and not last:
-                _wait(checkpoints)
-                logging.info("stopped by signal at step %d; start again to go on", done)
-                raise SystemExit(STOPPED)
-    _wait(checkpoints)
-    return state
+def _progress_bar(first: int, steps: int) -> tqdm:
+    return tqdm(total=steps, initial=first, desc="train", disable=None, unit="step")
+
+
+def _log(
+    done: int,
+    values: list[dict[str, Any]],
+    clock: gauges.Clock,
+    writer: MetricWriter,
+    bar: tqdm,
+) -> None:
+    """Writes the scalars of the last step, and means over all steps since the last line."""
+    if not values:
+        return
+    scalars = flat_scalars("train", values[-1])
+    losses = [float(v["loss"]) for v in values if v["finite"]]
+    mean = float(np.mean(losses)) if losses else math.nan
+    scalars["train/loss_mean"] = mean
+    scalars["train/skipped"] = float(len(values) - len(losses))
+    writer.write(done, scalars | clock.scalars(len(values)) | gauges.memory())
+    bar.set_postfix(loss=f"{mean:.4f}")
+    logging.info("step %d: loss %.4f, %s", done, mean, clock.text)
 
 
 def _wait(checkpoints: Checkpoints) -> None:
@@ -211,7 +272,3 @@ def flat_scalars(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
             for channel, entry in enumerate(value):
                 flat[f"{prefix}/{name}/{channel}"] = float(entry)
     return flat
-
-
-def _every(done: int, interval: int) -> bool:
-    return interval > 0 and done % interval == 0
