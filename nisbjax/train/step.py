@@ -24,6 +24,7 @@ from nisbjax.train.optimizer import grouped, ungrouped, updates_done
 Apply = Callable[[Any, Array], Any]  # (params, images) -> logits, or a pyramid of them
 Objective = Callable[..., tuple[Float32[Array, ""], dict[str, Any]]]
 Scalars = dict[str, Array]
+Gradients = Callable[["TrainState", Batch], tuple[Any, dict[str, Any]]]
 
 
 class TrainState(NamedTuple):
@@ -106,7 +107,38 @@ def make_train_step(
       optimizer as they were; under fp16 the next one goes on at half the scale, until that
       is below 1: then, as at once without scaling, the run has `failed`.
     """
+    gradients = _gradients(recipe, mesh)
+    if recipe.accumulate > 1:
+        gradients = _accumulated(gradients, recipe.accumulate, mesh)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
+        grads, scalars = gradients(state, batch)
+        divisor = state.scale.scale * recipe.accumulate
+        grads = jax.tree.map(lambda g: g / divisor, grouped(grads))
+        finite = precision.all_finite(grads) & jnp.isfinite(scalars["loss"])
+        failed = state.failed | ~finite
+        if recipe.scaled:  # an overflow is gone long before the scale is down to 1
+            failed = state.failed | (~finite & (state.scale.scale < 1))
+        scalars |= {
+            "grad_norm": optax.tree.norm(grads),
+            "loss_scale": state.scale.scale,
+            "lr": recipe.schedule(updates_done(state.optimizer)),
+            "finite": finite,
+            "failed": failed,
+        }
+        return _updated(state, recipe, grads, finite=finite, failed=failed), scalars
+
     whole, split = devices.replicated(mesh), devices.split_batch(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(whole, split),
+        out_shardings=(whole, whole),
+        donate_argnums=0,
+    )
+
+
+def _gradients(recipe: Recipe, mesh: Mesh) -> Gradients:
+    """Of the scaled loss of one micro-batch, and the objective's scalars."""
     apply = _per_shard(recipe.apply, mesh)
 
     def loss(params, batch, step, scale):
@@ -124,77 +156,71 @@ def make_train_step(
         )
         return value * scale, {"loss": value, **scalars}
 
-    def micro_batch(state, batch):
+    def gradients(state, batch):
         gradient = jax.grad(loss, has_aux=True)
         return gradient(state.params, batch, state.step, state.scale.scale)
 
+    return gradients
+
+
+def _accumulated(gradients: Gradients, count: int, mesh: Mesh) -> Gradients:
+    """The sum of the gradients of `count` micro-batches, and the means of their scalars."""
+
     def micro_batches(field):
         # Every device keeps its own samples: it holds a share of each micro-batch.
-        shares = mesh.shape[devices.DATA], recipe.accumulate, -1
+        shares = mesh.shape[devices.DATA], count, -1
         shared = field.reshape(*shares, *field.shape[1:])
-        return shared.swapaxes(0, 1).reshape(recipe.accumulate, -1, *field.shape[1:])
+        return shared.swapaxes(0, 1).reshape(count, -1, *field.shape[1:])
 
     def accumulated(state, batch):
         parts = jax.tree.map(micro_batches, batch)
 
         def add(total, part):
-            grads, scalars = micro_batch(state, part)
+            grads, scalars = gradients(state, part)
             return jax.tree.map(jnp.add, total, grads), scalars
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         grads, scalars = jax.lax.scan(add, zeros, parts)
         return grads, jax.tree.map(lambda s: s.mean(axis=0), scalars)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        gradients = micro_batch if recipe.accumulate == 1 else accumulated
-        grads, scalars = gradients(state, batch)
-        divisor = state.scale.scale * recipe.accumulate
-        grads = jax.tree.map(lambda g: g / divisor, grouped(grads))
-        finite = precision.all_finite(grads) & jnp.isfinite(scalars["loss"])
-        failed = state.failed | ~finite
-        if recipe.scaled:  # an overflow is gone long before the scale is down to 1
-            failed = state.failed | (~finite & (state.scale.scale < 1))
-        before = grouped(state.params), grouped(state.ema), state.optimizer
-        updates, optimizer = recipe.optimizer.update(grads, before[2], before[0])
-        params = optax.apply_updates(before[0], updates)
-        average = ema.update(
-            before[1],
-            params,
-            state.step + 1,
-            decay=recipe.ema_decay,
-            warmup=recipe.ema_warmup,
-        )
-        params, average, optimizer = jax.tree.map(
-            lambda new, old: jnp.where(finite & ~failed, new, old),
-            (params, average, optimizer),
-            before,
-        )
-        params = ungrouped(params, state.params)
-        average = ungrouped(average, state.ema)
-        number, scale = state.step + 1, state.scale
-        if recipe.scaled:
-            scale = precision.next_scale(scale, finite)
-        number, scale = jax.tree.map(
-            lambda new, old: jnp.where(failed, old, new),
-            (number, scale),
-            (state.step, state.scale),
-        )
-        scalars |= {
-            "grad_norm": optax.tree.norm(grads),
-            "loss_scale": state.scale.scale,
-            "lr": recipe.schedule(updates_done(state.optimizer)),
-            "finite": finite,
-            "failed": failed,
-        }
-        after = TrainState(number, params, average, optimizer, scale, failed)
-        return after, scalars
+    return accumulated
 
-    return jax.jit(
-        step,
-        in_shardings=(whole, split),
-        out_shardings=(whole, whole),
-        donate_argnums=0,
+
+def _updated(
+    state: TrainState,
+    recipe: Recipe,
+    grads: Any,
+    *,
+    finite: Bool[Array, ""],
+    failed: Bool[Array, ""],
+) -> TrainState:
+    """The state after a step: weights, average and optimizer as they were if not finite."""
+    before = grouped(state.params), grouped(state.ema), state.optimizer
+    updates, optimizer = recipe.optimizer.update(grads, before[2], before[0])
+    params = optax.apply_updates(before[0], updates)
+    average = ema.update(
+        before[1],
+        params,
+        state.step + 1,
+        decay=recipe.ema_decay,
+        warmup=recipe.ema_warmup,
     )
+    params, average, optimizer = jax.tree.map(
+        lambda new, old: jnp.where(finite & ~failed, new, old),
+        (params, average, optimizer),
+        before,
+    )
+    number, scale = state.step + 1, state.scale
+    if recipe.scaled:
+        scale = precision.next_scale(scale, finite)
+    number, scale = jax.tree.map(
+        lambda new, old: jnp.where(failed, old, new),
+        (number, scale),
+        (state.step, state.scale),
+    )
+    params = ungrouped(params, state.params)
+    average = ungrouped(average, state.ema)
+    return TrainState(number, params, average, optimizer, scale, failed)
 
 
 def make_validation_step(
