@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_collections
 
@@ -20,30 +20,26 @@ from nisbjax.store import files
 
 NONE_WORDS = ("", "null", "None", "none")
 
+# The whole configuration is called `config` everywhere, a part of it `section`.
+Config: TypeAlias = ml_collections.ConfigDict
+Section: TypeAlias = ml_collections.ConfigDict
 
-def base_config() -> ml_collections.ConfigDict:
+
+def base_config() -> Config:
     """The locked configuration that every preset edits."""
-    c = ml_collections.ConfigDict()
+    c = Config()
     c.name = "nisb_liconn_banis_v3_erosion2"
     c.seed = 42
     c.data = _data()
     c.augment = _augment()
-    c.model = ml_collections.ConfigDict()
-    c.model.size = "L"
-    c.model.kernel_size = 3
-    c.model.in_channels = 1
-    c.model.out_channels = 6
-    c.model.channels = 32
-    c.model.deep_supervision = False
-    c.model.remat = True
-    c.model.upkern = False  # import: grow the file's kernels to kernel_size
-    c.loss = ml_collections.ConfigDict()
+    c.model = _model()
+    c.loss = Section()
     c.loss.kind = "per_channel_bce"
     c.loss.max_pos_weight = 10.0
     c.loss.balance_group = 2  # samples; the tutorial's per-GPU batch, 0 = whole batch
     c.loss.logit_clamp = 20.0
     c.loss.calibre_max = 1.0  # weight of true edges in the thinnest neurites; 1 = off
-    c.train = ml_collections.ConfigDict()
+    c.train = Section()
     c.train.steps = 200_000
     c.train.batch_per_device = 2
     c.train.global_batch = 0  # 0: batch_per_device times the devices of the first start
@@ -59,7 +55,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.train.mesh = (("data", -1), ("space", 1))
     c.train.loader_threads = 4
     c.train.prefetch = 4
-    c.optimizer = ml_collections.ConfigDict()
+    c.optimizer = Section()
     c.optimizer.lr = 1e-3
     c.optimizer.weight_decay = 0.01
     c.optimizer.norm_weight_decay = 0.0
@@ -67,50 +63,42 @@ def base_config() -> ml_collections.ConfigDict:
     c.optimizer.b2 = 0.999
     c.optimizer.eps = 1e-8
     c.optimizer.clip = 1.0
-    c.schedule = ml_collections.ConfigDict()
+    c.schedule = Section()
     c.schedule.kind = "cosine"
     c.schedule.steps = c.train.get_oneway_ref("steps")
     c.schedule.min_lr = 0.0
     # Then the cosine spans what is left; PyTC's spans all steps (docs/differences.md).
     c.schedule.warmup_steps = 0
-    c.ema = ml_collections.ConfigDict()
+    c.ema = Section()
     c.ema.decay = 0.999
     c.ema.warmup_steps = 500
     c.ema.validate = True
     c.predict = _predict(c.data)
     c.qc = _qc()
-    c.mask = ml_collections.ConfigDict({"report": "", "output": ""})
+    c.mask = Section({"report": "", "output": ""})
     c.decode = _decode()
-    c.evaluate = ml_collections.ConfigDict()
+    c.evaluate = Section()
     c.evaluate.segmentation = ""
     c.evaluate.skeleton = ""
     c.evaluate.label = ""
     c.evaluate.metrics = ("nerl", "voi")
-    c.tune = ml_collections.ConfigDict()
-    c.tune.study = "nisb_base_banis_cc_tuning"
-    c.tune.storage = ""
-    c.tune.sampler = "grid"
-    c.tune.thresholds = (0.40, 0.46, 0.52, 0.58, 0.64, 0.70, 0.76, 0.82, 0.88, 0.94)
-    c.tune.grid = ""  # banis | pytc: instead of the thresholds above
-    c.tune.trials = 25  # of a sampler that is not a grid
-    c.tune.space = (("threshold", 0.40, 0.94),)  # (decode key, low, high)
-    c.tune.allow_test_data = False
-    c.validate = ml_collections.ConfigDict()
+    c.tune = _tune()
+    c.validate = Section()
     c.validate.poll_seconds = 60.0
     c.validate.idle_minutes = 0.0  # 0: --watch waits for as long as training may take
     c.validate.keep = False  # predictions and segmentations, as large as the volume
     c.synth = _synth()
-    c.cluster = ml_collections.ConfigDict({"kind": "threads", "address": ""})
+    c.cluster = Section({"kind": "threads", "address": ""})
     c.cluster.workers = 0
     return c.lock()
 
 
-def _data() -> ml_collections.ConfigDict:
-    d = ml_collections.ConfigDict()
+def _data() -> Section:
+    d = Section()
     d.kind = "nisb"
     d.root = ""  # the folder that holds train/ val/ test/
     for split, seed in (("train", "seed*"), ("val", "seed5"), ("test", "seed6")):
-        part = ml_collections.ConfigDict()
+        part = Section()
         part.image = f"{split}/{seed}/data.zarr/img"
         part.label = f"{split}/{seed}/data.zarr/seg"
         if split != "train":
@@ -134,8 +122,8 @@ def _data() -> ml_collections.ConfigDict:
     return d
 
 
-def _augment() -> ml_collections.ConfigDict:
-    a = ml_collections.ConfigDict()
+def _augment() -> Section:
+    a = Section()
     a.profile = "aug_banis"
     a.order = "pytc"
     a.permute = 1.0
@@ -160,8 +148,21 @@ def _augment() -> ml_collections.ConfigDict:
     return a
 
 
-def _predict(data: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    p = ml_collections.ConfigDict()
+def _model() -> Section:
+    m = Section()
+    m.size = "L"
+    m.kernel_size = 3
+    m.in_channels = 1
+    m.out_channels = 6
+    m.channels = 32
+    m.deep_supervision = False
+    m.remat = True
+    m.upkern = False  # import: grow the file's kernels to kernel_size
+    return m
+
+
+def _predict(data: Section) -> Section:
+    p = Section()
     p.input = ""
     p.output = ""
     p.format = "h5"
@@ -174,7 +175,7 @@ def _predict(data: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     p.activation = "scale_sigmoid"
     p.scale = 0.2
     p.dtype = "float16"
-    p.precision = "fp32"  # or fp16, with scale_sigmoid; see infer/precision.py
+    p.precision = "fp32"  # or fp16, with scale_sigmoid; see infer/compute_dtype.py
     p.tta = "none"
     p.batch_per_device = 8
     p.memory_gb = 8.0
@@ -182,8 +183,8 @@ def _predict(data: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return p
 
 
-def _qc() -> ml_collections.ConfigDict:
-    q = ml_collections.ConfigDict()
+def _qc() -> Section:
+    q = Section()
     q.input = ""
     q.image = ""
     q.report = ""
@@ -198,8 +199,8 @@ def _qc() -> ml_collections.ConfigDict:
     return q
 
 
-def _decode() -> ml_collections.ConfigDict:
-    d = ml_collections.ConfigDict()
+def _decode() -> Section:
+    d = Section()
     d.input = ""
     d.output = ""
     d.method = "affinity_cc"  # affinity_cc | grow | mutex
@@ -215,8 +216,21 @@ def _decode() -> ml_collections.ConfigDict:
     return d
 
 
-def _synth() -> ml_collections.ConfigDict:
-    s = ml_collections.ConfigDict()
+def _tune() -> Section:
+    t = Section()
+    t.study = "nisb_base_banis_cc_tuning"
+    t.storage = ""
+    t.sampler = "grid"
+    t.thresholds = (0.40, 0.46, 0.52, 0.58, 0.64, 0.70, 0.76, 0.82, 0.88, 0.94)
+    t.grid = ""  # banis | pytc: instead of the thresholds above
+    t.trials = 25  # of a sampler that is not a grid
+    t.space = (("threshold", 0.40, 0.94),)  # (decode key, low, high)
+    t.allow_test_data = False
+    return t
+
+
+def _synth() -> Section:
+    s = Section()
     s.kind = "liconn"
     s.root = ""
     s.shape = (160, 160, 128)
@@ -229,7 +243,7 @@ def optional(value: str) -> str:
     return "" if value in NONE_WORDS else value
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Config | Mapping, prefix: str = "") -> dict[str, Any]:
     """`{"decode.threshold": 0.75, ...}`, values as JSON has them."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
@@ -244,7 +258,7 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
 
 
-def write(config: ml_collections.ConfigDict, path: str | os.PathLike) -> None:
+def write(config: Config, path: str | os.PathLike) -> None:
     """config.json: every key, dotted, as it was resolved."""
     files.write_text(path, json.dumps(flatten(config), indent=1) + "\n")
 
