@@ -39,7 +39,7 @@ def intensity_affinities(
         raise InputError(
             f"interior is {interior!r}; wanted one of {', '.join(INTERIORS)}"
         )
-    values = image.mean(axis=-1, dtype=np.float32) / np.float32(255)
+    values: np.ndarray = image.mean(axis=-1, dtype=np.float32) / np.float32(255)
     if interior == "dark":
         values = 1 - values
     if sigma > 0:
