@@ -134,7 +134,7 @@ def reads(path):
     for function in functions:
         aliases = {}
         for argument in (*function.args.args, *function.args.kwonlyargs):
-            if argument.arg in ("config", "settings"):
+            if argument.arg in ("config", "settings", "section"):
                 aliases[argument.arg] = []
         for node in ast.walk(function):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):

@@ -42,7 +42,7 @@ qc           base
 decode       base
 evaluate     base
 train        base data models +jax
-infer        base data models qc +jax
+infer        base data models +jax
 tune         base decode evaluate
 viz          base
 modes        base data synth models train infer qc decode evaluate tune viz +jax

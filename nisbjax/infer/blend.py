@@ -61,11 +61,11 @@ def window_weights(window: Triple, kind: str = "distance") -> Weights:
 
 @no_type_check
 @numba.njit(nogil=True, cache=True)
-def _add_planes(values, weights, predicted, scale, ring, low, high, at, first, stop):
-    """Adds planes first..stop-1 of one window; `ring` is the buffer's plane of x = 0."""
+def _add_planes(values, weights, predicted, scale, low, high, at, first, stop):
+    """Adds planes first..stop-1 of one window that lies at `at` in the rolling buffer."""
     planes = values.shape[1]
     for x in range(first, stop):
-        plane = (ring + x) % planes
+        plane = (at[0] + x) % planes
         for y in range(low[1], high[1]):
             to_y = y + at[1]
             for z in range(low[2], high[2]):
@@ -129,7 +129,6 @@ class Sweep:
                 self._weights,
                 predicted,
                 self._scale,
-                at[0],
                 low,
                 high,
                 at,

@@ -1,42 +1,57 @@
 """Full-volume affinities: windows through the network, blended, written box by box.
 
-Window order, weights and `sigmoid(0.2 x)` follow BANIS `inference.py`; PyTC's lazy path
-keeps both accumulators for the whole volume in memory (162 GB for a LICONN cube), where
-here a y-z tile sweeps along x and holds one window plus one slab of planes. Reading the
-next windows and writing the last slab overlap the device's work; a finished slab is
-recorded in the manifest, so a killed run goes on and writes the same bytes.
+Window order and weights follow BANIS `inference.py`; PyTC's lazy path keeps both
+accumulators for the whole volume in memory (162 GB for a LICONN cube), where here a y-z
+tile sweeps along x and holds one window plus one slab of planes. Reading the next windows
+and writing the last slab overlap the device's work; a finished slab is recorded in the
+manifest, so that a killed run is resumed and writes the same bytes.
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float32, Shaped
+from jax.sharding import Mesh
+from jaxtyping import Float32
 from tqdm import tqdm
 
-from nisbjax.data.intensity import intensity_range, normalized
 from nisbjax.errors import InputError
-from nisbjax.geometry import Box, box_grid, fit_box
+from nisbjax.geometry import Box, box_grid
 from nisbjax.infer.blend import Sweep, window_weights
-from nisbjax.infer.tta import mean_over_flips
+from nisbjax.infer.conversion import DEFAULT, Apply, Conversion, make_program
+from nisbjax.infer.tiles import finished_chunks, slabs_of, tile_shape, unfinished_runs
 from nisbjax.infer.windows import Grid, Windows, read_ahead
 from nisbjax.parallel.devices import DATA, replicated, split_batch
 from nisbjax.store import stored
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
-from nisbjax.typing import Triple
+from nisbjax.typing import Triple, Weights
 
-Apply = Callable[[Any, Any], Any]  # (params, images [b x y z c]) -> logits [b x y z o]
-Observer = Callable[[Box, np.ndarray], dict[str, Any]]
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Which part of a volume is predicted, on what, and who is told.
+
+    Attributes:
+      region: the part of the image that the output covers; all of it where None. Values
+        are those of the whole volume's prediction.
+      mesh: devices; a batch is split over its axis `data`. None for one device.
+      manifest: which slabs are done; they are skipped, new ones recorded.
+      observe: called with each finished slab's box (in output voxels) and values [c x y z]
+        before they are recorded; what it returns is kept in the manifest with the slab.
+    """
+
+    region: Box | None = None
+    mesh: Mesh | None = None
+    manifest: Manifest | None = None
+    observe: Callable[[Box, np.ndarray], dict[str, Any]] | None = None
 
 
 def predict_volume(
@@ -48,17 +63,8 @@ def predict_volume(
     *,
     batch_per_device: int = 8,
     memory_gb: float = 8.0,
-    channels: tuple[int, ...] = (0, 1, 2),
-    activation: str = "scale_sigmoid",
-    scale: float = 0.2,
-    normalize: str = "divide_255",
-    percentiles: Sequence[float | int] = (0.0, 100.0),
-    blend: str = "distance",
-    flips: tuple[Triple, ...] | None = None,
-    mesh: jax.sharding.Mesh | None = None,
-    manifest: Manifest | None = None,
-    region: Box | None = None,
-    observe: Observer | None = None,
+    conversion: Conversion = DEFAULT,
+    job: Job = Job(),
 ) -> None:
     """Predicts a volume and writes it slab by slab, in float32 until the last rounding.
 
@@ -76,47 +82,33 @@ def predict_volume(
       batch_per_device: windows that one device takes at a time.
       memory_gb: for accumulators, read-ahead and writes on the host; what the network
         itself needs comes on top.
-      channels: of the logits that are kept, in this order.
-      activation: `scale_sigmoid` is sigmoid(scale x logit), which does not saturate in
-        half precision; `sigmoid`; `none`.
-      scale: of `scale_sigmoid`.
-      normalize, percentiles: as in training, see `intensity_range`; `none` takes values as
-        they are, NaN and Inf as 0.
-      blend: weights of overlapping windows, see `window_weights`.
-      flips: offsets of the kept channels, to average over all flips of each window (see
-        `tta`); None for one prediction of it.
-      mesh: devices; a batch is split over its axis `data`.
-      manifest: which slabs are done; they are skipped, new ones recorded.
-      region: the part of the image that `output` covers; all of it where None. Values are
-        those of the whole volume's prediction.
-      observe: called with each finished slab's box (in output voxels) and values before
-        they are recorded; what it returns is kept in the manifest with the slab.
+      conversion: of grey values into inputs and of logits into affinities.
+      job: which part, on which devices, and what is done already.
 
     Raises:
       InputError: shapes, channels or names that do not fit, or a budget that does not
         hold one tile.
     """
-    region = region or Box.whole(grid.shape)
-    _check(image, output, grid, channels, region)
-    scaled = normalize != "none"
-    program = _program(
-        apply, tuple(channels), activation, float(scale), mesh, flips, scaled
-    )
-    span = intensity_range(image, normalize, percentiles) if scaled else (0.0, 1.0)
-    batch = batch_per_device * (mesh.shape[DATA] if mesh is not None else 1)
-    weights = window_weights(grid.window, blend)
-    everywhere = replicated(mesh) if mesh is not None else None
-    params, span = jax.device_put((params, np.array(span, np.float32)), everywhere)
+    region = job.region or Box.whole(grid.shape)
+    _check(image, output, grid, conversion.channels, region)
+    program = make_program(apply, conversion, job.mesh)
+    span = np.array(conversion.normalization.range_of(image), np.float32)
+    weights = window_weights(grid.window, conversion.blend)
+    everywhere = replicated(job.mesh) if job.mesh is not None else None
+    params, span = jax.device_put((params, span), everywhere)
     forward = functools.partial(program, params, span)
 
+    batch = batch_per_device * (job.mesh.shape[DATA] if job.mesh is not None else 1)
     slab, tile = tile_shape(
         image, output, grid, batch=batch, memory_bytes=int(memory_gb * 1e9)
     )
-    done = _done_chunks(manifest, output)
+    keys = job.manifest.keys if job.manifest is not None else ()
+    chunk = output.spatial_chunks
+    done = finished_chunks(map(Box.parse, keys), output.spatial_shape, chunk)
     runs = [
         run
         for column in box_grid(region.shape, (region.shape[0], *tile))
-        for run in _undone_runs(column, slab, done, output.spatial_chunks)
+        for run in unfinished_runs(column, slab, done, chunk)
     ]
     total = sum(len(grid.touching(run.shift(region.start))) for run in runs)
     with (
@@ -125,70 +117,14 @@ def predict_volume(
         ThreadPoolExecutor(1) as writer,
     ):
         for run in runs:
-            box = run.shift(region.start)
-            groups = read_ahead(reader, image, grid, box)
-            answers = _answers(forward, groups, batch, mesh)
-            sweep = Sweep(
-                box,
-                channels=len(channels),
-                planes=min(grid.window[0] + slab, box.shape[0]),
-                weights=weights,
-            )
-            try:
-                done = _Slabs(sweep, run, slab, output, manifest, observe, writer)
+            groups = read_ahead(reader, image, grid, run.shift(region.start))
+            answers = _answers(forward, groups, batch, job.mesh)
+            slabs = _Slabs(output, job, run, slab, weights, writer)
+            with contextlib.closing(slabs):
                 for start, predicted in answers:
-                    done.before(start[0] - region.start[0])
-                    sweep.add(start, predicted)
+                    slabs.add(start, predicted)
                     progress.update()
-                done.before(run.stop[0])
-                done.wait()
-            finally:
-                sweep.close()
-
-
-def tile_shape(
-    image: Volume, output: Any, grid: Grid, *, batch: int, memory_bytes: int
-) -> tuple[int, tuple[int, int]]:
-    """Planes of a slab and the y-z shape of a tile that fit a memory budget.
-
-    Of the output only `shape`, `dtype` and `spatial_chunks` are looked at.
-
-    A tile holds, for each of its y-z voxels, sums for one window and one slab of planes,
-    rounded slabs on their way to disk (finished, being written, being compressed), and
-    image planes of three x positions (in use, waiting, being read).
-
-    Raises:
-      InputError: the budget does not hold one tile.
-    """
-    c, *shape = output.shape
-    chunk = output.spatial_chunks
-    slab = min(chunk[0], shape[0])
-    planes = min(grid.window[0] + slab, shape[0])
-    per_voxel = 4 * (c + 1) * planes + 3 * c * output.dtype.itemsize * slab
-    in_image = 3 * grid.window[0] * image.shape[-1] * image.dtype.itemsize
-    window_bytes = math.prod(grid.window) * (
-        4 * c + image.shape[-1] * image.dtype.itemsize
-    )
-    room = memory_bytes - 4 * batch * window_bytes
-
-    def cost(y: int, z: int) -> int:
-        halo = [
-            min(size, s) + 2 * w
-            for size, s, w in zip((y, z), shape[1:], grid.window[1:], strict=True)
-        ]
-        return y * z * per_voxel + math.prod(halo) * in_image
-
-    for share in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0):
-        _, y, z = fit_box(
-            (1, shape[1], shape[2]), (1, *chunk[1:]), float(per_voxel), share * room
-        )
-        if cost(y, z) <= room:
-            return slab, (y, z)
-    wanted = (cost(y, z) + 4 * batch * window_bytes) / 1e9
-    raise InputError(
-        f"predict.memory_gb={memory_bytes / 1e9:g} does not hold one tile; wanted at "
-        f"least {wanted:.2f}, or a smaller predict.batch_per_device or predict.window"
-    )
+                slabs.finish()
 
 
 def _check(
@@ -215,75 +151,11 @@ def _check(
         )
 
 
-ACTIVATIONS = {
-    # A plain sigmoid saturates in half precision (BANIS `scale_sigmoid`).
-    "scale_sigmoid": lambda logits, scale: jax.nn.sigmoid(scale * logits),
-    "sigmoid": lambda logits, scale: jax.nn.sigmoid(logits),
-    "none": lambda logits, scale: logits,
-}
-
-
-@functools.lru_cache(maxsize=4)
-def _program(
-    apply: Apply,
-    channels: tuple[int, ...],
-    activation: str,
-    scale: float,
-    mesh: jax.sharding.Mesh | None,
-    flipped: tuple[Triple, ...] | None,
-    clip: bool,
-) -> Callable[[Any, Any, Any], Any]:
-    """Compiled (params, range, images [b x y z c]) -> float32 predictions [b o x y z]."""
-    if activation not in ACTIVATIONS:
-        raise InputError(
-            f"predict.activation={activation!r} is not one of {sorted(ACTIVATIONS)}"
-        )
-
-    def predict(
-        params: Any, span: Float32[Array, "2"], images: Shaped[Array, "b x y z c"]
-    ) -> Float32[Array, "b o x y z"]:
-        ranges = jnp.broadcast_to(span[None], (images.shape[0], 2))
-        answer = functools.partial(predict_once, params)
-        if flipped is not None:
-            answer = mean_over_flips(answer, flipped)
-        return answer(normalized(images, ranges, clip=clip))
-
-    def predict_once(
-        params: Any, images: Float32[Array, "b x y z c"]
-    ) -> Float32[Array, "b o x y z"]:
-        logits = apply(params, images)
-        if logits.shape[:4] != images.shape[:4]:
-            raise InputError(
-                f"the network answers windows of {images.shape[1:4]} with "
-                f"{logits.shape[1:4]}; wanted the same shape"
-            )
-        if min(channels) < 0 or max(channels) >= logits.shape[-1]:
-            raise InputError(
-                f"predict.channels={channels} were asked of a network with "
-                f"{logits.shape[-1]} output channels"
-            )
-        kept = logits[..., np.asarray(channels)].astype(jnp.float32)
-        return ACTIVATIONS[activation](jnp.moveaxis(kept, -1, 1), jnp.float32(scale))
-
-    if mesh is None:
-        return jax.jit(predict)
-    whole, rows = PartitionSpec(), PartitionSpec(DATA)
-    # Each device runs the one-device program on its share: equal devices, equal bits.
-    shared = jax.shard_map(
-        predict,
-        mesh=mesh,
-        in_specs=(whole, whole, rows),
-        out_specs=rows,
-        check_vma=False,
-    )
-    return jax.jit(shared)
-
-
 def _answers(
     forward: Callable[[Any], Any],
     groups: Iterator[Windows],
     batch: int,
-    mesh: jax.sharding.Mesh | None,
+    mesh: Mesh | None,
 ) -> Iterator[tuple[Triple, Float32[np.ndarray, "c x y z"]]]:
     """Predictions of all windows in order; two batches are on the device at a time."""
     sharding = split_batch(mesh) if mesh is not None else None
@@ -306,82 +178,72 @@ def _fetch(starts: list[Triple], predicted: Any) -> Iterator[tuple[Triple, Any]]
     yield from zip(starts, values, strict=False)  # padded windows are dropped
 
 
-def _done_chunks(
-    manifest: Manifest | None, output: Volume
-) -> Bool[np.ndarray, "i j k"]:
-    """Which output chunks are durable; earlier boxes may differ in size."""
-    chunk, shape = output.spatial_chunks, output.spatial_shape
-    done = np.zeros([-(-s // c) for s, c in zip(shape, chunk, strict=True)], bool)
-    for key in manifest.keys if manifest is not None else ():
-        done[_chunks_of(Box.parse(key), chunk)] = True
-    return done
-
-
-def _chunks_of(box: Box, chunk: Triple) -> tuple[slice, ...]:
-    return tuple(
-        slice(a // c, -(-b // c))
-        for a, b, c in zip(box.start, box.stop, chunk, strict=True)
-    )
-
-
-def _undone_runs(
-    column: Box, slab: int, done: Bool[np.ndarray, "i j k"], chunk: Triple
-) -> list[Box]:
-    """Stretches of a column, along x, of slabs with a chunk that is not durable yet."""
-    runs: list[Box] = []
-    for box in _slabs(column, slab):
-        if done[_chunks_of(box, chunk)].all():
-            continue
-        if runs and runs[-1].stop[0] == box.start[0]:
-            runs[-1] = Box(runs[-1].start, box.stop)
-        else:
-            runs.append(box)
-    return runs
-
-
-def _slabs(run: Box, slab: int) -> list[Box]:
-    _, *yz = run.start
-    shape = run.shape
-    return [
-        box.shift((run.start[0], yz[0], yz[1]))
-        for box in box_grid(shape, (slab, shape[1], shape[2]))
-    ]
-
-
-@dataclasses.dataclass
 class _Slabs:
-    """Takes finished slabs from a sweep and writes them, one behind the computation."""
+    """One run of slabs: sums its windows, and writes each slab behind the computation.
 
-    sweep: Sweep
-    run: Box
-    slab: int
-    output: Volume
-    manifest: Manifest | None
-    observe: Observer | None
-    writer: ThreadPoolExecutor
+    Args:
+      output: [c x y z].
+      job: its region, manifest and observer.
+      run: the slabs' voxels, in the output's coordinates.
+      slab: planes of a slab.
+      weights: of a window.
+      writer: one thread; a slab is written while the next is computed.
+    """
 
-    def __post_init__(self):
-        self._waiting = collections.deque(_slabs(self.run, self.slab))
-        self._writing: Future[None] | None = None
-        self._shift = self.sweep.tile.start[0] - self.run.start[0]
+    def __init__(
+        self,
+        output: Volume,
+        job: Job,
+        run: Box,
+        slab: int,
+        weights: Weights,
+        writer: ThreadPoolExecutor,
+    ):
+        self._output = output
+        self._job = job
+        self._origin = job.region.start if job.region is not None else (0, 0, 0)
+        self._run = run
+        self._waiting = collections.deque(slabs_of(run, slab))
+        self._writer = writer
+        self._being_written: Future[None] | None = None
+        tile = run.shift(self._origin)
+        self._sweep = Sweep(
+            tile,
+            channels=output.shape[0],
+            planes=min(weights.shape[0] + slab, tile.shape[0]),
+            weights=weights,
+        )
 
-    def before(self, x: int) -> None:
+    def add(self, start: Triple, predicted: Float32[np.ndarray, "c x y z"]) -> None:
+        """Adds the next window, after the slabs that it does not reach were written."""
+        self._write_before(start[0] - self._origin[0])
+        self._sweep.add(start, predicted)
+
+    def finish(self) -> None:
+        """Writes the slabs that are left; all of them are durable when this returns."""
+        self._write_before(self._run.stop[0])
+        self._wait()
+
+    def close(self) -> None:
+        self._sweep.close()
+
+    def _write_before(self, x: int) -> None:
         """Writes every slab that ends at or before output plane x."""
         while self._waiting and self._waiting[0].stop[0] <= x:
             box = self._waiting.popleft()
-            values = self.sweep.take(
-                box.start[0] + self._shift, box.stop[0] + self._shift, self.output.dtype
-            )
-            self.wait()
-            self._writing = self.writer.submit(self._write, box, values)
+            first = box.start[0] + self._origin[0]
+            values = self._sweep.take(first, first + box.shape[0], self._output.dtype)
+            self._wait()
+            self._being_written = self._writer.submit(self._write, box, values)
 
-    def wait(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
+    def _wait(self) -> None:
+        if self._being_written is not None:
+            self._being_written.result()
 
     def _write(self, box: Box, values: np.ndarray) -> None:
-        self.output.write(box, values)
-        facts = self.observe(box, values) if self.observe is not None else {}
-        if self.manifest is not None:
-            known = stored.of_box(self.output.at(box), self.manifest.artifact)
-            self.manifest.record(str(box), known, **facts)
+        self._output.write(box, values)
+        observe, manifest = self._job.observe, self._job.manifest
+        facts = observe(box, values) if observe is not None else {}
+        if manifest is not None:
+            known = stored.of_box(self._output.at(box), manifest.artifact)
+            manifest.record(str(box), known, **facts)

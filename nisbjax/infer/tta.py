@@ -3,11 +3,11 @@
 In a flipped image the edge v -> v + d is stored at the other end, so un-flipping alone puts
 it one offset off (PyTC shifts it likewise; plain sliding-window TTA does not). All eight
 flips run through one compiled network in a scan; where the other end lies outside the
-window, that flip has no say.
+window, that flip is left out.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -31,14 +31,9 @@ def mean_over_flips(predict: Predict, offsets: tuple[Triple, ...]) -> Predict:
       offsets: of the o channels, x y z.
 
     Raises:
-      InputError: an offset along several axes; a single flip turns it into another edge.
+      InputError: as `require_one_axis_each`.
     """
-    mixed = [offset for offset in offsets if np.count_nonzero(offset) != 1]
-    if mixed:
-        raise InputError(
-            f"predict.tta=flips needs offsets along one axis each; {mixed[0]} is not: set "
-            "predict.tta to none"
-        )
+    require_one_axis_each(offsets)
     every = jnp.array(list(itertools.product((False, True), repeat=3)))
 
     def averaged(images: Array) -> Float32[Array, "b o x y z"]:
@@ -55,6 +50,20 @@ def mean_over_flips(predict: Predict, offsets: tuple[Triple, ...]) -> Predict:
         return total / count
 
     return averaged
+
+
+def require_one_axis_each(offsets: Sequence[Triple]) -> None:
+    """Refuses edges that a single flip turns into others.
+
+    Raises:
+      InputError: an offset along several axes.
+    """
+    mixed = [offset for offset in offsets if np.count_nonzero(offset) != 1]
+    if mixed:
+        raise InputError(
+            f"predict.tta=flips needs offsets along one axis each; {mixed[0]} is not: set "
+            "predict.tta to none"
+        )
 
 
 def turn_back(

@@ -18,6 +18,7 @@ from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.mask import open_mask
+from nisbjax.modes.prediction import predict
 from nisbjax.modes.volumes import Split, split_of, split_with
 from nisbjax.store.volume import open_affinities, open_labels
 
@@ -41,15 +42,6 @@ def test_dir(settings: Any, run_dir: Run, checkpoint_path: str) -> VolumeDir:
     """Where the files of the test volume stand, for one checkpoint."""
     step = checkpoint.step_of(find_checkpoint(settings, run_dir, checkpoint_path))
     return run_dir.test(step, split_of(settings, "test").name)
-
-
-def predict(
-    settings: Any, found: pathlib.Path, image: str, place: VolumeDir
-) -> pathlib.Path:
-    """Affinities of an image by a checkpoint; what is there already is taken."""
-    from nisbjax.infer import stage
-
-    return stage.run(settings, stage.load_network(settings, found), image, place)
 
 
 def affinity_mask(

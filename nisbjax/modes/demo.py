@@ -17,6 +17,7 @@ from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.modes import chain, train
+from nisbjax.modes.prediction import predict_by
 from nisbjax.skeletons import Skeletons
 from nisbjax.store import files
 from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
@@ -54,16 +55,17 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
       What `demo.json` holds: one row of scores each for `trained`, `untrained`,
       `intensity` and `truth`, and the paths of what was written.
     """
-    from nisbjax.infer import stage as inference
+    from nisbjax.infer.network import untrained_network
 
     settings.data.root = str(settings.synth.root or run_dir.synthetic)
     synthetic.run(settings, run_dir)
     train.run(settings, run_dir, "")
     facts = chain.tune_test(settings, run_dir, "")
     rows = {"trained": {**facts["skeletons"], "threshold": facts["threshold"]}}
-    rows["untrained"] = _untrained(
-        settings, run_dir, inference.untrained_network(settings)
+    network = untrained_network(
+        settings.predict, settings.model.to_dict(), settings.seed
     )
+    rows["untrained"] = _untrained(settings, run_dir, network)
     rows |= bounds(settings)
     place = chain.test_dir(settings, run_dir, "")
     step = int(place.path.parent.name.split("=")[1])
@@ -138,15 +140,13 @@ def _scores(
 
 def _untrained(settings: Any, run_dir: Run, network: Any) -> dict[str, Any]:
     """The test score of the initial weights, their threshold tuned on val likewise."""
-    from nisbjax.infer import stage as inference
-
     chosen = run_dir.path / "untrained"
     best: dict[str, Any] = {"nerl": -1.0}
     level = 0.0
     for name in ("val", "test"):
         split = chain.split_of(settings, name)
         place = Run(chosen).test(0, split.name)
-        prediction = inference.run(settings, network, split.image, place)
+        prediction = predict_by(settings, network, split.image, place)
         truth = load_skeletons(split.skeleton, settings)
         affinities = open_affinities(prediction).read()
         # An untrained net answers close to 1/2: its own quantiles are the levels.

@@ -5,14 +5,12 @@ the same figures come from one pass over the chunks, or were gathered while pred
 """
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
@@ -20,7 +18,7 @@ from absl import logging
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
-from nisbjax.qc import border, front_matter, plots, report, statistics
+from nisbjax.qc import front_matter, gathering, plots, report, statistics
 from nisbjax.qc import mask_file as mask
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
@@ -31,7 +29,6 @@ from nisbjax.store.manifest import require_finished
 from nisbjax.store.volume import Volume, open_affinities, open_image
 
 _CUTS = ("z_stride", "k_edge", "refine_window", "drift_thresh", "auto_extend")
-_BORDER = ("n_z_border", "border_width", "bg_thresh")
 
 
 def run(
@@ -131,12 +128,13 @@ def _check(
     started = time.monotonic()
     settings = config.qc
     found = statistics.load(
-        target.plane_statistics, identity(affinities.attributes, settings)
+        target.plane_statistics, gathering.identity(affinities.attributes, settings)
     )
-    gathered = found is not None
+    was_gathered = found is not None
     if found is None:
         found = statistics.scan(
-            affinities, find_border(pixels, settings) if pixels is not None else None
+            affinities,
+            gathering.border_of(pixels, settings) if pixels is not None else None,
         )
     cuts = find_cuts(found.planes, **{key: settings[key] for key in _CUTS})
     if not cuts.usable:
@@ -161,7 +159,7 @@ def _check(
     files.write_text(path, text)
     logging.info(
         "%s %s: keeps z %d to %d of %d%s, %.1f s; %s",
-        "took the gathered statistics of" if gathered else "scanned",
+        "took the gathered statistics of" if was_gathered else "scanned",
         source,
         cuts.low_z,
         cuts.high_z,
@@ -240,21 +238,3 @@ def _refuse_nonsense(settings: Any) -> None:
         raise InputError(
             f"qc.bg_thresh is {settings.bg_thresh}; wanted a finite intensity"
         )
-
-
-def find_border(image: Volume, settings: Any) -> border.Border:
-    """The border's planes of an image, as the keys `qc` say."""
-    return border.find_border(
-        image,
-        n_z_border=settings.n_z_border,
-        width=settings.border_width,
-        thresh=float(settings.bg_thresh),
-    )
-
-
-def identity(attributes: Mapping[str, Any], settings: Any) -> str:
-    """sha256 of what determines the statistics of one of our own predictions."""
-    made_by = ("config_fingerprint", "source_fingerprint", "network", "box")
-    facts = {key: attributes.get(key) for key in made_by}
-    facts |= {key: float(settings[key]) for key in _BORDER}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -7,8 +7,9 @@ import pytest
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.infer import stage
+from nisbjax.infer.network import Network
 from nisbjax.models import build
+from nisbjax.modes.prediction import predict_by
 from nisbjax.store.volume import create_zarr
 
 
@@ -34,7 +35,7 @@ def network(config):
     """The real network, never computed: zeros in the shapes of its parameters."""
     arguments = config.model.to_dict()
     apply = build.make_apply(arguments, jnp.float32, remat=False)
-    return stage.Network(apply, build.initial_params(arguments, 0), {})
+    return Network(apply, build.initial_params(arguments, 0), {})
 
 
 REFUSED = {
@@ -61,6 +62,10 @@ REFUSED = {
         "predict.channels": (0, 1, 5),
         "data.offsets": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     },
+    "predict.tta=flips needs offsets along one axis each; (1, 1, 0) is not: set predict": {
+        "predict.tta": "flips",
+        "data.offsets": ((1, 1, 0), (0, 1, 0), (0, 0, 1)),
+    },
 }
 
 
@@ -70,7 +75,7 @@ def test_what_cannot_be_predicted_is_refused_before_anything(tmp_path, config, t
     path = image(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError) as caught:
-        stage.run(config, network(config), path, VolumeDir(tmp_path / "out"))
+        predict_by(config, network(config), path, VolumeDir(tmp_path / "out"))
     assert text in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -78,15 +83,15 @@ def test_what_cannot_be_predicted_is_refused_before_anything(tmp_path, config, t
 def test_bytes_are_wanted_before_a_file_is_begun(tmp_path, config):
     path = image(tmp_path, np.uint16)
     with pytest.raises(InputError, match="holds uint16; divide_255 wants uint8"):
-        stage.run(config, network(config), path, VolumeDir(tmp_path / "out"))
+        predict_by(config, network(config), path, VolumeDir(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_network_that_answers_another_shape(tmp_path, config):
     path = image(tmp_path)
-    halved = stage.Network(lambda _, images: images[:, ::2], np.zeros(1), {})
+    halved = Network(lambda _, images: images[:, ::2], np.zeros(1), {})
     with pytest.raises(
         InputError, match=r"answers predict.window=\(16, 16, 16\) with "
     ):
-        stage.run(config, halved, path, VolumeDir(tmp_path / "out"))
+        predict_by(config, halved, path, VolumeDir(tmp_path / "out"))
     assert not (tmp_path / "out").exists()

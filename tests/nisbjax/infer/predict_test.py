@@ -1,5 +1,7 @@
 """Whole volumes through a small network: against a slow oracle, bit for bit in pieces."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.infer import predict
+from nisbjax.infer.conversion import Conversion, Normalization
+from nisbjax.infer.predict import Job, predict_volume
+from nisbjax.infer.tiles import tile_shape
 from nisbjax.infer.windows import Grid
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import create_zarr, from_array
@@ -31,6 +35,17 @@ def draw(shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 1), np.uint8)
 
 
+def names(kind):
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def grouped(options):
+    """Arguments by the names of their fields."""
+    job = {k: options.pop(k) for k in names(Job) & options.keys()}
+    conversion = {k: options.pop(k) for k in names(Conversion) & options.keys()}
+    return {**options, "job": Job(**job), "conversion": Conversion(**conversion)}
+
+
 def run(image, folder, *, shape=None, dtype="float16", grid=None, **options):
     grid = grid or Grid(image.shape[:3], WINDOW)
     output = create_zarr(
@@ -41,8 +56,8 @@ def run(image, folder, *, shape=None, dtype="float16", grid=None, **options):
         axes="cxyz",
     )
     options = {"batch_per_device": 3, "memory_gb": 1.0, **options}
-    predict.predict_volume(
-        network, PARAMS, from_array(image, "xyzc"), output, grid, **options
+    predict_volume(
+        network, PARAMS, from_array(image, "xyzc"), output, grid, **grouped(options)
     )
     return output.read()
 
@@ -105,8 +120,8 @@ def test_predictions_do_not_depend_on_boxes_devices_or_regions(tmp_path):
     volume = from_array(image, "xyzc")
     small = 1
     with pytest.raises(InputError, match="does not hold one tile; wanted at least"):
-        predict.tile_shape(volume, output, grid, batch=3, memory_bytes=small)
-    slab, tile = predict.tile_shape(volume, output, grid, batch=3, memory_bytes=120_000)
+        tile_shape(volume, output, grid, batch=3, memory_bytes=small)
+    slab, tile = tile_shape(volume, output, grid, batch=3, memory_bytes=120_000)
     assert slab == 4 and tile[0] < SHAPE[1]  # several tiles: the test tests something
     tiled = run(image, tmp_path / "tiled", memory_gb=120_000 / 1e9)
     np.testing.assert_array_equal(whole.view(np.uint16), tiled.view(np.uint16))
@@ -154,15 +169,13 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path):
 
 def test_a_constant_network_gives_its_constant_everywhere(tmp_path):
     output = from_array(np.zeros((2, 9, 11, 5), np.float32), "cxyz")
-    predict.predict_volume(
+    predict_volume(
         lambda params, images: jnp.full((*images.shape[:4], 3), params),
         np.float32(2.5),
         from_array(draw((9, 11, 5)), "xyzc"),
         output,
         Grid((9, 11, 5), (4, 4, 4)),
-        channels=(2, 0),
-        activation="none",
-        blend="bump",
+        conversion=Conversion(channels=(2, 0), activation="none", blend="bump"),
     )
     np.testing.assert_allclose(output.read(), 2.5, rtol=1e-6)
 
@@ -170,7 +183,7 @@ def test_a_constant_network_gives_its_constant_everywhere(tmp_path):
 def test_float_images_are_taken_as_they_are(tmp_path):
     image = draw((9, 8, 8))
     as_float = (image / np.float32(255)).astype(np.float32)
-    got = run(as_float, tmp_path / "b", normalize="none")
+    got = run(as_float, tmp_path / "b", normalization=Normalization("none"))
     np.testing.assert_array_equal(run(image, tmp_path / "a"), got)
 
 
@@ -183,7 +196,10 @@ def test_float_images_are_taken_as_they_are(tmp_path):
         ),
         ({"channels": (0, 1)}, "output .* has axes cxyz and shape .*wanted c x y z of"),
         ({"activation": "relu"}, "predict.activation='relu' is not one of"),
-        ({"normalize": "zscore"}, "data.normalize is 'zscore'; wanted one of"),
+        (
+            {"normalization": Normalization("zscore")},
+            "data.normalize is 'zscore'; wanted one of",
+        ),
         ({"blend": "gauss"}, "predict.blend='gauss' is not one of"),
         ({"region": Box((0, 0, 0), (9, 9, 99))}, "roi 0:9,0:9,0:99 is not inside"),
         ({"grid": Grid((4, 4, 4), (4, 4, 4))}, "wanted x y z c over"),

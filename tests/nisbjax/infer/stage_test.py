@@ -1,23 +1,24 @@
 """The prediction stage on files: names, attributes, resuming, and refusals."""
 
+import dataclasses
 import json
 import os
 import shutil
 
 import h5py
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import logging
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.infer import stage
-from nisbjax.models import build
+from nisbjax.infer.network import Network
+from nisbjax.modes.prediction import predict_by
 from nisbjax.qc import stage as qc
+from nisbjax.qc.gathering import Gathering
 from nisbjax.store.manifest import path_inside
 from nisbjax.store.volume import create_zarr, fingerprint, open_affinities, open_image
 
@@ -41,7 +42,7 @@ def apply(params, images):
 @pytest.fixture
 def network():
     facts = {"weights": "ema", "step": 7}
-    return stage.Network(
+    return Network(
         apply, np.arange(1, 7, dtype=np.float32)[None, None, None, None], facts
     )
 
@@ -61,7 +62,7 @@ def test_a_run_writes_the_tutorials_file_with_its_origin(
     tmp_path, config, network, image
 ):
     target = VolumeDir(tmp_path / "test_step=00000000" / "seed6")
-    final = stage.run(config, network, image, target)
+    final = predict_by(config, network, image, target)
     assert final.name == "raw_x1_ch0-1-2.h5"
     with h5py.File(final) as file:
         main = file["main"]
@@ -78,7 +79,7 @@ def test_a_run_writes_the_tutorials_file_with_its_origin(
 
     # Again: nothing is predicted; with the end cut off the manifest, the same bytes.
     before = final.stat().st_mtime_ns
-    assert stage.run(config, network, image, target) == final
+    assert predict_by(config, network, image, target) == final
     assert final.stat().st_mtime_ns == before
     work = target.raw("zarr")
     manifest = path_inside(work)
@@ -87,16 +88,16 @@ def test_a_run_writes_the_tutorials_file_with_its_origin(
     for chunk in work.glob("[0-9]*"):
         chunk.unlink()
     final.unlink()
-    stage.run(config, network, image, target)
+    predict_by(config, network, image, target)
     np.testing.assert_array_equal(open_affinities(final).read(), values)
 
 
 def test_a_region_is_a_part_of_the_whole(tmp_path, config, network, image):
     config.predict.format = "zarr"
-    whole = stage.run(config, network, image, VolumeDir(tmp_path / "whole"))
+    whole = predict_by(config, network, image, VolumeDir(tmp_path / "whole"))
     config.predict.roi = "2:9,0:20,5:18"
     config.predict.output = str(tmp_path / "part.zarr")
-    part = stage.run(config, network, image, VolumeDir(tmp_path / "unused"))
+    part = predict_by(config, network, image, VolumeDir(tmp_path / "unused"))
     assert open_affinities(part).attributes["box"] == "2:9,0:20,5:18"
     np.testing.assert_array_equal(
         open_affinities(part).read(), open_affinities(whole).read()[:, 2:9, :, 5:18]
@@ -111,7 +112,6 @@ def test_a_region_is_a_part_of_the_whole(tmp_path, config, network, image):
         ("tta", "rotations", "predict.tta is 'rotations'"),
         ("output", "raw.npy", "wanted a name that ends in .zarr or .h5"),
         ("roi", "2:9", "a box was given as '2:9'"),
-        ("input", "/nowhere/img", "no volume at /nowhere/img"),
     ],
 )
 def test_keys_without_meaning_are_refused(
@@ -119,68 +119,36 @@ def test_keys_without_meaning_are_refused(
 ):
     config.predict[key] = value
     with pytest.raises(InputError, match=text):
-        stage.run(config, network, image, VolumeDir(tmp_path / "out"))
+        predict_by(config, network, image, VolumeDir(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_another_configuration_does_not_go_on_with_a_file(
     tmp_path, config, network, image
 ):
-    stage.run(config, network, image, VolumeDir(tmp_path / "out"))
+    predict_by(config, network, image, VolumeDir(tmp_path / "out"))
     config.predict.scale = 0.5
     with pytest.raises(
         InputError, match="other predict.scale .predict.scale: 0.2, now 0.5."
     ):
-        stage.run(config, network, image, VolumeDir(tmp_path / "out"))
+        predict_by(config, network, image, VolumeDir(tmp_path / "out"))
 
 
-def test_an_image_with_other_channels_is_refused(tmp_path, config, network, image):
-    config.model.in_channels = 8
+def test_an_image_with_other_channels_or_none_is_refused(
+    tmp_path, config, network, image
+):
+    network = dataclasses.replace(network, in_channels=8)
     with pytest.raises(InputError, match="has 1 channels, model.in_channels is 8"):
-        stage.run(config, network, image, VolumeDir(tmp_path))
-
-
-def test_a_checkpoints_weights_are_found_by_name(tmp_path, config):
-    config.model.channels = 1
-    arguments = config.model.to_dict()
-    like = build.abstract_params(arguments)
-    params, averaged = (
-        jax.tree.map(lambda leaf, v=value: np.full(leaf.shape, v, leaf.dtype), like)
-        for value in (0.5, 0.25)
-    )
-    model = build.describe(arguments)
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    checkpoints.save(
-        7,
-        {
-            "params": params,
-            "ema": averaged,
-            "optimizer": {"count": np.ones(1)},
-        },
-        {"step": {"step": 7}, "loader": {}, "model": model, "config": {}},
-    )
-    checkpoints.wait()
-    checkpoints.close()
-    ema = stage.load_network(config, tmp_path)
-    assert (ema.facts["weights"], ema.facts["step"]) == ("ema", 7)
-    config.predict.weights = "raw"
-    raw = stage.load_network(config, tmp_path / "checkpoints" / "7")
-    for network, value in ((raw, 0.5), (ema, 0.25)):
-        assert all((leaf == value).all() for leaf in jax.tree.leaves(network.params))
-    assert raw.facts["params_sha256"] != ema.facts["params_sha256"]
-    config.predict.precision = "fp8"
-    with pytest.raises(InputError, match="predict.precision is 'fp8'"):
-        stage.load_network(config, tmp_path)
-    config.model.size = "B"
-    with pytest.raises(InputError, match="is of another model: model.size S"):
-        stage.load_network(config, tmp_path)
+        predict_by(config, network, image, VolumeDir(tmp_path))
+    with pytest.raises(InputError, match="no volume at /nowhere/img"):
+        predict_by(config, network, "/nowhere/img", VolumeDir(tmp_path))
 
 
 def test_statistics_are_gathered_for_qc(tmp_path, config, network, image, monkeypatch):
     target = VolumeDir(tmp_path / "seed6")
     config.qc.border_width = 3
     config.qc.bg_thresh = 254.0
-    final = stage.run(config, network, image, target)
+    final = predict_by(config, network, image, target)
     assert target.plane_statistics.exists()
     assert not (target.raw("zarr") / ".planes").exists()
     gathered = qc.check(config, target, prediction=final, image=image).read_text()
@@ -192,13 +160,13 @@ def test_statistics_are_gathered_for_qc(tmp_path, config, network, image, monkey
 def test_statistics_survive_a_kill(tmp_path, config, network, image, monkeypatch):
     whole = VolumeDir(tmp_path / "whole")
     monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
-    final = stage.run(config, network, image, whole)
+    final = predict_by(config, network, image, whole)
     report = qc.check(config, whole, prediction=final, image=image).read_text()
 
     class Killed(Exception):
         pass
 
-    write = stage.Gathering.observe
+    write = Gathering.observe
 
     def kill(self, box, values):
         if box.start[0] == 4:
@@ -206,18 +174,18 @@ def test_statistics_survive_a_kill(tmp_path, config, network, image, monkeypatch
         return write(self, box, values)
 
     killed = VolumeDir(tmp_path / "other")
-    monkeypatch.setattr(stage.Gathering, "observe", kill)
+    monkeypatch.setattr(Gathering, "observe", kill)
     with pytest.raises(Killed):
-        stage.run(config, network, image, killed)
+        predict_by(config, network, image, killed)
     assert list((killed.raw("zarr") / ".planes").glob("*.npz"))
-    monkeypatch.setattr(stage.Gathering, "observe", write)
+    monkeypatch.setattr(Gathering, "observe", write)
     # Once more, between the merged statistics and the prediction's last line.
     with monkeypatch.context() as patch:
         patch.setattr(stage.Manifest, "finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            stage.run(config, network, image, killed)
+            predict_by(config, network, image, killed)
     (killed.raw("zarr") / ".planes").mkdir()
-    final = stage.run(config, network, image, killed)
+    final = predict_by(config, network, image, killed)
     again = qc.check(config, killed, prediction=final, image=image).read_text()
     assert again == report.replace(str(whole.path), str(killed.path))
     left, undisturbed = (
@@ -234,14 +202,14 @@ def test_flips_make_a_prediction_that_turns_with_the_image(
     # One window: weights belong to where an edge is stored, which turning changes.
     config.predict.window = (32, 32, 32)
     config.predict.format = "zarr"
-    final = stage.run(config, network, image, VolumeDir(tmp_path / "a"))
+    final = predict_by(config, network, image, VolumeDir(tmp_path / "a"))
     mirrored = tmp_path / "mirrored"
     values = open_image(image).read()
     volume = create_zarr(
         mirrored, shape=values.shape, dtype="uint8", chunks=(8, 8, 8, 1), axes="xyzc"
     )
     volume.write(..., values[:, ::-1])
-    other = stage.run(config, network, mirrored, VolumeDir(tmp_path / "b"))
+    other = predict_by(config, network, mirrored, VolumeDir(tmp_path / "b"))
     upright, turned = open_affinities(final).read(), open_affinities(other).read()
     # The edges along y change ends: v -> v + 1 is stored one voxel further on.
     np.testing.assert_allclose(turned[0, :, ::-1], upright[0], atol=2e-3)
@@ -273,7 +241,7 @@ def test_what_is_damaged_of_a_finished_prediction_is_predicted_again(
     monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
     config.predict.format = "zarr"
     target = VolumeDir(tmp_path / "out")
-    work = stage.run(config, network, image, target)
+    work = predict_by(config, network, image, target)
     values = open_affinities(work).read()
     made = fingerprint(work)
     lost = chunk_of(work)
@@ -282,31 +250,31 @@ def test_what_is_damaged_of_a_finished_prediction_is_predicted_again(
     with pytest.raises(InputError, match=rf"chunk {lost.name} is .*--mode=predict"):
         open_affinities(work).read()
     boxes = []
-    observe = stage.Gathering.observe
+    observe = Gathering.observe
     monkeypatch.setattr(
-        stage.Gathering,
+        Gathering,
         "observe",
         lambda self, box, values: boxes.append(box) or observe(self, box, values),
     )
     logging.get_absl_logger().propagate = True
     with caplog.at_level("WARNING"):
-        assert stage.run(config, network, image, target) == work
+        assert predict_by(config, network, image, target) == work
     assert len(boxes) == 1  # of three slabs
     assert f"chunk {lost.name} is" in caplog.text
     assert f"part {boxes[0]} is made again" in caplog.text
     np.testing.assert_array_equal(open_affinities(work).read(), values)
     assert fingerprint(work) == made
-    stage.run(config, network, image, target)
+    predict_by(config, network, image, target)
     assert len(boxes) == 1
 
 
 def test_a_prediction_that_was_removed_is_made_again(tmp_path, config, network, image):
     config.predict.format = "zarr"
     target = VolumeDir(tmp_path / "out")
-    values = open_affinities(stage.run(config, network, image, target)).read()
+    values = open_affinities(predict_by(config, network, image, target)).read()
     before = sorted(p.name for p in target.path.iterdir())
     shutil.rmtree(target.raw("zarr"))
-    again = stage.run(config, network, image, target)
+    again = predict_by(config, network, image, target)
     np.testing.assert_array_equal(open_affinities(again).read(), values)
     assert before == sorted(p.name for p in target.path.iterdir())
     assert not list(target.path.glob("*.lock"))
@@ -316,9 +284,9 @@ def test_a_prediction_that_is_removed_while_it_is_written(
     tmp_path, config, network, image, monkeypatch
 ):
     monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
-    whole = stage.run(config, network, image, VolumeDir(tmp_path / "whole"))
+    whole = predict_by(config, network, image, VolumeDir(tmp_path / "whole"))
     target = VolumeDir(tmp_path / "out")
-    observe = stage.Gathering.observe
+    observe = Gathering.observe
 
     def remove(self, box, values):
         if box.start[0] == 4:
@@ -326,14 +294,14 @@ def test_a_prediction_that_is_removed_while_it_is_written(
         return observe(self, box, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.Gathering, "observe", remove)
+        patch.setattr(Gathering, "observe", remove)
         with pytest.raises(
             InputError, match="zarr was removed or replaced while it was"
         ):
-            stage.run(config, network, image, target)
+            predict_by(config, network, image, target)
     assert not target.raw("h5").exists()
     # Chunks that the writer made after the removal do not hinder the next start.
-    again = stage.run(config, network, image, target)
+    again = predict_by(config, network, image, target)
     np.testing.assert_array_equal(
         open_affinities(again).read(), open_affinities(whole).read()
     )
@@ -354,11 +322,11 @@ def h5_flipped(path):
 @pytest.mark.parametrize("harm", [h5_cut, h5_flipped, os.unlink])
 def test_a_damaged_export_is_written_again(tmp_path, config, network, image, harm):
     target = VolumeDir(tmp_path / "out")
-    final = stage.run(config, network, image, target)
+    final = predict_by(config, network, image, target)
     content = final.read_bytes()
     before = open_affinities(final).read()
     harm(final)
-    assert stage.run(config, network, image, target) == final
+    assert predict_by(config, network, image, target) == final
     np.testing.assert_array_equal(open_affinities(final).read(), before)
     assert len(content) == final.stat().st_size
 
@@ -367,20 +335,20 @@ def test_an_export_is_believed_without_the_array_that_it_is_of(
     tmp_path, config, network, image
 ):
     target = VolumeDir(tmp_path / "out")
-    final = stage.run(config, network, image, target)
+    final = predict_by(config, network, image, target)
     values, content = open_affinities(final).read(), final.read_bytes()
     shutil.rmtree(target.raw("zarr"))
-    assert stage.run(config, network, image, target) == final
+    assert predict_by(config, network, image, target) == final
     assert not target.raw("zarr").exists() and final.read_bytes() == content
     h5_flipped(final)
-    stage.run(config, network, image, target)
+    predict_by(config, network, image, target)
     assert target.raw("zarr").exists()
     np.testing.assert_array_equal(open_affinities(final).read(), values)
     # Cut, and without the array, nothing says whose it is.
     shutil.rmtree(target.raw("zarr"))
     os.truncate(final, 100)
     with pytest.raises(InputError, match="h5 is in the way and cannot be read as HDF5"):
-        stage.run(config, network, image, target)
+        predict_by(config, network, image, target)
 
 
 def test_files_of_others_in_the_way_are_refused(tmp_path, config, network, image):
@@ -392,7 +360,7 @@ def test_files_of_others_in_the_way_are_refused(tmp_path, config, network, image
     with pytest.raises(
         InputError, match="h5 is in the way and says not that it is ours"
     ):
-        stage.run(config, network, image, target)
+        predict_by(config, network, image, target)
     assert target.raw("h5").read_bytes() == content
     assert [p.name for p in target.path.iterdir()] == [target.raw("h5").name]
     target.raw("h5").unlink()
@@ -405,7 +373,7 @@ def test_files_of_others_in_the_way_are_refused(tmp_path, config, network, image
     )
     foreign.write(..., np.ones(foreign.shape, np.float16))
     with pytest.raises(InputError, match="zarr was not written by this stage"):
-        stage.run(config, network, image, target)
+        predict_by(config, network, image, target)
     assert (foreign.read() == 1).all()
 
 
@@ -419,5 +387,5 @@ def test_a_prediction_that_another_process_writes_is_refused(
     with pytest.raises(
         InputError, match=f"raw_x1_ch0-1-2.zarr is being written by process {pid} on"
     ):
-        stage.run(config, network, image, target)
+        predict_by(config, network, image, target)
     assert not target.raw("zarr").exists()

@@ -150,7 +150,8 @@ def test_a_mask_refuses_by_the_name_of_what_changed(tmp_path, affinities):
 
 def test_affinities_change_with_their_keys_alone(tmp_path):
     """A stand-in for the network: logits that know where in the window they are."""
-    from nisbjax.infer import stage as inference
+    from nisbjax.infer.network import Network
+    from nisbjax.modes.prediction import predict_by
 
     image = create_zarr(
         tmp_path / "img",
@@ -176,10 +177,10 @@ def test_affinities_change_with_their_keys_alone(tmp_path):
     def make(chosen):
         chosen = changed(chosen)
         chosen.predict.format = "zarr"
-        network = inference.Network(apply, params, {})
+        network = Network(apply, params, {})
         out = VolumeDir(tmp_path / str(next(made)))
         return content(
-            open_affinities(inference.run(chosen, network, tmp_path / "img", out))
+            open_affinities(predict_by(chosen, network, tmp_path / "img", out))
         )
 
     # What the network is made of: the stand-in has its own weights and type, and one

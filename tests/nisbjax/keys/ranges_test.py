@@ -148,7 +148,7 @@ def test_the_words_are_those_that_are_implemented():
     from nisbjax.decode import masked_edges
     from nisbjax.decode import stage as decoding
     from nisbjax.evaluate import stage as evaluation
-    from nisbjax.infer import blend, predict, tta
+    from nisbjax.infer import blend, conversion, tta
     from nisbjax.infer import compute_dtype as precision
     from nisbjax.models import mednext
     from nisbjax.parallel import cluster
@@ -167,7 +167,7 @@ def test_the_words_are_those_that_are_implemented():
         "decode.method": decoding.METHODS,
         "predict.blend": blend.KINDS,
         "predict.precision": precision.COMPUTE,
-        "predict.activation": predict.ACTIVATIONS,
+        "predict.activation": conversion.ACTIVATIONS,
         "predict.tta": tta.KINDS,
         "model.size": mednext.SIZES,
         "model.kernel_size": mednext.KERNEL_SIZES,

@@ -11,7 +11,7 @@ import tensorstore as ts
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.qc import end_planes, front_matter, stage, statistics
+from nisbjax.qc import end_planes, front_matter, gathering, stage, statistics
 from nisbjax.qc.border import find_border
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume, create_zarr, open_affinities
@@ -191,7 +191,7 @@ def test_gathered_statistics_are_taken_instead_of_the_file(
     affinities, _ = planted()
     border = find_border(stage.open_image(image), n_z_border=8, width=4, thresh=30.0)
     gathered = statistics.measure(affinities, (0, 0, 0), border, SHAPE)
-    made_from = stage.identity({}, config.qc)
+    made_from = gathering.identity({}, config.qc)
     statistics.save(gathered, target.plane_statistics, made_from)
     want = stage.check(config, target, prediction=prediction, image=image).read_text()
     target.plane_statistics.rename(tmp_path / "aside")

@@ -1,0 +1,89 @@
+"""The network of a prediction: from a checkpoint, or as it is drawn from the seed.
+
+Parameters are identified by a hash of their bytes, which goes into the affinities'
+attributes; BANIS and PyTC name the checkpoint's file alone.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from nisbjax import checkpoint
+from nisbjax.infer.compute_dtype import compute_dtype
+from nisbjax.infer.conversion import Apply
+from nisbjax.models import build
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A function of parameters and images, and where its parameters come from.
+
+    Attributes:
+      apply: (params, images [b x y z c]) -> logits [b x y z o].
+      params: pytree of arrays.
+      facts: checkpoint step, `ema` or `raw`, sha256 of the parameters; for attributes.
+      in_channels: c.
+    """
+
+    apply: Apply
+    params: Any
+    facts: dict[str, Any]
+    in_channels: int = 1
+
+
+def load_network(section: Any, model: Mapping[str, Any], path: pathlib.Path) -> Network:
+    """The network of a checkpoint, with the weights that `predict.weights` names.
+
+    Args:
+      section: `predict`: its `weights`, and `precision` with the activation that it goes
+        with.
+      model: arguments of the network, the keys `model`.
+      path: of a checkpoint, or of the run that holds it (the newest is taken).
+
+    Raises:
+      InputError: no checkpoint there, it is of another model, or no such precision.
+    """
+    found = checkpoint.find(path, checkpoint.weight_items(section.weights))
+    checkpoint.require_model(found, build.describe(model))
+    like = build.abstract_params(model)
+    params = checkpoint.weights(found, section.weights, like)
+    facts = {"weights": section.weights, "step": checkpoint.step_of(found)}
+    return _network(section, model, params, facts)
+
+
+def untrained_network(section: Any, model: Mapping[str, Any], seed: int) -> Network:
+    """The network as it is drawn from the seed, for comparison.
+
+    Args:
+      section: `predict`, as in `load_network`.
+      model: arguments of the network, the keys `model`.
+      seed: of its weights.
+
+    Raises:
+      InputError: no such precision.
+    """
+    params = build.initial_params(model, seed)
+    return _network(section, model, params, {"weights": "untrained", "step": 0})
+
+
+def _network(
+    section: Any, model: Mapping[str, Any], params: Any, facts: dict[str, Any]
+) -> Network:
+    dtype = compute_dtype(section.precision, section.activation, section.scale)
+    apply = build.make_apply(model, dtype, remat=False)
+    if model["deep_supervision"]:
+        apply = _finest(apply)
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(jax.device_get(params)):
+        digest.update(np.ascontiguousarray(leaf).data)
+    facts = facts | {"params_sha256": digest.hexdigest()}
+    return Network(apply, params, facts, model["in_channels"])
+
+
+def _finest(pyramid: Apply) -> Apply:
+    return lambda params, images: pyramid(params, images)[0]

@@ -1,0 +1,86 @@
+"""What the configuration says of a prediction: files, normalisation, edges, who looks on.
+
+QC's statistics are gathered while affinities are written: the two stages meet here, and
+know nothing of each other.
+"""
+
+import functools
+import pathlib
+from typing import Any
+
+from nisbjax.artifacts import VolumeDir
+from nisbjax.config import optional
+from nisbjax.errors import InputError
+from nisbjax.keys import determines
+
+
+def predict(
+    config: Any, found: pathlib.Path, image: str, place: VolumeDir
+) -> pathlib.Path:
+    """Affinities of an image by a checkpoint; what is there already is taken."""
+    from nisbjax.infer.network import load_network
+
+    network = load_network(config.predict, config.model.to_dict(), found)
+    return predict_by(config, network, image, place)
+
+
+def predict_by(
+    config: Any, network: Any, image: str | pathlib.Path, place: VolumeDir
+) -> pathlib.Path:
+    """Affinities of an image by a network that is loaded.
+
+    Args:
+      config: the configuration.
+      network: an `infer.network.Network`.
+      image: its path.
+      place: where they go, unless `predict.output` names a file.
+
+    Raises:
+      InputError: as `infer.stage.run`.
+    """
+    from nisbjax.infer import stage
+    from nisbjax.infer.attributes import EdgeGeometry
+    from nisbjax.infer.conversion import Normalization
+    from nisbjax.qc import gathering
+
+    work, final = output_paths(config.predict, place)
+    return stage.run(
+        config.predict,
+        network,
+        image,
+        stage.Files(work, final),
+        normalization=Normalization(
+            config.data.normalize, tuple(config.data.percentiles)
+        ),
+        edges=EdgeGeometry(
+            tuple((int(x), int(y), int(z)) for x, y, z in config.data.offsets),
+            config.data.edge_stored_at,
+            tuple(config.data.voxel_size_nm),
+        ),
+        determined_by=determines.facts(config, "prediction"),
+        make_observer=functools.partial(
+            gathering.begin, config.qc, place.plane_statistics
+        ),
+    )
+
+
+def output_paths(section: Any, place: VolumeDir) -> tuple[pathlib.Path, pathlib.Path]:
+    """The zarr that a prediction is worked in, and the file that is asked for.
+
+    Args:
+      section: `predict`.
+      place: where they go, unless `predict.output` names a file.
+
+    Raises:
+      InputError: `predict.output` of another format.
+    """
+    output = optional(section.output)
+    if not output:
+        work = place.raw("zarr", section.channels)
+        return work, place.raw(section.format, section.channels)
+    path = pathlib.Path(output)
+    if path.suffix not in (".zarr", ".h5"):
+        raise InputError(
+            f"predict.output is {output!r}; wanted a name that ends in .zarr or .h5"
+        )
+    return path.with_suffix(".zarr"), path
