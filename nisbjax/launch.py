@@ -5,7 +5,7 @@ python -m nisbjax.launch --config=configs/liconn.py [--mode=M] [--workdir=DIR]
 
 modes:
   synth      write a procedural LICONN-like data set in the NISB layout
-  train      (default) train, validate, checkpoint; goes on by itself from --workdir
+  train      (default) train, validate, checkpoint; resumes by itself from --workdir
   predict    affinities of the test volume, or of --config.predict.input
   qc         scan a prediction, decide the z cuts, write the report
   mask       build affinity_mask.h5 from a QC report
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str]) -> None:
             _run(list(arguments[1:]))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        fail("stopped by the keyboard; start again to go on", INTERRUPTED)
+        fail("stopped by the keyboard; start again to resume", INTERRUPTED)
     except BrokenPipeError:
         _leave_output()
         fail("whoever read the output has closed it; start again")

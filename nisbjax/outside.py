@@ -29,7 +29,7 @@ _HDF5_NAME = re.compile(r"name = '([^']*)'")
 
 # What they came after is no reason for them.
 _DEFECTS = (TypeError, AttributeError, NameError, LookupError, ArithmeticError)
-_ROOM = "make room there, or name another place, and start again"
+_ROOM = "free space there, or name another place, and start again"
 _ACCESS = "name another place, or ask for the right to use it, and start again"
 _ADVICE = {
     errno.ENOSPC: _ROOM,
@@ -44,11 +44,11 @@ _ADVICE = {
     errno.ELOOP: "its links point at one another; name the file itself",
     errno.ENOENT: "is it named rightly, and is its disk mounted?",
     errno.EIO: "the disk or the network reports a fault; start again once it is mended",
-    errno.ESTALE: "its network file system was mounted anew; start again",
+    errno.ESTALE: "its network file system was mounted again; start again",
     errno.ETIMEDOUT: "its network file system does not answer; start again later",
     errno.ENOMEM: "give the process more memory",
 }
-_OTHER_ADVICE = "give another path, or make room or way there"
+_OTHER_ADVICE = "name another path, or free space and create the folder there"
 _MEMORY = (
     "lower decode.memory_gb, predict.batch_per_device, train.batch_per_device or the "
     "window, or take a machine of more memory"

@@ -80,7 +80,7 @@ def to_int32(
 
     Returns:
       An integer type whose values int32 holds. Ids are as they were, or, where one of them
-      is larger than int32 holds, numbered anew in their order.
+      is larger than int32 holds, numbered again in their order.
 
     Raises:
       InputError: as `parse_codes`.

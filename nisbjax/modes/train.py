@@ -29,9 +29,9 @@ def run(
 
     Args:
       settings: the configuration.
-      run_dir: gone on with where it holds a checkpoint.
+      run_dir: resumed where it holds a checkpoint.
       checkpoint_path: that a new run starts from; "" for none.
-      reset: what begins anew then, see `train.start.Origin`.
+      reset: what begins again then, see `train.start.Origin`.
       coordinator: where this process stands among several, see `hosts.Place`; None to
         look at SLURM's variables.
 

@@ -53,7 +53,7 @@ def open_hdf5(
         raise
     except Exception as error:  # noqa: BLE001 (h5py has one for each kind of damage)
         raise InputError(f"{path} cannot be read as HDF5: {error}") from None
-    # The modification time is in the specification, so that a file written anew under the
+    # The modification time is in the specification, so that a file written again under the
     # same name is not read through a stale handle.
     stamp = os.stat(path).st_mtime_ns
     reader = functools.partial(_read, str(path.absolute()), name, stamp)

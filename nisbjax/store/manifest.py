@@ -57,7 +57,7 @@ class Manifest:
 
     Args:
       artifact: a folder; made if missing. An empty one, or an array without a voxel
-        written, begins anew, and so do chunks that outlived their array's removal.
+        written, begins again, and so do chunks that outlived their array's removal.
       fingerprint: of the inputs and settings that determine the artifact's content.
 
     Raises:

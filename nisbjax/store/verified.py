@@ -53,7 +53,7 @@ def guard(
 class Guard:
     """Compares the chunk files of one array, each at its first reading; see `guard`.
 
-    Safe to use from several threads. In another process it begins anew.
+    Safe to use from several threads. In another process it begins again.
     """
 
     def __init__(self, folder: pathlib.Path, files: ChunkFiles, table: "_Table"):

@@ -182,7 +182,7 @@ def with_a_note(folder):
         (dead_worker, "a process that worked for this one has died (a child was"),
         (other_database, "the database of the study failed (file is not a database)"),
         (deep_inside, "decode.threshold is 2; wanted a number in [0, 1]"),
-        (in_a_group, "raw.zarr/0: Disk quota exceeded; make room there"),
+        (in_a_group, "raw.zarr/0: Disk quota exceeded; free space there"),
         (with_a_note, "; box 0:64 is not written"),
     ],
 )
@@ -258,7 +258,7 @@ def test_a_defect_after_a_failure_is_still_a_defect():
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (OSError(errno.ENOSPC, "?"), 2, "No space left on device; make room there"),
+        (OSError(errno.ENOSPC, "?"), 2, "No space left on device; free space there"),
         (InputError("one\nline"), 2, "nisbjax: one line\n"),
         (KeyboardInterrupt(), 130, "stopped by the keyboard"),
     ],
