@@ -25,8 +25,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from nisbjax import checkpoint
-from nisbjax.checkpoint import ARRAYS, FACTS, unsealed
+from nisbjax.checkpoint import checkpoint, unsealed
+from nisbjax.checkpoint.checkpoint import ARRAYS, FACTS
 from nisbjax.errors import InputError
 from nisbjax.parallel import hosts
 from nisbjax.store import checksums

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from nisbjax import checkpoint
-from nisbjax.checkpoint import ARRAYS, FACTS
+from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint.checkpoint import ARRAYS, FACTS
 from nisbjax.errors import InputError
 
 _METADATA = "_CHECKPOINT_METADATA"

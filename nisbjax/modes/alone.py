@@ -8,8 +8,8 @@ from typing import Any
 
 from absl import logging
 
-from nisbjax import checkpoint
 from nisbjax.artifacts import Run, VolumeDir, volume_name
+from nisbjax.checkpoint import checkpoint
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.modes import chain

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from nisbjax import checkpoint, config
+from nisbjax import config
 from nisbjax.artifacts import Run
+from nisbjax.checkpoint import checkpoint
 from nisbjax.config import optional
 from nisbjax.keys import determines
 from nisbjax.store import files

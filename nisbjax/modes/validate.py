@@ -20,8 +20,8 @@ from typing import Any
 
 from absl import logging
 
-from nisbjax import checkpoint
 from nisbjax.artifacts import Run, ValidationDir, VolumeDir
+from nisbjax.checkpoint import checkpoint
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines

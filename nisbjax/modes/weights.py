@@ -14,8 +14,8 @@ from typing import Any
 from absl import logging
 from flax import nnx
 
-from nisbjax import checkpoint
 from nisbjax.artifacts import Run
+from nisbjax.checkpoint import checkpoint
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten, optional
 from nisbjax.errors import InputError

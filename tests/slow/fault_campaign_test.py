@@ -108,7 +108,7 @@ def content(folder: pathlib.Path, root: pathlib.Path) -> dict[str, bytes]:
 
 def weights(checkpoint_folder: pathlib.Path) -> bytes:
     """Of a sound checkpoint, raw and averaged."""
-    from nisbjax import checkpoint
+    from nisbjax.checkpoint import checkpoint
     from nisbjax.models import build
 
     assert checkpoint.problem_of(checkpoint_folder) == ""

@@ -11,8 +11,8 @@ import runpy
 import numpy as np
 import pytest
 
-from nisbjax import checkpoint
 from nisbjax.artifacts import Run
+from nisbjax.checkpoint import checkpoint
 from nisbjax.config import flatten
 from nisbjax.models import build
 from nisbjax.train.metric_writer import read_history

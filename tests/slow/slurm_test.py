@@ -18,7 +18,7 @@ import time
 import pytest
 
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import find
+from nisbjax.checkpoint.checkpoint import find
 from nisbjax.train.metric_writer import read_history
 
 pytestmark = pytest.mark.slow
@@ -276,7 +276,7 @@ def weights(folder):
     import jax
     import numpy as np
 
-    from nisbjax import checkpoint
+    from nisbjax.checkpoint import checkpoint
 
     values = np.zeros((1, 6), np.float32)
     like = {

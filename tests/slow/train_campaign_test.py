@@ -16,7 +16,7 @@ import time
 import pytest
 
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import find
+from nisbjax.checkpoint.checkpoint import find
 from nisbjax.config import base_config, flatten
 
 pytestmark = pytest.mark.slow

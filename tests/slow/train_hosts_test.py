@@ -19,8 +19,8 @@ import jax
 import numpy as np
 import pytest
 
-from nisbjax import checkpoint
 from nisbjax.artifacts import Run
+from nisbjax.checkpoint import checkpoint
 from nisbjax.store import lock
 from nisbjax.train.metric_writer import read_history
 

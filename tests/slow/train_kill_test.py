@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from nisbjax import checkpoint
 from nisbjax.artifacts import Run
+from nisbjax.checkpoint import checkpoint
 from nisbjax.config import base_config, flatten
 
 pytestmark = pytest.mark.slow

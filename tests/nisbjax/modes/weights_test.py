@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nisbjax import checkpoint, launch
+from nisbjax import launch
 from nisbjax.artifacts import Run
+from nisbjax.checkpoint import checkpoint
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from nisbjax import checkpoint
 from nisbjax.artifacts import Run
+from nisbjax.checkpoint import checkpoint
 from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.parallel import devices

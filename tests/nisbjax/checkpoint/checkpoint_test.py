@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nisbjax.checkpoint import (
+from nisbjax.checkpoint.checkpoint import (
     ARRAYS,
     FACTS,
     describe,
