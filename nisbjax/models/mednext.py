@@ -114,24 +114,24 @@ class MedNeXt(nnx.Module):
     """Image [b x y z c] to logits [b x y z o].
 
     Args:
-        size: S, B, M or L.
-        kernel_size: 3, 5 or 7 for every depthwise convolution.
-        in_channels: image channels.
-        out_channels: logits per voxel, one per affinity offset.
-        channels: width of the first level; level i has channels * 2^i (32 published).
-        strides: from each level to the next, four triples.
-        kernels: instead of `kernel_size`, one odd triple per level, five in all; the
-            blocks between two levels take the finer one's.
-        deep_supervision: heads on the coarser decoder levels and the bottleneck too.
-        remat: recompute each block in the backward pass instead of keeping its values.
-        dtype: compute dtype; statistics and head stay in float32.
-        param_dtype: dtype of the parameters.
-        space: mesh axis over which x is split, for calls under `shard_map` on a device's
-            part of the image (its size then counts parts); None for whole images.
+      size: S, B, M or L.
+      kernel_size: 3, 5 or 7 for every depthwise convolution.
+      in_channels: image channels.
+      out_channels: logits per voxel, one per affinity offset.
+      channels: width of the first level; level i has channels * 2^i (32 published).
+      strides: from each level to the next, four triples.
+      kernels: instead of `kernel_size`, one odd triple per level, five in all; the
+        blocks between two levels take the finer one's.
+      deep_supervision: heads on the coarser decoder levels and the bottleneck too.
+      remat: recompute each block in the backward pass instead of keeping its values.
+      dtype: compute dtype; statistics and head stay in float32.
+      param_dtype: dtype of the parameters.
+      space: mesh axis over which x is split, for calls under `shard_map` on a device's
+        part of the image (its size then counts parts); None for whole images.
 
     Raises:
-        InputError: an argument that names no such network; when called, an image whose
-            rank, dtype, channels or size do not fit it.
+      InputError: an argument that names no such network; when called, an image whose
+        rank, dtype, channels or size do not fit it.
     """
 
     def __init__(

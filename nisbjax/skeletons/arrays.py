@@ -35,11 +35,11 @@ class Skeletons:
     """All skeletons of one volume.
 
     Attributes:
-        node_id: ground-truth segment of each node, the value that `seg` holds there.
-        index_position: voxel index of each node, x y z.
-        position_nm: position of each node [nm], x y z.
-        edges: rows of the two nodes of each edge.
-        source: where the skeletons came from, for messages.
+      node_id: ground-truth segment of each node, the value that `seg` holds there.
+      index_position: voxel index of each node, x y z.
+      position_nm: position of each node [nm], x y z.
+      edges: rows of the two nodes of each edge.
+      source: where the skeletons came from, for messages.
     """
 
     node_id: Int64[np.ndarray, " n"]
@@ -105,17 +105,17 @@ def load(
     """Reads `skeleton.pkl`: nodes in the file's order, none dropped.
 
     Args:
-        path: a pickled `networkx.Graph` (any version from 1.11) whose nodes carry `id`,
-            `index_position` [voxel] and `nm_position` [nm].
-        cache: a folder for the flat arrays, named by the sha256 of the pickle, so that
-            the next call on the same content is some fifty times faster.
-        voxel_size_nm: where a file has no `nm_position`, index times this [nm] instead.
-        max_bytes: refuse a larger file.
-        max_nodes: refuse a graph of more nodes.
+      path: a pickled `networkx.Graph` (any version from 1.11) whose nodes carry `id`,
+        `index_position` [voxel] and `nm_position` [nm].
+      cache: a folder for the flat arrays, named by the sha256 of the pickle, so that
+        the next call on the same content is some fifty times faster.
+      voxel_size_nm: where a file has no `nm_position`, index times this [nm] instead.
+      max_bytes: refuse a larger file.
+      max_nodes: refuse a graph of more nodes.
 
     Raises:
-        InputError: no such file, too large, a damaged pickle, a pickle that names
-            anything but a graph, or nodes without what an evaluation needs.
+      InputError: no such file, too large, a damaged pickle, a pickle that names
+        anything but a graph, or nodes without what an evaluation needs.
     """
     path = Path(path)
     if not path.is_file():

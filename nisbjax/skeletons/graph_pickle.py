@@ -236,8 +236,8 @@ def read(path: Path) -> Mapping[str, Any]:
     """The state of the graph in a pickle: its dictionaries, with `Array`s for numpy's.
 
     Raises:
-        InputError: the pickle is damaged, names anything but a graph and numbers, asks
-            for more memory than its size can mean, or holds something else.
+      InputError: the pickle is damaged, names anything but a graph and numbers, asks
+        for more memory than its size can mean, or holds something else.
     """
     data = path.read_bytes()
     try:

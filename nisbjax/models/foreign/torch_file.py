@@ -194,7 +194,7 @@ def read_torch(path: Path) -> Any:
     """The object that `torch.save` wrote: dicts, lists, numbers, `Tensor`s and `Inert`s.
 
     Raises:
-        InputError: not such a file, truncated, compressed, or larger than it says.
+      InputError: not such a file, truncated, compressed, or larger than it says.
     """
     try:
         archive = zipfile.ZipFile(path)

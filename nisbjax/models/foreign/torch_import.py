@@ -45,7 +45,7 @@ class Foreign:
         """Arrays by name of `raw`, `ema`, or `auto`: the average where there is one.
 
         Raises:
-            InputError: another word, no such weights, or a file that is damaged.
+          InputError: another word, no such weights, or a file that is damaged.
         """
         if which not in ("auto", "ema", "raw"):
             raise InputError(f"weights {which!r} is not one of ('auto', 'ema', 'raw')")
@@ -72,7 +72,7 @@ def open_foreign(path: str | Path) -> Foreign:
     `current_model_state` the network. No code of the file runs.
 
     Raises:
-        InputError: no such file, an unknown kind, or damaged.
+      InputError: no such file, an unknown kind, or damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -121,12 +121,12 @@ def read_state_dict(path: str | Path, weights: str = "auto") -> dict[str, np.nda
     """Weights by name from a file, see `open_foreign`.
 
     Args:
-        path: of the file.
-        weights: "raw" for the network's own, "ema" for their average, "auto" for the
-            average where there is one.
+      path: of the file.
+      weights: "raw" for the network's own, "ema" for their average, "auto" for the
+        average where there is one.
 
     Raises:
-        InputError: no such file, an unknown kind, damaged, or without such weights.
+      InputError: no such file, an unknown kind, damaged, or without such weights.
     """
     return open_foreign(path).read(weights)
 
@@ -139,7 +139,7 @@ def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
     stripped.
 
     Raises:
-        InputError: no MedNeXt, none of the known sizes, or not exactly its names.
+      InputError: no MedNeXt, none of the known sizes, or not exactly its names.
     """
     weights = _from_monai(_strip(state_dict))
     model = nnx.eval_shape(lambda: MedNeXt(**_architecture(weights), rngs=nnx.Rngs(0)))
@@ -168,7 +168,7 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What the configuration calls the network of these weights (`build.DESCRIPTION`).
 
     Raises:
-        InputError: no MedNeXt, or kernels that the configuration has no words for.
+      InputError: no MedNeXt, or kernels that the configuration has no words for.
     """
     described = _architecture(_from_monai(_strip(state_dict)))
     kernels = described.pop("kernels")

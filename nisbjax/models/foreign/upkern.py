@@ -19,7 +19,7 @@ def upkern(params: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, An
     Both are nested dicts of one network's parameters; of `target` only shapes matter.
 
     Raises:
-        InputError: the two differ in more than the size of depthwise kernels.
+      InputError: the two differ in more than the size of depthwise kernels.
     """
     return dict(_resized(params, target, ()))
 

@@ -82,7 +82,7 @@ def test_numpy_values_and_cached_views(tmp_path, protocol):
 # Written by these releases themselves: `tiny_graph` with its views asked for. Releases
 # below 2.5 keep the factories of their dictionaries (the builtin `dict`) in each graph,
 # 1.11 names its dictionaries `node` and `adj`, later ones cache their views there.
-RELEASES = sorted((pathlib.Path(__file__).parent / "skeleton_pickles").glob("*.pkl"))
+RELEASES = sorted((pathlib.Path(__file__).parent / "pickles").glob("*.pkl"))
 
 
 @pytest.mark.parametrize("path", RELEASES, ids=lambda path: path.stem)
