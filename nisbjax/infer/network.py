@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nisbjax import checkpoint
+from nisbjax.checkpoint import checkpoint
 from nisbjax.infer.compute_dtype import compute_dtype
 from nisbjax.infer.conversion import Apply
 from nisbjax.models import build
