@@ -5,6 +5,7 @@ goes on after a kill, and the segmentation says what made it and what it consist
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 import time
@@ -33,6 +34,7 @@ from nisbjax.store.volume import (
     create_zarr,
     fingerprint,
     open_affinities,
+    require_writable,
 )
 
 
@@ -89,45 +91,22 @@ def run(
       InputError: a key without meaning, unfinished input, too few channels, a mask of
         another shape, or an output that other inputs or settings began.
     """
-    if parameters:
-        config = config.copy_and_resolve_references()
-        config.decode.update(parameters)
+    config = _with(config, parameters)
+    source, volume, path = _checked(config, out, affinities)
     settings = config.decode
-    require_choice("decode.method", settings.method, METHODS)
     method = METHODS[settings.method]
     level = float(settings.threshold)
     own = {name: settings[name] for name in method.parameters}
-    source = optional(settings.input) or str(affinities)
-    source = source or str(out.find_raw(config.predict.channels))
-    require_finished(source)
-    volume = open_affinities(source)
     masked = _mask_path(settings.affinity_mask, mask)
     if masked:
         require_finished(masked)
     applied, image = open_mask(masked) if masked else (None, None)
-    made_from = {
-        **determines.facts(config, "segmentation"),
-        # The word of the file wins over that of the configuration.
-        "data.edge_stored_at": _stored_at(config, volume),
-        "affinities": fingerprint(source),
-        **mask_facts(masked, applied),
-    }
-    path = pathlib.Path(
-        optional(settings.output)
-        or out.decoded(settings.method, level, *map(float, own.values()))
-    )
-    if path.suffix != ".zarr":
-        raise InputError(f"decode.output is {path}; wanted a name that ends in .zarr")
-    require_in_range(config.decode, ("threshold", *method.parameters))
+    made_from = {**_made_from(config, source, volume), **mask_facts(masked, applied)}
     edges = MaskedEdges(
         edge_offset(config, volume), applied, image, settings.mask_edges
     )
-    if method.streamed:
-        check_cluster(config.cluster.kind, config.cluster.address)
-    method.check(volume, level, **own, memory_gb=settings.memory_gb)
     edges.require_shape(volume.spatial_shape)
     require_same(path, made_from)
-    voxels = int(np.prod(volume.spatial_shape, dtype=np.int64))
     attributes = {
         "axes": list("xyz"),
         "method": settings.method,
@@ -157,14 +136,7 @@ def run(
             config.cluster.kind, config.cluster.workers, config.cluster.address
         )
     with writing(path):
-        output = create_zarr(
-            path,
-            shape=volume.spatial_shape,
-            dtype=np.uint32 if voxels < 2**32 else np.uint64,
-            chunks=_CHUNKS,
-            axes="xyz",
-            attributes=attributes,
-        )
+        output = create_zarr(path, **_array(volume), axes="xyz", attributes=attributes)
         counts = method.decode(
             volume,
             output,
@@ -183,6 +155,104 @@ def run(
         100 * counts.attributes()["background"],
     )
     return path
+
+
+def check_keys(
+    config: Any, parameters: Mapping[str, float | int] | None = None
+) -> None:
+    """Refuses keys that mean nothing, before there is a prediction to decode.
+
+    Args:
+      config, parameters: as `run`.
+
+    Raises:
+      InputError: as `run`, of the keys `decode` and `cluster` alone, and of what lies where
+        `decode.output` says.
+    """
+    config = _with(config, parameters)
+    settings = config.decode
+    require_choice("decode.method", settings.method, METHODS)
+    method = METHODS[settings.method]
+    require_in_range(settings, ("threshold", *method.parameters))
+    if method.streamed:
+        check_cluster(config.cluster.kind, config.cluster.address)
+    path = optional(settings.output)
+    if path and pathlib.Path(path).suffix != ".zarr":
+        raise InputError(f"decode.output is {path}; wanted a name that ends in .zarr")
+    if path:
+        require_same(path, {})
+
+
+def check(
+    config: Any,
+    out: VolumeDir,
+    *,
+    affinities: str | pathlib.Path = "",
+    parameters: Mapping[str, float | int] | None = None,
+) -> None:
+    """Refuses what `run` would, but for the mask, before that is made.
+
+    Args:
+      config, out, affinities, parameters: as `run`.
+
+    Raises:
+      InputError: as `run`.
+    """
+    config = _with(config, parameters)
+    source, volume, path = _checked(config, out, affinities)
+    require_same(path, _made_from(config, source, volume))
+    require_writable(path, **_array(volume))
+
+
+def _checked(
+    config: Any, out: VolumeDir, affinities: str | pathlib.Path
+) -> tuple[str, Volume, pathlib.Path]:
+    """Path and volume of the input, and the output's path, once nothing speaks against."""
+    check_keys(config)
+    settings = config.decode
+    method = METHODS[settings.method]
+    source = optional(settings.input) or str(affinities)
+    source = source or str(out.find_raw(config.predict.channels))
+    require_finished(source)
+    volume = open_affinities(source)
+    level = float(settings.threshold)
+    own = {name: settings[name] for name in method.parameters}
+    MaskedEdges(edge_offset(config, volume), mask_edges=settings.mask_edges)
+    method.check(volume, level, **own, memory_gb=settings.memory_gb)
+    path = pathlib.Path(
+        optional(settings.output)
+        or out.decoded(settings.method, level, *map(float, own.values()))
+    )
+    return source, volume, path
+
+
+def _with(config: Any, parameters: Mapping[str, float | int] | None) -> Any:
+    """The configuration with other values of some keys of `decode`."""
+    if not parameters:
+        return config
+    config = config.copy_and_resolve_references()
+    config.decode.update(parameters)
+    return config
+
+
+def _made_from(config: Any, source: str, volume: Volume) -> dict[str, Any]:
+    """What determines a segmentation, without its mask."""
+    return {
+        **determines.facts(config, "segmentation"),
+        # The word of the file wins over that of the configuration.
+        "data.edge_stored_at": _stored_at(config, volume),
+        "affinities": fingerprint(source),
+    }
+
+
+def _array(volume: Volume) -> dict[str, Any]:
+    """Shape, type and chunks of the segmentation of some affinities."""
+    voxels = math.prod(volume.spatial_shape)
+    return {
+        "shape": volume.spatial_shape,
+        "dtype": np.uint32 if voxels < 2**32 else np.uint64,
+        "chunks": _CHUNKS,
+    }
 
 
 def edge_offset(config: Any, affinities: Volume) -> int:

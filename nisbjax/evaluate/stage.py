@@ -88,9 +88,7 @@ def run(
     require_chunks_fit(labels, config.decode.memory_gb)
     stem = Path(segmentation)
     made = volume_lib.fingerprint(segmentation)
-    outputs = [out.evaluation(stem, suffix) for suffix in (".json", ".txt", *_TABLES)]
-    for path in outputs:
-        files_lib.require_file(path)
+    check_outputs(out, segmentation)
     with held(out.evaluation(stem, ".lock"), out.evaluation(stem, ".txt")):
         return _run(
             config, out, segmentation, made, labels, skeleton, label, threshold_origin
@@ -201,15 +199,24 @@ def _voxel_size(config: Any) -> tuple[float, float, float]:
     return x, y, z
 
 
-def check(config: Any, skeleton: str | os.PathLike[str]) -> None:
+def check(
+    config: Any,
+    skeleton: str | os.PathLike[str],
+    covered: volume_lib.Volume | None = None,
+    cache: Path | None = None,
+) -> None:
     """Refuses metrics without what they need, before there is a segmentation to score.
 
     Args:
         config: `evaluate.*`; a path given there wins over the argument.
         skeleton: `skeleton.pkl` of the volume; "" for none.
+        covered: a volume of the segmentation's shape and region, such as the affinities
+            that it will be made from; None where there is none yet.
+        cache: as `run`'s folder, if it is there.
 
     Raises:
-        InputError: naming the metric and the key, or the skeleton that is not there.
+        InputError: naming the metric and the key, or the skeleton or the labels that are not
+            there, cannot be read, or do not fit.
     """
     chosen = config.evaluate
     skeleton = config_lib.optional(chosen.skeleton) or str(skeleton)
@@ -221,8 +228,27 @@ def check(config: Any, skeleton: str | os.PathLike[str]) -> None:
             f"no skeleton at {skeleton}; check data.root, or give "
             "--config.evaluate.skeleton=FILE, or other metrics"
         )
+    if skeleton and os.path.isfile(skeleton):
+        truth = load_skeletons(skeleton, config, cache)
+        if covered is not None:
+            nodes.in_region(truth, covered)
     if label:
-        volume_lib.open_labels(label)
+        truth = volume_lib.open_labels(label)
+        if covered is not None and truth.spatial_shape != covered.spatial_shape:
+            raise InputError(
+                f"labels {label} have shape {truth.spatial_shape}, and what is to be scored "
+                f"{covered.spatial_shape}; wanted the same volume"
+            )
+
+
+def check_outputs(out: VolumeDir, segmentation: str | os.PathLike[str]) -> None:
+    """Refuses what lies where the scores of a segmentation are to go.
+
+    Raises:
+        InputError: a folder or a device.
+    """
+    for suffix in (".json", ".txt", *_TABLES):
+        files_lib.require_file(out.evaluation(Path(segmentation), suffix))
 
 
 def _check(

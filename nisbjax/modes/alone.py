@@ -63,6 +63,7 @@ def decode(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     named = optional(settings.decode.input)
     prediction = pathlib.Path(named or place.find_raw(settings.predict.channels))
     parameters, _ = chain.chosen_parameters(settings, run_dir, checkpoint_path)
+    stage.check(settings, place, affinities=prediction, parameters=parameters)
     image = ""
     if settings.decode.affinity_mask == "auto":
         image = _predicted_image(settings, prediction, named)

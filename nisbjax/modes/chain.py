@@ -20,7 +20,8 @@ from nisbjax.errors import InputError
 from nisbjax.mask import open_mask
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.volumes import Split, split_of, split_with
-from nisbjax.store.volume import open_affinities, open_labels
+from nisbjax.store import files
+from nisbjax.store.volume import open_affinities, open_image, open_labels
 
 # What a mode makes itself, so that naming it would mix volumes.
 _OWN = ("qc.input", "mask.report", "decode.input", "evaluate.segmentation")
@@ -96,19 +97,11 @@ def test(
       InputError: whatever one of the stages refuses; what it can be known by beforehand,
         before anything is written.
     """
-    from nisbjax.evaluate import stage as evaluation
-
-    _refuse_own(settings, "test")
-    found = find_checkpoint(settings, run_dir, checkpoint_path)
-    split = _tested(settings)
-    evaluation.check(settings, split.skeleton)
-    _check_mask(settings)
-    step = checkpoint.step_of(found)
     if parameters is None:
         parameters, threshold_origin = chosen_parameters(
             settings, run_dir, checkpoint_path, given
         )
-    place = run_dir.test(step, split.name)
+    found, split, place = _check_test(settings, run_dir, checkpoint_path, parameters)
     prediction = predict(settings, found, split.image, place)
     return decode_and_score(
         settings, place, prediction, split, parameters, threshold_origin
@@ -123,10 +116,19 @@ def decode_and_score(
     parameters: Mapping[str, float | int],
     threshold_origin: str,
 ) -> dict[str, Any]:
-    """Decodes one prediction under its mask, scores it and draws its slices."""
+    """Decodes one prediction under its mask, scores it and draws its slices.
+
+    Raises:
+      InputError: whatever one of the stages refuses, before a mask is made where that can
+        be known.
+    """
     from nisbjax.decode import stage as decoding
     from nisbjax.evaluate import stage as evaluation
 
+    decoding.check(settings, place, affinities=prediction, parameters=parameters)
+    evaluation.check(
+        settings, split.skeleton, open_affinities(prediction), _cache(place.path)
+    )
     mask = affinity_mask(settings, place, prediction, split.image)
     segmentation = decoding.run(
         settings, place, affinities=prediction, mask=mask, parameters=parameters
@@ -142,6 +144,38 @@ def decode_and_score(
     return facts
 
 
+def _check_test(
+    settings: Any,
+    run_dir: Run,
+    checkpoint_path: str,
+    parameters: Mapping[str, float | int] | None,
+) -> tuple[pathlib.Path, Split, VolumeDir]:
+    """What mode test works on, if no stage has anything against it.
+
+    Args:
+      settings, run_dir, checkpoint_path: as `test`.
+      parameters: None where a study is to find them.
+    """
+    from nisbjax.decode import stage as decoding
+    from nisbjax.evaluate import stage as evaluation
+
+    _refuse_own(settings, "test")
+    found = find_checkpoint(settings, run_dir, checkpoint_path)
+    split = _tested(settings)
+    place = run_dir.test(checkpoint.step_of(found), split.name)
+    whole = None if optional(settings.predict.roi) else open_image(split.image)
+    evaluation.check(settings, split.skeleton, whole, _cache(place.path))
+    decoding.check_keys(settings, parameters)
+    _check_mask(settings, place)
+    files.require_file(place.slices_png)
+    return found, split, place
+
+
+def _cache(folder: pathlib.Path) -> pathlib.Path | None:
+    """Where skeletons that were read are kept, unless the folder is yet to be made."""
+    return folder if folder.is_dir() else None
+
+
 def draw_slices(
     settings: Any,
     place: VolumeDir,
@@ -150,7 +184,6 @@ def draw_slices(
     split: Split,
 ) -> None:
     """Image, affinity, segmentation and, where there are labels, truth side by side."""
-    from nisbjax.store.volume import open_image
     from nisbjax.viz import plots
 
     columns = {
@@ -213,8 +246,7 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     from nisbjax.tune import scratch, stage
 
     _refuse_own(settings, "tune")
-    stage.check(settings)
-    _check_mask(settings)
+    ranges, _ = stage.check(settings)
     found = find_checkpoint(settings, run_dir, checkpoint_path)
     split = split_of(settings, "val")
     named = optional(settings.predict.input)
@@ -226,7 +258,18 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     stage.guard_test_data(settings, split.skeleton, split.image)
     out = run_dir.tune(checkpoint.step_of(found))
     place = out.prediction(split.name)
+    trial = settings.copy_and_resolve_references()
+    trial.decode.update({"affinity_mask": "auto", "output": "", "input": ""})
+    # That of all trials which keeps the parameters as far apart as they come.
+    first = {k: ends[k == "threshold"] for k, ends in ranges.items()}
+    stage.check_study(settings, out, split.skeleton)
+    decoding.check_keys(trial, first)
+    _check_mask(settings, place)
     prediction = predict(settings, found, split.image, place)
+    stage.check_study(settings, out, split.skeleton, prediction)
+    decoding.check(
+        trial, VolumeDir(out.trials), affinities=prediction, parameters=first
+    )
     mask = affinity_mask(settings, place, prediction, split.image)
     opened, image = open_mask(mask) if mask else (None, None)
     with scratch.trial_folder(out.trials) as folder:
@@ -234,10 +277,8 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
         def decode(parameters: Any) -> pathlib.Path:
             # One trial's segmentation at a time is kept, for each process that tunes.
             shutil.rmtree(folder, ignore_errors=True)
-            chosen = settings.copy_and_resolve_references()
-            chosen.decode.update({"affinity_mask": "auto", "output": "", "input": ""})
             return decoding.run(
-                chosen,
+                trial,
                 VolumeDir(folder),
                 affinities=prediction,
                 mask=mask,
@@ -256,7 +297,12 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
 
 
 def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
-    """Tunes on the validation volume, then tests with the best threshold."""
+    """Tunes on the validation volume, then tests with the best threshold.
+
+    Raises:
+      InputError: as `tune` and `test`; what testing refuses, before anything is tuned.
+    """
+    _check_test(settings, run_dir, checkpoint_path, None)
     best = tune(settings, run_dir, checkpoint_path)
     found = find_checkpoint(settings, run_dir, checkpoint_path)
     return test(
@@ -297,8 +343,12 @@ def _refuse_own(settings: Any, mode: str) -> None:
             )
 
 
-def _check_mask(settings: Any) -> None:
-    """Opens a mask that is named, before hours of prediction."""
+def _check_mask(settings: Any, place: VolumeDir) -> None:
+    """Opens a mask that is named, or looks where one can be made, before hours of prediction."""
+    from nisbjax.qc import stage as quality
+
     named = optional(settings.decode.affinity_mask)
-    if named and named != "auto":
+    if named == "auto":
+        quality.check_outputs(settings, place)
+    elif named:
         open_mask(named)

@@ -94,7 +94,7 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
             f"image {image.source} {image.spatial_shape} does not match the mask's "
             f"{spec.shape}; name the image that was predicted"
         )
-    path = _replaceable(path)
+    path = require_replaceable(path)
     x, y, z = (min(_CHUNK, size) for size in spec.shape)
     chunk = x, y, z
     ones = zlib.compress(np.ones(chunk, np.uint8).tobytes(), _GZIP)
@@ -131,8 +131,12 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
     return kept
 
 
-def _replaceable(path: str | os.PathLike) -> pathlib.Path:
-    """The mask's path, unless something else would be lost there."""
+def require_replaceable(path: str | os.PathLike) -> pathlib.Path:
+    """The mask's path, unless something else would be lost there.
+
+    Raises:
+      InputError: not a local path, not that of an HDF5 file, or that of something else.
+    """
     if "://" in str(path):
         raise InputError(f"{path} is not a local path; name a file here")
     path = pathlib.Path(path).absolute()

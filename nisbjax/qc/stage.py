@@ -52,10 +52,26 @@ def run(
             f"the prediction {source}, so it makes no mask for it; name its image with "
             "--config.qc.image, or set --config.decode.affinity_mask= (none)"
         )
+    check_outputs(config, target)
     found = check(config, target, prediction=prediction, image=image)
     return mask.from_report(
         found, image_path=optional(config.qc.image), out=_mask_path(config, target)
     )
+
+
+def check_outputs(config: Any, target: VolumeDir) -> None:
+    """Refuses what lies where report, plots or mask are to go; writes nothing.
+
+    Args:
+      config: keys `qc` and `mask.output`.
+      target: where they go without names.
+
+    Raises:
+      InputError: a folder, a device, another file than a mask, or keys that make no sense.
+    """
+    _refuse_nonsense(config.qc)
+    _report_path(config, target)
+    mask.require_replaceable(_mask_path(config, target))
 
 
 def build(config: Any, target: VolumeDir) -> pathlib.Path:

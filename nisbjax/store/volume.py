@@ -304,9 +304,45 @@ def create_zarr(
     path = _local(str(path))
     if overwrite and path.exists():
         shutil.rmtree(path)
+    metadata = _new_metadata(shape, dtype, chunks, fill_value, compressor)
+    spec = formats.zarr_spec(path, "zarr") | {"metadata": metadata}
+    _require_own_metadata(path)
+    try:
+        store = ts.open(spec, open=True, create=True, read=True, write=True).result()
+    except ValueError:
+        _require_fitting(path, metadata)
+        raise  # a full disk, no right; the error says which
+    attributes = {"axes": list(axes), **(attributes or {})}
+    if not _has_attributes(path):  # else they are those of whoever finished it
+        write_attributes(path, attributes)
+    return Volume(store, axes, attributes, str(path))
+
+
+def require_writable(
+    path: str | os.PathLike,
+    *,
+    shape: tuple[int, ...],
+    dtype: Any,
+    chunks: tuple[int, ...],
+) -> None:
+    """Refuses what `create_zarr` would, for it is in the way; writes nothing.
+
+    Raises:
+      InputError: an array of another shape, type or chunks, or stored in another way.
+    """
+    _require_own_metadata(_local(str(path)))
+    _require_fitting(_local(str(path)), _new_metadata(shape, dtype, chunks))
+
+
+def _new_metadata(
+    shape: tuple[int, ...],
+    dtype: Any,
+    chunks: tuple[int, ...],
+    fill_value: Any = 0,
+    compressor: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     chunks = tuple(min(c, s) for c, s in zip(chunks, shape, strict=True))
-    spec = formats.zarr_spec(path, "zarr")
-    spec["metadata"] = {
+    return {
         "shape": list(shape),
         "chunks": list(chunks),
         "dtype": np.dtype(dtype).str,
@@ -316,21 +352,16 @@ def create_zarr(
         "order": "C",
         "filters": None,
     }
-    _require_own_metadata(path)
-    try:
-        store = ts.open(spec, open=True, create=True, read=True, write=True).result()
-    except ValueError:
-        if not _another_there(path, spec["metadata"]):
-            raise  # a full disk, no right; the error says which
+
+
+def _require_fitting(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+    if _another_there(path, wanted):
         raise InputError(
-            f"{path} exists with another shape, type or chunks than {tuple(shape)} "
-            f"{np.dtype(dtype)} in {tuple(chunks)}, or stored in another way; remove it or "
-            "name another output"
-        ) from None
-    attributes = {"axes": list(axes), **(attributes or {})}
-    if not _has_attributes(path):  # else they are those of whoever finished it
-        write_attributes(path, attributes)
-    return Volume(store, axes, attributes, str(path))
+            f"{path} exists with another shape, type or chunks than "
+            f"{tuple(wanted['shape'])} {np.dtype(wanted['dtype'])} in "
+            f"{tuple(wanted['chunks'])}, or stored in another way; remove it or name "
+            "another output"
+        )
 
 
 def _another_there(path: pathlib.Path, wanted: Mapping[str, Any]) -> bool:
@@ -339,8 +370,14 @@ def _another_there(path: pathlib.Path, wanted: Mapping[str, Any]) -> bool:
         found = json.loads((path / ".zarray").read_bytes())
     except (OSError, ValueError):  # nothing there, or nothing that could be an array
         return False
-    return not isinstance(found, dict) or any(
-        found.get(key, "." if key == "dimension_separator" else None) != value
+    if not isinstance(found, dict):
+        return True
+    found = {"dimension_separator": ".", **found}
+    # TensorStore writes more of a compressor than it was asked for.
+    return any(
+        found.get(key) != value
+        if not isinstance(value, dict) or not isinstance(found.get(key), dict)
+        else not value.items() <= found[key].items()
         for key, value in wanted.items()
     )
 

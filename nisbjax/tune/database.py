@@ -43,6 +43,15 @@ def open_database(
     files.sweep(path)
     if not path.exists() or not path.stat().st_size:
         _make(path, name, made_from, busy_seconds)
+    return existing_database(path, busy_seconds)
+
+
+def existing_database(path: Path, busy_seconds: float) -> RDBStorage:
+    """Opens a database of studies that is there; writes nothing but what a kill left.
+
+    Raises:
+        InputError, sqlite3.Error: as `open_database`.
+    """
     _require_tables(path, busy_seconds)
     backend = _backend(path, busy_seconds)
     _require_version(backend, path)

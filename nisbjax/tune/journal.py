@@ -33,8 +33,8 @@ def open_journal(path: Path, name: str, made_from: Mapping[str, Any]) -> Journal
     Raises:
         InputError: a line that is no entry of a journal, or the file cannot be written.
     """
-    if path.exists():
-        _repair(path)
+    if path.exists() and _is_torn(path):
+        _cut(path)
     backend = _File(path)
     if not path.stat().st_size:
         # In one write, so that a study says what it scores. Where two hosts do it at the
@@ -46,6 +46,20 @@ def open_journal(path: Path, name: str, made_from: Mapping[str, Any]) -> Journal
         )
         study.set_user_attr(MADE_FROM, dict(made_from))
         backend.append_logs(entries.logs)
+    return _storage(backend)
+
+
+def existing_journal(path: Path) -> JournalStorage:
+    """Opens a journal that is there to look at it; a torn last line stays.
+
+    Raises:
+        InputError: as `open_journal`.
+    """
+    _is_torn(path)
+    return _storage(_File(path))
+
+
+def _storage(backend: JournalFileBackend) -> JournalStorage:
     try:
         return JournalStorage(backend)
     except (TypeError, AttributeError, IndexError, LookupError) as error:
@@ -96,8 +110,8 @@ def _refused(path: Path, error: OSError) -> InputError:
     )
 
 
-def _repair(path: Path) -> None:
-    """Takes a torn last line away, if all before it are entries.
+def _is_torn(path: Path) -> bool:
+    """Whether the last line was cut short, if all before it are entries.
 
     Raises:
         InputError: a line is none: the file is damaged, or no journal.
@@ -115,8 +129,7 @@ def _repair(path: Path) -> None:
     # A file of one line that has no end may be anything: it has to begin as an entry does.
     if torn and not b'{"op_code"'.startswith(torn[:10]):
         raise _no_journal(path, number + 1)
-    if torn:
-        _cut(path)
+    return bool(torn)
 
 
 def _no_journal(path: Path, number: int) -> InputError:

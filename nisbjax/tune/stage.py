@@ -177,6 +177,38 @@ def run(
     return result
 
 
+def check_study(
+    config: Any,
+    out: TuneDir,
+    skeleton: str | os.PathLike[str],
+    prediction: str | os.PathLike[str] = "",
+) -> None:
+    """Refuses what `run` would, as far as it can be known, and writes nothing.
+
+    Args:
+        config, out, skeleton: as `run`.
+        prediction: as `run`; "" where there is none yet.
+
+    Raises:
+        InputError: as `run`.
+    """
+    ranges, _ = check(config)
+    for path in (out.best_params, out.figure):
+        files.require_file(path)
+    cache = out.path if out.path.is_dir() else None
+    truth = load_skeletons(skeleton, config, cache)
+    facts = _made_from(config, prediction, skeleton, None, ranges)
+    del facts["mask"]
+    if prediction:
+        manifest.require_finished(prediction)
+        nodes.in_region(truth, volume_lib.open_affinities(prediction))
+    else:
+        del facts["prediction"]
+    where = config_lib.optional(config.tune.storage)
+    where = where or str(out.database(config.tune.study))
+    storage.require_fitting(where, config.tune.study, facts)
+
+
 def check(config: Any) -> tuple[dict[str, trials.Range], list[Any]]:
     """What a study varies, if its settings can be; asked before anything is written.
 
@@ -300,7 +332,7 @@ def _made_from(
         masked = "none" if mask is None else "array"
     fixed = determines.facts(config, "study")
     return {
-        "prediction": volume_lib.fingerprint(prediction),
+        "prediction": volume_lib.fingerprint(prediction) if prediction else "",
         "skeleton": skeletons.content_hash(skeleton),
         "mask": masked,
         "metric": "nerl",

@@ -20,15 +20,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from sqlalchemy import create_engine
 from sqlalchemy import exc as sql_errors
 
 from nisbjax.errors import InputError
 from nisbjax.store import processes
-from nisbjax.tune.database import MADE_FROM, open_database
-from nisbjax.tune.journal import open_journal
+from nisbjax.tune.database import MADE_FROM, existing_database, open_database
+from nisbjax.tune.journal import existing_journal, open_journal
 from nisbjax.tune.place import (
     ANOTHER_FILE,
     damaged,
@@ -158,14 +159,9 @@ def open_study(
             backend = open_journal(path, name, made_from)
         else:
             backend = open_database(path, name, made_from, float(BUSY_SECONDS))
-        names = optuna.get_all_study_names(backend)
-        if names and name not in names:
-            raise InputError(
-                f"{shown(storage)} holds the studies {', '.join(sorted(names))}, not "
-                f"{name}; name one of them with --config.tune.study, or another file with "
-                "tune.storage"
-            )
-        if name not in names:  # of a server, or of `optuna`'s own making
+        if not _holds(
+            backend, name, storage
+        ):  # of a server, or of `optuna`'s own making
             optuna.create_study(
                 storage=backend,
                 study_name=name,
@@ -175,6 +171,55 @@ def open_study(
         study = optuna.load_study(study_name=name, storage=backend, sampler=sampler)
         _require_ours(study, shown(storage), made_from)
     return study
+
+
+def require_fitting(storage: str, name: str, facts: Mapping[str, Any]) -> None:
+    """Refuses beforehand what `open_study` would; makes and changes nothing.
+
+    Args:
+        storage: as for `open_study`; of a server nothing is asked but that it answers.
+        name: of the study, which need not be there.
+        facts: those of its `made_from` that are known by now.
+
+    Raises:
+        InputError: as `open_study`.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    require_place(storage)
+    path = file_of(storage)
+    with _clear_damage(storage):
+        if path is None:
+            engine = create_engine(storage)
+            engine.connect().close()
+            engine.dispose()
+            return
+        if not path.exists() or not path.stat().st_size:
+            return
+        if is_journal(path):
+            backend = existing_journal(path)
+        else:
+            backend = existing_database(path, float(BUSY_SECONDS))
+        if _holds(backend, name, storage):
+            study = optuna.load_study(study_name=name, storage=backend)
+            _require_ours(study, shown(storage), facts, beforehand=True)
+        if isinstance(backend, RDBStorage):
+            backend.remove_session()
+            backend.engine.dispose()
+
+
+def _holds(backend: BaseStorage, name: str, storage: str) -> bool:
+    """Whether a study is there; False where there is none at all.
+
+    Raises:
+        InputError: others are.
+    """
+    names = optuna.get_all_study_names(backend)
+    if names and name not in names:
+        raise InputError(
+            f"{shown(storage)} holds the studies {', '.join(sorted(names))}, not {name}; "
+            "name one of them with --config.tune.study, or another file with tune.storage"
+        )
+    return bool(names)
 
 
 def _open_server(storage: str) -> RDBStorage:
@@ -230,17 +275,27 @@ def _clear_damage(storage: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise unusable(storage, error) from None
-    except (ValueError, LookupError, AssertionError) as error:
+    except (ValueError, LookupError, AssertionError, ImportError) as error:
         raise damaged(storage, error) from None
 
 
 def _require_ours(
-    study: optuna.Study, storage: str, made_from: Mapping[str, Any]
+    study: optuna.Study,
+    storage: str,
+    made_from: Mapping[str, Any],
+    *,
+    beforehand: bool = False,
 ) -> None:
     """Refuses a study whose trials cannot be compared with those that are to come.
 
     One of which nothing is known is taken if it has no trial at all, so that nothing in it
     can win: `optuna create-study` makes such, and so does a kill while a server's is made.
+
+    Args:
+        study: as it was found.
+        storage: for messages.
+        made_from: what trials to come score.
+        beforehand: only part of that is known yet; the study stays as it is.
     """
     if study.directions != [StudyDirection.MAXIMIZE]:
         words = ", ".join(direction.name.lower() for direction in study.directions)
@@ -256,11 +311,12 @@ def _require_ours(
                 f"the study {study.study_name} in {storage} is another program's (nothing "
                 f"says what its {len(trials)} trials scored); move it away, or {_ANOTHER}"
             )
-        study.set_user_attr(MADE_FROM, dict(made_from))
+        if not beforehand:
+            study.set_user_attr(MADE_FROM, dict(made_from))
         return
     differing = sorted(
         key
-        for key in found.keys() | made_from.keys()
+        for key in (made_from.keys() if beforehand else found.keys() | made_from.keys())
         if found.get(key) != made_from.get(key)
     )
     if differing:

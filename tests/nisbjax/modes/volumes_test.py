@@ -227,6 +227,89 @@ def test_tuning_on_a_named_image(tmp_path, config):
     assert not (tmp_path / "run").exists()
 
 
+# What a later stage refuses, for each of the modes that it ends.
+LATER = {
+    "decode.output": ("wrong.h5", "decode.output is .*wrong.h5; wanted .* .zarr", "dt"),
+    "tune.storage": (
+        "words.db",
+        "words.db cannot be read .*file is not a database",
+        "u",
+    ),
+    "qc.report": ("folder.md", "folder.md is a folder", "dut"),
+    "mask.output": ("words.h5", "words.h5 is there and is no affinity mask", "dut"),
+    "evaluate.label": ("small.npy", "small.npy have shape .2, 2, 2., and what is", "t"),
+    "evaluate.skeleton": ("words.db", "words.db is no skeleton|words.db", "t"),
+}
+LETTERS = {"d": ("decode",), "u": ("tune", "tune-test"), "t": ("test", "tune-test")}
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize(
+    ("key", "mode"),
+    [
+        (k, m)
+        for k, (_, _, on) in LATER.items()
+        for letter in on
+        for m in LETTERS[letter]
+    ],
+)
+def test_later_stages_refuse_before_an_earlier_one_writes(
+    tmp_path, config, prediction, monkeypatch, key, mode
+):
+    """What stands in the way is left as it is, and so is the run's folder."""
+    name, message, _ = LATER[key]
+    (tmp_path / "words.db").write_text("words " * 100)
+    (tmp_path / "words.h5").write_text("words " * 100)
+    (tmp_path / "folder.md").mkdir()
+    np.save(tmp_path / "small.npy", np.ones((2, 2, 2), np.uint8))
+    # In test and tune, the prediction is there already; it is what comes before it here.
+    monkeypatch.setattr(chain, "predict", lambda *_: prediction)
+    config.update_from_flattened_dict({key: str(tmp_path / name)})
+    if mode == "decode":
+        config.decode.input = str(prediction)
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=message):
+        launch.run_mode(mode, config, str(tmp_path / "run"))
+    assert tree(tmp_path) == before
+
+
+def test_an_array_in_the_way_of_a_decode(tmp_path, config, prediction):
+    """One of other chunks, without a voxel and without a manifest."""
+    config.decode.input = str(prediction)
+    path = tmp_path / "out.zarr"
+    create_zarr(path, shape=SHAPE, dtype=np.uint32, chunks=(2, 2, 2), axes="xyz")
+    config.decode.output = str(path)
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match="out.zarr exists with another shape, type or"):
+        launch.run_mode("decode", config)
+    assert tree(tmp_path) == before
+    shutil.rmtree(path)
+    assert (
+        launch.run_mode("decode", config) == launch.run_mode("decode", config) == path
+    )
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize("ending", ["db", "journal"])
+def test_a_study_of_other_inputs_is_refused_before_the_mask(
+    tmp_path, config, prediction, monkeypatch, ending
+):
+    monkeypatch.setattr(chain, "predict", lambda *_: prediction)
+    config.tune.storage = str(tmp_path / "run" / f"study.{ending}")
+    config.tune.thresholds = (0.2, 0.5)
+    launch.run_mode("tune", config, str(tmp_path / "run"))
+    config.decode.mask_edges = "source"
+    for left in (tmp_path / "run").rglob("check_aff_report*"):
+        left.unlink()
+    before = tree(tmp_path)
+    with pytest.raises(
+        InputError,
+        match="scored other decode.mask_edges .decode.mask_edges: 'both', now",
+    ):
+        launch.run_mode("tune", config, str(tmp_path / "run"))
+    assert tree(tmp_path) == before
+
+
 def test_where_a_threshold_comes_from(config):
     def origin(given):
         return chain.chosen_parameters(config, Run(pathlib.Path("run")), "", given)[1]
