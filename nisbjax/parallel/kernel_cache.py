@@ -2,13 +2,36 @@
 
 numba loads what it finds in its cache as machine code, and by default caches beside the
 package, which on a cluster is a shared disk. Set when `nisbjax` is imported, before any
-kernel is; `NUMBA_CACHE_DIR` of the environment wins.
+kernel is; `NUMBA_CACHE_DIR` of the environment wins. Kernels of another version have
+another folder: numba unpickles what it kept before it looks whether the source has changed,
+and stops at a class that is not there any more.
 """
 
+import hashlib
 import os
 import pathlib
 import sys
 import tempfile
+
+SOURCES = (
+    "data/labels.py",
+    "decode/kernels.py",
+    "infer/blend.py",
+    "qc/plane_sums.py",
+    "store/lzf.py",
+    "store/pickle_bounds.py",
+    "synth/domains.py",
+    "synth/packing.py",
+    "synth/painting.py",
+)
+
+
+def version(package: pathlib.Path) -> str:
+    """Of all kernels below the package's folder."""
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        digest.update((package / name).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def folder() -> pathlib.Path:
@@ -16,7 +39,7 @@ def folder() -> pathlib.Path:
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     temporary = pathlib.Path(tempfile.gettempdir()) / f"nisbjax-{os.getuid()}"
     for root in (pathlib.Path(home) / "nisbjax", temporary):
-        inner = root / "numba"
+        inner = root / f"numba-{version(pathlib.Path(__file__).parents[1])}"
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             inner.mkdir(mode=0o700, exist_ok=True)
