@@ -1,36 +1,31 @@
-"""Where numba keeps its compiled kernels: a folder of this user alone.
+"""Where numba keeps its compiled kernels: a folder of this user and these sources alone.
 
 numba loads what it finds in its cache as machine code, and by default caches beside the
-package, which on a cluster is a shared disk. Set when `nisbjax` is imported, before any
-kernel is; `NUMBA_CACHE_DIR` of the environment wins. Kernels of another version have
-another folder: numba unpickles what it kept before it looks whether the source has changed,
-and stops at a class that is not there any more.
+package, which on a cluster is a shared disk. It compares a kernel's own file only: after an
+update its index may name a tuple's class that is gone (an AttributeError), or one whose
+fields have changed places. Set when `nisbjax` is imported, before any kernel is;
+`NUMBA_CACHE_DIR` of the environment wins.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
+import time
 
-SOURCES = (
-    "data/labels.py",
-    "decode/kernels.py",
-    "infer/blend.py",
-    "qc/plane_sums.py",
-    "store/lzf.py",
-    "store/pickle_bounds.py",
-    "synth/domains.py",
-    "synth/packing.py",
-    "synth/painting.py",
-)
+_KEPT_S = 30 * 86400  # of other versions, after their last use
 
 
-def version(package: pathlib.Path) -> str:
-    """Of all kernels below the package's folder."""
+def sources(package: pathlib.Path) -> str:
+    """A word for the modules that hold kernels, or the tuples that kernels take."""
     digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update((package / name).read_bytes())
+    for path in sorted(package.rglob("*.py")):
+        text = path.read_bytes()
+        if b"numba" in text or b"NamedTuple" in text:
+            digest.update(path.relative_to(package).as_posix().encode() + b"\0" + text)
     return digest.hexdigest()[:16]
 
 
@@ -39,7 +34,7 @@ def folder() -> pathlib.Path:
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     temporary = pathlib.Path(tempfile.gettempdir()) / f"nisbjax-{os.getuid()}"
     for root in (pathlib.Path(home) / "nisbjax", temporary):
-        inner = root / f"numba-{version(pathlib.Path(__file__).parents[1])}"
+        inner = root / "numba"
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             inner.mkdir(mode=0o700, exist_ok=True)
@@ -48,8 +43,20 @@ def folder() -> pathlib.Path:
             continue
         if all(f.st_uid == os.getuid() and f.st_mode & 0o022 == 0 for f in facts):
             inner.chmod(0o700)
-            return inner
+            return _of_these_sources(inner)
     return pathlib.Path(tempfile.mkdtemp(prefix="nisbjax-"))
+
+
+def _of_these_sources(every: pathlib.Path) -> pathlib.Path:
+    """Its folder for the package as it is; those not used for a month are removed."""
+    own = every / sources(pathlib.Path(__file__).parents[1])
+    with contextlib.suppress(OSError):  # a full or read-only disk: numba does without
+        own.mkdir(mode=0o700, exist_ok=True)
+        os.utime(own)
+        for other in every.iterdir():
+            if time.time() - other.stat().st_mtime > _KEPT_S:
+                shutil.rmtree(other, ignore_errors=True)
+    return own
 
 
 def use() -> None:

@@ -63,7 +63,7 @@ def test_an_output_that_cannot_be_written(tmp_path):
     lines, status = command(DEMO, "--mode=qc", named, report, cwd=tmp_path)
     assert status == 2
     assert len(lines) == 1
-    assert "raw.npy: " in lines[0] and "give another path" in lines[0]
+    assert "raw.npy: " in lines[0] and "name another path" in lines[0]
 
 
 @pytest.mark.parametrize(

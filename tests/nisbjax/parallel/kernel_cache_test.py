@@ -1,19 +1,16 @@
-"""Compiled code comes from a folder of this user and of this version alone."""
+"""Compiled code comes from a folder of this user and of these sources alone."""
 
 import os
-import pathlib
-import re
-import shutil
 import stat
+import time
 
-import nisbjax
 from nisbjax.parallel import kernel_cache
 
 
 def test_compiled_code_is_kept_from_other_users(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     folder = kernel_cache.folder()
-    assert folder.parent == tmp_path / "own" / "nisbjax"
+    assert folder.parent == tmp_path / "own" / "nisbjax" / "numba"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     # A folder that others may write is not taken, whoever made it.
     shared = tmp_path / "shared"
@@ -24,16 +21,26 @@ def test_compiled_code_is_kept_from_other_users(tmp_path, monkeypatch):
     assert os.environ["NUMBA_CACHE_DIR"]
 
 
-def test_kernels_of_another_version_have_another_folder(tmp_path):
-    """What numba kept of kernels that took a class since renamed ends in a traceback."""
-    package = pathlib.Path(nisbjax.__file__).parent
-    compiled = re.compile("^ *(import|from) numba", re.MULTILINE)
-    files = (p for p in package.rglob("*.py") if compiled.search(p.read_text()))
-    assert sorted(p.relative_to(package).as_posix() for p in files) == sorted(
-        kernel_cache.SOURCES
-    )
-    copy = shutil.copytree(package, tmp_path / "nisbjax")
-    assert kernel_cache.version(copy) == kernel_cache.version(package)
-    with open(copy / "decode/kernels.py", "a") as file:
-        file.write("\n")
-    assert kernel_cache.version(copy) != kernel_cache.version(package)
+def test_other_sources_have_another_folder(tmp_path):
+    (tmp_path / "a.py").write_text("import numba")
+    (tmp_path / "b.py").write_text("class Pair(NamedTuple): x: int; y: int")
+    (tmp_path / "c.py").write_text("text = 1")
+    before = kernel_cache.sources(tmp_path)
+    (tmp_path / "c.py").write_text("text = 2")
+    assert kernel_cache.sources(tmp_path) == before
+    # What a.py's kernels take has changed, and a.py has not.
+    (tmp_path / "b.py").write_text("class Pair(NamedTuple): y: int; x: int")
+    changed = kernel_cache.sources(tmp_path)
+    (tmp_path / "b.py").rename(tmp_path / "d.py")
+    assert len({before, changed, kernel_cache.sources(tmp_path)}) == 3
+
+
+def test_folders_of_old_versions_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    own = kernel_cache.folder()
+    for name, days in (("old", 31), ("recent", 29)):
+        (own.parent / name).mkdir()
+        os.utime(own.parent / name, (time.time() - days * 86400,) * 2)
+    os.utime(own, (0, 0))
+    assert kernel_cache.folder() == own
+    assert sorted(p.name for p in own.parent.iterdir()) == sorted([own.name, "recent"])
