@@ -10,8 +10,9 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt
 
+from nisbjax.decode import numbering
 from nisbjax.errors import InputError
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume, write_attributes
@@ -104,3 +105,26 @@ class SegmentCounts:
             "mean_segment_voxels": round(self.labelled / max(self.segments, 1), 2),
             "segments_by_decade_of_voxels": self.by_decade,
         }
+
+
+def without_small(labels: UInt[np.ndarray, "x y z"], min_size: int) -> SegmentCounts:
+    """Numbers the segments of at least `min_size` voxels again, in place, and counts them.
+
+    Args:
+      labels: 1..N in C order of their first voxels; segments below `min_size` become 0.
+      min_size: in voxels; 0 and 1 leave the labels as they are.
+    """
+    count = int(labels.max(initial=0))
+    first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    flat = labels.reshape(-1)
+    if flat.size:
+        numbering.measure(flat, first, size)
+    kept = size >= max(min_size, 1)
+    kept[0] = False
+    if flat.size and not kept[1:].all():
+        table = np.where(kept, np.cumsum(kept), 0).astype(labels.dtype)
+        inside = numbering.relabel(flat, table, flat)
+        assert inside  # `count` is the highest
+    counts = SegmentCounts(labels.size)
+    counts.add(size[kept])
+    return counts

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt
 
-from nisbjax.decode import grow, mutex, numbering
+from nisbjax.decode import grow, mutex
 from nisbjax.decode.channels import (
     offsets_of,
     require_channels,
@@ -24,7 +24,7 @@ from nisbjax.decode.channels import (
     with_long_range,
 )
 from nisbjax.decode.masked_edges import MaskedEdges
-from nisbjax.decode.segment_counts import SegmentCounts
+from nisbjax.decode.segment_counts import SegmentCounts, without_small
 from nisbjax.decode.streamed.volume import check_affinities
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid
@@ -226,7 +226,7 @@ def _write(
             if manifest.finished:
                 return SegmentCounts.of_finished(manifest, output)
             labels = decode()
-            counts = _without_small(labels, min_size)
+            counts = without_small(labels, min_size)
             for index, box in enumerate(box_grid(output.spatial_shape, _WRITTEN)):
                 part = np.ascontiguousarray(labels[box.slices], output.dtype)
                 output.write(box, part)
@@ -234,22 +234,4 @@ def _write(
                 manifest.record(f"write {index}", known)
             counts.note(output)
             manifest.finish(**dataclasses.asdict(counts))
-    return counts
-
-
-def _without_small(labels: UInt[np.ndarray, "x y z"], min_size: int) -> SegmentCounts:
-    """Numbers the segments of at least `min_size` voxels anew, in place."""
-    count = int(labels.max(initial=0))
-    first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
-    flat = labels.reshape(-1)
-    if flat.size:
-        numbering.measure(flat, first, size)
-    kept = size >= max(min_size, 1)
-    kept[0] = False
-    if flat.size and not kept[1:].all():
-        table = np.where(kept, np.cumsum(kept), 0).astype(labels.dtype)
-        inside = numbering.relabel(flat, table, flat)
-        assert inside  # `count` is the highest
-    counts = SegmentCounts(labels.size)
-    counts.add(size[kept])
     return counts

@@ -126,7 +126,7 @@ def save(
             files.sync(temporary)
 
 
-class Record:
+class BoxRecord:
     """What a decoded box left for its neighbours.
 
     A voxel whose only edges cross a face is background to its box alone; such `orphans`

@@ -14,12 +14,40 @@ from absl import logging
 from jaxtyping import UInt
 
 from nisbjax.decode import numbering
-from nisbjax.decode.streamed.boxes import BoxDecoder, Record
+from nisbjax.decode.streamed.boxes import BoxDecoder, BoxRecord
 from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.decode.streamed.scratch import checksum_of, table_path
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
+from nisbjax.parallel import cluster
 from nisbjax.store import stored
+from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
+
+
+def relabel(
+    decoder: BoxDecoder, output: Volume, manifest: Manifest, team: cluster.Workers
+) -> None:
+    """Writes the final labels of the boxes of which no attempt has written them."""
+    boxes = decoder.grid.boxes
+    names = [f"relabel {box}" for box in boxes]
+    sound = {i for i, name in enumerate(names) if manifest.done(name)}
+    whole_chunks = decoder.grid.holds_whole(output)  # then their files were compared
+    if not whole_chunks:
+        done = sorted(sound)
+        wanted = [manifest.facts(names[i]).get("labels") for i in done]
+        checked = team.map(OutputCheck(output, decoder.grid), done)
+        damaged = [i for i, a, b in zip(done, wanted, checked, strict=True) if a != b]
+        warn_of_damage("labels", [boxes[i] for i in damaged])
+        if damaged:  # a chunk that cannot be read cannot be written in part either
+            remove_chunks(output)
+            sound = set()
+    missing = [i for i in range(len(boxes)) if i not in sound]
+    relabeler = Relabeler(decoder, output)
+    for i, facts in zip(missing, team.map(relabeler, missing, "relabel"), strict=True):
+        manifest.record(names[i], **facts)
+    if not whole_chunks:
+        manifest.record("chunks of several boxes", all_files(output))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +64,7 @@ class Relabeler:
 
     def __call__(self, index: int) -> dict[str, Any]:
         box = self.decoder.grid.boxes[index]
-        record = Record(self.decoder.folder, self.decoder.grid, index)
+        record = BoxRecord(self.decoder.folder, self.decoder.grid, index)
         table = np.load(table_path(self.decoder.folder, index))
         table = table.astype(self.output.dtype)
         labels = self._labels(record, index)
@@ -54,7 +82,7 @@ class Relabeler:
             "labels": checksum_of(result),
         }
 
-    def _labels(self, record: Record, index: int) -> UInt[np.ndarray, "x y z"]:
+    def _labels(self, record: BoxRecord, index: int) -> UInt[np.ndarray, "x y z"]:
         labels = self._read(index)
         if labels is not None and checksum_of(labels) == record.checksum:
             return labels
@@ -107,3 +135,15 @@ def remove_chunks(output: Volume) -> None:
     for name, fact in all_files(output).items():
         if fact is not None:
             os.remove(os.path.join(output.source, name))
+
+
+def warn_of_damage(what: str, boxes: list[Box]) -> None:
+    """Says which boxes of an earlier attempt are made again."""
+    if boxes:
+        logging.warning(
+            "%s of %d boxes of an earlier attempt are missing or damaged, the first of "
+            "them %s; they are made again",
+            what,
+            len(boxes),
+            boxes[0],
+        )

@@ -3,7 +3,18 @@
 A leaf holds the components of one layer that touch a seam, a node those of its children
 that go on beyond them, so no table grows with the number of layers, and the merges of one
 level run side by side. What the root knows travels down again. PyTC's streamed decoder
-keeps one union-find over the labels of all chunks in one process.
+keeps one union-find over the labels of all chunks in one process. Three layers:
+
+    leaf 0   a (first voxel 0, size 2), key 1 at its high seam
+    leaf 1   b (10, 3), key 4 at its low and at its high seam; c (12, 1), key 7 at the high
+    leaf 2   d (20, 5), key 2 at its low seam
+    crossing 0 joins the keys 1-4; crossing 1 the keys 4-2 and 7-2
+
+    level 1, node 0   of leaves 0 and 1: a and b are one (0, 5), key 4 high; c, key 7 high
+    level 1, node 1   of leaf 2 alone: d
+    level 2, root     all are one: (0, 11), and no seam goes on
+
+`up` of a is 0, the place of a and b in node 0. On the way down all leaves learn (0, 11).
 """
 
 import dataclasses
@@ -20,13 +31,13 @@ from scipy.sparse.csgraph import connected_components
 from nisbjax.decode.streamed.boxes import save
 
 Keys = Int[np.ndarray, " _"]  # any number of them
-Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 _FAR = np.iinfo(np.int64).max
 _SIDES = ("low", "high")
 
 
 def one_by_one(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """The simplest `Run`: in this process, in order."""
+    """The simplest `Mapper`: in this process, in order."""
     return [work(item) for item in items]
 
 
@@ -79,20 +90,20 @@ class SeamTree:
         # Not durable: after a kill all of this is made again from the records.
         save(self._path(level, index), node)
 
-    def merge(self, run: Run) -> None:
+    def merge(self, mapper: Mapper) -> None:
         """Makes all nodes above the leaves."""
         for level, count in enumerate(self.counts[1:], 1):
-            _all(run, self._merge, [(level, i) for i in range(count)])
+            _all(mapper, self._merge, [(level, i) for i in range(count)])
 
-    def descend(self, run: Run, names: tuple[str, ...]) -> None:
+    def descend(self, mapper: Mapper, names: tuple[str, ...]) -> None:
         """What is known of a component at the top becomes known below."""
         for level, count in reversed(list(enumerate(self.counts[1:], 1))):
-            _all(run, self._inform, [(level, i, names) for i in range(count)])
+            _all(mapper, self._inform, [(level, i, names) for i in range(count)])
 
-    def ascend_labels(self, run: Run) -> None:
+    def ascend_labels(self, mapper: Mapper) -> None:
         """The label that one leaf gave to a component becomes known above."""
         for level, count in enumerate(self.counts[1:], 1):
-            _all(run, self._collect_labels, [(level, i) for i in range(count)])
+            _all(mapper, self._collect_labels, [(level, i) for i in range(count)])
 
     def _path(self, level: int, index: int) -> pathlib.Path:
         return self.folder / f"node{level}.{index}.npz"
@@ -172,6 +183,6 @@ class SeamTree:
         self.save(level, index, node)
 
 
-def _all(run: Run, work: Callable[[Any], Any], items: Sequence[Any]) -> None:
-    for _ in run(work, items):
+def _all(mapper: Mapper, work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    for _ in mapper(work, items):
         pass

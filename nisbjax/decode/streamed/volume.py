@@ -27,16 +27,11 @@ from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed import scratch
 from nisbjax.decode.streamed.boxes import BoxDecoder
 from nisbjax.decode.streamed.grid import BoxGrid, choose_box
-from nisbjax.decode.streamed.relabeling import (
-    OutputCheck,
-    Relabeler,
-    all_files,
-    remove_chunks,
-)
+from nisbjax.decode.streamed.label_tables import LabelTables
+from nisbjax.decode.streamed.relabeling import relabel, warn_of_damage
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.seams import Seams
 from nisbjax.errors import InputError
-from nisbjax.geometry import Box
 from nisbjax.mask import MaskSource
 from nisbjax.parallel import cluster
 from nisbjax.store.claims import require_chunks_fit
@@ -174,50 +169,16 @@ def _decode(
     names = [f"decode {box}" for box in grid.boxes]
     found = [manifest.facts(n).get("record") if manifest.done(n) else "" for n in names]
     damaged = [i for i in all_boxes if not scratch.is_sound(folder, i, found[i])]
-    _warn("records", [grid.boxes[i] for i in damaged if found[i]])
+    warn_of_damage("records", [grid.boxes[i] for i in damaged if found[i]])
     for i, facts in zip(damaged, team.map(decoder, damaged, "decode"), strict=True):
         manifest.record(names[i], **facts)
     # All tables are made from the records, in every attempt.
-    counts = Seams(folder, grid, decoder.edges.edge_offset).number(min_size, team.map)
+    seams = Seams(folder, grid, decoder.edges.edge_offset)
+    seams.join(team.map)
+    counts = LabelTables(seams, min_size).write(team.map)
     _check_labels(output, counts.segments)
-    _relabel(decoder, output, manifest, team)
+    relabel(decoder, output, manifest, team)
     return counts
-
-
-def _relabel(
-    decoder: BoxDecoder, output: Volume, manifest: Manifest, team: cluster.Workers
-) -> None:
-    """Writes the final labels of the boxes of which no attempt has written them."""
-    boxes = decoder.grid.boxes
-    names = [f"relabel {box}" for box in boxes]
-    sound = {i for i, name in enumerate(names) if manifest.done(name)}
-    whole_chunks = decoder.grid.holds_whole(output)  # then their files were compared
-    if not whole_chunks:
-        done = sorted(sound)
-        wanted = [manifest.facts(names[i]).get("labels") for i in done]
-        checked = team.map(OutputCheck(output, decoder.grid), done)
-        damaged = [i for i, a, b in zip(done, wanted, checked, strict=True) if a != b]
-        _warn("labels", [boxes[i] for i in damaged])
-        if damaged:  # a chunk that cannot be read cannot be written in part either
-            remove_chunks(output)
-            sound = set()
-    missing = [i for i in range(len(boxes)) if i not in sound]
-    relabeler = Relabeler(decoder, output)
-    for i, facts in zip(missing, team.map(relabeler, missing, "relabel"), strict=True):
-        manifest.record(names[i], **facts)
-    if not whole_chunks:
-        manifest.record("chunks of several boxes", all_files(output))
-
-
-def _warn(what: str, boxes: list[Box]) -> None:
-    if boxes:
-        logging.warning(
-            "%s of %d boxes of an earlier attempt are missing or damaged, the first of "
-            "them %s; they are made again",
-            what,
-            len(boxes),
-            boxes[0],
-        )
 
 
 def check_affinities(

@@ -2,8 +2,8 @@
 
 Affinities become levels of the grid. A voxel that is no node goes to the neighbour to which
 its edge is strongest, one decode finds what that joins, and one forest over these parts
-holds the components at each level (`decode.spanning`). PyTC's tuner decodes the
-whole volume anew for each threshold; here no label volume is written and every chunk is read
+holds the components at each level (`thresholds.spanning`). PyTC's tuner decodes the
+whole volume again for each threshold; here no label volume is written and every chunk is read
 once. Of a box that has been read only its nodes and its faces stay, and a face is forgotten
 when the box behind it has come.
 """
@@ -12,10 +12,10 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, Integer, UInt8, UInt64
+from jaxtyping import Int, Integer
 
 from nisbjax.decode.channels import short_range
 from nisbjax.decode.connected_components import edge_range, label_box
@@ -23,6 +23,8 @@ from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.streamed.boxes import crossing, read_channels
 from nisbjax.decode.streamed.grid import AT_ONCE, BoxGrid, choose_box
 from nisbjax.decode.thresholds import spanning
+from nisbjax.decode.thresholds.frontier import BoxPart, Frontier, contract
+from nisbjax.decode.thresholds.levels import join_strongest, read_levels
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.mask import MaskSource
@@ -32,7 +34,6 @@ from nisbjax.store.volume import Volume, from_array
 from nisbjax.typing import Affinities, NodeSegmentsByThreshold, Triple
 
 _LEVELS = 255  # that fit into a byte beside "no edge"
-_ROOM = 1 << 16  # vertices of the frontier that are not worth a contraction
 
 
 def nodes_by_threshold(
@@ -106,32 +107,11 @@ def nodes_by_threshold(
     # The faces that wait form a cross-section of the longest axis.
     axis = int(np.argmax(shape))
     order = sorted(range(len(grid.boxes)), key=lambda i: (grid.position(i)[axis], i))
-    frontier = _Frontier(grid, len(positions), len(lows))
+    frontier = Frontier(grid, len(positions), len(lows))
     found = cluster.map_boxes(sweep, order, workers=AT_ONCE, description="sweep")
     for index, part in zip(order, found, strict=True):
         frontier.add(index, part)
     return frontier.segments()[levels]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """What of a box can still be met: the voxels of nodes and shared faces, as terminals.
-
-    Attributes:
-      foreground: highest level of an edge at each terminal.
-      links: sources, targets (terminals) and levels of a forest over them.
-      nodes: terminal of each node, and the nodes' rows.
-      faces: terminals of a face's voxels, and the levels of the edges that are stored there
-        for the voxels beyond it (or none), by (axis, 0 or -1).
-    """
-
-    foreground: UInt8[np.ndarray, " m"]
-    links: tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"], UInt8[np.ndarray, " e"]]
-    nodes: Int[np.ndarray, " n"]
-    rows: Int[np.ndarray, " n"]
-    faces: dict[
-        tuple[int, int], tuple[Int[np.ndarray, " f"], UInt8[np.ndarray, " f"] | None]
-    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +134,7 @@ class _BoxSweep:
         bounds = np.searchsorted(box[order], np.arange(len(self.grid.boxes) + 1))
         return [order[a:b] for a, b in itertools.pairwise(bounds)]
 
-    def __call__(self, index: int) -> _Part:
+    def __call__(self, index: int) -> BoxPart:
         box = self.grid.boxes[index]
         top = len(self.lows)
         levels, leaving = self._levels(box, index)
@@ -165,9 +145,7 @@ class _BoxSweep:
         for voxels in (at, *faces.values()):
             wanted.reshape(-1)[voxels] = True
         foreground = np.empty(box.shape, np.uint8)
-        spanning.join_strongest(
-            levels, wanted.view(np.uint8), np.uint8(top), foreground
-        )
+        join_strongest(levels, wanted.view(np.uint8), np.uint8(top), foreground)
         terminals = np.flatnonzero(wanted)
         del wanted
         vertices, parent, level = _span(levels, terminals, top)
@@ -175,9 +153,9 @@ class _BoxSweep:
         for axis, face in leaving.items():
             own = foreground[_face(axis, side)]
             np.maximum(own, face, out=own)
-        return _Part(
+        return BoxPart(
             foreground.reshape(-1)[terminals],
-            _contract(parent, level, vertices, top),
+            contract(parent, level, vertices, top),
             np.asarray(np.searchsorted(terminals, at)),
             rows,
             {
@@ -208,7 +186,7 @@ class _BoxSweep:
                 found *= mask[at] != 0
             leaving[axis] = found.astype(np.uint8)
         levels = np.empty(values.shape, np.uint8)
-        spanning.read_levels(
+        read_levels(
             bits,
             mask,
             self.lows,
@@ -236,18 +214,6 @@ def _span(levels, terminals, top):
     return vertices.astype(np.int64), parent, level
 
 
-def _contract(parent, level, vertices, top):
-    """Sources, targets and levels of a forest over some vertices, by their order."""
-    owner = np.full(len(parent), spanning.NONE)
-    sources, targets = np.empty((2, len(vertices)), np.int64)
-    levels = np.empty(len(vertices), np.uint8)
-    count = spanning.contract(
-        parent, level, vertices, top, owner, sources, targets, levels
-    )
-    # Copies, for the room is larger by far than what it holds in the end.
-    return sources[:count].copy(), targets[:count].copy(), levels[:count].copy()
-
-
 def _face(axis: int, side: int) -> tuple[slice | int, ...]:
     """Index of the first (0) or last (-1) plane on an axis."""
     index: list[slice | int] = [slice(None)] * 3
@@ -260,75 +226,3 @@ def _voxels(shape: Triple, axis: int, side: int) -> Int[np.ndarray, " m"]:
     index = [np.arange(size) for size in shape]
     index[axis] = index[axis][[side]]
     return np.ravel_multi_index(np.ix_(*index), shape).ravel()
-
-
-class _Frontier:
-    """The nodes that have come and the faces that wait, joined at every level."""
-
-    def __init__(self, grid: BoxGrid, nodes: int, top: int):
-        self._grid, self._top = grid, top
-        self._parent, self._level = np.empty(0, np.uint32), np.empty(0, np.uint8)
-        self._foreground = np.empty(0, np.uint8)
-        self._nodes = np.full(nodes, -1, np.int64)
-        self._faces: dict[tuple[int, int], tuple[np.ndarray, np.ndarray | None]] = {}
-        self._kept = 0  # vertices after the last contraction
-
-    def add(self, index: int, part: _Part) -> None:
-        """Joins a box with those before it on each axis."""
-        base = len(self._parent)
-        count = len(part.foreground)
-        own = np.arange(base, base + count)
-        self._parent = np.append(self._parent, own.astype(np.uint32))
-        self._level = np.append(self._level, np.zeros(count, np.uint8))
-        self._foreground = np.append(self._foreground, part.foreground)
-        sources, targets, levels = part.links
-        self._insert(own[sources], own[targets], levels)
-        self._nodes[part.rows] = own[part.nodes]
-        for (axis, side), (terminals, levels) in part.faces.items():
-            if side:
-                self._faces[index, axis] = own[terminals], levels
-                continue
-            before = self._grid.neighbour(index, axis, -1)
-            assert before is not None
-            ids, levels_before = self._faces.pop((before, axis))
-            levels = levels_before if levels is None else levels
-            assert levels is not None
-            for end in (ids, own[terminals]):
-                self._foreground[end] = np.maximum(self._foreground[end], levels)
-            self._insert(own[terminals], ids, levels)
-        if len(self._parent) > 2 * self._kept + _ROOM:
-            self._forget()
-
-    def segments(self) -> UInt64[np.ndarray, "t n"]:
-        """Segments of the nodes at each level, the lowest first."""
-        found = np.zeros((self._top, len(self._nodes)), np.uint64)
-        spanning.find_components(
-            self._parent, self._level, self._foreground, self._nodes, found
-        )
-        return found
-
-    def _insert(self, sources, targets, levels) -> None:
-        spanning.insert_edges(self._parent, self._level, sources, targets, levels)
-
-    def _held(self) -> Iterator[np.ndarray]:
-        yield self._nodes[self._nodes >= 0]
-        yield from (ids for ids, _ in self._faces.values())
-
-    def _forget(self) -> None:
-        """Contracts to what can still be met."""
-        wanted = np.zeros(len(self._parent), bool)
-        for ids in self._held():
-            wanted[ids] = True
-        kept = np.flatnonzero(wanted)
-        links = _contract(self._parent, self._level, kept, self._top)
-        self._parent = np.arange(len(kept), dtype=np.uint32)
-        self._level = np.zeros(len(kept), np.uint8)
-        self._foreground = self._foreground[kept]
-        self._insert(*links)
-        come = self._nodes >= 0
-        self._nodes[come] = np.searchsorted(kept, self._nodes[come])
-        self._faces = {
-            key: (np.searchsorted(kept, ids), levels)
-            for key, (ids, levels) in self._faces.items()
-        }
-        self._kept = len(kept)

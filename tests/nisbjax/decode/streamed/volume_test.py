@@ -219,11 +219,11 @@ def test_an_interrupted_decode_goes_on(on_disk, monkeypatch, part):
 
     decode = boxes.BoxDecoder.__call__
     relabel = relabeling.Relabeler.__call__
-    number = streamed.Seams._label_firsts
+    number = streamed.LabelTables._label_firsts
     with monkeypatch.context() as patch:
         patch.setattr(boxes.BoxDecoder, "__call__", dies("decode", decode, 3))
         patch.setattr(relabeling.Relabeler, "__call__", dies("relabel", relabel, 3))
-        patch.setattr(streamed.Seams, "_label_firsts", dies("number", number, 1))
+        patch.setattr(streamed.LabelTables, "_label_firsts", dies("number", number, 1))
         with pytest.raises(Killed):
             label_volume(affinities, output(), 0.7, **options)
     # What lies beside a killed output says so, and what is done is not done again.

@@ -1,3 +1,5 @@
+"""A forest of all levels against the components of the graph at each of them."""
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -5,6 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nisbjax.decode.thresholds import spanning
+from nisbjax.decode.thresholds.levels import join_strongest
 
 TOP = 5
 
@@ -55,51 +58,6 @@ def components(count, edges, least):
     return connected_components(graph, directed=False)[1].tolist()
 
 
-@hypothesis.settings(max_examples=25, deadline=None)
-@hypothesis.given(
-    seed=st.integers(0, 2**32 - 1),
-    shape=st.tuples(*[st.integers(1, 4)] * 3),
-    destination=st.booleans(),
-    mask=st.sampled_from(["", "both", "source"]),
-)
-def test_levels_of_the_edges_to_the_voxels_before(seed, shape, destination, mask):
-    rng = np.random.default_rng(seed)
-    values = rng.integers(0, 9, (3, *shape)).astype(np.uint16)
-    kept = (rng.random(shape) < 0.7).astype(np.uint8)
-    lows, high = np.array([2, 3, 5], np.uint16), np.uint16(7)
-    levels = np.full((3, *shape), 99, np.uint8)
-    spanning.read_levels(
-        values, kept, lows, high, destination, bool(mask), mask == "both", levels
-    )
-    # 3 lies above 2, 4 and 5 above 3 too, 6 and 7 above 5; 8 is no affinity.
-    table = [0, 0, 0, 1, 2, 2, 3, 3, 0]
-    for (axis, *voxel), level in np.ndenumerate(levels):
-        before = [v - (a == axis) for a, v in enumerate(voxel)]
-        source, other = (voxel, before) if destination else (before, voxel)
-        expected = 0
-        if before[axis] >= 0:
-            expected = table[values[(axis, *source)]]
-            if mask and not kept[tuple(source)]:
-                expected = 0
-            if mask == "both" and not kept[tuple(other)]:
-                expected = 0
-        assert level == expected
-
-
-def test_the_strongest_edge_of_a_voxel_is_raised_unless_it_is_a_terminal():
-    # 0 -2- 1 -1- 2 -3- 3 with terminals 0 and 3: 1 goes to 0, 2 to 3.
-    levels = np.zeros((3, 1, 1, 4), np.uint8)
-    levels[2, 0, 0] = [0, 2, 1, 3]
-    highest = np.empty((1, 1, 4), np.uint8)
-    terminals = np.array([[[1, 0, 0, 1]]], np.uint8)
-    spanning.join_strongest(levels, terminals, np.uint8(TOP), highest)
-    assert levels[2, 0, 0].tolist() == [0, TOP, 1, TOP]
-    assert highest.ravel().tolist() == [2, 2, 3, 3]
-    levels[2, 0, 0] = [0, 2, 1, 3]
-    spanning.join_strongest(levels, terminals | 1, np.uint8(TOP), highest)
-    assert levels[2, 0, 0].tolist() == [0, 2, 1, 3]
-
-
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(
     seed=st.integers(0, 2**32 - 1),
@@ -116,7 +74,7 @@ def test_raised_edges_join_terminals_as_before(seed, shape, share):
     asked = np.flatnonzero(terminals)
     edges = list(edges_of(levels))
     raised, highest = levels.copy(), np.empty(shape, np.uint8)
-    spanning.join_strongest(raised, terminals, np.uint8(TOP), highest)
+    join_strongest(raised, terminals, np.uint8(TOP), highest)
     assert highest.ravel().tolist() == [
         max([0, *(level for u, v, level in edges if w in (u, v))]) for w in range(count)
     ]
@@ -133,14 +91,19 @@ def test_raised_edges_join_terminals_as_before(seed, shape, share):
         )
 
 
-def test_an_edge_displaces_the_weakest_of_its_cycle():
+def test_the_worked_cycle_of_the_docstring():
     parent, level = empty_forest(3)
     # A path 0 -2- 1 -1- 2, then 0 -3- 2: the cycle 0-1-2 loses its edge of level 1.
-    insert(parent, level, [(0, 1, 2), (1, 2, 1), (0, 2, 3)])
+    insert(parent, level, [(0, 1, 2)])
+    assert (parent.tolist(), level.tolist()) == ([0, 0, 2], [0, 2, 0])
+    insert(parent, level, [(1, 2, 1)])
+    assert (parent.tolist(), level.tolist()) == ([0, 0, 0], [0, 2, 1])
+    insert(parent, level, [(0, 2, 3)])
+    assert parent.tolist() == [0, 0, 0]
+    assert level.tolist() == [0, 2, 3]
     assert partition(joined(parent, level, 1)) == [[0, 1, 2]]
     assert partition(joined(parent, level, 2)) == [[0, 1, 2]]
     assert partition(joined(parent, level, 3)) == [[0, 2], [1]]
-    assert sorted(level.tolist()) == [0, 2, 3]
 
 
 @hypothesis.settings(max_examples=60, deadline=None)

@@ -9,7 +9,7 @@ import tensorstore as ts
 
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
-from nisbjax.decode.thresholds import sweep
+from nisbjax.decode.thresholds import frontier
 from nisbjax.decode.thresholds.sweep import nodes_by_threshold
 from nisbjax.errors import InputError
 from nisbjax.mask import MaskSpec
@@ -90,15 +90,15 @@ def test_grids_of_any_length_and_rows_of_several_words(thresholds):
 
 @pytest.mark.parametrize("shape", [(6, 7, 19), (19, 6, 7)])
 def test_faces_are_forgotten_as_soon_as_both_sides_have_come(shape, monkeypatch):
-    monkeypatch.setattr(sweep, "_ROOM", 0)
+    monkeypatch.setattr(frontier, "_ROOM", 0)
     sizes = []
-    forget = sweep._Frontier._forget
+    forget = frontier.Frontier._forget
 
-    def counted(frontier):
-        forget(frontier)
-        sizes.append(len(frontier._parent))
+    def counted(self):
+        forget(self)
+        sizes.append(len(self._parent))
 
-    monkeypatch.setattr(sweep._Frontier, "_forget", counted)
+    monkeypatch.setattr(frontier.Frontier, "_forget", counted)
     affinities = random_affinities(3, shape)
     positions = all_voxels(shape)[::50]
     found = nodes_by_threshold(
