@@ -42,7 +42,7 @@ _CHUNK = (64, 128, 128)  # thin in x, along which prediction sweeps
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
+class Output:
     """Where a prediction is written.
 
     Attributes:
@@ -74,7 +74,7 @@ def run(
     section: Any,
     network: Network,
     image_path: str | pathlib.Path,
-    files: Files,
+    target: Output,
     *,
     normalization: Normalization,
     edges: EdgeGeometry,
@@ -87,7 +87,7 @@ def run(
       section: `predict`; where image and output lie is said by the next two.
       network: from `load_network`.
       image_path: [x y z c] or [x y z].
-      files: where the affinities go.
+      target: where the affinities go.
       normalization: of the image, as in training.
       edges: of the network's channels.
       determined_by: the keys that determine the affinities, with their values: an output
@@ -95,14 +95,14 @@ def run(
       make_observer: who looks on, made once image and output are open.
 
     Returns:
-      `files.final`, finished.
+      `target.final`, finished.
 
     Raises:
       InputError: a key without meaning, an image that does not suit the network, an output
         that another configuration or program began, or that another process writes.
     """
     plan = _planned(section, network, image_path, normalization, edges, determined_by)
-    work, final, made_from = files.work, files.final, plan.made_from
+    work, final, made_from = target.work, target.final, plan.made_from
     require_same(work, made_from)
     if final != work:
         begun = noted(work, final.name) is not None
@@ -112,7 +112,7 @@ def run(
         if alone and exported.is_whole(final, made_from):
             logging.info("%s is there already; %s is not needed", final, work)
         else:
-            _write(plan, files, make_observer)
+            _write(plan, target, make_observer)
     return final
 
 
@@ -191,9 +191,9 @@ def _planned(
     return _Plan(section, network, image, grid, region, conversion, made_from, said)
 
 
-def _write(plan: _Plan, files: Files, make_observer: MakeObserver) -> None:
+def _write(plan: _Plan, target: Output, make_observer: MakeObserver) -> None:
     """What is missing of the work file, and the file that is asked for."""
-    work, final, made_from = files.work, files.final, plan.made_from
+    work, final, made_from = target.work, target.final, plan.made_from
     started = time.monotonic()
     with Manifest(work, made_from) as manifest:
         manifest.verify()

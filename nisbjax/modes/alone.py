@@ -12,7 +12,7 @@ from nisbjax.artifacts import Run, VolumeDir, volume_name
 from nisbjax.checkpoint import checkpoint
 from nisbjax.config import optional
 from nisbjax.errors import InputError
-from nisbjax.modes import chain
+from nisbjax.modes import chain, quality
 from nisbjax.modes.volumes import image_of, split_of, split_with
 from nisbjax.store.volume import open_affinities, open_labels
 
@@ -39,15 +39,28 @@ def qc(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
             "--config.qc.image",
             prediction,
         )
-    return stage.check(settings, place, prediction=prediction, image=image)
+    return stage.check(
+        settings.qc,
+        quality.paths(settings, place),
+        prediction=prediction,
+        image=image,
+        memory_gb=settings.decode.memory_gb,
+    )
 
 
 def mask(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
-    """Mode mask: builds the mask from the run's report, or from `mask.report`."""
-    from nisbjax.qc import stage
+    """Mode mask: builds the mask from the run's report, or from `mask.report`.
+
+    Without `mask.output`, a report that is named goes where its own `out` says.
+    """
+    from nisbjax.qc import mask_file
 
     place = _place(settings, run_dir, checkpoint_path, settings.mask.report)
-    return stage.build(settings, place)
+    named = optional(settings.mask.report)
+    out = optional(settings.mask.output) or ("" if named else str(place.mask))
+    return mask_file.from_report(
+        named or place.qc_report, image_path=optional(settings.qc.image), out=out
+    )
 
 
 def decode(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
@@ -67,7 +80,7 @@ def decode(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     image = ""
     if settings.decode.affinity_mask == "auto":
         image = _predicted_image(settings, prediction, named)
-    mask = chain.affinity_mask(settings, place, prediction, image)
+    mask = quality.affinity_mask(settings, place, prediction, image)
     return stage.run(
         settings, place, affinities=prediction, mask=mask, parameters=parameters
     )

@@ -19,6 +19,7 @@ from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.mask import open_mask
 from nisbjax.modes.prediction import predict
+from nisbjax.modes.quality import affinity_mask, check_mask
 from nisbjax.modes.volumes import Split, split_of, split_with
 from nisbjax.store import files
 from nisbjax.store.volume import open_affinities, open_image, open_labels
@@ -43,32 +44,6 @@ def test_dir(settings: Any, run_dir: Run, checkpoint_path: str) -> VolumeDir:
     """Where the files of the test volume stand, for one checkpoint."""
     step = checkpoint.step_of(find_checkpoint(settings, run_dir, checkpoint_path))
     return run_dir.test(step, split_of(settings, "test").name)
-
-
-def affinity_mask(
-    settings: Any, place: VolumeDir, prediction: pathlib.Path, image: str
-) -> str:
-    """The mask that decoding and tuning apply: made by QC, named, or none.
-
-    `decode.affinity_mask`: `auto` scans the prediction and builds the mask from the report;
-    a path is taken as it is; "" is no mask.
-
-    Raises:
-      InputError: no image is known to make one from, or as `qc.stage.run`.
-    """
-    chosen = settings.decode.affinity_mask
-    if chosen != "auto":
-        return optional(chosen)
-    from nisbjax.qc import stage
-
-    if not image and not optional(settings.qc.image):
-        raise InputError(
-            f"{prediction} does not say which image it was made from, so there is none to "
-            "make its mask from; name it with --config.qc.image=PATH, or set "
-            "--config.decode.affinity_mask= (none)"
-        )
-
-    return str(stage.run(settings, place, prediction=prediction, image=image))
 
 
 def test(
@@ -166,7 +141,7 @@ def _check_test(
     whole = None if optional(settings.predict.roi) else open_image(split.image)
     evaluation.check(settings, split.skeleton, whole, _cache(place.path))
     decoding.check_keys(settings, parameters)
-    _check_mask(settings, place)
+    check_mask(settings, place)
     files.require_file(place.slices_png)
     return found, split, place
 
@@ -264,7 +239,7 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     first = {k: ends[k == "threshold"] for k, ends in ranges.items()}
     stage.check_study(settings, out, split.skeleton)
     decoding.check_keys(trial, first)
-    _check_mask(settings, place)
+    check_mask(settings, place)
     prediction = predict(settings, found, split.image, place)
     stage.check_study(settings, out, split.skeleton, prediction)
     decoding.check(
@@ -341,14 +316,3 @@ def _refuse_own(settings: Any, mode: str) -> None:
                 f"{key} is {named}, and --mode={mode} makes its own; leave it out, or use "
                 f"--mode={section}"
             )
-
-
-def _check_mask(settings: Any, place: VolumeDir) -> None:
-    """Opens a mask that is named, or looks where one can be made, before hours of prediction."""
-    from nisbjax.qc import stage as quality
-
-    named = optional(settings.decode.affinity_mask)
-    if named == "auto":
-        quality.check_outputs(settings, place)
-    elif named:
-        open_mask(named)

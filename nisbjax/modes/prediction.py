@@ -48,7 +48,7 @@ def predict_by(
         config.predict,
         network,
         image,
-        stage.Files(work, final),
+        stage.Output(work, final),
         normalization=Normalization(
             config.data.normalize, tuple(config.data.percentiles)
         ),

@@ -43,7 +43,7 @@ def text(
     subject: Subject,
     statistics: Statistics,
     cuts: Cuts,
-    settings: Mapping[str, Any],
+    section: Mapping[str, Any],
 ) -> str:
     """A report, as Markdown.
 
@@ -52,14 +52,14 @@ def text(
       subject: what was looked at.
       statistics: of all planes.
       cuts: derived from them.
-      settings: z_stride, refine_window, drift_thresh and auto_extend of the cuts.
+      section: `qc`: z_stride, refine_window, drift_thresh and auto_extend of the cuts.
     """
     lines = [*front.lines(), "", "# Affinity check report", ""]
     shape = " x ".join(map(str, subject.shape))
     lines += [f"- pred: `{subject.prediction}` ({shape}, {subject.dtype})"]
     lines += [f"- img: `{subject.image}`" if subject.image else "- img: none", ""]
     lines += _health(statistics, cuts)
-    lines += _z_cuts(cuts, subject.shape[3], settings)
+    lines += _z_cuts(cuts, subject.shape[3], section)
     lines += _border(front, statistics)
     if subject.plots:
         lines += ["## Plots", ""]
@@ -105,14 +105,14 @@ def _health(statistics: Statistics, cuts: Cuts) -> list[str]:
     return [*lines, "", f"- channel-mean spread: {spread:.4f} ({verdict})", ""]
 
 
-def _z_cuts(cuts: Cuts, depth: int, settings: Mapping[str, Any]) -> list[str]:
-    lines = [f"## Derived Z cuts (drift_thresh={settings['drift_thresh']:g})", ""]
+def _z_cuts(cuts: Cuts, depth: int, section: Mapping[str, Any]) -> list[str]:
+    lines = [f"## Derived Z cuts (drift_thresh={section['drift_thresh']:g})", ""]
     lines += ["| channel | interior mean | cutoff |", "| --- | --- | --- |"]
     for c, (mean, cutoff) in enumerate(
         zip(cuts.interior_mean, cuts.cutoff, strict=True)
     ):
         lines.append(f"| {channel_name(c)} | {mean:.4f} | {cutoff:.4f} |")
-    window = settings["refine_window"]
+    window = section["refine_window"]
     lines += ["", f"- low_z: {cuts.low_z}, high_z: {cuts.high_z} of {depth} planes"]
     for end, saturated in (("low", cuts.saturated_low), ("high", cuts.saturated_high)):
         if saturated:
@@ -121,7 +121,7 @@ def _z_cuts(cuts: Cuts, depth: int, settings: Mapping[str, Any]) -> list[str]:
                 f"{window} planes passes; "
                 + (
                     "the search went on until one did"
-                    if settings["auto_extend"]
+                    if section["auto_extend"]
                     else "the true bad range is unknown (qc.auto_extend searches on)"
                 )
             )

@@ -5,21 +5,16 @@ the same figures come from one pass over the chunks, or were gathered while pred
 """
 
 import dataclasses
-import itertools
 import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
 
-from nisbjax.artifacts import VolumeDir
-from nisbjax.config import optional
 from nisbjax.errors import InputError
-from nisbjax.qc import front_matter, gathering, plots, report, statistics
-from nisbjax.qc import mask_file as mask
+from nisbjax.qc import gathering, mask_file, plots, report, report_file, statistics
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
 from nisbjax.store import files
@@ -31,79 +26,83 @@ from nisbjax.store.volume import Volume, open_affinities, open_image
 _CUTS = ("z_stride", "k_edge", "refine_window", "drift_thresh", "auto_extend")
 
 
+@dataclasses.dataclass(frozen=True)
+class Paths:
+    """What QC reads and writes besides prediction and image.
+
+    Attributes:
+      report: to be written, its plots beside it.
+      mask: to be built from the report.
+      statistics: that may have been gathered while predicting.
+    """
+
+    report: pathlib.Path
+    mask: pathlib.Path
+    statistics: pathlib.Path
+
+
 def run(
-    config: Any,
-    target: VolumeDir,
+    section: Any,
+    paths: Paths,
     *,
     prediction: str | os.PathLike,
     image: str | os.PathLike,
+    memory_gb: float,
 ) -> pathlib.Path:
-    """Checks a prediction and builds its mask; returns the mask's path.
+    """Checks a prediction and builds its mask; arguments as of `check`.
+
+    Returns:
+      The path of the mask.
 
     Raises:
-      InputError: as `check` and `mask.from_report`, or an image of another shape.
+      InputError: as `check` and `mask_file.from_report`, or an image of another shape.
     """
-    name = optional(config.qc.image) or str(image)
-    source = optional(config.qc.input) or str(prediction)
-    shape = open_affinities(source).spatial_shape
-    if name and open_image(name).spatial_shape != shape:
+    shape = open_affinities(prediction).spatial_shape
+    found = open_image(image).spatial_shape if str(image) else shape
+    if found != shape:
         raise InputError(
-            f"image {name} {open_image(name).spatial_shape} has not the shape {shape} of "
-            f"the prediction {source}, so it makes no mask for it; name its image with "
+            f"image {image} {found} has not the shape {shape} of the prediction "
+            f"{prediction}, so it makes no mask for it; name its image with "
             "--config.qc.image, or set --config.decode.affinity_mask= (none)"
         )
-    check_outputs(config, target)
-    found = check(config, target, prediction=prediction, image=image)
-    return mask.from_report(
-        found, image_path=optional(config.qc.image), out=_mask_path(config, target)
+    check_outputs(section, paths)
+    written = check(
+        section, paths, prediction=prediction, image=image, memory_gb=memory_gb
     )
+    return mask_file.from_report(written, image_path=str(image), out=str(paths.mask))
 
 
-def check_outputs(config: Any, target: VolumeDir) -> None:
+def check_outputs(section: Any, paths: Paths) -> None:
     """Refuses what lies where report, plots or mask are to go; writes nothing.
 
     Args:
-      config: keys `qc` and `mask.output`.
-      target: where they go without names.
+      section: `qc`.
+      paths: of the report and the mask.
 
     Raises:
       InputError: a folder, a device, another file than a mask, or keys that make no sense.
     """
-    _refuse_nonsense(config.qc)
-    _report_path(config, target)
-    mask.require_replaceable(_mask_path(config, target))
-
-
-def build(config: Any, target: VolumeDir) -> pathlib.Path:
-    """Builds the mask of `mask.report` (the run's report where ""); returns its path.
-
-    Without `mask.output`, a report that is named goes where its own `out` says.
-
-    Raises:
-      InputError: no report there, or keys, image or cuts that cannot be used.
-    """
-    named = optional(config.mask.report)
-    out = optional(config.mask.output) or ("" if named else str(target.mask))
-    return mask.from_report(
-        named or target.qc_report, image_path=optional(config.qc.image), out=out
-    )
+    _refuse_nonsense(section)
+    _require_files(paths.report)
+    mask_file.require_replaceable(paths.mask)
 
 
 def check(
-    config: Any,
-    target: VolumeDir,
+    section: Any,
+    paths: Paths,
     *,
     prediction: str | os.PathLike,
     image: str | os.PathLike,
+    memory_gb: float,
 ) -> pathlib.Path:
     """Scans a prediction, decides the cuts and writes the report with its plots.
 
     Args:
-      config: keys `qc` (its `input`, `image` and `report` win over the arguments) and
-        `mask.output`.
-      target: where the report goes.
+      section: `qc`; which files are meant is said by the arguments.
+      paths: where the report goes, and which mask it is to name.
       prediction: path of affinities [c x y z].
       image: path of the image that was predicted; "" for none.
+      memory_gb: that a chunk of the prediction may take.
 
     Returns:
       The path of the report.
@@ -111,146 +110,91 @@ def check(
     Raises:
       InputError: no prediction there, an unfinished one, or keys that make no sense.
     """
-    settings = config.qc
-    _refuse_nonsense(settings)
-    source = optional(settings.input) or str(prediction)
-    require_finished(source)
-    affinities = open_affinities(source)
-    require_chunks_fit(affinities, config.decode.memory_gb)
-    image_name = optional(settings.image) or str(image)
-    pixels = open_image(image_name) if image_name else None
-    if pixels is not None and pixels.spatial_shape != affinities.spatial_shape:
-        logging.warning(
-            "image %s %s has not the prediction's shape %s: no border rows",
-            image_name,
-            pixels.spatial_shape,
-            affinities.spatial_shape,
+    _refuse_nonsense(section)
+    require_finished(prediction)
+    affinities = open_affinities(prediction)
+    require_chunks_fit(affinities, memory_gb)
+    pixels = _pixels(image, affinities) if str(image) else None
+    _require_files(paths.report)
+    with writing(paths.report):
+        started = time.monotonic()
+        found, how = _statistics(section, paths, affinities, pixels)
+        cuts = find_cuts(found.planes, **{key: section[key] for key in _CUTS})
+        if not cuts.usable:
+            logging.warning(
+                "%s: no plane passes in all channels; none is kept", prediction
+            )
+        front = FrontMatter(
+            img=os.path.abspath(image) if str(image) else "",
+            out=os.path.abspath(paths.mask),
+            low_z=cuts.low_z,
+            high_z=cuts.high_z,
+            bg_thresh=float(section.bg_thresh),
+            border_width=section.border_width,
         )
-        pixels = None
-    path = _report_path(config, target)
-    with writing(path):
-        return _check(config, target, path, source, affinities, image_name, pixels)
-
-
-def _check(
-    config: Any,
-    target: VolumeDir,
-    path: pathlib.Path,
-    source: str,
-    affinities: Volume,
-    image_name: str,
-    pixels: Volume | None,
-) -> pathlib.Path:
-    started = time.monotonic()
-    settings = config.qc
-    found = statistics.load(
-        target.plane_statistics, gathering.identity(affinities.attributes, settings)
-    )
-    was_gathered = found is not None
-    if found is None:
-        found = statistics.scan(
-            affinities,
-            gathering.border_of(pixels, settings) if pixels is not None else None,
+        subject = report.Subject(
+            prediction=os.path.abspath(prediction),
+            shape=affinities.shape,
+            dtype=str(affinities.dtype),
+            image=front.img,
+            plots=plots.draw_all(paths.report, affinities, found, cuts),
         )
-    cuts = find_cuts(found.planes, **{key: settings[key] for key in _CUTS})
-    if not cuts.usable:
-        logging.warning("%s: no plane passes in all channels; none is kept", source)
-    front = FrontMatter(
-        img=os.path.abspath(image_name) if image_name else "",
-        out=os.path.abspath(_mask_path(config, target)),
-        low_z=cuts.low_z,
-        high_z=cuts.high_z,
-        bg_thresh=float(settings.bg_thresh),
-        border_width=settings.border_width,
-    )
-    subject = report.Subject(
-        prediction=os.path.abspath(source),
-        shape=affinities.shape,
-        dtype=str(affinities.dtype),
-        image=front.img,
-        plots=plots.draw_all(path, affinities, found, cuts),
-    )
-    text = report.text(front, subject, found, cuts, settings.to_dict())
-    _set_aside(path, front, text)
-    files.write_text(path, text)
+        text = report.text(front, subject, found, cuts, section.to_dict())
+        report_file.write(paths.report, front, text)
     logging.info(
         "%s %s: keeps z %d to %d of %d%s, %.1f s; %s",
-        "took the gathered statistics of" if was_gathered else "scanned",
-        source,
+        how,
+        prediction,
         cuts.low_z,
         cuts.high_z,
         affinities.spatial_shape[2],
         ", saturated" if cuts.saturated_low or cuts.saturated_high else "",
         time.monotonic() - started,
-        path,
+        paths.report,
     )
-    return path
+    return paths.report
 
 
-def _set_aside(path: pathlib.Path, front: FrontMatter, text: str) -> None:
-    """Keeps a report that says something else: somebody may have edited it.
-
-    Every copy has a number of its own, so that a later run replaces none of them.
-    """
-    try:
-        before = path.read_bytes()
-    except FileNotFoundError:
-        return
-    if before == text.encode():
-        return
-    for aside in _asides(path):
-        if not os.path.lexists(aside):
-            break
-        if aside.is_file() and aside.read_bytes() == before:
-            return
-    with files.replacing(aside) as temporary:
-        temporary.write_bytes(before)
+def _pixels(image: str | os.PathLike, affinities: Volume) -> Volume | None:
+    """The image that the border rows look at; None where its shape is another."""
+    pixels = open_image(image)
+    if pixels.spatial_shape == affinities.spatial_shape:
+        return pixels
     logging.warning(
-        "%s %s; it is kept as %s. To use it, give it to --mode=mask, and the mask to "
-        "--config.decode.affinity_mask",
-        path,
-        _difference(path, front),
-        aside.name,
+        "image %s %s has not the prediction's shape %s: no border rows",
+        image,
+        pixels.spatial_shape,
+        affinities.spatial_shape,
     )
+    return None
 
 
-def _asides(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """`report.before.md`, `report.before-2.md`, ..."""
-    for number in itertools.count(1):
-        suffix = f"-{number}" if number > 1 else ""
-        yield path.with_name(f"{path.stem}.before{suffix}{path.suffix}")
+def _statistics(
+    section: Any, paths: Paths, affinities: Volume, pixels: Volume | None
+) -> tuple[statistics.Statistics, str]:
+    """Those that were gathered of exactly this prediction, or of a scan; and which."""
+    made_from = gathering.identity(affinities.attributes, section)
+    found = statistics.load(paths.statistics, made_from)
+    if found is not None:
+        return found, "took the gathered statistics of"
+    border = gathering.border_of(pixels, section) if pixels is not None else None
+    return statistics.scan(affinities, border), "scanned"
 
 
-def _difference(path: pathlib.Path, front: FrontMatter) -> str:
-    try:
-        found = front_matter.read(path)
-    except InputError:
-        return "had no front matter that could be read"
-    others = dataclasses.asdict(front)
-    differing = [k for k, v in dataclasses.asdict(found).items() if v != others[k]]
-    return f"said another {', '.join(differing)}" if differing else "had another text"
-
-
-def _report_path(config: Any, target: VolumeDir) -> pathlib.Path:
-    """Where the report goes; neither it nor a plot may take the place of a device."""
-    path = pathlib.Path(optional(config.qc.report) or target.qc_report)
+def _require_files(path: pathlib.Path) -> None:
+    """Refuses a report that, or a plot of which, would take the place of a device."""
     for output in (path, *plots.paths(path).values()):
         files.require_file(output)
-    return path
 
 
-def _mask_path(config: Any, target: VolumeDir) -> str:
-    return optional(config.mask.output) or str(target.mask)
-
-
-def _refuse_nonsense(settings: Any) -> None:
+def _refuse_nonsense(section: Any) -> None:
     for key in ("z_stride", "refine_window", "n_z_border"):
-        if settings[key] < 1:
-            raise InputError(f"qc.{key} is {settings[key]}; wanted 1 or more planes")
+        if section[key] < 1:
+            raise InputError(f"qc.{key} is {section[key]}; wanted 1 or more planes")
     for key in ("k_edge", "border_width", "drift_thresh"):
-        if not 0 <= settings[key] < math.inf:
-            raise InputError(f"qc.{key} is {settings[key]}; wanted 0 or more")
-    if not math.isfinite(settings.bg_thresh):
+        if not 0 <= section[key] < math.inf:
+            raise InputError(f"qc.{key} is {section[key]}; wanted 0 or more")
+    if not math.isfinite(section.bg_thresh):
         raise InputError(
-            f"qc.bg_thresh is {settings.bg_thresh}; wanted a finite intensity"
+            f"qc.bg_thresh is {section.bg_thresh}; wanted a finite intensity"
         )

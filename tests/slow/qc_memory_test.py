@@ -76,6 +76,7 @@ def measure(what, form, axis, length, folder):
     from nisbjax.artifacts import VolumeDir
     from nisbjax.config import base_config
     from nisbjax.mask import MaskSpec
+    from nisbjax.modes.quality import paths
     from nisbjax.qc import mask_file as mask
     from nisbjax.qc import stage
 
@@ -88,10 +89,9 @@ def measure(what, form, axis, length, folder):
     else:
         stage.open_image = lambda _: image
         path = os.path.join(folder, f"raw.{form}")
-        stage.check(
-            base_config(), VolumeDir(stage.pathlib.Path(folder)), prediction=path,
-            image="dark",
-        )  # fmt: skip
+        config = base_config()
+        place = paths(config, VolumeDir(stage.pathlib.Path(folder)))
+        stage.check(config.qc, place, prediction=path, image="dark", memory_gb=4.0)
     print(peak_bytes())
 
 

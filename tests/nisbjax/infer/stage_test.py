@@ -17,10 +17,16 @@ from nisbjax.errors import InputError
 from nisbjax.infer import stage
 from nisbjax.infer.network import Network
 from nisbjax.modes.prediction import predict_by
+from nisbjax.modes.quality import paths
 from nisbjax.qc import stage as qc
 from nisbjax.qc.gathering import Gathering
 from nisbjax.store.manifest import path_inside
 from nisbjax.store.volume import create_zarr, fingerprint, open_affinities, open_image
+
+
+def check(config, target, **given):
+    memory = config.decode.memory_gb
+    return qc.check(config.qc, paths(config, target), **given, memory_gb=memory)
 
 
 @pytest.fixture
@@ -151,9 +157,9 @@ def test_statistics_are_gathered_for_qc(tmp_path, config, network, image, monkey
     final = predict_by(config, network, image, target)
     assert target.plane_statistics.exists()
     assert not (target.raw("zarr") / ".planes").exists()
-    gathered = qc.check(config, target, prediction=final, image=image).read_text()
+    gathered = check(config, target, prediction=final, image=image).read_text()
     target.plane_statistics.unlink()
-    scanned = qc.check(config, target, prediction=final, image=image).read_text()
+    scanned = check(config, target, prediction=final, image=image).read_text()
     assert gathered == scanned and "too few" not in scanned
 
 
@@ -161,7 +167,7 @@ def test_statistics_survive_a_kill(tmp_path, config, network, image, monkeypatch
     whole = VolumeDir(tmp_path / "whole")
     monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
     final = predict_by(config, network, image, whole)
-    report = qc.check(config, whole, prediction=final, image=image).read_text()
+    report = check(config, whole, prediction=final, image=image).read_text()
 
     class Killed(Exception):
         pass
@@ -186,7 +192,7 @@ def test_statistics_survive_a_kill(tmp_path, config, network, image, monkeypatch
             predict_by(config, network, image, killed)
     (killed.raw("zarr") / ".planes").mkdir()
     final = predict_by(config, network, image, killed)
-    again = qc.check(config, killed, prediction=final, image=image).read_text()
+    again = check(config, killed, prediction=final, image=image).read_text()
     assert again == report.replace(str(whole.path), str(killed.path))
     left, undisturbed = (
         sorted(path.relative_to(place.path) for path in place.path.rglob("*"))

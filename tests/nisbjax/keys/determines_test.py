@@ -211,6 +211,7 @@ def test_a_scale_is_idle_without_its_activation():
 
 def test_reports_and_masks_change_with_their_keys(tmp_path, monkeypatch):
     """Planes that get worse towards the end and a dark rim: every cut has a say."""
+    from nisbjax.modes.quality import paths
     from nisbjax.qc import stage as qc
 
     monkeypatch.setattr(qc.plots, "draw_all", lambda *_: ())
@@ -240,11 +241,13 @@ def test_reports_and_masks_change_with_their_keys(tmp_path, monkeypatch):
     out = VolumeDir(tmp_path / "out")
 
     def make(chosen):
+        chosen = changed(chosen)
         mask = qc.run(
-            changed(chosen),
-            out,
+            chosen.qc,
+            paths(chosen, out),
             prediction=tmp_path / "raw.zarr",
             image=tmp_path / "img",
+            memory_gb=chosen.decode.memory_gb,
         )
         assert mask == out.mask
         # One folder for all of them: an older report or mask is not believed.

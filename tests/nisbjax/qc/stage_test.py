@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from nisbjax.artifacts import VolumeDir
+from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.qc import end_planes, front_matter, gathering, stage, statistics
+from nisbjax.modes import alone
+from nisbjax.modes.quality import paths
+from nisbjax.qc import (
+    end_planes,
+    front_matter,
+    gathering,
+    mask_file,
+    stage,
+    statistics,
+)
 from nisbjax.qc.border import find_border
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume, create_zarr, open_affinities
@@ -24,6 +33,16 @@ def config():
     c = base_config().unlock()
     c.qc.border_width = 4
     return c
+
+
+def check(config, target, **given):
+    memory = config.decode.memory_gb
+    return stage.check(config.qc, paths(config, target), **given, memory_gb=memory)
+
+
+def run(config, target, **given):
+    memory = config.decode.memory_gb
+    return stage.run(config.qc, paths(config, target), **given, memory_gb=memory)
 
 
 def planted():
@@ -55,7 +74,7 @@ def files(tmp_path):
 def test_planted_planes_and_halo_are_reported(tmp_path, config, files):
     prediction, image = files
     target = VolumeDir(tmp_path / "seed6")
-    path = stage.check(config, target, prediction=prediction, image=image)
+    path = check(config, target, prediction=prediction, image=image)
     front = front_matter.read(path)
     # 35 bad planes saturate the reference's 30; ours goes on to plane 35.
     assert (front.low_z, front.high_z) == (35, 88)
@@ -87,7 +106,7 @@ def test_planted_planes_and_halo_are_reported(tmp_path, config, files):
 def test_report_and_mask_in_one_go(tmp_path, config, files):
     prediction, image = files
     target = VolumeDir(tmp_path / "seed6")
-    path = stage.run(config, target, prediction=prediction, image=image)
+    path = run(config, target, prediction=prediction, image=image)
     assert path == target.mask
     with h5py.File(path) as file:
         kept = file["main"][:]
@@ -97,7 +116,7 @@ def test_report_and_mask_in_one_go(tmp_path, config, files):
     # Edited by hand and built again, in place of the report's own mask.
     edited = target.qc_report.read_text().replace("low_z: 35", "low_z: 80")
     target.qc_report.write_text(edited)
-    assert stage.build(config, target) == target.mask
+    assert mask_file.from_report(target.qc_report) == target.mask
     with h5py.File(path) as file:
         assert file["main"][:].sum() == 36 * 30 * 8
 
@@ -105,14 +124,14 @@ def test_report_and_mask_in_one_go(tmp_path, config, files):
 def test_a_report_that_was_edited_is_not_lost(tmp_path, config, files, caplog):
     prediction, image = files
     target = VolumeDir(tmp_path / "seed6")
-    path = stage.check(config, target, prediction=prediction, image=image)
+    path = check(config, target, prediction=prediction, image=image)
     edited = path.read_text().replace("low_z: 35", "low_z: 40")
     path.write_text(edited)
-    stage.check(config, target, prediction=prediction, image=image)
+    check(config, target, prediction=prediction, image=image)
     assert front_matter.read(path).low_z == 35
     kept = path.with_name("check_aff_report.before.md")
     assert kept.read_text() == edited
-    stage.check(config, target, prediction=prediction, image=image)
+    check(config, target, prediction=prediction, image=image)
     assert kept.read_text() == edited
     assert "said another low_z; it is kept as check_aff_report.before.md" in caplog.text
     # Other words alone, and then again: each has its own copy, an equal one none.
@@ -120,7 +139,7 @@ def test_a_report_that_was_edited_is_not_lost(tmp_path, config, files, caplog):
     remarked = path.read_text() + "plane 60 looks fine\n"
     for _ in range(2):
         path.write_text(remarked)
-        stage.check(config, target, prediction=prediction, image=image)
+        check(config, target, prediction=prediction, image=image)
     assert "had another text; it is kept as check_aff_report.before-2.md" in caplog.text
     assert path.with_name("check_aff_report.before-2.md").read_text() == remarked
     assert kept.read_text() == edited
@@ -140,12 +159,12 @@ def test_a_report_goes_over_no_device_and_through_links(tmp_path, config, files)
     ):
         config.qc.report = name
         with pytest.raises(InputError, match=text):
-            stage.check(config, target, prediction=prediction, image=image)
+            check(config, target, prediction=prediction, image=image)
     assert os.listdir(tmp_path / "there") == ["r.cuts.png"]
     assert not target.path.exists()
     (tmp_path / "link.md").symlink_to("elsewhere.md")
     config.qc.report = str(tmp_path / "link.md")
-    stage.check(config, target, prediction=prediction, image=image)
+    check(config, target, prediction=prediction, image=image)
     assert (tmp_path / "link.md").is_symlink()
     assert front_matter.read(tmp_path / "elsewhere.md").low_z == 35
 
@@ -159,7 +178,7 @@ def test_a_report_that_another_process_writes_is_left_to_it(
         InputError,
         match=f"check_aff_report.md is being written by process {process} on ",
     ):
-        stage.check(config, target, prediction=files[0], image=files[1])
+        check(config, target, prediction=files[0], image=files[1])
     assert os.listdir(target.path) == ["check_aff_report.md.lock"]
 
 
@@ -168,7 +187,7 @@ def test_an_image_of_another_shape_makes_no_mask(tmp_path, config, files):
     np.save(tmp_path / "other.npy", np.zeros((40, 30, 89), np.uint8))
     target = VolumeDir(tmp_path / "seed6")
     with pytest.raises(InputError, match=r"other.npy \(40, 30, 89\) has not the shape"):
-        stage.run(config, target, prediction=prediction, image=tmp_path / "other.npy")
+        run(config, target, prediction=prediction, image=tmp_path / "other.npy")
     assert not target.path.exists()
 
 
@@ -177,9 +196,9 @@ def test_a_named_report_says_where_its_mask_goes(tmp_path, config, files):
     config.mask.output = str(tmp_path / "mine.h5")
     config.qc.report = str(tmp_path / "mine.md")
     target = VolumeDir(tmp_path / "seed6")
-    stage.check(config, target, prediction=prediction, image=image)
+    check(config, target, prediction=prediction, image=image)
     config.mask.output, config.mask.report = "", str(tmp_path / "mine.md")
-    assert stage.build(config, target) == tmp_path / "mine.h5"
+    assert alone.mask(config, Run(tmp_path), "") == tmp_path / "mine.h5"
 
 
 def test_gathered_statistics_are_taken_instead_of_the_file(
@@ -193,9 +212,9 @@ def test_gathered_statistics_are_taken_instead_of_the_file(
     gathered = statistics.measure(affinities, (0, 0, 0), border, SHAPE)
     made_from = gathering.identity({}, config.qc)
     statistics.save(gathered, target.plane_statistics, made_from)
-    want = stage.check(config, target, prediction=prediction, image=image).read_text()
+    want = check(config, target, prediction=prediction, image=image).read_text()
     target.plane_statistics.rename(tmp_path / "aside")
-    scanned = stage.check(config, target, prediction=prediction, image=image)
+    scanned = check(config, target, prediction=prediction, image=image)
     assert scanned.read_text() == want
     (tmp_path / "aside").rename(target.plane_statistics)
 
@@ -209,11 +228,11 @@ def test_gathered_statistics_are_taken_instead_of_the_file(
         return Volume(store, "cxyz", found.attributes, found.source)
 
     monkeypatch.setattr(stage, "open_affinities", without_voxels)
-    again = stage.check(config, target, prediction=prediction, image=image)
+    again = check(config, target, prediction=prediction, image=image)
     assert again.read_text() == want
     config.qc.border_width = 5  # another ring: the samples do not fit
     with pytest.raises(Exception, match="read again"):
-        stage.check(config, target, prediction=prediction, image=image)
+        check(config, target, prediction=prediction, image=image)
 
 
 def test_a_case_worked_by_hand(tmp_path, config):
@@ -240,9 +259,7 @@ def test_a_case_worked_by_hand(tmp_path, config):
     np.save(tmp_path / "raw.npy", values)
     np.save(tmp_path / "img.npy", pixels)
     target = VolumeDir(tmp_path / "seed6")
-    stage.run(
-        config, target, prediction=tmp_path / "raw.npy", image=tmp_path / "img.npy"
-    )
+    run(config, target, prediction=tmp_path / "raw.npy", image=tmp_path / "img.npy")
     front = front_matter.read(target.qc_report)
     assert (front.low_z, front.high_z, front.bg_thresh) == (3, 8, 0)
     text = target.qc_report.read_text()
@@ -266,7 +283,7 @@ def test_a_cut_deeper_than_the_pictures_is_read_for_its_own(
     for depth in (64, 5):  # the cuts are at planes 35 and 88 of 90
         monkeypatch.setattr(end_planes, "DEPTH", depth)
         target = VolumeDir(tmp_path / str(depth))
-        stage.check(config, target, prediction=prediction, image=image)
+        check(config, target, prediction=prediction, image=image)
         picture = target.qc_report.with_name("check_aff_report.cuts.png")
         shown[depth] = mpimg.imread(picture)
     np.testing.assert_allclose(shown[5], shown[64], atol=2 / 255)
@@ -274,9 +291,7 @@ def test_a_cut_deeper_than_the_pictures_is_read_for_its_own(
 
 def test_without_an_image_the_border_is_skipped(tmp_path, config, files):
     prediction, _ = files
-    path = stage.check(
-        config, VolumeDir(tmp_path / "a"), prediction=prediction, image=""
-    )
+    path = check(config, VolumeDir(tmp_path / "a"), prediction=prediction, image="")
     assert "WARN: no image of the prediction's shape; skipped" in path.read_text()
     assert front_matter.read(path).img == ""
 
@@ -288,20 +303,22 @@ def test_without_an_image_the_border_is_skipped(tmp_path, config, files):
         ("border_width", -1, "qc.border_width is -1; wanted 0 or more"),
         ("drift_thresh", float("nan"), "qc.drift_thresh is nan; wanted 0 or more"),
         ("bg_thresh", float("nan"), "qc.bg_thresh is nan; wanted a finite intensity"),
-        ("input", "/nowhere.h5", "no volume at /nowhere.h5"),
     ],
 )
 def test_keys_without_meaning_are_refused(tmp_path, config, files, key, value, text):
     config.qc[key] = value
     with pytest.raises(InputError, match=text):
-        stage.check(
-            config, VolumeDir(tmp_path / "a"), prediction=files[0], image=files[1]
-        )
+        check(config, VolumeDir(tmp_path / "a"), prediction=files[0], image=files[1])
     assert not (tmp_path / "a").exists()
 
 
-def test_an_unfinished_prediction_is_refused(tmp_path, config, files):
+def test_a_prediction_that_is_not_there_or_unfinished_is_refused(
+    tmp_path, config, files
+):
+    target = VolumeDir(tmp_path / "a")
+    with pytest.raises(InputError, match="no volume at /nowhere.h5"):
+        check(config, target, prediction="/nowhere.h5", image=files[1])
     begun = tmp_path / "begun.zarr"
     Manifest(begun, {}).close()
     with pytest.raises(InputError, match="is unfinished"):
-        stage.check(config, VolumeDir(tmp_path / "a"), prediction=begun, image=files[1])
+        check(config, VolumeDir(tmp_path / "a"), prediction=begun, image=files[1])
