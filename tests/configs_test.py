@@ -134,8 +134,10 @@ def reads(path):
     for function in functions:
         aliases = {}
         for argument in (*function.args.args, *function.args.kwonlyargs):
-            if argument.arg in ("config", "settings", "section"):
+            if argument.arg in ("config", "settings"):
                 aliases[argument.arg] = []
+            elif argument.arg == "section":  # of any name
+                aliases[argument.arg] = ["*"]
         for node in ast.walk(function):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 keys = chain(node.value, aliases)
