@@ -142,15 +142,15 @@ def sample_keys(
 
 
 def _turn(key: Array, image: Array, labels: Array, options: Augmentation):
-    shape = _triple(labels)
-    matrix = signed_permutation(key, shape, options)
-    strides = jnp.array([shape[1] * shape[2], shape[2], 1], jnp.int32)
+    x, y, z = labels.shape
+    matrix = signed_permutation(key, (x, y, z), options)
+    strides = jnp.array([y * z, z, 1], jnp.int32)
     # A negative row counts down from the last voxel of its source axis.
-    last = jnp.where(matrix.sum(1) < 0, jnp.array(shape, jnp.int32) - 1, 0)
+    last = jnp.where(matrix.sum(1) < 0, jnp.array((x, y, z), jnp.int32) - 1, 0)
     step = strides @ matrix
     index = (strides * last).sum()
     for axis in range(3):
-        index = index + step[axis] * lax.broadcasted_iota(jnp.int32, shape, axis)
+        index = index + step[axis] * lax.broadcasted_iota(jnp.int32, (x, y, z), axis)
     return _take(image, index), _take(labels, index)
 
 
@@ -266,11 +266,6 @@ def _integer(draw: Array, count: int) -> Int32[Array, "..."]:
 def _one_of(choices: np.ndarray, draw: Array, happens: Array) -> Array:
     """One of the stacked choices, or the first."""
     return jnp.asarray(choices)[jnp.where(happens, _integer(draw, len(choices)), 0)]
-
-
-def _triple(array: Array) -> Triple:
-    x, y, z = array.shape
-    return x, y, z
 
 
 def _along(values: Array, axis: int) -> Array:

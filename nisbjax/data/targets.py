@@ -26,7 +26,7 @@ from nisbjax.typing import Triple
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class ExampleRule:
     """What examples are made of; hashable, so that it may be a static argument.
 
     Attributes:
@@ -65,7 +65,7 @@ class Examples(NamedTuple):
 
 def examples(
     batch: Batch,
-    recipe: Recipe,
+    rule: ExampleRule,
     *,
     seed: int | Array = 0,
     step: int | Array = 0,
@@ -75,8 +75,8 @@ def examples(
     """Makes one batch of examples; to be called inside a jitted function.
 
     Args:
-      batch: crops as the loader put them, of shape `recipe.crop`.
-      recipe: static.
+      batch: crops as the loader put them, of shape `rule.crop`.
+      rule: static.
       seed: of the run.
       step: of training; with `seed` and the sample's index it determines every draw.
       training: False leaves the crops as they are (validation).
@@ -90,25 +90,24 @@ def examples(
     def local(batch: Batch, seed: Array, step: Array) -> Examples:
         images = normalized(batch.images, batch.ranges)
         labels = batch.labels
-        if training and recipe.augmentation.profile != "none":
+        if training and rule.augmentation.profile != "none":
             # One sample after another: under vmap a cond would do both of its branches.
             images, labels = lax.map(
-                lambda s: augment(s[0], s[1], s[2], recipe.augmentation),
+                lambda s: augment(s[0], s[1], s[2], rule.augmentation),
                 (sample_keys(seed, step, batch.samples), images, labels),
             )
-        labels = label_fields.erode(labels, recipe.erosion)
+        labels = label_fields.erode(labels, rule.erosion)
         targets, valid = affinity_targets(
-            labels, recipe.offsets, stored_at=recipe.stored_at
+            labels, rule.offsets, stored_at=rule.stored_at
         )
-        before, _ = target_context(recipe.offsets, stored_at=recipe.stored_at)
+        before, _ = target_context(rule.offsets, stored_at=rule.stored_at)
         patch = tuple(
-            slice(low, low + size)
-            for low, size in zip(before, recipe.patch, strict=True)
+            slice(low, low + size) for low, size in zip(before, rule.patch, strict=True)
         )
         valid = valid & batch.real[:, None, None, None, None]
         weights = None
-        if recipe.calibre_max != 1.0:
-            weights = calibre_weights(labels, targets, largest=recipe.calibre_max)
+        if rule.calibre_max != 1.0:
+            weights = calibre_weights(labels, targets, largest=rule.calibre_max)
         made = Examples(images, labels, targets, valid, weights)
         return jax.tree.map(lambda field: field[:, *patch], made)
 

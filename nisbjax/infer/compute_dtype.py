@@ -8,12 +8,11 @@ demo's test volume. Norm statistics, head and activation are float32 in both.
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from nisbjax.config import require_choice
 from nisbjax.errors import InputError
+from nisbjax.models import build
 
-COMPUTE = {"fp32": jnp.float32, "fp16": jnp.float16}
+COMPUTE = {word: build.COMPUTE[word] for word in ("fp32", "fp16")}
 ALLOWED = 2e-3  # largest change of an affinity
 # float16 moves logits by .02; the activation's slope decides what is seen of that.
 FLATTEST = 0.2  # scale of `scale_sigmoid` with which that was measured

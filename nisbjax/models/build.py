@@ -21,6 +21,8 @@ from nisbjax.models.mednext import MedNeXt
 
 DESCRIPTION = ("size", "kernel_size", "in_channels", "out_channels", "channels")
 DESCRIPTION += ("deep_supervision",)
+# Compute types by their words; training takes all, prediction some (infer/compute_dtype).
+COMPUTE = {"fp16": jnp.float16, "bf16": jnp.bfloat16, "fp32": jnp.float32}
 
 
 def describe(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,8 +89,8 @@ class Skeletons:
         if np.all(np.abs(found - wanted)[known] <= 0.01 * wanted[known]):
             return ""
         return (
-            f"{self.source}: its nm positions mean voxels of {_triple(found)} nm, but "
-            f"data.voxel_size_nm is {_triple(wanted)}; lengths are taken from the file"
+            f"{self.source}: its nm positions mean voxels of {_in_words(found)} nm, but "
+            f"data.voxel_size_nm is {_in_words(wanted)}; lengths are taken from the file"
         )
 
 
@@ -248,5 +248,5 @@ def _column(
     return whole
 
 
-def _triple(values: np.ndarray) -> str:
+def _in_words(values: np.ndarray) -> str:
     return "(" + ", ".join(f"{v:.4g}" for v in values) + ")"

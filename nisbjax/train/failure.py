@@ -28,7 +28,7 @@ from nisbjax.keys import ranges
 from nisbjax.parallel import devices
 from nisbjax.store import files, records
 from nisbjax.store.schema import list_of, table_of, text, whole
-from nisbjax.train import precision, step
+from nisbjax.train import loss_scale, step
 from nisbjax.train.recipe import make_recipe
 
 _FACTS = {"step": whole(), "crops": list_of(text()), "config": table_of()}
@@ -115,7 +115,7 @@ def replay(path: str | os.PathLike) -> dict[str, Any]:
 
 def _load(
     path: str | os.PathLike,
-) -> tuple[dict[str, Any], Batch, dict[str, Any], precision.LossScale]:
+) -> tuple[dict[str, Any], Batch, dict[str, Any], loss_scale.LossScale]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"no kept step at {path}; wanted RUN/not_finite_step=N.npz")
@@ -124,7 +124,7 @@ def _load(
             arrays = dict(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no kept step ({error})") from None
-    names = precision.LossScale._fields
+    names = loss_scale.LossScale._fields
     wanted = ["facts", *(f"batch/{n}" for n in Batch._fields)]
     wanted += [f"scale/{n}" for n in names]
     missing = [name for name in wanted if name not in arrays]
@@ -141,7 +141,7 @@ def _load(
                 place = place.setdefault(parent, {})
             place[leaf] = value
     batch = Batch(*(arrays[f"batch/{name}"] for name in Batch._fields))
-    scale = precision.LossScale(*(jnp.asarray(arrays[f"scale/{n}"]) for n in names))
+    scale = loss_scale.LossScale(*(jnp.asarray(arrays[f"scale/{n}"]) for n in names))
     return facts, batch, params, scale
 
 

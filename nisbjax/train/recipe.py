@@ -17,7 +17,7 @@ from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.models.halo import Space
 from nisbjax.parallel import devices
-from nisbjax.train import losses, optimizer, precision, step
+from nisbjax.train import losses, optimizer, step
 
 _IN_MEMORY_GB = 2.0  # volumes that fit are read once
 
@@ -36,9 +36,10 @@ def make_recipe(config: Any) -> step.Recipe:
         min_lr=config.schedule.min_lr,
         warmup_steps=config.schedule.warmup_steps,
     )
-    dtype = precision.compute_dtype(config.train.precision)
+    require_choice("train.precision", config.train.precision, build.COMPUTE)
+    dtype = build.COMPUTE[config.train.precision]
     decay = {k: v for k, v in config.optimizer.to_dict().items() if k != "lr"}
-    examples = targets.Recipe(
+    examples = targets.ExampleRule(
         patch=tuple(config.data.patch),
         offsets=tuple(tuple(o) for o in config.data.offsets),
         stored_at=config.data.edge_stored_at,
@@ -79,7 +80,7 @@ def make_recipe_on(mesh: Mesh, config: Any) -> step.Recipe:
     build.require_parts(arguments, recipe.examples.patch[0], count)
     apply = build.make_apply(
         arguments,
-        precision.compute_dtype(config.train.precision),
+        build.COMPUTE[config.train.precision],
         remat=config.model.remat,
         space=Space(devices.SPACE, count),
     )

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float32, Int32
 from nisbjax.data import targets
 from nisbjax.data.loader import Batch
 from nisbjax.parallel import devices
-from nisbjax.train import ema, precision, preview
+from nisbjax.train import ema, loss_scale, preview
 from nisbjax.train.optimizer import grouped, ungrouped, updates_done
 
 Apply = Callable[[Any, Array], Any]  # (params, images) -> logits, or a pyramid of them
@@ -39,7 +39,7 @@ class TrainState(NamedTuple):
     params: Any
     ema: Any
     optimizer: Any
-    scale: precision.LossScale
+    scale: loss_scale.LossScale
     failed: Bool[Array, ""]
 
 
@@ -61,7 +61,7 @@ class Recipe:
     """
 
     apply: Apply
-    examples: targets.Recipe
+    examples: targets.ExampleRule
     objective: Objective
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
@@ -73,17 +73,17 @@ class Recipe:
 
 
 def initial_state(
-    params: Any, optimizer: optax.GradientTransformation, loss_precision: str
+    params: Any, optimizer: optax.GradientTransformation, precision: str
 ) -> TrainState:
     """Step 0: the average starts as a copy of the weights.
 
     Args:
       params: float32 leaves, on the host or a device.
       optimizer: its state is that of the weights' decay groups, see `optimizer.grouped`.
-      loss_precision: see `precision.initial_scale`.
+      precision: see `loss_scale.initial_scale`.
     """
     first, copied = (jax.tree.map(jnp.array, params) for _ in range(2))
-    scale = precision.initial_scale(loss_precision)
+    scale = loss_scale.initial_scale(precision)
     state = optimizer.init(grouped(params))
     return TrainState(jnp.int32(0), first, copied, state, scale, jnp.bool_(False))
 
@@ -115,7 +115,7 @@ def make_train_step(
         grads, scalars = gradients(state, batch)
         divisor = state.scale.scale * recipe.accumulate
         grads = jax.tree.map(lambda g: g / divisor, grouped(grads))
-        finite = precision.all_finite(grads) & jnp.isfinite(scalars["loss"])
+        finite = loss_scale.all_finite(grads) & jnp.isfinite(scalars["loss"])
         failed = state.failed | ~finite
         if recipe.scaled:  # an overflow is gone long before the scale is down to 1
             failed = state.failed | (~finite & (state.scale.scale < 1))
@@ -212,7 +212,7 @@ def _updated(
     )
     number, scale = state.step + 1, state.scale
     if recipe.scaled:
-        scale = precision.next_scale(scale, finite)
+        scale = loss_scale.next_scale(scale, finite)
     number, scale = jax.tree.map(
         lambda new, old: jnp.where(failed, old, new),
         (number, scale),

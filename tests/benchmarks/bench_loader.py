@@ -193,10 +193,10 @@ def whole_way(root: str, repeat: int) -> None:
     pairs = open_pairs(root, pattern.format("img"), pattern.format("seg"))
     pairs = nisb.in_memory(pairs, 4.0)
     augmentation = Augmentation(order="banis", shear_coefficients=6)
-    recipe = targets.Recipe((128, 128, 128), augmentation=augmentation)
+    rule = targets.ExampleRule((128, 128, 128), augmentation=augmentation)
     loader = Loader(pairs, CROP, seed=0, global_batch=2, relabel=True)
     on_host = loader.on_host(0)
-    make = jax.jit(functools.partial(targets.examples, recipe=recipe, training=True))
+    make = jax.jit(functools.partial(targets.examples, rule=rule, training=True))
     batch = loader.batch(0)
     jax.block_until_ready(make(batch, step=0))  # compiles
     draw = np.random.default_rng(0)

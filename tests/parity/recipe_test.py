@@ -24,7 +24,7 @@ from nisbjax.data import targets
 from nisbjax.models import build
 from nisbjax.models.foreign import torch_export
 from nisbjax.parallel import devices
-from nisbjax.train import precision
+from nisbjax.train import loss_scale
 from nisbjax.train.metric_writer import read_history
 from nisbjax.train.recipe import make_recipe, training_loader, validation_loader
 
@@ -246,8 +246,8 @@ def test_the_loss_scale_is_that_of_torchs_scaler():
     finite = np.ones(4200, bool)
     finite[[0, 1, 2100, 2101, 4101]] = False
     _, ours = jax.lax.scan(
-        lambda state, good: (precision.next_scale(state, good),) * 2,
-        precision.initial_scale("fp16"),
+        lambda state, good: (loss_scale.next_scale(state, good),) * 2,
+        loss_scale.initial_scale("fp16"),
         jax.numpy.asarray(finite),
     )
     weight = torch.nn.Parameter(torch.zeros(1))

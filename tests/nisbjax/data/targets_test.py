@@ -13,10 +13,10 @@ from nisbjax.data.augment import Augmentation, augment, sample_keys
 from nisbjax.data.calibre import calibre_weights
 from nisbjax.data.labels import erode
 from nisbjax.data.loader import Batch
-from nisbjax.data.targets import Recipe, examples
+from nisbjax.data.targets import ExampleRule, examples
 
 OFFSETS = ((1, 0, 0), (0, 1, 0), (0, 0, 3))
-RECIPE = Recipe(
+RULE = ExampleRule(
     patch=(4, 4, 4),
     offsets=OFFSETS,
     erosion=(0, 1, 1),
@@ -24,11 +24,11 @@ RECIPE = Recipe(
 )
 
 
-def crops(recipe, batch=4):
+def crops(rule, batch=4):
     draw = np.random.default_rng(0)
     blocks = draw.integers(-1, 3, (batch, 3, 3, 3), np.int32)
     labels = blocks.repeat(3, 1).repeat(3, 2).repeat(3, 3)
-    x, y, z = recipe.crop
+    x, y, z = rule.crop
     images = draw.integers(0, 256, (batch, x, y, z, 1), np.uint8)
     real = np.arange(batch) != batch - 1
     ranges = np.tile(np.float32([[0, 255]]), (batch, 1))
@@ -36,17 +36,17 @@ def crops(recipe, batch=4):
     return Batch(images, labels[:, :x, :y, :z], ranges, samples, real)
 
 
-@functools.partial(jax.jit, static_argnames=("recipe", "training", "mesh"))
-def made(batch, step, recipe, training=True, mesh=None):
-    return examples(batch, recipe, seed=3, step=step, training=training, mesh=mesh)
+@functools.partial(jax.jit, static_argnames=("rule", "training", "mesh"))
+def made(batch, step, rule, training=True, mesh=None):
+    return examples(batch, rule, seed=3, step=step, training=training, mesh=mesh)
 
 
 @pytest.mark.parametrize("stored_at, first", [("source", 0), ("destination", 1)])
 def test_validation_examples_are_the_steps_in_order(stored_at, first):
-    recipe = Recipe((4, 4, 4), OFFSETS, stored_at=stored_at, erosion=(0, 1, 1))
-    assert recipe.crop == (5, 5, 7)  # 4 + 1, 4 + 1, 4 + 3
-    batch = crops(recipe)
-    got = made(jax.device_put(batch), jnp.uint32(0), recipe, training=False)
+    rule = ExampleRule((4, 4, 4), OFFSETS, stored_at=stored_at, erosion=(0, 1, 1))
+    assert rule.crop == (5, 5, 7)  # 4 + 1, 4 + 1, 4 + 3
+    batch = crops(rule)
+    got = made(jax.device_put(batch), jnp.uint32(0), rule, training=False)
     labels = erode(jnp.asarray(batch.labels), (0, 1, 1))
     targets, valid = affinity_targets(labels, OFFSETS, stored_at=stored_at)
     patch = np.s_[:, :4, :4, :4] if first == 0 else np.s_[:, 1:, 1:, 3:]
@@ -60,57 +60,57 @@ def test_validation_examples_are_the_steps_in_order(stored_at, first):
 
 
 def test_training_examples_are_augmented_before_the_labels_are_eroded():
-    batch = crops(RECIPE)
-    got = made(jax.device_put(batch), jnp.uint32(7), RECIPE)
+    batch = crops(RULE)
+    got = made(jax.device_put(batch), jnp.uint32(7), RULE)
     keys = sample_keys(3, 7, jnp.arange(4))
     one = jax.jit(augment, static_argnames="options")
     for sample in range(3):
         image = jnp.asarray(batch.images[sample], jnp.float32) / 255
         image, labels = one(
-            keys[sample], image, jnp.asarray(batch.labels[sample]), RECIPE.augmentation
+            keys[sample], image, jnp.asarray(batch.labels[sample]), RULE.augmentation
         )
         np.testing.assert_allclose(got.images[sample], image[:4, :4, :4], atol=1e-5)
-        labels = erode(labels[None], RECIPE.erosion)
+        labels = erode(labels[None], RULE.erosion)
         targets, valid = affinity_targets(labels, OFFSETS)
         np.testing.assert_array_equal(got.targets[sample], targets[0, :4, :4, :4])
         np.testing.assert_array_equal(got.valid[sample], valid[0, :4, :4, :4])
 
 
 def test_a_sample_is_the_same_array_on_one_device_and_on_four():
-    batch = crops(RECIPE)
-    alone = made(jax.device_put(batch), jnp.uint32(1), RECIPE)
+    batch = crops(RULE)
+    alone = made(jax.device_put(batch), jnp.uint32(1), RULE)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     whole = NamedSharding(mesh, PartitionSpec())
     step = jax.device_put(np.uint32(1), whole)
     shared = jax.device_put(batch, rows)
     with jax.transfer_guard("disallow"):
-        split = made(shared, step, RECIPE, mesh=mesh)
+        split = made(shared, step, RULE, mesh=mesh)
     assert alone.weights is None
     for a, b in zip(alone[:4], split[:4], strict=True):
         np.testing.assert_array_equal(a, b)
     assert split.targets.sharding.spec[0] == "data"
-    program = made.lower(shared, step, RECIPE, mesh=mesh).compile().as_text()
+    program = made.lower(shared, step, RULE, mesh=mesh).compile().as_text()
     for collective in ("all-gather", "all-reduce", "collective-permute", "all-to-all"):
         assert collective not in program
 
 
 def test_steps_differ_and_repeat():
-    batch = jax.device_put(crops(RECIPE))
-    first, again, next_step = (made(batch, jnp.uint32(s), RECIPE) for s in (1, 1, 2))
+    batch = jax.device_put(crops(RULE))
+    first, again, next_step = (made(batch, jnp.uint32(s), RULE) for s in (1, 1, 2))
     np.testing.assert_array_equal(first.images, again.images)
     assert not np.array_equal(first.images, next_step.images)
 
 
 def test_the_rules_of_precision_hold(strict_promotion):
-    got = made(jax.device_put(crops(RECIPE)), jnp.uint32(0), RECIPE, training=False)
+    got = made(jax.device_put(crops(RULE)), jnp.uint32(0), RULE, training=False)
     assert got.images.dtype == jnp.float32 and got.targets.dtype == jnp.bool_
 
 
 def test_calibre_weights_are_cut_like_the_targets_they_weigh():
-    recipe = Recipe((4, 4, 4), OFFSETS, calibre_max=3.0)
-    batch = crops(recipe)
-    got = made(jax.device_put(batch), jnp.uint32(0), recipe, training=False)
+    rule = ExampleRule((4, 4, 4), OFFSETS, calibre_max=3.0)
+    batch = crops(rule)
+    got = made(jax.device_put(batch), jnp.uint32(0), rule, training=False)
     labels = jnp.asarray(batch.labels)
     targets, _ = affinity_targets(labels, OFFSETS)
     weights = calibre_weights(labels, targets, largest=3.0)[:, :4, :4, :4]

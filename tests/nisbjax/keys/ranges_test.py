@@ -150,9 +150,8 @@ def test_the_words_are_those_that_are_implemented():
     from nisbjax.evaluate import stage as evaluation
     from nisbjax.infer import blend, conversion, tta
     from nisbjax.infer import compute_dtype as precision
-    from nisbjax.models import mednext
+    from nisbjax.models import build, mednext
     from nisbjax.parallel import cluster
-    from nisbjax.train import precision as training
     from nisbjax.tune import study
 
     implemented = {
@@ -172,7 +171,7 @@ def test_the_words_are_those_that_are_implemented():
         "model.size": mednext.SIZES,
         "model.kernel_size": mednext.KERNEL_SIZES,
         "cluster.kind": cluster.KINDS,
-        "train.precision": training.COMPUTE,
+        "train.precision": build.COMPUTE,
         "tune.sampler": study.SAMPLERS,
         "tune.grid": ("", "null", "None", "none", *study.GRIDS),
     }

@@ -11,8 +11,8 @@ import pytest
 
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.train import loop
+from nisbjax.train.loss_scale import LossScale
 from nisbjax.train.metric_writer import MetricWriter
-from nisbjax.train.precision import LossScale
 from nisbjax.train.step import TrainState
 
 

@@ -71,7 +71,9 @@ def by_hand(crops, w, b):
 
 
 def recipe(**changes):
-    examples = targets.Recipe(PATCH, SHORT_RANGE, augmentation=Augmentation("none"))
+    examples = targets.ExampleRule(
+        PATCH, SHORT_RANGE, augmentation=Augmentation("none")
+    )
     assert examples.crop == CROP
     values = {
         "apply": apply,
@@ -222,7 +224,7 @@ def test_a_step_that_failed_stays_where_it_failed(crops):
 
 def test_augmented_steps_cross_to_the_host_nowhere(crops):
     mesh = mesh_of(4)
-    examples = targets.Recipe(PATCH, SHORT_RANGE, erosion=(0, 1, 1))
+    examples = targets.ExampleRule(PATCH, SHORT_RANGE, erosion=(0, 1, 1))
     made = recipe(examples=examples, optimizer=optax.adam(0.1))
     compiled = step.make_train_step(made, mesh)
     batch = on(mesh, crops)

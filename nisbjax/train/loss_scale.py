@@ -1,4 +1,4 @@
-"""Compute types, and torch's dynamic loss scaling for float16.
+"""Torch's dynamic loss scaling, for training in float16.
 
 Parameters, norms, logits and losses are float32 in every mode (`models/`, `losses`). Under
 `fp16` the loss is scaled as torch's GradScaler does: 65536 at first, doubled after 2000
@@ -11,28 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int32
 
-from nisbjax.errors import InputError
-
-COMPUTE = {"fp16": jnp.float16, "bf16": jnp.bfloat16, "fp32": jnp.float32}
 _GROW_AFTER = 2000
 
 
 class LossScale(NamedTuple):
     scale: Float32[Array, ""]
     good_steps: Int32[Array, ""]
-
-
-def compute_dtype(precision: str) -> Any:
-    """The compute type of a word of `train.precision`.
-
-    Raises:
-      InputError: another word.
-    """
-    if precision not in COMPUTE:
-        raise InputError(
-            f"train.precision is {precision!r}; wanted one of {', '.join(COMPUTE)}"
-        )
-    return COMPUTE[precision]
 
 
 def initial_scale(precision: str) -> LossScale:
