@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.infer.compute_dtype import compute_dtype
 from nisbjax.infer.conversion import Apply
 from nisbjax.models import build
@@ -51,7 +51,7 @@ def load_network(section: Any, model: Mapping[str, Any], path: pathlib.Path) -> 
     found = checkpoint.find(path, checkpoint.weight_items(section.weights))
     checkpoint.require_model(found, build.describe(model))
     like = build.abstract_params(model)
-    params = checkpoint.weights(found, section.weights, like)
+    params = restore.weights(found, section.weights, like)
     facts = {"weights": section.weights, "step": checkpoint.step_of(found)}
     return _network(section, model, params, facts)
 

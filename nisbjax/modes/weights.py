@@ -15,7 +15,7 @@ from absl import logging
 from flax import nnx
 
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten, optional
 from nisbjax.errors import InputError
@@ -100,7 +100,7 @@ def export(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     items = checkpoint.weight_items(which)
     found = checkpoint.find(optional(checkpoint_path) or run_dir.path, items)
     described = checkpoint.describe(found)
-    params = checkpoint.weights(found, which, build.abstract_params(described))
+    params = restore.weights(found, which, build.abstract_params(described))
     number = checkpoint.step_of(found)
     path = run_dir.exported(number, which)
     facts = {"format": "pt", "step": str(number), "weights": which}

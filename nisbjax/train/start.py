@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten
 from nisbjax.errors import InputError
@@ -154,7 +154,7 @@ def _from_checkpoint(
     opt = {"optax": fresh.optimizer, "scale": fresh.scale}
     if not {"optimizer", "schedule"} <= set(reset):
         like["optimizer"] = opt
-    arrays = {"optimizer": opt, **checkpoint.restore(found, like)}
+    arrays = {"optimizer": opt, **restore.restore(found, like)}
     restored = arrays["optimizer"]
     # A scale is of its precision: float16 cannot begin at the 1 of float32.
     now = config.train.precision

@@ -108,7 +108,7 @@ def content(folder: pathlib.Path, root: pathlib.Path) -> dict[str, bytes]:
 
 def weights(checkpoint_folder: pathlib.Path) -> bytes:
     """Of a sound checkpoint, raw and averaged."""
-    from nisbjax.checkpoint import checkpoint
+    from nisbjax.checkpoint import checkpoint, restore
     from nisbjax.models import build
 
     assert checkpoint.problem_of(checkpoint_folder) == ""
@@ -116,7 +116,7 @@ def weights(checkpoint_folder: pathlib.Path) -> bytes:
     leaves = [
         np.asarray(leaf).tobytes()
         for which in ("raw", "ema")
-        for leaf in jax.tree.leaves(checkpoint.weights(checkpoint_folder, which, like))
+        for leaf in jax.tree.leaves(restore.weights(checkpoint_folder, which, like))
     ]
     return hashlib.sha256(b"".join(leaves)).digest()
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.config import flatten
 from nisbjax.models import build
 from nisbjax.train.metric_writer import read_history
@@ -89,8 +89,8 @@ def test_the_checkpoints_are_those_of_the_recipe(run):
         "next_batch": 24,
     }
     like = build.abstract_params(checkpoint.describe(newest))
-    raw = checkpoint.weights(newest, "raw", like)
-    ema = checkpoint.weights(newest, "ema", like)
+    raw = restore.weights(newest, "raw", like)
+    ema = restore.weights(newest, "ema", like)
     a, b = (t["stem"]["weight"] for t in (raw, ema))
     # A copy for six updates, then 0.999 of it for 18: it lags behind, not far.
     assert 0 < np.abs(a - b).max() < 0.05

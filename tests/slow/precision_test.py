@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
 from nisbjax.evaluate.stage import load_skeletons
@@ -90,7 +90,7 @@ def test_what_is_refused_would_change_more(run):
     arguments = arguments.model.to_dict()
     found = checkpoint.find(run, checkpoint.weight_items("ema"))
     like = build.abstract_params(arguments)
-    params = checkpoint.weights(found, "ema", like)
+    params = restore.weights(found, "ema", like)
     image = open_image(run / VOLUME / "data.zarr/img").read()[:64, :64, :64]
     window = jnp.asarray(image[None], jnp.float32) / 255
     full, half, brain = (

@@ -276,7 +276,7 @@ def weights(folder):
     import jax
     import numpy as np
 
-    from nisbjax.checkpoint import checkpoint
+    from nisbjax.checkpoint import restore
 
     values = np.zeros((1, 6), np.float32)
     like = {
@@ -285,7 +285,7 @@ def weights(folder):
     }
     found = find(folder)
     assert found.name == str(STEPS)
-    items = [checkpoint.weights(found, which, like) for which in ("raw", "ema")]
+    items = [restore.weights(found, which, like) for which in ("raw", "ema")]
     return [np.asarray(a).tobytes() for a in jax.tree.leaves(items)]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.store import lock
 from nisbjax.train.metric_writer import read_history
 
@@ -135,7 +135,7 @@ def arrays(folder):
         "head": {"weight": values, "bias": values[0]},
         "norm": {"weight": values[0]},
     }
-    weights = [checkpoint.weights(found, which, like) for which in ("raw", "ema")]
+    weights = [restore.weights(found, which, like) for which in ("raw", "ema")]
     return found.name, [np.asarray(a) for a in jax.tree.leaves(weights)]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.config import base_config, flatten
 
 pytestmark = pytest.mark.slow
@@ -86,7 +86,7 @@ def bytes_of(folder):
     return {
         which: [np.asarray(a).tobytes() for a in jax.tree.leaves(weights)]
         for which in ("raw", "ema")
-        for weights in [checkpoint.weights(found, which, like)]
+        for weights in [restore.weights(found, which, like)]
     }
 
 

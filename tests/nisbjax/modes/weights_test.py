@@ -14,7 +14,7 @@ from flax import nnx
 
 from nisbjax import launch
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
@@ -96,7 +96,7 @@ def test_what_a_checkpoint_says_of_its_origin(
     )
     assert found.name == "50000"
     raw = parameters(weights)
-    stored = checkpoint.restore(found, {"params": raw, "ema": raw})
+    stored = restore.restore(found, {"params": raw, "ema": raw})
     jax.tree.map(np.testing.assert_array_equal, stored["params"], raw)
     halves = jax.tree.map(lambda leaf: leaf / 2, raw)
     jax.tree.map(np.testing.assert_array_equal, stored["ema"], halves)
@@ -148,7 +148,7 @@ def test_kernels_grow_where_the_config_asks(tmp_path, settings, state_dict):
     )
     assert checkpoint.describe(found)["kernel_size"] == 5
     small, like = parameters(state_dict()), parameters(state_dict(5))
-    stored = checkpoint.restore(found, {"params": like})["params"]
+    stored = restore.restore(found, {"params": like})["params"]
     wanted = upkern.upkern(small, like)
     jax.tree.map(np.testing.assert_array_equal, stored, wanted)
     file = save(tmp_path / "large.npz", state_dict(7))
@@ -238,7 +238,7 @@ def test_exported_weights_are_the_averaged_ones_unless_raw_are_asked_for(
     again = Run(tmp_path / "again")
     launch.run_mode("import", settings, str(again.path), str(path))
     like = build.abstract_params(described)
-    back = checkpoint.weights(again.checkpoints / "0", "raw", like)
+    back = restore.weights(again.checkpoints / "0", "raw", like)
     jax.tree.map(np.testing.assert_array_equal, back, trees[0])
     with pytest.raises(InputError, match="no checkpoint at"):
         launch.run_mode("export", settings, workdir=str(tmp_path / "none"))

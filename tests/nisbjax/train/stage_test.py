@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.parallel import devices
@@ -40,7 +40,7 @@ def saved(folder):
     """All arrays of the newest checkpoint, as bytes."""
     newest = checkpoint.find(folder)
     like = stage.build.initial_params({"out_channels": 3}, 0)
-    items = [checkpoint.weights(newest, which, like) for which in ("raw", "ema")]
+    items = [restore.weights(newest, which, like) for which in ("raw", "ema")]
     return newest.name, [np.asarray(a).tobytes() for a in jax.tree.leaves(items)]
 
 
@@ -114,7 +114,7 @@ def test_validation_is_of_the_averaged_weights(config, whole_run, tmp_path, aver
     like = build.initial_params({"out_channels": 3}, 0)
     losses = {}
     for which in ("ema", "raw"):
-        weights = checkpoint.weights(checkpoint.find(folder), which, like)
+        weights = restore.weights(checkpoint.find(folder), which, like)
         found, real = [], []
         for crops in validation_loader(config, recipe.examples.crop, mesh, 4).batches():
             found.append(float(evaluate(weights, crops)[0]["loss"]))
@@ -227,7 +227,7 @@ def test_half_precision_trains_as_float32_does(
                 assert half[key] == pytest.approx(whole[key], rel=0.02)
                 assert half[key] != whole[key]
     like = build.abstract_params({"out_channels": 3})
-    weights = checkpoint.weights(checkpoint.find(tmp_path / precision), "raw", like)
+    weights = restore.weights(checkpoint.find(tmp_path / precision), "raw", like)
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {np.dtype(np.float32)}
 
 

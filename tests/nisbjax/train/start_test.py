@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from nisbjax.artifacts import Run
-from nisbjax.checkpoint import checkpoint
+from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
 from nisbjax.models import build
@@ -66,7 +66,7 @@ def moments(state):
 
 def weights_of(run, step):
     like = build.initial_params({"out_channels": 3}, 0)
-    return checkpoint.weights(run / f"checkpoints/{step}", "raw", like)
+    return restore.weights(run / f"checkpoints/{step}", "raw", like)
 
 
 def equal(a, b):
