@@ -20,11 +20,10 @@ from nisbjax.checkpoint.checkpoint import (
     find,
     numbered,
     require_model,
-    restore,
     step_of,
     weight_items,
-    weights,
 )
+from nisbjax.checkpoint.restore import restore, weights
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
 from nisbjax.store import checksums
