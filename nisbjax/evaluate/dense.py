@@ -181,6 +181,14 @@ def instance_accuracy(table: Contingency, iou: float = 0.5) -> dict[str, float]:
     }
 
 
+# Metric -> what computes it.
+FUNCTIONS = {
+    "adapted_rand": adapted_rand,
+    "voi": voi,
+    "instance_accuracy": instance_accuracy,
+}
+
+
 def _require_labels(known: np.ndarray) -> None:
     if not known.any():
         raise InputError(

@@ -6,14 +6,65 @@ table per question, with voxel positions to jump to, from the same counted pairs
 
 import csv
 import os
+from pathlib import Path
 
 import numpy as np
 
+from nisbjax.artifacts import VolumeDir
 from nisbjax.evaluate import nerl
 from nisbjax.skeletons import Skeletons
 from nisbjax.store import files
 
 Table = dict[str, np.ndarray]
+
+# Ending of each table -> what it is called in the report.
+NAMES = {
+    "_nerl_per_gt_erl.npz": "Per-GT ERL File",
+    "_edges.npz": "Per-Edge File",
+    "_skeletons.npz": "Per-Skeleton File",
+    "_skeletons.csv": "Per-Skeleton Table",
+    "_mergers.csv": "Worst Mergers",
+    "_splits.csv": "Worst Splits",
+}
+
+
+def write(
+    out: VolumeDir, segmentation: Path, skeletons: Skeletons, counts: nerl.Overlap
+) -> dict[str, str]:
+    """Writes all tables of an evaluation.
+
+    Args:
+        out: folder of the volume.
+        segmentation: its path; only its name counts.
+        skeletons: of the volume.
+        counts: their nodes in the segmentation.
+
+    Returns:
+        Labels of the tables in the report, and their paths.
+    """
+    of_skeleton = per_skeleton(skeletons, counts)
+    # name and arrays as PyTC writes them
+    per_gt = {
+        "gt_segment_id": of_skeleton["skeleton"],
+        "erl": np.stack([of_skeleton["erl_nm"], of_skeleton["length_nm"]], axis=1),
+    }
+    edges = {
+        "edges": skeletons.edges,
+        "status": nerl.edge_status(counts),
+        "status_names": np.array(nerl.STATUS_NAMES),
+        "length_nm": counts.lengths_nm,
+        "node_segments": counts.node_segments,
+        "index_position": skeletons.index_position,
+    }
+    paths: dict[str, str] = {}
+    written = (per_gt, edges, of_skeleton, of_skeleton)
+    written += worst_mergers(skeletons, counts), worst_splits(skeletons, counts)
+    for (suffix, label), table in zip(NAMES.items(), written, strict=True):
+        path = out.evaluation(segmentation, suffix)
+        write_table = write_csv if suffix.endswith(".csv") else write_npz
+        write_table(table, path)
+        paths[label] = str(path)
+    return paths
 
 
 def per_skeleton(skeletons: Skeletons, counts: nerl.Overlap) -> Table:

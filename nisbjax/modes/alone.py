@@ -3,6 +3,7 @@
 PyTC runs the stages of a chain only; its scripts for QC and masks stand beside it.
 """
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -88,13 +89,14 @@ def decode(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
 
 def evaluate(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     """Mode evaluate: the run's newest segmentation, or `evaluate.segmentation`."""
-    from nisbjax.evaluate import stage
-
     named = optional(settings.evaluate.segmentation)
     place = _place(settings, run_dir, checkpoint_path, named)
-    skeleton = optional(settings.evaluate.skeleton)
+    split = split_of(settings, "test")
     if named:
-        skeleton = skeleton or _own_skeleton(settings, named)
+        skeleton = optional(settings.evaluate.skeleton) or _own_skeleton(
+            settings, named
+        )
+        split = dataclasses.replace(split, skeleton=skeleton)
     else:
         decoded = sorted(
             place.path.glob("decoded_*.zarr"), key=lambda p: p.stat().st_mtime
@@ -102,10 +104,7 @@ def evaluate(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any
         if not decoded:
             raise InputError(f"no segmentation in {place.path}; run --mode=decode")
         named = str(decoded[-1])
-        skeleton = skeleton or split_of(settings, "test").skeleton
-    return stage.run(
-        settings, place, segmentation=named, skeleton=skeleton, threshold_origin=""
-    )
+    return chain.score(settings, place, named, chain.truth_of(settings, split), "")
 
 
 def _place(settings: Any, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:

@@ -9,20 +9,23 @@ import os
 import pathlib
 import shutil
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
 from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import optional
+from nisbjax.config import flatten, optional
 from nisbjax.errors import InputError
 from nisbjax.mask import open_mask
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
-from nisbjax.modes.volumes import Split, split_of, split_with
+from nisbjax.modes.volumes import Split, split_of, split_with, voxel_size_nm
 from nisbjax.store import files
 from nisbjax.store.volume import open_affinities, open_image, open_labels
+
+if TYPE_CHECKING:  # stages are imported when they are asked for
+    from nisbjax.evaluate.truth import Truth
 
 # What a mode makes itself, so that naming it would mix volumes.
 _OWN = ("qc.input", "mask.report", "decode.input", "evaluate.segmentation")
@@ -78,8 +81,9 @@ def test(
         )
     found, split, place = _check_test(settings, run_dir, checkpoint_path, parameters)
     prediction = predict(settings, found, split.image, place)
+    truth = truth_of(settings, split)
     return decode_and_score(
-        settings, place, prediction, split, parameters, threshold_origin
+        settings, place, prediction, split, truth, parameters, threshold_origin
     )
 
 
@@ -88,6 +92,7 @@ def decode_and_score(
     place: VolumeDir,
     prediction: pathlib.Path,
     split: Split,
+    truth: "Truth",
     parameters: Mapping[str, float | int],
     threshold_origin: str,
 ) -> dict[str, Any]:
@@ -102,21 +107,53 @@ def decode_and_score(
 
     decoding.check(settings, place, affinities=prediction, parameters=parameters)
     evaluation.check(
-        settings, split.skeleton, open_affinities(prediction), _cache(place.path)
+        tuple(settings.evaluate.metrics),
+        truth,
+        open_affinities(prediction),
+        _cache(place.path),
     )
     mask = affinity_mask(settings, place, prediction, split.image)
     segmentation = decoding.run(
         settings, place, affinities=prediction, mask=mask, parameters=parameters
     )
-    facts = evaluation.run(
-        settings,
-        place,
-        segmentation=segmentation,
-        skeleton=split.skeleton,
-        threshold_origin=threshold_origin,
-    )
+    facts = score(settings, place, segmentation, truth, threshold_origin)
     draw_slices(settings, place, prediction, segmentation, split)
     return facts
+
+
+def score(
+    settings: Any,
+    place: VolumeDir,
+    segmentation: str | pathlib.Path,
+    truth: "Truth",
+    threshold_origin: str,
+) -> dict[str, Any]:
+    """Evaluates a segmentation by the configuration; see `evaluate.stage.run`."""
+    from nisbjax.evaluate import published, stage
+
+    return stage.run(
+        tuple(settings.evaluate.metrics),
+        place,
+        segmentation,
+        truth,
+        memory_gb=settings.decode.memory_gb,
+        setting=published.setting_of(settings.name),
+        threshold_origin=threshold_origin,
+        config=flatten(settings.to_dict()),
+    )
+
+
+def truth_of(settings: Any, split: Split) -> "Truth":
+    """What `evaluate` names, or the skeleton of a volume where it names none."""
+    from nisbjax.evaluate.truth import Truth
+
+    named = settings.evaluate
+    return Truth(
+        skeleton=optional(named.skeleton) or split.skeleton,
+        label=optional(named.label),
+        voxel_size_nm=voxel_size_nm(settings),
+        unlabeled=settings.data.unlabeled,
+    )
 
 
 def _check_test(
@@ -139,7 +176,8 @@ def _check_test(
     split = _tested(settings)
     place = run_dir.test(checkpoint.step_of(found), split.name)
     whole = None if optional(settings.predict.roi) else open_image(split.image)
-    evaluation.check(settings, split.skeleton, whole, _cache(place.path))
+    metrics, truth = tuple(settings.evaluate.metrics), truth_of(settings, split)
+    evaluation.check(metrics, truth, whole, _cache(place.path))
     decoding.check_keys(settings, parameters)
     check_mask(settings, place)
     files.require_file(place.slices_png)

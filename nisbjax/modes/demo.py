@@ -15,10 +15,10 @@ from absl import logging
 from nisbjax.artifacts import Run
 from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
-from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.modes import chain, train
 from nisbjax.modes.prediction import predict_by
-from nisbjax.skeletons import Skeletons
+from nisbjax.modes.volumes import voxel_size_nm
+from nisbjax.skeletons import Skeletons, load
 from nisbjax.store import files
 from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
 from nisbjax.synth import baselines
@@ -93,7 +93,7 @@ def bounds(settings: Any) -> dict[str, dict[str, Any]]:
     itself: it is the best that thresholding can do.
     """
     split = chain.split_of(settings, "test")
-    truth = load_skeletons(split.skeleton, settings)
+    truth = load(split.skeleton, voxel_size_nm=voxel_size_nm(settings))
     image = open_image(split.image).read()
     best: dict[str, Any] = {"nerl": -1.0}
     for interior in baselines.INTERIORS:
@@ -147,7 +147,7 @@ def _untrained(settings: Any, run_dir: Run, network: Any) -> dict[str, Any]:
         split = chain.split_of(settings, name)
         place = Run(chosen).test(0, split.name)
         prediction = predict_by(settings, network, split.image, place)
-        truth = load_skeletons(split.skeleton, settings)
+        truth = load(split.skeleton, voxel_size_nm=voxel_size_nm(settings))
         affinities = open_affinities(prediction).read()
         # An untrained net answers close to 1/2: its own quantiles are the levels.
         levels = np.unique(np.quantile(affinities, np.linspace(0.02, 0.98, 49)))

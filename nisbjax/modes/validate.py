@@ -10,6 +10,7 @@ training loop on every process, or by a watcher that never ends; PyTC selects by
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -204,14 +205,18 @@ def _score(settings: Any, place: ValidationDir, found: pathlib.Path) -> Row:
     chosen = settings.copy_and_resolve_references()
     chosen.predict.update({"input": "", "output": "", "format": "zarr"})
     chosen.decode.update({"input": "", "output": ""})
-    chosen.evaluate.update({"segmentation": "", "skeleton": "", "label": ""})
     own = Run(place.path)
     best = chain.tune(chosen, own, str(found))
     step = checkpoint.step_of(found)
     split = chain.split_of(chosen, "val")
     out = own.tune(step).prediction(split.name)
     raw = out.find_raw(chosen.predict.channels)
-    facts = chain.decode_and_score(chosen, out, raw, split, {}, "decode.threshold")
+    truth = dataclasses.replace(
+        chain.truth_of(chosen, split), skeleton=split.skeleton, label=""
+    )
+    facts = chain.decode_and_score(
+        chosen, out, raw, split, truth, {}, "decode.threshold"
+    )
     if not settings.validate.keep:
         _delete_bulky(out)
         _delete_bulky(VolumeDir(own.tune(step).path))

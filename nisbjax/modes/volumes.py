@@ -41,6 +41,12 @@ def split_of(settings: Any, split: str) -> Split:
     return Split(path(chosen.image), path(chosen.label), path(chosen.skeleton))
 
 
+def voxel_size_nm(config: Any) -> tuple[float, float, float]:
+    """`data.voxel_size_nm`, x, y, z."""
+    x, y, z = map(float, config.data.voxel_size_nm)
+    return x, y, z
+
+
 def split_with(settings: Any, image: str, known: str = "") -> Split | None:
     """The volume of the configuration whose image is that one; None where there is none.
 

@@ -26,7 +26,6 @@ from nisbjax.decode.thresholds import sweep
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
 from nisbjax.evaluate import score_text as report
-from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.keys import determines
 from nisbjax.keys.checks import require
 from nisbjax.keys.ranges import RANGES
@@ -90,7 +89,7 @@ def run(
     affinities = volume_lib.open_affinities(prediction)
     source = affinities.attributes.get("source", "")
     on_test = guard_test_data(config, skeleton, source)
-    truth = load_skeletons(skeleton, config, out.path)
+    truth = skeletons.load(skeleton, cache=out.path, voxel_size_nm=_voxel_size(config))
     truth, part = nodes.in_region(truth, affinities)
     edges = MaskedEdges(
         decode_stage.edge_offset(config, affinities),
@@ -196,7 +195,7 @@ def check_study(
     for path in (out.best_params, out.figure):
         files.require_file(path)
     cache = out.path if out.path.is_dir() else None
-    truth = load_skeletons(skeleton, config, cache)
+    truth = skeletons.load(skeleton, cache=cache, voxel_size_nm=_voxel_size(config))
     facts = _made_from(config, prediction, skeleton, None, ranges)
     del facts["mask"]
     if prediction:
@@ -314,6 +313,11 @@ def guard_test_data(
 def _same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
     both = Path(a).is_file() and Path(b).is_file()
     return both and skeletons.content_hash(a) == skeletons.content_hash(b)
+
+
+def _voxel_size(config: Any) -> tuple[float, float, float]:
+    x, y, z = map(float, config.data.voxel_size_nm)
+    return x, y, z
 
 
 def _made_from(

@@ -32,7 +32,6 @@ from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.evaluate import nerl
-from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.geometry import Box
 from nisbjax.mask import mask_of_box, open_mask
 from nisbjax.modes import chain
@@ -148,7 +147,7 @@ def read(settings, run: Run, split: str) -> Tissue:
     affinities = open_affinities(predictions[6]).read()
     if path:
         mask = mask_of_box(*open_mask(path), Box.whole(affinities.shape[1:]))
-    return Tissue(affinities, mask, load_skeletons(chosen.skeleton, settings))
+    return Tissue(affinities, mask, chain.truth_of(settings, chosen).load_skeletons())
 
 
 def tune(name: str, tissue: Tissue, trials: int, seed: int) -> optuna.trial.FrozenTrial:

@@ -16,9 +16,9 @@ import pytest
 from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
-from nisbjax.evaluate.stage import load_skeletons
 from nisbjax.infer.compute_dtype import ALLOWED, FLATTEST
 from nisbjax.models import build
+from nisbjax.skeletons import load
 from nisbjax.store.volume import open_affinities, open_image
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,9 @@ def scores(volume, truth):
 
 def test_float16_changes_affinities_and_score_by_less_than_allowed(launched, run):
     settings = runpy.run_path(str(ROOT / "configs/demo.py"))["get_config"]()
-    truth = load_skeletons(run / VOLUME / "skeleton.pkl", settings)
+    truth = load(
+        run / VOLUME / "skeleton.pkl", voxel_size_nm=settings.data.voxel_size_nm
+    )
     full, half = (predicted(launched, run, precision) for precision in ("fp32", "fp16"))
     change = np.abs(full.read() - half.read())
     wanted, found = scores(full, truth), scores(half, truth)

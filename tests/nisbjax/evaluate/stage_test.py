@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nisbjax import artifacts, config
+from nisbjax import artifacts
+from nisbjax.config import base_config, flatten
 from nisbjax.errors import InputError
 from nisbjax.evaluate import stage
+from nisbjax.evaluate.truth import Truth
 from nisbjax.store import manifest, volume
 
 SHAPE = (12, 4, 4)
@@ -57,8 +59,24 @@ def inputs(tmp_path):
 
 
 @pytest.fixture
-def settings():
-    return config.base_config()
+def config():
+    return base_config()
+
+
+def run(config, out, *, segmentation="", skeleton="", label="", **options):
+    """As the modes call it."""
+    x, y, z = map(float, config.data.voxel_size_nm)
+    truth = Truth(str(skeleton), str(label), (x, y, z), config.data.unlabeled)
+    return stage.run(
+        config.evaluate.metrics,
+        out,
+        segmentation,
+        truth,
+        memory_gb=config.decode.memory_gb,
+        setting="liconn",
+        config=flatten(config.to_dict()),
+        **options,
+    )
 
 
 def as_zarr(folder, array):
@@ -88,10 +106,10 @@ def as_npy(folder, array):
 
 
 @pytest.mark.parametrize("form", [as_zarr, as_hdf5, as_npy])
-def test_scores_are_those_by_hand_whatever_the_file(tmp_path, settings, inputs, form):
+def test_scores_are_those_by_hand_whatever_the_file(tmp_path, config, inputs, form):
     out = artifacts.VolumeDir(tmp_path / "seed5")
-    found = stage.run(
-        settings,
+    found = run(
+        config,
         out,
         segmentation=form(tmp_path, made_segmentation()),
         skeleton=inputs,
@@ -112,10 +130,10 @@ def test_scores_are_those_by_hand_whatever_the_file(tmp_path, settings, inputs, 
     assert found["threshold_origin"] == "tuned on best_params.yaml"
 
 
-def test_report_and_tables_lie_beside_each_other(tmp_path, settings, inputs):
+def test_report_and_tables_lie_beside_each_other(tmp_path, config, inputs):
     out = artifacts.VolumeDir(tmp_path / "seed5")
     segmentation = as_zarr(tmp_path, made_segmentation())
-    stage.run(settings, out, segmentation=segmentation, skeleton=inputs)
+    run(config, out, segmentation=segmentation, skeleton=inputs)
     tag = "eval_decoded_x1_ch0-1-2_affinity_cc_0.7"
     text = (out.path / f"{tag}.txt").read_text()
     lines = text.splitlines()
@@ -153,16 +171,14 @@ def test_report_and_tables_lie_beside_each_other(tmp_path, settings, inputs):
     assert not list(out.path.glob("*.partial"))
 
 
-def test_dense_labels_alone_and_together(tmp_path, settings, inputs):
+def test_dense_labels_alone_and_together(tmp_path, config, inputs):
     labels = as_npy(tmp_path, made_truth())
     segmentation = as_hdf5(tmp_path, made_segmentation())
     out = artifacts.VolumeDir(tmp_path / "seed5")
-    both = stage.run(
-        settings, out, segmentation=segmentation, skeleton=inputs, label=labels
-    )
+    both = run(config, out, segmentation=segmentation, skeleton=inputs, label=labels)
     assert both["dense"]["voi_merge"] == pytest.approx(0)
-    settings.evaluate.metrics = ("adapted_rand", "voi", "instance_accuracy")
-    alone = stage.run(settings, out, segmentation=segmentation, label=labels)
+    config.evaluate.metrics = ("adapted_rand", "voi", "instance_accuracy")
+    alone = run(config, out, segmentation=segmentation, label=labels)
     assert "skeletons" not in alone
     text = (out.path / "eval_theirs.txt").read_text()
     assert (
@@ -170,14 +186,6 @@ def test_dense_labels_alone_and_together(tmp_path, settings, inputs):
         in text
     )
     assert "Neurite" not in text
-
-
-def test_a_path_in_the_config_wins(tmp_path, settings, inputs):
-    settings.evaluate.segmentation = str(as_npy(tmp_path, made_segmentation()))
-    settings.evaluate.skeleton = str(inputs)
-    out = artifacts.VolumeDir(tmp_path / "seed5")
-    found = stage.run(settings, out, segmentation="/nowhere", skeleton="/nowhere")
-    assert found["skeletons"]["n_nodes"] == 24
 
 
 @pytest.mark.parametrize(
@@ -195,41 +203,41 @@ def test_a_path_in_the_config_wins(tmp_path, settings, inputs):
         (("nerl",), {"segmentation": "s", "skeleton": "k"}, "no volume at s"),
     ],
 )
-def test_what_is_missing_is_said(tmp_path, settings, metrics, arguments, message):
-    settings.evaluate.metrics = metrics
+def test_what_is_missing_is_said(tmp_path, config, metrics, arguments, message):
+    config.evaluate.metrics = metrics
     out = artifacts.VolumeDir(tmp_path / "seed5")
     with pytest.raises(InputError, match=message):
-        stage.run(settings, out, **arguments)
+        run(config, out, **arguments)
     assert not out.path.exists()
 
 
-def test_an_unfinished_segmentation_is_not_scored(tmp_path, settings, inputs):
+def test_an_unfinished_segmentation_is_not_scored(tmp_path, config, inputs):
     segmentation = as_zarr(tmp_path, made_segmentation())
     manifest.path_inside(segmentation).write_text('{"fingerprint": {}}\n')
     with pytest.raises(InputError, match="is unfinished"):
-        stage.run(
-            settings,
+        run(
+            config,
             artifacts.VolumeDir(tmp_path / "out"),
             segmentation=segmentation,
             skeleton=inputs,
         )
 
 
-def test_skeletons_of_another_volume(tmp_path, settings, inputs):
+def test_skeletons_of_another_volume(tmp_path, config, inputs):
     segmentation = as_npy(tmp_path, made_segmentation()[:6])
     with pytest.raises(InputError, match="12 of 24 nodes of .* lie outside"):
-        stage.run(
-            settings,
+        run(
+            config,
             artifacts.VolumeDir(tmp_path / "out"),
             segmentation=segmentation,
             skeleton=inputs,
         )
 
 
-def test_a_voxel_size_that_disagrees_is_in_the_report(tmp_path, settings, inputs):
-    settings.data.voxel_size_nm = (18.0, 18.0, 25.0)
-    found = stage.run(
-        settings,
+def test_a_voxel_size_that_disagrees_is_in_the_report(tmp_path, config, inputs):
+    config.data.voxel_size_nm = (18.0, 18.0, 25.0)
+    found = run(
+        config,
         artifacts.VolumeDir(tmp_path / "out"),
         segmentation=as_npy(tmp_path, made_segmentation()),
         skeleton=inputs,
@@ -238,23 +246,23 @@ def test_a_voxel_size_that_disagrees_is_in_the_report(tmp_path, settings, inputs
 
 
 def test_a_second_evaluation_remembers_where_the_threshold_came_from(
-    tmp_path, settings, inputs
+    tmp_path, config, inputs
 ):
     out = artifacts.VolumeDir(tmp_path / "out")
     segmentation = as_zarr(tmp_path, made_segmentation())
     given = {"segmentation": segmentation, "skeleton": inputs}
-    found = stage.run(settings, out, **given, threshold_origin="")
+    found = run(config, out, **given, threshold_origin="")
     assert found["threshold_origin"] == "of unknown origin"
-    stage.run(settings, out, **given, threshold_origin="tuned on a.yaml")
-    found = stage.run(settings, out, **given, threshold_origin="")
+    run(config, out, **given, threshold_origin="tuned on a.yaml")
+    found = run(config, out, **given, threshold_origin="")
     assert found["threshold_origin"] == "tuned on a.yaml"
     as_zarr(tmp_path, np.ones(SHAPE, np.uint32))
-    found = stage.run(settings, out, **given, threshold_origin="")
+    found = run(config, out, **given, threshold_origin="")
     assert found["threshold_origin"] == "of unknown origin"
 
 
 def test_an_evaluation_of_another_process_is_left_to_it(
-    tmp_path, settings, inputs, held_elsewhere
+    tmp_path, config, inputs, held_elsewhere
 ):
     out = artifacts.VolumeDir(tmp_path / "seed5")
     process = held_elsewhere(out.path / "eval_theirs.lock")
@@ -262,38 +270,38 @@ def test_an_evaluation_of_another_process_is_left_to_it(
     with pytest.raises(
         InputError, match=f"eval_theirs.txt is being written by process {process} on "
     ):
-        stage.run(settings, out, segmentation=file, skeleton=inputs)
+        run(config, out, segmentation=file, skeleton=inputs)
     assert os.listdir(out.path) == ["eval_theirs.lock"]
 
 
 def test_a_pipe_in_the_way_is_refused_before_anything_is_scored(
-    tmp_path, settings, inputs
+    tmp_path, config, inputs
 ):
     out = artifacts.VolumeDir(tmp_path)
     os.mkfifo(tmp_path / "eval_theirs_splits.csv")
     file = as_npy(tmp_path, made_segmentation())
     there = sorted(os.listdir(tmp_path))
     with pytest.raises(InputError, match="eval_theirs_splits.csv is a device, pipe"):
-        stage.run(settings, out, segmentation=file, skeleton=inputs)
+        run(config, out, segmentation=file, skeleton=inputs)
     assert sorted(os.listdir(tmp_path)) == there
 
 
-def test_dense_metrics_need_no_skeleton_on_disk(tmp_path, settings):
+def test_dense_metrics_need_no_skeleton_on_disk(tmp_path, config):
     # Truth 3 | 5, segments 1 | 2 4: recall loses the split of neurite 5, precision none.
     np.save(tmp_path / "truth.npy", made_truth())
-    settings.evaluate.metrics = ("voi", "adapted_rand", "instance_accuracy")
+    config.evaluate.metrics = ("voi", "adapted_rand", "instance_accuracy")
     arguments = {
         "segmentation": as_npy(tmp_path, made_segmentation()),
         "skeleton": tmp_path / "gone" / "skeleton.pkl",
         "label": tmp_path / "truth.npy",
     }
     out = artifacts.VolumeDir(tmp_path / "seed5")
-    found = stage.run(settings, out, **arguments)
+    found = run(config, out, **arguments)
     assert found["dense"]["voi_merge"] == pytest.approx(0, abs=1e-12)
     assert "skeletons" not in found and "skeleton" not in found
-    settings.evaluate.metrics = ("nerl", "voi")
+    config.evaluate.metrics = ("nerl", "voi")
     with pytest.raises(InputError, match="skeleton.pkl"):
-        stage.run(settings, out, **arguments)
+        run(config, out, **arguments)
 
 
 _ANY = st.recursive(
@@ -315,10 +323,10 @@ def test_no_attribute_costs_a_report(attributes):
         path = pathlib.Path(folder)
         source = as_zarr(path, labels)
         volume.write_attributes(source, {"axes": "xyz", **attributes})
-        settings = config.base_config()
-        settings.evaluate.metrics = ("voi",)
-        found = stage.run(
-            settings,
+        config = base_config()
+        config.evaluate.metrics = ("voi",)
+        found = run(
+            config,
             artifacts.VolumeDir(path),
             segmentation=source,
             label=source,
@@ -339,12 +347,12 @@ def test_no_attribute_costs_a_report(attributes):
         (None, ""),
     ],
 )
-def test_a_threshold_of_any_type_is_in_the_report(tmp_path, settings, value, said):
-    settings.evaluate.metrics = ("voi",)
+def test_a_threshold_of_any_type_is_in_the_report(tmp_path, config, value, said):
+    config.evaluate.metrics = ("voi",)
     source = as_zarr(tmp_path, np.ones(SHAPE, np.uint32))
     volume.write_attributes(source, {"axes": "xyz", "threshold": value})
     out = artifacts.VolumeDir(tmp_path)
-    stage.run(settings, out, segmentation=source, label=source)
+    run(config, out, segmentation=source, label=source)
     (written,) = tmp_path.glob("eval_*.txt")
     assert said in written.read_text()
     assert ("threshold: " in written.read_text()) == bool(said)
@@ -353,11 +361,11 @@ def test_a_threshold_of_any_type_is_in_the_report(tmp_path, settings, value, sai
 @pytest.mark.parametrize(
     "content", ["5", "null", "{", '{"segmentation_fingerprint": 3}', "[[[[", "\x00"]
 )
-def test_an_earlier_report_of_any_content_is_replaced(tmp_path, settings, content):
-    settings.evaluate.metrics = ("voi",)
+def test_an_earlier_report_of_any_content_is_replaced(tmp_path, config, content):
+    config.evaluate.metrics = ("voi",)
     source = as_zarr(tmp_path, np.ones(SHAPE, np.uint32))
     out = artifacts.VolumeDir(tmp_path)
     path = out.evaluation(pathlib.Path(source), ".json")
     path.write_text(content)
-    stage.run(settings, out, segmentation=source, label=source, threshold_origin="")
+    run(config, out, segmentation=source, label=source, threshold_origin="")
     assert json.loads(path.read_text())["threshold_origin"] == stage.UNKNOWN_THRESHOLD

@@ -147,7 +147,7 @@ def test_the_words_are_those_that_are_implemented():
     from nisbjax.data import affine, affinities, augment, intensity, labels, loader
     from nisbjax.decode import masked_edges
     from nisbjax.decode import stage as decoding
-    from nisbjax.evaluate import stage as evaluation
+    from nisbjax.evaluate import truth
     from nisbjax.infer import blend, conversion, tta
     from nisbjax.infer import compute_dtype as precision
     from nisbjax.models import build, mednext
@@ -178,7 +178,7 @@ def test_the_words_are_those_that_are_implemented():
     for key, choices in implemented.items():
         wanted = f"one of {', '.join(map(str, choices))}"
         assert ranges.RANGES[key].wanted == wanted, key
-    metrics = ", ".join(evaluation.METRICS)
+    metrics = ", ".join(truth.METRICS)
     assert ranges.RANGES["evaluate.metrics"].wanted.endswith(f"each one of {metrics}")
 
 

@@ -12,8 +12,9 @@ from nisbjax import launch
 from nisbjax.artifacts import Run
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
+from nisbjax.evaluate.truth import Truth
 from nisbjax.modes import chain
-from nisbjax.modes.volumes import image_of, split_with
+from nisbjax.modes.volumes import image_of, split_of, split_with
 from nisbjax.qc import front_matter
 from nisbjax.store.volume import create_zarr, fingerprint, open_affinities, open_labels
 
@@ -318,3 +319,13 @@ def test_where_a_threshold_comes_from(config):
     assert origin(("decode.threshold",)) == "command line"
     config.decode.threshold_from = "0.6"
     assert origin(()) == "command line"
+
+
+def test_truth_that_is_named_wins_over_the_volumes_own(config):
+    test = split_of(config, "test")
+    assert chain.truth_of(config, test) == Truth(
+        test.skeleton, "", (9.0, 9.0, 12.0), config.data.unlabeled
+    )
+    config.evaluate.skeleton, config.evaluate.label = "a.pkl", "b.zarr"
+    found = chain.truth_of(config, test)
+    assert (found.skeleton, found.label) == ("a.pkl", "b.zarr")

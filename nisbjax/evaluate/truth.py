@@ -1,0 +1,119 @@
+"""What a segmentation is compared with: skeletons, dense labels, or both.
+
+PyTC skips a metric that has nothing to be compared with, and says so in its log; here it is
+refused, by the mode even before there is a segmentation to score.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+
+from nisbjax import skeletons
+from nisbjax.config import require_choice
+from nisbjax.errors import InputError
+from nisbjax.evaluate import nodes
+from nisbjax.store.volume import Volume, open_labels
+from nisbjax.unlabeled import DEFAULT
+
+METRICS = ("nerl", "voi", "adapted_rand", "instance_accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """The truth of one volume.
+
+    Attributes:
+        skeleton: path of `skeleton.pkl`; "" for none.
+        label: path of dense labels [x y z]; "" for none.
+        voxel_size_nm: x, y, z; for skeletons without positions in nm.
+        unlabeled: labels that say nothing, see `unlabeled.parse_codes`.
+    """
+
+    skeleton: str
+    label: str
+    voxel_size_nm: tuple[float, float, float]
+    unlabeled: str = DEFAULT
+
+    def load_skeletons(self, cache: Path | None = None) -> skeletons.Skeletons:
+        """The skeletons; `cache` is a folder that keeps them as arrays, or None."""
+        return skeletons.load(
+            self.skeleton, cache=cache, voxel_size_nm=self.voxel_size_nm
+        )
+
+    def of_use_to(self, metrics: Sequence[str]) -> "Truth":
+        """The same without skeletons that are not there, where no metric needs them."""
+        if not self.label or "nerl" in metrics or not self.skeleton:
+            return self
+        if os.path.exists(self.skeleton):
+            return self
+        logging.warning(
+            "no skeletons at %s, and evaluate.metrics does not need them; scoring "
+            "against dense labels alone",
+            self.skeleton,
+        )
+        return dataclasses.replace(self, skeleton="")
+
+    def require_for(self, metrics: Sequence[str]) -> None:
+        """Refuses metrics without what they are computed from.
+
+        Raises:
+            InputError: naming the metric and the key.
+        """
+        if "nerl" in metrics and not self.skeleton:
+            raise InputError(
+                "evaluate.metrics asks for nerl, but there is no skeleton; give "
+                "--config.evaluate.skeleton=FILE, or other metrics"
+            )
+        dense = [m for m in metrics if m in ("adapted_rand", "instance_accuracy")]
+        if (dense or not self.skeleton) and not self.label:
+            raise InputError(
+                f"evaluate.metrics asks for {', '.join(dense or metrics)}, but there "
+                "are no dense labels; give --config.evaluate.label=FILE, or other metrics"
+            )
+
+    def require_readable(
+        self,
+        metrics: Sequence[str],
+        covered: Volume | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        """Refuses files that are not there, cannot be read, or are of another volume.
+
+        Args:
+            metrics: of `METRICS`.
+            covered: a volume of the segmentation's shape and region, such as the
+                affinities that it will be made from; None where there is none yet.
+            cache: as `load_skeletons`.
+
+        Raises:
+            InputError: naming the file.
+        """
+        if "nerl" in metrics and not os.path.isfile(self.skeleton):
+            raise InputError(
+                f"no skeleton at {self.skeleton}; check data.root, or give "
+                "--config.evaluate.skeleton=FILE, or other metrics"
+            )
+        if self.skeleton and os.path.isfile(self.skeleton):
+            found = self.load_skeletons(cache)
+            if covered is not None:
+                nodes.in_region(found, covered)
+        if self.label:
+            shape = open_labels(self.label).spatial_shape
+            if covered is not None and shape != covered.spatial_shape:
+                raise InputError(
+                    f"labels {self.label} have shape {shape}, and what is to be scored "
+                    f"{covered.spatial_shape}; wanted the same volume"
+                )
+
+
+def require_metrics(metrics: Sequence[str]) -> None:
+    """Refuses a word that is no metric.
+
+    Raises:
+        InputError: naming those that there are.
+    """
+    for metric in metrics:
+        require_choice("evaluate.metrics", metric, METRICS)
