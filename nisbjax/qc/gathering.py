@@ -17,7 +17,7 @@ from absl import logging
 from jaxtyping import Shaped
 
 from nisbjax.geometry import Box
-from nisbjax.qc import statistics
+from nisbjax.qc import statistics, statistics_file
 from nisbjax.qc.border import Border, find_border
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
@@ -86,7 +86,7 @@ class Gathering:
         """Measures one slab and writes that down; call it before the slab is recorded."""
         self._folder.mkdir(parents=True, exist_ok=True)
         part = statistics.measure(values, box.start, self._border, self._shape)
-        statistics.save(part, self._slab(str(box)), self._made_from)
+        statistics_file.save(part, self._slab(str(box)), self._made_from)
         return {}
 
     def finish(self, keys: Sequence[str]) -> None:
@@ -98,7 +98,7 @@ class Gathering:
         Args:
           keys: the slabs' boxes, as text.
         """
-        if statistics.load(self._path, self._made_from) is None:
+        if statistics_file.load(self._path, self._made_from) is None:
             self._merge(keys)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -106,7 +106,7 @@ class Gathering:
         boxes = sorted(map(Box.parse, keys), key=lambda box: box.start)
         whole = statistics.empty(self._shape, self._channels, self._border)
         for box in boxes:
-            part = statistics.load(self._slab(str(box)), self._made_from)
+            part = statistics_file.load(self._slab(str(box)), self._made_from)
             if part is None:
                 logging.info("no statistics of %s were gathered; QC will scan", box)
                 break
@@ -114,7 +114,7 @@ class Gathering:
         else:
             # Slabs of an earlier attempt with another budget may overlap later ones.
             if sum(box.size for box in boxes) == Box.whole(self._shape).size:
-                statistics.save(whole, self._path, self._made_from)
+                statistics_file.save(whole, self._path, self._made_from)
 
 
 def border_of(image: Volume, section: Any) -> Border:

@@ -14,7 +14,15 @@ from typing import Any
 from absl import logging
 
 from nisbjax.errors import InputError
-from nisbjax.qc import gathering, mask_file, plots, report, report_file, statistics
+from nisbjax.qc import (
+    gathering,
+    mask_file,
+    plots,
+    report,
+    report_file,
+    statistics,
+    statistics_file,
+)
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
 from nisbjax.store import files
@@ -174,7 +182,7 @@ def _statistics(
 ) -> tuple[statistics.Statistics, str]:
     """Those that were gathered of exactly this prediction, or of a scan; and which."""
     made_from = gathering.identity(affinities.attributes, section)
-    found = statistics.load(paths.statistics, made_from)
+    found = statistics_file.load(paths.statistics, made_from)
     if found is not None:
         return found, "took the gathered statistics of"
     border = gathering.border_of(pixels, section) if pixels is not None else None

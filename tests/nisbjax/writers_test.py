@@ -10,7 +10,7 @@ from nisbjax.errors import InputError
 from nisbjax.evaluate import tables
 from nisbjax.mask import MaskSpec
 from nisbjax.qc import mask_file as mask
-from nisbjax.qc import statistics
+from nisbjax.qc import statistics, statistics_file
 from nisbjax.store import checksums
 from nisbjax.store.exported import export_hdf5
 from nisbjax.store.volume import from_array, write_attributes
@@ -25,7 +25,7 @@ def _mask(path):
 
 
 def _statistics(path):
-    statistics.save(statistics.empty((4, 4, 4), 3, None), path, "this")
+    statistics_file.save(statistics.empty((4, 4, 4), 3, None), path, "this")
 
 
 def _slices(path):

@@ -20,6 +20,7 @@ from nisbjax.qc import (
     mask_file,
     stage,
     statistics,
+    statistics_file,
 )
 from nisbjax.qc.border import find_border
 from nisbjax.store.manifest import Manifest
@@ -211,7 +212,7 @@ def test_gathered_statistics_are_taken_instead_of_the_file(
     border = find_border(stage.open_image(image), n_z_border=8, width=4, thresh=30.0)
     gathered = statistics.measure(affinities, (0, 0, 0), border, SHAPE)
     made_from = gathering.identity({}, config.qc)
-    statistics.save(gathered, target.plane_statistics, made_from)
+    statistics_file.save(gathered, target.plane_statistics, made_from)
     want = check(config, target, prediction=prediction, image=image).read_text()
     target.plane_statistics.rename(tmp_path / "aside")
     scanned = check(config, target, prediction=prediction, image=image)
