@@ -5,8 +5,6 @@ The inverse of `torch_import`: names, axes and the parameter that holds nothing
 writes pickles of Lightning, which need its classes and run code when they are read.
 """
 
-import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float32
+from safetensors.numpy import save
 
 from nisbjax.models.foreign.torch_import import is_transposed, original_names
+from nisbjax.store import files
 
 Arrays = dict[str, Float32[np.ndarray, "..."]]
 
@@ -55,18 +55,10 @@ def write_safetensors(
       path: of the file; its folder exists.
       arrays: by name.
       facts: that stand in the header as `__metadata__`.
+
+    Raises:
+      InputError: it cannot be written.
     """
-    header: dict[str, Any] = {"__metadata__": dict(facts)}
-    start = 0
-    for name, value in arrays.items():
-        places = [start, start + value.nbytes]
-        header[name] = {"dtype": "F32", "shape": value.shape, "data_offsets": places}
-        start += value.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    temporary = path.with_name(path.name + ".partial")
-    with open(temporary, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for value in arrays.values():
-            file.write(value.astype("<f4").tobytes())
-    os.replace(temporary, path)
+    with files.replacing(path) as temporary:
+        # Not by `save_file`, which makes errors of its own of a full disk's.
+        temporary.write_bytes(save(arrays, dict(facts)))

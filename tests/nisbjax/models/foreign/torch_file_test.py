@@ -3,8 +3,10 @@
 import json
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from nisbjax.errors import InputError
 from nisbjax.models.foreign import torch_file
@@ -114,12 +116,30 @@ def test_the_average_of_lightning_and_the_network_it_is_of(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        (5, "w is 5; wanted the keys dtype, shape, data_offsets"),
-        ({"dtype": "F32", "shape": [6]}, "w.data_offsets is missing"),
-        ({"dtype": "X", "shape": [6], "data_offsets": [0, 24]}, "dtype is 'X'; wanted"),
-        ({"dtype": "F32", "shape": 6, "data_offsets": [0, 24]}, "shape is 6; wanted"),
-        ({"dtype": "F32", "shape": [1] * 17, "data_offsets": [0, 4]}, "of 17 axes"),
-        ({"dtype": "F32", "shape": ["6"], "data_offsets": [0, 24]}, "is '6'; wanted"),
+        (5, "invalid type: integer `5`, expected struct TensorInfo"),
+        ({"dtype": "F32", "shape": [6]}, "missing field `data_offsets`"),
+        ({"dtype": "X", "shape": [6], "data_offsets": [0, 24]}, "unknown variant `X`"),
+        ({"dtype": "F32", "shape": 6, "data_offsets": [0, 24]}, "expected a sequence"),
+        ({"dtype": "F32", "shape": ["6"], "data_offsets": [0, 24]}, 'string "6"'),
+        (
+            {"dtype": "F32", "shape": [5], "data_offsets": [0, 24]},
+            "invalid shape, data",
+        ),
+        ({"dtype": "F32", "shape": [6], "data_offsets": [4, 28]}, "invalid offset for"),
+        (
+            {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 24]},
+            "overflow",
+        ),
+        ({"dtype": "F32", "shape": [5], "data_offsets": [0, 20]}, "not fully covered"),
+        # These lie in the file as they should, and are none of ours.
+        (
+            {"dtype": "F8_E4M3", "shape": [24], "data_offsets": [0, 24]},
+            "holds all of w: it has values of type F8_E4M3",
+        ),
+        (
+            {"dtype": "F32", "shape": [6] + [1] * 70, "data_offsets": [0, 24]},
+            "holds all of w: maximum supported dimension",
+        ),
     ],
 )
 def test_headers_of_safetensors_with_anything_in_them(tmp_path, entry, said):
@@ -131,7 +151,21 @@ def test_headers_of_safetensors_with_anything_in_them(tmp_path, entry, said):
 def test_headers_of_safetensors_that_are_none(tmp_path, header):
     path = tmp_path / "x.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header)
-    refuse(path, "is not a safetensors file: its header")
+    refuse(path, "is not a safetensors file: Error while deserializing header: invalid")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "header too small"),
+        ((1 << 40).to_bytes(8, "little") + bytes(99), "header too large"),
+        ((100).to_bytes(8, "little") + b"{}", "invalid header length"),
+    ],
+)
+def test_safetensors_whose_header_is_not_there(tmp_path, content, said):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    refuse(path, f"is not a safetensors file: .*{said}")
 
 
 def test_plain_state_dict_strides_offsets_and_kinds(tmp_path):
@@ -302,7 +336,7 @@ def test_safetensors_and_npz(tmp_path):
         header["w"]["data_offsets"] = offsets
         refuse(
             write_safetensors(tmp_path / "y.safetensors", header, values.tobytes()),
-            "is not a safetensors file: a tensor",
+            "is not a safetensors file: Error while deserializing header: invalid",
         )
     np.savez_compressed(tmp_path / "z.npz", w=values)
     np.testing.assert_array_equal(read_state_dict(tmp_path / "z.npz")["w"], values)
@@ -315,9 +349,9 @@ def test_safetensors_and_npz(tmp_path):
 
 
 def test_safetensors_as_the_library_writes_them(tmp_path):
-    safetensors = pytest.importorskip("safetensors.numpy")
     weights = {"a": np.eye(3, dtype=np.float32), "b": np.arange(4)}
-    safetensors.save_file(weights, tmp_path / "x.safetensors")
+    weights["c"] = np.array([1, -2], ml_dtypes.bfloat16)
+    save_file(weights, tmp_path / "x.safetensors")
     state = read_state_dict(tmp_path / "x.safetensors")
     assert state.keys() == weights.keys()
     for name, value in weights.items():
