@@ -4,7 +4,7 @@
 
 An append-only file of JSON lines: the first names the fingerprints of everything that
 determines the content, each further one a finished part with size and checksum of its
-files, the last says that the whole is finished. A line is written after its data are
+files, the last says that the whole is finished, and of how many parts it is. A line is written after its data are
 durable, so a stage killed at any moment goes on from here. (A missing zarr chunk proves
 nothing by itself: chunks that equal the fill value are never written. PyTC's chunked
 inference takes an existing file for done.)
@@ -41,6 +41,7 @@ _LINE = schema.either(
     {
         "finished": schema.table_of(),
         "metadata": schema.optional(schema.table_of(_FILE)),
+        "parts": schema.optional(schema.whole()),
     },
     {"forgotten": schema.list_of(schema.text())},
     {"note": schema.text()},
@@ -152,7 +153,8 @@ class Manifest:
                 "run the stage again, it writes that part again"
             )
         known = {n: list(f) for n, f in _metadata(self.artifact).items() if f}
-        self._note({"finished": facts, "metadata": known})
+        parts = len(self._state.parts)
+        self._note({"finished": facts, "metadata": known, "parts": parts})
 
     def _note(self, line: dict[str, Any]) -> None:
         with self._lock:
@@ -259,7 +261,9 @@ class _State:
 
     def take(self, line: Mapping[str, Any]) -> None:
         if "finished" in line:
-            self.finish = line["finished"]
+            # A manifest that has lost lines knows less than what there was to know.
+            whole = line.get("parts") == len(self.parts)
+            self.finish = line["finished"] if whole else None
             found = line.get("metadata", {})
             self.metadata = {n: f and (f[0], f[1]) for n, f in found.items()}
         elif "note" in line:

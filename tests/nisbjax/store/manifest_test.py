@@ -255,3 +255,32 @@ def test_what_another_program_wrote_is_left_alone(tmp_path):
     foreign.write(..., 0 * values)
     assert not (tmp_path / "foreign.zarr" / "0.0").exists()
     Manifest(tmp_path / "foreign.zarr", MADE_FROM).close()
+
+
+@pytest.mark.parametrize("lost", [(1,), (2,), (1, 2)])
+def test_a_manifest_that_lost_lines_is_not_believed(artifact, lost):
+    """Header, two parts, the finish: without a part, whose chunk nobody would miss."""
+    written(artifact)
+    with Manifest(artifact, MADE_FROM) as manifest:
+        manifest.finish()
+    path = path_inside(artifact)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(v for i, v in enumerate(lines) if i not in lost))
+    with pytest.raises(
+        InputError, match=rf"unfinished \({2 - len(lost)} parts are wri"
+    ):
+        require_finished(artifact)
+    with Manifest(artifact, MADE_FROM) as manifest:
+        assert not manifest.finished
+
+
+def test_a_finish_that_counts_no_parts_is_not_believed(artifact):
+    """As older versions wrote it; the stage that wrote it finishes it again."""
+    written(artifact)
+    with open(path_inside(artifact), "a") as file:
+        file.write('{"finished": {}}\n')
+    with pytest.raises(InputError, match="unfinished"):
+        require_finished(artifact)
+    with Manifest(artifact, MADE_FROM) as manifest:
+        manifest.finish()
+    require_finished(artifact)
