@@ -25,12 +25,18 @@ newest run of the config and say which. Input that cannot be used ends with one 
 exit status 2.
 """
 
+import os
+import sys
+
+from nisbjax.parallel import signals
+
+if __name__ == "__main__":  # all else takes a second to import
+    signals.end_at_once()
+
 import contextlib
 import importlib
 import itertools
-import os
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
@@ -42,10 +48,8 @@ from nisbjax import artifacts, config, outside
 from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
-from nisbjax.parallel import signals
 
 OUTPUTS = pathlib.Path("outputs")
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it: 128 + SIGINT
 
 # Mode -> the function that runs it, as (settings, run, checkpoint path); imported when its
 # mode is asked for, so that decoding or scoring does not load JAX.
@@ -111,7 +115,7 @@ def main(arguments: Sequence[str]) -> None:
             _run(list(arguments[1:]))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        fail("stopped by the keyboard; start again to resume", INTERRUPTED)
+        fail(signals.KEYBOARD, signals.INTERRUPTED)
     except BrokenPipeError:
         _leave_output()
         fail("whoever read the output has closed it; start again")
@@ -337,6 +341,9 @@ def use_huge_pages() -> None:
 
 if __name__ == "__main__":
     use_huge_pages()
-    with signals.ending():
-        define_flags()
-        app.run(main, flags_parser=parse_flags)
+    try:
+        with signals.ending():
+            define_flags()
+            app.run(main, flags_parser=parse_flags)
+    except KeyboardInterrupt:
+        fail(signals.KEYBOARD, signals.INTERRUPTED)

@@ -7,6 +7,8 @@ decoder and the sweep of tuning get a view whose channels are selected by what t
 and a file that lacks an edge they need is refused.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import tensorstore as ts
 from absl import logging
@@ -14,6 +16,7 @@ from absl import logging
 from nisbjax.errors import InputError
 from nisbjax.offsets import SHORT_RANGE, parse_offsets
 from nisbjax.store import verified
+from nisbjax.store.chunk_headers import ChunkHeaders
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
 
@@ -176,21 +179,32 @@ class _MovedGuard(verified.Guard):
     """Compares the chunks of a view whose channels were moved by one voxel."""
 
     def __init__(
-        self, guard: verified.Guard, store: ts.TensorStore, channels: list[int]
+        self,
+        guard: verified.Guard | ChunkHeaders,
+        store: ts.TensorStore,
+        channels: list[int],
     ):
         self._guard, self._store, self._channels = guard, store, channels
 
     def __reduce__(self):
         return _MovedGuard, (self._guard, self._store, self._channels)
 
+    def before(self, part: ts.TensorStore) -> None:
+        for read in self._read_for(part):
+            self._guard.before(read)
+
     def check(self, part: ts.TensorStore) -> None:
-        """As `Guard.check`: what the view reads lies at most one voxel further."""
+        for read in self._read_for(part):
+            self._guard.check(read)
+
+    def _read_for(self, part: ts.TensorStore) -> Iterator[ts.TensorStore]:
+        """What a part of the view is read from: at most one voxel further."""
         box = [
             slice(along.inclusive_min, min(along.exclusive_max + 1, size))
             for along, size in zip(part.domain[-3:], self._store.shape[1:], strict=True)
         ]
         for channel in self._channels:
-            self._guard.check(self._store[channel, *box])
+            yield self._store[channel, *box]
 
 
 def _view(

@@ -9,8 +9,10 @@ tuple is of any type, so that every check takes any value.
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from nisbjax.config import NONE_WORDS
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 
@@ -105,12 +107,23 @@ def switch() -> Check:
     return Check("True or False", lambda value: isinstance(value, bool))
 
 
-def path() -> Check:
-    """Text that can be a path, "" for none; whether anything is there is not asked."""
+def path(*endings: str) -> Check:
+    """Text that can be a path, "" for none; whether anything is there is not asked.
+
+    Args:
+      endings: one of them ends the name; none for any name.
+    """
 
     def holds(value: Any) -> bool:
-        return isinstance(value, str) and value.isprintable() and len(value) < 4096
+        if not isinstance(value, str) or not value.isprintable() or len(value) >= 4096:
+            return False
+        if not endings or value in NONE_WORDS:
+            return True
+        found = PurePath(value)
+        return found.suffix in endings
 
+    if endings:
+        return Check(f"a name that ends in {' or '.join(endings)}, on one line", holds)
     return Check("a path, on one line", holds)
 
 

@@ -8,12 +8,13 @@ groups windows by 1024^3 and adds them into a shared zarr under a file lock inst
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -82,8 +83,38 @@ class Workers:
           description: of the progress bar, which is silent off a terminal; "" for none.
         """
         off = None if description else True
+        if self._kind != "threads":
+            work = _Told(work)
         with tqdm(total=len(boxes), desc=description, disable=off, unit="box") as bar:
             yield from _windowed(self._submit, work, boxes, self._bound, bar)
+
+
+class _Refusal(NamedTuple):
+    text: str
+    notes: tuple[str, ...]
+
+    def error(self) -> InputError:
+        error = InputError(self.text)
+        for note in self.notes:
+            error.add_note(note)
+        return error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """`work` in another process, whose refusals come back as text.
+
+    Dask pickles an error together with those that it arose from, in spite of `from None`;
+    where one of them cannot be pickled (a codec's), something else arrives.
+    """
+
+    work: Callable[[Any], Any]
+
+    def __call__(self, box: Any) -> Any:
+        try:
+            return self.work(box)
+        except InputError as error:
+            return _Refusal(str(error), tuple(getattr(error, "__notes__", ())))
 
 
 def map_boxes(
@@ -123,6 +154,12 @@ def check_cluster(kind: str, address: str) -> None:
         )
 
 
+def _believed(result: Any) -> Any:
+    if isinstance(result, _Refusal):
+        raise result.error()
+    return result
+
+
 def _windowed(submit, work, boxes, bound, bar):
     pending = []
     remaining = iter(boxes)
@@ -130,11 +167,11 @@ def _windowed(submit, work, boxes, bound, bar):
         for box in remaining:
             pending.append(submit(work, box))
             if len(pending) >= bound:
-                result = pending.pop(0).result()
+                result = _believed(pending.pop(0).result())
                 bar.update()
                 yield result
         while pending:
-            result = pending.pop(0).result()
+            result = _believed(pending.pop(0).result())
             bar.update()
             yield result
     finally:

@@ -1,9 +1,10 @@
-"""What SIGTERM and SIGUSR1 do: end a process in order, or be noted by a loop that saves.
+"""What SIGTERM, SIGUSR1 and Ctrl-C do: end a process in order, or be noted by a loop.
 
 SLURM sends SIGTERM at a job's end and, where asked, SIGUSR1 some minutes before. Either
 ends every mode with one line and status 143; training, once it runs, first saves. Python
 answers a signal only between two steps of its own, so one that comes while XLA compiles
-would wait for minutes: a thread then ends the process. PyTC and BANIS leave this to
+would wait for minutes: a thread then ends the process. Ctrl-C is a KeyboardInterrupt as
+ever, but inside an import, whose unwinding crashes some modules. PyTC and BANIS leave this to
 Lightning, which knows of training alone.
 """
 
@@ -17,9 +18,12 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 STOPPED = 143  # 128 + SIGTERM
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+KEYBOARD = "stopped by the keyboard; start again to resume"
 NUMBERS = (signal.SIGTERM, signal.SIGUSR1)
 _GRACE_SECONDS = 5.0  # for Python to answer
 
+_interrupted = threading.Event()  # by Ctrl-C
 _answered = threading.Event()  # by the main thread: it unwinds
 _armed = threading.Event()  # while a signal is to end the process
 
@@ -28,29 +32,45 @@ _armed = threading.Event()  # while a signal is to end the process
 def ending() -> Iterator[None]:
     """A signal unwinds what is inside the `with`, and the process ends with status 143.
 
-    One line says which it was. Inside another one, or off the main thread, it does nothing.
+    One line says which it was. Off the main thread it does nothing.
 
     Raises:
       SystemExit: with status 143, after a signal, whatever else was raised on its way.
+      KeyboardInterrupt: likewise after Ctrl-C.
     """
     main = threading.current_thread() is threading.main_thread()
-    if not main or _armed.is_set():
+    if not main:
         yield
         return
+    if _armed.is_set():
+        with _as_it_came():
+            yield
+        return
     _answered.clear()
+    _interrupted.clear()
     before: dict[Any, Any] = {n: signal.signal(n, _unwind) for n in NUMBERS}
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of `nohup`
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
     hook, sys.unraisablehook = sys.unraisablehook, _end_if_lost
     try:
-        with _watched():
+        with _watched(), _as_it_came():
             yield
-    except BaseException:
-        # A library may have made another error of it on the way.
-        if _answered.is_set():
-            raise SystemExit(STOPPED) from None
-        raise
     finally:
         sys.unraisablehook = hook
         _restore(before)
+
+
+@contextlib.contextmanager
+def _as_it_came() -> Iterator[None]:
+    """Undoes what a library made of the end of a process on its way."""
+    try:
+        yield
+    except BaseException as error:
+        if _answered.is_set():
+            raise SystemExit(STOPPED) from None
+        if _interrupted.is_set() and not isinstance(error, SystemExit):
+            raise KeyboardInterrupt from None
+        raise
 
 
 @contextlib.contextmanager
@@ -75,8 +95,9 @@ def _watched() -> Iterator[None]:
 
 def _watch(reader: socket.socket) -> None:
     while came := reader.recv(64):
-        for number in set(came) & set(NUMBERS):
-            late = _armed.is_set() and not _answered.wait(_GRACE_SECONDS)
+        for number in set(came) & {*NUMBERS, signal.SIGINT}:
+            answered = _interrupted if number == signal.SIGINT else _answered
+            late = _armed.is_set() and not answered.wait(_GRACE_SECONDS)
             if late and _armed.is_set():
                 _end_at_once(number)
 
@@ -84,10 +105,13 @@ def _watch(reader: socket.socket) -> None:
 def end_at_once() -> None:
     """From now on a signal ends the process without unwinding.
 
-    For one of several processes, which would wait for the others on its way out.
+    For one of several processes, which would wait for the others on its way out, and while
+    modules are imported, before `ending`.
     """
     for number in NUMBERS:
         signal.signal(number, _end_at_once)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _end_at_once)
 
 
 class Noted:
@@ -113,12 +137,25 @@ class Noted:
             _armed.set()
 
 
-def _unwind(number: int, frame: Any) -> NoReturn:
+def _imports(frame: Any) -> bool:
+    """Extension modules that are cut short crash; nothing is to be undone yet."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            # Extension modules that are cut short crash; nothing is to be undone yet.
-            _end_at_once(number)
+            return True
         frame = frame.f_back
+    return False
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    if _imports(frame):
+        _end_at_once(number)
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _unwind(number: int, frame: Any) -> NoReturn:
+    if _imports(frame):
+        _end_at_once(number)
     if not _answered.is_set():
         _say(number)
     _answered.set()
@@ -127,19 +164,22 @@ def _unwind(number: int, frame: Any) -> NoReturn:
 
 def _end_at_once(number: int, _: Any = None) -> NoReturn:
     _say(number)
-    os._exit(STOPPED)
+    os._exit(INTERRUPTED if number == signal.SIGINT else STOPPED)
 
 
 def _end_if_lost(lost: Any) -> None:
     """Ends the process where its end was raised inside what swallows exceptions."""
     if _answered.is_set() and isinstance(lost.exc_value, SystemExit):
         os._exit(STOPPED)
+    if _interrupted.is_set() and isinstance(lost.exc_value, KeyboardInterrupt):
+        _end_at_once(signal.SIGINT)
     sys.__unraisablehook__(lost)
 
 
 def _say(number: int) -> None:
     name = signal.Signals(number).name
-    line = f"nisbjax: stopped by {name}; start the same command again to go on\n"
+    said = f"stopped by {name}; start the same command again to go on"
+    line = f"nisbjax: {KEYBOARD if number == signal.SIGINT else said}\n"
     # Not by `print`: the signal may have come in the middle of one.
     with contextlib.suppress(OSError):
         os.write(2, line.encode())
@@ -158,6 +198,8 @@ def _forget() -> None:
         _armed.clear()
         for number in NUMBERS:
             signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) in (_interrupt, _end_at_once):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 os.register_at_fork(after_in_child=_forget)

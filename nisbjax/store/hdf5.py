@@ -200,7 +200,10 @@ def _attributes(
     attributes = {}
     for name in found.attrs:
         try:
-            size = found.attrs.get_id(name).get_storage_size()
+            held = found.attrs.get_id(name)
+            if held.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+                continue  # `h5py.Empty`, which says no more than no attribute
+            size = held.get_storage_size()
             if size > _MOST_ATTRIBUTE:
                 raise ValueError(f"it has {size} bytes")
             attributes[tidy(name)] = _plain(found.attrs[name])
@@ -223,8 +226,6 @@ def _attributes(
 
 def _plain(value: Any) -> Any:
     """A value of h5py as JSON has it; text that is JSON becomes what it says."""
-    if isinstance(value, h5py.Empty):
-        return None
     value = tidy(value)
     if isinstance(value, str) and value[:1] in ("[", "{"):
         try:

@@ -84,19 +84,21 @@ def of_box(part: ts.TensorStore, artifact: str | os.PathLike) -> dict[str, Fact]
 
 @dataclasses.dataclass(frozen=True)
 class ChunkFiles:
-    """How the chunks of a local zarr v2 array are cut and named.
+    """How the chunks of a local zarr array are cut and named.
 
     Attributes:
       folder: of the array.
       shape: of the array.
       chunks: of one chunk.
       separator: between the numbers of a chunk's name.
+      first: what stands before them, in v3.
     """
 
     folder: pathlib.Path
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     separator: str
+    first: str = ""
 
     @classmethod
     def of(cls, store: ts.TensorStore) -> "ChunkFiles | None":
@@ -115,13 +117,35 @@ class ChunkFiles:
             metadata.get("dimension_separator", "."),
         )
 
+    @classmethod
+    def of_v3(cls, store: ts.TensorStore) -> "ChunkFiles | None":
+        """Those behind a store or a view of one; None where it is no local zarr v3."""
+        spec: dict[str, Any] = store.spec().to_json()
+        kvstore = spec.get("kvstore")
+        if spec["driver"] != "zarr3" or not isinstance(kvstore, dict):
+            return None
+        if kvstore.get("driver") != "file":
+            return None
+        metadata, encoding = spec["metadata"], spec["metadata"]["chunk_key_encoding"]
+        is_default = encoding["name"] == "default"
+        separator = encoding.get("configuration", {}).get(
+            "separator", "/" if is_default else "."
+        )
+        return cls(
+            pathlib.Path(kvstore["path"]).resolve(),
+            tuple(metadata["shape"]),
+            tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
+            separator,
+            f"c{separator}" if is_default else "",
+        )
+
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of chunks along each axis."""
         return tuple(-(-s // c) for s, c in zip(self.shape, self.chunks, strict=True))
 
     def name(self, index: tuple[int, ...]) -> str:
-        return self.separator.join(map(str, index))
+        return self.first + self.separator.join(map(str, index))
 
     def index(self, name: str) -> int:
         """Number of a chunk in C order, by its name; -1 where it is no name of a chunk."""

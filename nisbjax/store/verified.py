@@ -65,6 +65,9 @@ class Guard:
     def __reduce__(self):
         return _reopened, (str(self._folder.absolute()), self._files)
 
+    def before(self, part: ts.TensorStore) -> None:
+        """Nothing is compared before a part is read: its bytes are in memory then."""
+
     def check(self, part: ts.TensorStore) -> None:
         """Compares the chunk files that a part of the array takes voxels from.
 

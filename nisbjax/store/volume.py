@@ -22,7 +22,7 @@ import tensorstore as ts
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import axes as axes_lib
-from nisbjax.store import files, formats, manifest, verified
+from nisbjax.store import chunk_headers, files, formats, manifest, verified
 from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
@@ -54,7 +54,7 @@ class Volume:
         attributes: Mapping[str, Any] | None = None,
         source: str = "memory",
         stored_axes: str = "",
-        guard: verified.Guard | None = None,
+        guard: verified.Guard | chunk_headers.ChunkHeaders | None = None,
     ):
         if len(axes) != store.rank:
             raise InputError(
@@ -143,6 +143,8 @@ class Reading:
     def __init__(self, volume: Volume, part: ts.TensorStore):
         self._volume = volume
         self._part = part
+        if volume.guard is not None:
+            volume.guard.before(part)
         self._future = part.read()
 
     def result(self) -> np.ndarray:
@@ -226,6 +228,8 @@ def _opened(
     source, shape = str(path), tuple(store.shape)
     # Whoever writes changes what the manifest knows.
     guard = None if writable else verified.guard(path, store, attributes)
+    if guard is None and not writable and path.is_dir():
+        guard = chunk_headers.guard(store)
     if math.prod(shape) == 0:
         raise InputError(f"{path} is empty: its shape is {shape}; write it again")
     named = axes_lib.named_axes(source, shape, attributes, facts)
@@ -424,7 +428,7 @@ def fingerprint(path: str | os.PathLike) -> str:
         guard = open_volume(path).guard if manifest.locate(path) else None
         for name in [n for n in names if n not in set(pieces)] + chosen:
             content = (path / name).read_bytes()
-            if guard is not None:
+            if isinstance(guard, verified.Guard):
                 guard.check_file(name, content)
             digest.update(content)
         return digest.hexdigest()

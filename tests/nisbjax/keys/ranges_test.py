@@ -191,3 +191,23 @@ def test_a_mode_that_is_refused_touches_nothing(mode, tmp_path, monkeypatch):
         with pytest.raises(InputError, match="predict.memory_gb is nan; wanted a numb"):
             launch.run_mode(mode, config, workdir)
     assert not list(tmp_path.iterdir())
+
+
+FORMATS = {
+    "predict.output": (".zarr", ".h5"),
+    "qc.report": (".md",),
+    "mask.output": (".h5", ".hdf5"),
+    "decode.output": (".zarr",),
+}
+
+
+@pytest.mark.parametrize(("key", "endings"), FORMATS.items())
+def test_an_output_ends_in_its_format(key, endings):
+    """`qc.report=words` would write a file of that name into the current folder."""
+    for name in ("", "null", *("a/b" + ending for ending in endings)):
+        ranges.check_flat({key: name})
+    for name in ("words", "a.png", endings[0], "a" + endings[0] + "x", "a.zarr/main"):
+        with pytest.raises(
+            InputError, match=f"{key} is .*; wanted a name that ends in {endings[0]}"
+        ):
+            ranges.check_flat({key: name})

@@ -127,3 +127,30 @@ def test_a_scheduler_to_which_no_worker_comes(distributed, monkeypatch):
             "--config.cluster.workers",
         ):
             next(map_boxes(abs, [1], kind="dask", address=address, workers=3))
+
+
+class _Codecs(Exception):
+    """As imagecodecs' of LZW."""
+
+    def __reduce__(self):
+        raise TypeError("no default __reduce__ due to non-trivial __cinit__")
+
+
+def _refuse(box):
+    try:
+        raise _Codecs("in C")
+    except _Codecs:
+        error = InputError(f"box {box} is damaged; write it again")
+        error.add_note("in the middle")
+        raise error from None
+
+
+def test_a_refusal_of_a_worker_arrives_as_it_is(distributed):
+    with distributed.LocalCluster(
+        n_workers=1, processes=False, protocol="tcp", dashboard_address=None
+    ) as one:
+        results = map_boxes(_refuse, [7], kind="dask", address=one.scheduler_address)
+        with pytest.raises(InputError) as error:
+            next(results)
+    assert str(error.value) == "box 7 is damaged; write it again"
+    assert error.value.__notes__ == ["in the middle"]

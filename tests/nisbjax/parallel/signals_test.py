@@ -94,6 +94,35 @@ def test_an_import_is_not_unwound(tmp_path):
     )
 
 
+def test_ctrl_c_is_an_interrupt_whatever_a_library_makes_of_it(capfd):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), signals.ending(), signals.ending():
+        try:
+            send(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("in a compiler's callback") from None
+    assert signal.getsignal(signal.SIGINT) == before
+    assert capfd.readouterr().err == ""  # whoever catches it says so
+
+
+def test_ctrl_c_while_the_command_is_loaded(tmp_path):
+    (tmp_path / "ml_collections.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nsum(range(100))\n"
+    )
+    places = (str(tmp_path), os.getcwd())
+    done = subprocess.run(
+        [sys.executable, "-m", "nisbjax.launch", "--help"],
+        check=False,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        130,
+        b"",
+        b"nisbjax: stopped by the keyboard; start again to resume\n",
+    )
+
+
 def test_a_loop_notes_signals_instead(capfd):
     with signals.ending():
         with signals.Noted() as noted:

@@ -347,3 +347,11 @@ def test_what_is_wrong_with_a_chunk():
     assert "inflates to more than a chunk" in undo(bomb, ((1, (4,)),), 0, 4)[1]
     # One literal byte was announced, and none follows.
     assert undo(b"\x00", ((32000, ()),), 0, 4)[1] == "LZF cannot unpack it"
+
+
+@pytest.mark.parametrize("name", ["axes", "axis_order", "axistags", "offsets"])
+def test_an_empty_attribute_is_as_none(tmp_path, name):
+    path = with_attribute(tmp_path / "a.h5", name, h5py.Empty("S1"))
+    volume = open_volume(path)
+    assert name not in volume.attributes
+    np.testing.assert_array_equal(volume.read(), VALUES)
