@@ -138,6 +138,8 @@ def reads(path):
                 aliases[argument.arg] = []
             elif argument.arg == "section":  # of any name
                 aliases[argument.arg] = ["*"]
+            elif argument.arg == "cluster":  # a second section beside the stage's own
+                aliases[argument.arg] = ["cluster"]
         for node in ast.walk(function):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 keys = chain(node.value, aliases)

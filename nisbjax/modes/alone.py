@@ -13,7 +13,7 @@ from nisbjax.artifacts import Run, VolumeDir, volume_name
 from nisbjax.checkpoint import checkpoint
 from nisbjax.config import optional
 from nisbjax.errors import InputError
-from nisbjax.modes import chain, quality
+from nisbjax.modes import chain, quality, segmentation
 from nisbjax.modes.volumes import image_of, split_of, split_with
 from nisbjax.store.volume import open_affinities, open_labels
 
@@ -66,8 +66,6 @@ def mask(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
 
 def decode(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Mode decode: the run's prediction of the test volume, or `decode.input`."""
-    from nisbjax.decode import stage
-
     if optional(settings.qc.input):
         raise InputError(
             "qc.input names a file, and --mode=decode makes the mask of what it decodes; "
@@ -77,14 +75,14 @@ def decode(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     named = optional(settings.decode.input)
     prediction = pathlib.Path(named or place.find_raw(settings.predict.channels))
     parameters, _ = chain.chosen_parameters(settings, run_dir, checkpoint_path)
-    stage.check(settings, place, affinities=prediction, parameters=parameters)
+    chosen = segmentation.with_parameters(settings, parameters)
+    path = segmentation.output_path(chosen.decode, place)
+    segmentation.check(chosen, path, prediction)
     image = ""
     if settings.decode.affinity_mask == "auto":
         image = _predicted_image(settings, prediction, named)
     mask = quality.affinity_mask(settings, place, prediction, image)
-    return stage.run(
-        settings, place, affinities=prediction, mask=mask, parameters=parameters
-    )
+    return segmentation.decode(chosen, path, prediction, mask)
 
 
 def evaluate(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:

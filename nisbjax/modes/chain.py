@@ -18,6 +18,7 @@ from nisbjax.checkpoint import checkpoint
 from nisbjax.config import flatten, optional
 from nisbjax.errors import InputError
 from nisbjax.mask import open_mask
+from nisbjax.modes import segmentation
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
 from nisbjax.modes.volumes import Split, split_of, split_with, voxel_size_nm
@@ -102,10 +103,11 @@ def decode_and_score(
       InputError: whatever one of the stages refuses, before a mask is made where that can
         be known.
     """
-    from nisbjax.decode import stage as decoding
     from nisbjax.evaluate import stage as evaluation
 
-    decoding.check(settings, place, affinities=prediction, parameters=parameters)
+    chosen = segmentation.with_parameters(settings, parameters)
+    path = segmentation.output_path(chosen.decode, place)
+    segmentation.check(chosen, path, prediction)
     evaluation.check(
         tuple(settings.evaluate.metrics),
         truth,
@@ -113,11 +115,9 @@ def decode_and_score(
         _cache(place.path),
     )
     mask = affinity_mask(settings, place, prediction, split.image)
-    segmentation = decoding.run(
-        settings, place, affinities=prediction, mask=mask, parameters=parameters
-    )
-    facts = score(settings, place, segmentation, truth, threshold_origin)
-    draw_slices(settings, place, prediction, segmentation, split)
+    segmentation.decode(chosen, path, prediction, mask)
+    facts = score(settings, place, path, truth, threshold_origin)
+    draw_slices(settings, place, prediction, path, split)
     return facts
 
 
@@ -168,7 +168,6 @@ def _check_test(
       settings, run_dir, checkpoint_path: as `test`.
       parameters: None where a study is to find them.
     """
-    from nisbjax.decode import stage as decoding
     from nisbjax.evaluate import stage as evaluation
 
     _refuse_own(settings, "test")
@@ -178,7 +177,8 @@ def _check_test(
     whole = None if optional(settings.predict.roi) else open_image(split.image)
     metrics, truth = tuple(settings.evaluate.metrics), truth_of(settings, split)
     evaluation.check(metrics, truth, whole, _cache(place.path))
-    decoding.check_keys(settings, parameters)
+    segmentation.check_keys(segmentation.with_parameters(settings, parameters))
+    segmentation.check_output(settings)
     check_mask(settings, place)
     files.require_file(place.slices_png)
     return found, split, place
@@ -255,7 +255,6 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     Returns:
       What `best_params.yaml` holds.
     """
-    from nisbjax.decode import stage as decoding
     from nisbjax.tune import scratch, stage
 
     _refuse_own(settings, "tune")
@@ -271,18 +270,16 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     stage.guard_test_data(settings, split.skeleton, split.image)
     out = run_dir.tune(checkpoint.step_of(found))
     place = out.prediction(split.name)
-    trial = settings.copy_and_resolve_references()
-    trial.decode.update({"affinity_mask": "auto", "output": "", "input": ""})
     # That of all trials which keeps the parameters as far apart as they come.
     first = {k: ends[k == "threshold"] for k, ends in ranges.items()}
+    trial = segmentation.with_parameters(settings, first)
     stage.check_study(settings, out, split.skeleton)
-    decoding.check_keys(trial, first)
+    segmentation.check_keys(trial)
     check_mask(settings, place)
     prediction = predict(settings, found, split.image, place)
     stage.check_study(settings, out, split.skeleton, prediction)
-    decoding.check(
-        trial, VolumeDir(out.trials), affinities=prediction, parameters=first
-    )
+    path = segmentation.path_in(trial.decode, VolumeDir(out.trials))
+    segmentation.check(trial, path, prediction)
     mask = affinity_mask(settings, place, prediction, split.image)
     opened, image = open_mask(mask) if mask else (None, None)
     with scratch.trial_folder(out.trials) as folder:
@@ -290,13 +287,9 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
         def decode(parameters: Any) -> pathlib.Path:
             # One trial's segmentation at a time is kept, for each process that tunes.
             shutil.rmtree(folder, ignore_errors=True)
-            return decoding.run(
-                trial,
-                VolumeDir(folder),
-                affinities=prediction,
-                mask=mask,
-                parameters=parameters,
-            )
+            chosen = segmentation.with_parameters(settings, parameters)
+            path = segmentation.path_in(chosen.decode, VolumeDir(folder))
+            return segmentation.decode(chosen, path, prediction, mask)
 
         return stage.run(
             settings,

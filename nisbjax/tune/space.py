@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from nisbjax import config as config_lib
-from nisbjax.decode.stage import METHODS
+from nisbjax.decode.methods import METHODS
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import require, shown
 from nisbjax.keys.ranges import RANGES

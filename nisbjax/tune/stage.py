@@ -22,6 +22,7 @@ from nisbjax import skeletons
 from nisbjax.artifacts import TuneDir
 from nisbjax.decode import stage as decode_stage
 from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.methods import METHODS
 from nisbjax.decode.thresholds import sweep
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
@@ -92,7 +93,7 @@ def run(
     truth = skeletons.load(skeleton, cache=out.path, voxel_size_nm=_voxel_size(config))
     truth, part = nodes.in_region(truth, affinities)
     edges = MaskedEdges(
-        decode_stage.edge_offset(config, affinities),
+        decode_stage.edge_offset(config.data.edge_stored_at, affinities),
         mask,
         image,
         config.decode.mask_edges,
@@ -222,9 +223,7 @@ def check(config: Any) -> tuple[dict[str, trials.Range], list[Any]]:
             storage that can hold no study.
     """
     kind = config.tune.sampler
-    config_lib.require_choice(
-        "decode.method", config.decode.method, decode_stage.METHODS
-    )
+    config_lib.require_choice("decode.method", config.decode.method, METHODS)
     config_lib.require_choice("tune.sampler", kind, study.SAMPLERS)
     ranges = space.ranges(config)
     where = config_lib.optional(config.tune.storage)
@@ -270,7 +269,7 @@ def tuned_parameters(
             f"--config.decode.method={function}, or run --mode=tune"
         )
     found = best["decoding_params"]
-    known = ("threshold", "min_size", *decode_stage.METHODS[method].parameters)
+    known = ("threshold", "min_size", *METHODS[method].parameters)
     unknown = sorted(str(key) for key in found if key not in known)
     if unknown:
         logging.warning("%s: %s are no parameters of %s", path, unknown, method)
@@ -379,7 +378,7 @@ def _conclude(
 
 def _parameters(config: Any) -> dict[str, float | int]:
     """What the method decodes with besides its threshold, where that is configured."""
-    names = decode_stage.METHODS[config.decode.method].parameters
+    names = METHODS[config.decode.method].parameters
     names += ("min_size",) * bool(config.decode.min_size)
     return {name: config.decode[name] for name in names}
 

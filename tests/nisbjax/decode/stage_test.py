@@ -6,7 +6,6 @@ import ml_collections
 import numpy as np
 import pytest
 
-from nisbjax.artifacts import VolumeDir
 from nisbjax.config import base_config
 from nisbjax.decode import stage
 from nisbjax.decode.connected_components import label_affinities
@@ -14,6 +13,7 @@ from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
+from nisbjax.keys import determines
 from nisbjax.mask import MaskSpec, open_mask
 from nisbjax.store.manifest import path_inside
 from nisbjax.store.volume import create_zarr, fingerprint, open_labels
@@ -34,18 +34,34 @@ def affinities():
 
 
 @pytest.fixture
-def folder(tmp_path, affinities) -> VolumeDir:
-    folder = VolumeDir(tmp_path / "seed6")
-    raw = create_zarr(
-        folder.raw("zarr"),
+def raw(tmp_path, affinities):
+    """Their path, in a folder of its own."""
+    path = tmp_path / "seed6" / "raw.zarr"
+    volume = create_zarr(
+        path,
         shape=affinities.shape,
         dtype=np.float16,
         chunks=(1, 8, 8, 8),
         axes="cxyz",
         attributes={"voxel_size_nm": [9, 9, 12], "edge_stored_at": "source"},
     )
-    raw.write(..., affinities)
-    return folder
+    volume.write(..., affinities)
+    return path
+
+
+def run(config, path, affinities, mask="", **decode):
+    """The stage on values, with other ones for some keys of `decode`."""
+    config = config.copy_and_resolve_references()
+    config.decode.update(decode)
+    return stage.run(
+        config.decode,
+        config.cluster,
+        path,
+        affinities=affinities,
+        mask=mask,
+        edge_stored_at=config.data.edge_stored_at,
+        determined_by=determines.facts(config, "segmentation"),
+    )
 
 
 def write_mask(path, mask, **attributes):
@@ -54,9 +70,9 @@ def write_mask(path, mask, **attributes):
         file["main"].attrs.update(attributes)
 
 
-def test_writes_the_segments_and_what_made_them(config, folder, affinities):
-    path = stage.run(config, folder)
-    assert path.name == "decoded_x1_ch0-1-2_affinity_cc_0.7.zarr"
+def test_writes_the_segments_and_what_made_them(config, raw, affinities, tmp_path):
+    path = run(config, tmp_path / "seed6" / "labels.zarr", raw)
+    assert path == tmp_path / "seed6" / "labels.zarr"
     volume = open_labels(path)
     expected = label_affinities(affinities, 0.7)
     np.testing.assert_array_equal(volume.read(), expected)
@@ -66,36 +82,31 @@ def test_writes_the_segments_and_what_made_them(config, folder, affinities):
     assert found["largest_segment_voxels"] == np.bincount(expected[expected > 0]).max()
     assert found["threshold"] == 0.7
     assert found["compared_threshold"] == 0.7001953125  # the float16 next to .7
-    assert found["source"] == str(folder.raw("zarr"))
+    assert found["source"] == str(raw)
     assert len(found["source_fingerprint"]) == 64
     assert found["voxel_size_nm"] == [9, 9, 12]
-    assert not list(folder.path.glob("*.scratch"))
+    assert sorted(os.listdir(tmp_path / "seed6")) == ["labels.zarr", "raw.zarr"]
 
 
-def test_a_mask_that_is_stored_in_another_order(config, folder, affinities, tmp_path):
+def test_a_mask_that_is_stored_in_another_order(config, raw, affinities, tmp_path):
     """`axis_order` is PyTC's key and ours; all of the mask, or its numbers, are z y x."""
     mask = np.random.default_rng(2).random(SHAPE) < 0.7
     write_mask(tmp_path / "mask.h5", mask.T, axis_order="ZYX")
-    path = stage.run(
-        config,
-        VolumeDir(tmp_path / "turned"),
-        mask=tmp_path / "mask.h5",
-        affinities=folder.raw("zarr"),
-    )
+    path = run(config, tmp_path / "turned.zarr", raw, tmp_path / "mask.h5")
     expected = label_affinities(affinities, 0.7, mask=mask)
     np.testing.assert_array_equal(open_labels(path).read(), expected)
 
 
-def test_a_second_run_finds_it_finished(config, folder):
-    path = stage.run(config, folder)
+def test_a_second_run_finds_it_finished(config, raw, tmp_path):
+    path = run(config, tmp_path / "labels.zarr", raw)
     before = {f: f.stat().st_mtime_ns for f in path.rglob("*") if f.name[0] != "."}
-    assert stage.run(config, folder) == path
+    assert run(config, path, raw) == path
     after = {f: f.stat().st_mtime_ns for f in path.rglob("*") if f.name[0] != "."}
     assert before == after
     assert open_labels(path).attributes["segments"] > 0
 
 
-def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_path):
+def test_mask_by_file_by_specification_and_none(config, raw, affinities, tmp_path):
     image = np.random.default_rng(1).integers(0, 60, SHAPE).astype(np.uint8)
     np.save(tmp_path / "image.npy", image)
     x, y, z = np.indices(SHAPE)
@@ -109,12 +120,7 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
     write_mask(specified, everything, **numbers, source_image="image.npy")
     expected = label_affinities(affinities, 0.7, mask=mask)
     for given in (plain, specified):
-        path = stage.run(
-            config,
-            VolumeDir(tmp_path / given.stem),
-            affinities=folder.raw("zarr"),
-            mask=given,
-        )
+        path = run(config, tmp_path / f"{given.stem}.zarr", raw, given)
         np.testing.assert_array_equal(open_labels(path).read(), expected)
     # Moved together with its image; at the old place lies another one now.
     np.save(tmp_path / "other.npy", np.full(SHAPE, 50, np.uint8))
@@ -139,12 +145,7 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
     assert isinstance(open_mask(specified)[0], MaskSpec)
     # A source image that is not here: the array counts.
     write_mask(specified, everything, **numbers, source_image="elsewhere.npy")
-    path = stage.run(
-        config,
-        VolumeDir(tmp_path / "moved"),
-        affinities=folder.raw("zarr"),
-        mask=specified,
-    )
+    path = run(config, tmp_path / "moved.zarr", raw, specified)
     unmasked = label_affinities(affinities, 0.7)
     np.testing.assert_array_equal(open_labels(path).read(), unmasked)
     # Nor does an image count that is not the one the mask was built from.
@@ -156,30 +157,16 @@ def test_mask_by_file_by_specification_and_none(config, folder, affinities, tmp_
         source_image="image.npy",
         source_fingerprint="that of another image",
     )
-    path = stage.run(
-        config,
-        VolumeDir(tmp_path / "changed"),
-        affinities=folder.raw("zarr"),
-        mask=changed,
-    )
+    path = run(config, tmp_path / "changed.zarr", raw, changed)
     np.testing.assert_array_equal(open_labels(path).read(), unmasked)
-    # A path in the configuration wins over what launch composed; "" is none.
-    config.decode.affinity_mask = str(plain)
-    path = stage.run(
-        config, VolumeDir(tmp_path / "named"), affinities=folder.raw("zarr")
-    )
-    np.testing.assert_array_equal(open_labels(path).read(), expected)
-    config.decode.affinity_mask = "null"
-    path = stage.run(
-        config, VolumeDir(tmp_path / "none"), affinities=folder.raw("zarr"), mask=plain
-    )
+    # "" is none, whatever a key says.
+    path = run(config, tmp_path / "none.zarr", raw, affinity_mask=str(plain))
     np.testing.assert_array_equal(open_labels(path).read(), unmasked)
 
 
-def test_small_segments_and_another_threshold(config, folder, affinities):
-    config.decode.min_size = 5
-    path = stage.run(config, folder, parameters={"threshold": 0.6})
-    assert path.name.endswith("_0.6.zarr")
+def test_small_segments_and_another_threshold(config, raw, affinities, tmp_path):
+    path = run(config, tmp_path / "labels.zarr", raw, min_size=5, threshold=0.6)
+    assert open_labels(path).attributes["threshold"] == 0.6
     labels = label_affinities(affinities, 0.6)
     sizes = np.bincount(labels.ravel())
     kept = sizes >= 5
@@ -189,7 +176,7 @@ def test_small_segments_and_another_threshold(config, folder, affinities):
 
 
 @pytest.mark.parametrize("method", ["grow", "mutex"])
-def test_other_methods_write_alike(config, folder, tmp_path, method):
+def test_other_methods_write_alike(config, tmp_path, method):
     if method == "mutex":
         pytest.importorskip("mwatershed")
     shape = (12, 11, 13)
@@ -210,15 +197,12 @@ def test_other_methods_write_alike(config, folder, tmp_path, method):
     config.decode.low_threshold = 0.25
     config.decode.min_seed = 7
     config.decode.min_size = 3
-    out = VolumeDir(tmp_path / "out")
-    inputs = {"affinities": raw.source, "mask": tmp_path / "mask.h5"}
-    path = stage.run(config, out, **inputs, parameters={"threshold": 0.75})
+    inputs = tmp_path / "labels.zarr", raw.source, tmp_path / "mask.h5"
+    path = run(config, *inputs, threshold=0.75)
     edges = MaskedEdges(1, mask)
     if method == "grow":
-        assert path.name == "decoded_x1_ch0-1-2_grow_0.75_0.25_7.zarr"
         labels = grow_affinities(values, 0.75, 0.25, min_seed=7, edges=edges)
     else:
-        assert path.name == "decoded_x1_ch0-1-2_mutex_0.75_0.25.zarr"
         labels = mutex_affinities(values, 0.75, 0.25, edges=edges)
     sizes = np.bincount(labels.ravel())
     kept = sizes >= 3
@@ -237,23 +221,23 @@ def test_other_methods_write_alike(config, folder, tmp_path, method):
     with pytest.raises(
         InputError, match="other decode.min_size .decode.min_size: 3, now 4"
     ):
-        stage.run(config, out, **inputs, parameters={"threshold": 0.75})
+        run(config, *inputs, threshold=0.75)
     assert open_labels(path).attributes == found
 
 
-def test_bad_input_is_named_and_nothing_is_written(config, folder, tmp_path):
-    out = VolumeDir(tmp_path / "out")
+def test_bad_input_is_named_and_nothing_is_written(config, raw, tmp_path):
+    out = tmp_path / "out"
 
-    def refused(match, **options):
+    def refused(match, affinities=raw, mask="", name="labels.zarr", **decode):
         with pytest.raises(InputError, match=match):
-            stage.run(config, out, **{"affinities": folder.raw("zarr"), **options})
-        assert not out.path.exists()
+            run(config, out / name, affinities, mask, **decode)
+        assert not out.exists()
 
     refused(
         r"decode.threshold is 1.7; wanted a number in \[0, 1\]",
-        parameters={"threshold": 1.7},
+        threshold=1.7,
     )
-    refused("decode.threshold is nan", parameters={"threshold": float("nan")})
+    refused("decode.threshold is nan", threshold=float("nan"))
     write_mask(tmp_path / "mask.h5", np.ones((12, 10, 8)))
     refused(
         r"mask \(12, 10, 8\) does not match affinities \(12, 10, 9\); rerun --mode=mask",
@@ -262,20 +246,16 @@ def test_bad_input_is_named_and_nothing_is_written(config, folder, tmp_path):
     np.save(tmp_path / "two.npy", np.zeros((2, 3, 3, 3), np.float32))
     refused(r"two.npy has 2 channel\(s\)", affinities=tmp_path / "two.npy")
     refused("no volume at .*nothing.h5", affinities=tmp_path / "nothing.h5")
-    path_inside(folder.raw("zarr")).write_text(json.dumps({"fingerprint": {}}) + "\n")
-    refused("raw_x1_ch0-1-2.zarr is unfinished")
-    path_inside(folder.raw("zarr")).unlink()
-    config.decode.output = str(tmp_path / "labels.h5")
-    refused("wanted a name that ends in .zarr")
-    config.decode.output = ""
+    path_inside(raw).write_text(json.dumps({"fingerprint": {}}) + "\n")
+    refused("raw.zarr is unfinished")
+    path_inside(raw).unlink()
+    refused("labels.h5; wanted a name that ends in .zarr", name="labels.h5")
     config.decode.method = "affinty"
     refused("decode.method is 'affinty'; wanted one of affinity_cc, grow, mutex")
     config.decode.method = "grow"
-    refused("decode.low_threshold is -0.5", parameters={"low_threshold": -0.5})
-    refused(
-        "decode.low_threshold is 0.8, .*<= threshold", parameters={"low_threshold": 0.8}
-    )
-    refused("decode.min_size is -1", parameters={"min_size": -1})
+    refused("decode.low_threshold is -0.5", low_threshold=-0.5)
+    refused("decode.low_threshold is 0.8, .*<= threshold", low_threshold=0.8)
+    refused("decode.min_size is -1", min_size=-1)
     config.decode.memory_gb = 1e-6
     refused("method=grow holds its whole volume: .* decode.memory_gb is 1e-06; raise")
     config.decode.memory_gb = -1.0
@@ -284,37 +264,30 @@ def test_bad_input_is_named_and_nothing_is_written(config, folder, tmp_path):
     config.decode.memory_gb = 4.0
     config.decode.mask_edges = "target"
     refused("mask_edges is 'target'; wanted one of both, source")
-    config.decode.mask_edges = "both"
-    config.decode.method = "affinity_cc"
-    with pytest.raises(InputError, match="no raw_x1_ch0-1-2.zarr or .h5"):
-        stage.run(config, out)
 
 
 def test_an_output_that_another_process_decodes_is_left_to_it(
-    config, folder, tmp_path, held_elsewhere
+    config, raw, tmp_path, held_elsewhere
 ):
-    out = VolumeDir(tmp_path / "out")
-    name = "decoded_x1_ch0-1-2_affinity_cc_0.7.zarr.lock"
-    process = held_elsewhere(out.path / name)
+    out = tmp_path / "out"
+    process = held_elsewhere(out / "labels.zarr.lock")
     with pytest.raises(
         InputError,
-        match=f"affinity_cc_0.7.zarr is being written by process {process} on ",
+        match=f"labels.zarr is being written by process {process} on ",
     ):
-        stage.run(config, out, affinities=folder.raw("zarr"))
-    assert os.listdir(out.path) == [name]
+        run(config, out / "labels.zarr", raw)
+    assert os.listdir(out) == ["labels.zarr.lock"]
     # Another output shares nothing with it.
-    other = stage.run(
-        config, out, affinities=folder.raw("zarr"), parameters={"threshold": 0.6}
-    )
+    other = run(config, out / "other.zarr", raw, threshold=0.6)
     assert open_labels(other).attributes["threshold"] == 0.6
 
 
-def test_a_refused_decode_changes_nothing_of_a_finished_one(config, folder):
-    path = stage.run(config, folder)
+def test_a_refused_decode_changes_nothing_of_a_finished_one(config, raw, tmp_path):
+    path = run(config, raw.parent / "labels.zarr", raw)
     before = {f: f.read_bytes() for f in path.rglob("*") if f.is_file()}
     config.data.edge_stored_at = "destination"
-    (path.parent / "raw_x1_ch0-1-2.zarr" / ".zattrs").unlink()
+    (raw / ".zattrs").unlink()
     with pytest.raises(InputError, match="belongs to a run with other"):
-        stage.run(config, folder)
+        run(config, path, raw)
     assert {f: f.read_bytes() for f in path.rglob("*") if f.is_file()} == before
-    assert sorted(os.listdir(folder.path)) == [path.name, "raw_x1_ch0-1-2.zarr"]
+    assert sorted(os.listdir(raw.parent)) == ["labels.zarr", "raw.zarr"]

@@ -10,9 +10,9 @@ import pytest
 
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import base_config, flatten
-from nisbjax.decode import stage as decoding
 from nisbjax.errors import InputError
 from nisbjax.keys import determines, ranges
+from nisbjax.modes.segmentation import decode
 from nisbjax.store.volume import create_zarr, open_affinities, open_labels
 
 OTHER = runpy.run_path(str(pathlib.Path(__file__).with_name("values.py")))["OTHER"]
@@ -113,12 +113,9 @@ def test_segments_change_with_their_keys_alone(tmp_path, affinities, method, idl
 
     def make(chosen):
         chosen = changed(chosen)
-        chosen.decode.affinity_mask = "auto"  # as the pipeline gives it
         chosen.cluster.kind = "threads"
         out = VolumeDir(tmp_path / str(next(made)))
-        return content(
-            open_labels(decoding.run(chosen, out, affinities=raw, mask=mask))
-        )
+        return content(open_labels(decode(chosen, out.path / "labels.zarr", raw, mask)))
 
     assert compare(config, "segmentation", make, idle) == []
 
@@ -134,7 +131,7 @@ def test_a_mask_refuses_by_the_name_of_what_changed(tmp_path, affinities):
         axes="xyzc",
     ).write(..., np.full((12, 10, 9, 1), 9, np.uint8))
     config = base_config()
-    out = VolumeDir(tmp_path / "out")
+    out = tmp_path / "labels.zarr"
     for width in (1, 2):
         with h5py.File(tmp_path / "mask.h5", "w") as file:
             file["main"] = np.ones((12, 10, 9), np.uint8)
@@ -143,9 +140,9 @@ def test_a_mask_refuses_by_the_name_of_what_changed(tmp_path, affinities):
                 | {"source_image": "img", "axis_order": "XYZ"}
             )
         if width == 1:
-            decoding.run(config, out, affinities=raw, mask=tmp_path / "mask.h5")
+            decode(config, out, raw, tmp_path / "mask.h5")
     with pytest.raises(InputError, match=r"mask.border_width: 1, now 2"):
-        decoding.run(config, out, affinities=raw, mask=tmp_path / "mask.h5")
+        decode(config, out, raw, tmp_path / "mask.h5")
 
 
 def test_affinities_change_with_their_keys_alone(tmp_path):

@@ -146,7 +146,7 @@ def test_a_long_value_is_cut():
 def test_the_words_are_those_that_are_implemented():
     from nisbjax.data import affine, affinities, augment, intensity, labels, loader
     from nisbjax.decode import masked_edges
-    from nisbjax.decode import stage as decoding
+    from nisbjax.decode import methods as decoding
     from nisbjax.evaluate import truth
     from nisbjax.infer import blend, conversion, tta
     from nisbjax.infer import compute_dtype as precision

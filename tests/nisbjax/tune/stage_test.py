@@ -14,11 +14,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nisbjax import artifacts, config
-from nisbjax.decode import stage as decode_stage
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
 from nisbjax.mask import MaskSpec
+from nisbjax.modes import segmentation
 from nisbjax.skeletons import load
 from nisbjax.store import manifest, volume
 from nisbjax.tune import space, stage, study
@@ -224,13 +224,10 @@ def decode_file(settings, inputs, tmp_path):
     def whole(parameters):
         place = artifacts.VolumeDir(tmp_path / "trial")
         shutil.rmtree(place.path, ignore_errors=True)
-        return decode_stage.run(
-            settings,
-            place,
-            affinities=inputs["prediction"],
-            mask=tmp_path / "mask.npy",
-            parameters=parameters,
-        )
+        chosen = segmentation.with_parameters(settings, parameters)
+        path = segmentation.path_in(chosen.decode, place)
+        mask = tmp_path / "mask.npy"
+        return segmentation.decode(chosen, path, inputs["prediction"], mask)
 
     return whole
 

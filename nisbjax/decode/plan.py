@@ -1,0 +1,100 @@
+"""One decode that was checked and is not begun: what it takes, and what its file will say.
+
+PyTC's segmentations are bare arrays; here each names the affinities, the mask, the method
+and the software that made it.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+import nisbjax
+from nisbjax.decode.methods import METHODS, Method
+from nisbjax.store.volume import Volume, fingerprint
+
+# As predictions are chunked, so that boxes fit both; neuroglancer reads 1 to 4 MB at once.
+_CHUNKS = (64, 128, 128)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What was checked, but for the mask.
+
+    Attributes:
+      section: `decode`.
+      source: path of the affinities.
+      affinities: [c x y z].
+      edge_offset: theirs.
+      made_from: what the segments are made from, without the mask.
+      config_fingerprint: of the keys that determine the segments.
+    """
+
+    section: Any
+    source: str
+    affinities: Volume
+    edge_offset: int
+    made_from: dict[str, Any]
+    config_fingerprint: str
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.section.method]
+
+    @property
+    def threshold(self) -> float:
+        return float(self.section.threshold)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of the method, besides its threshold."""
+        return {name: self.section[name] for name in self.method.parameters}
+
+    @property
+    def array(self) -> dict[str, Any]:
+        """Shape, type and chunks of the segmentation."""
+        shape = self.affinities.spatial_shape
+        return {
+            "shape": shape,
+            "dtype": np.uint32 if math.prod(shape) < 2**32 else np.uint64,
+            "chunks": _CHUNKS,
+        }
+
+    def attributes(self, mask: str | pathlib.Path) -> dict[str, Any]:
+        """What the segmentation says of itself.
+
+        Args:
+          mask: its path; "" for none.
+        """
+        return {
+            "axes": list("xyz"),
+            "method": self.section.method,
+            "threshold": self.threshold,
+            "compared_threshold": compared(self.threshold, self.affinities.dtype),
+            **self.parameters,
+            "mask": str(mask),
+            "mask_edges": self.section.mask_edges,
+            "min_size": self.section.min_size,
+            "source": os.path.abspath(self.source),
+            "source_fingerprint": self.made_from["affinities"],
+            "mask_fingerprint": fingerprint(mask) if mask else "",
+            "config_fingerprint": self.config_fingerprint,
+            "software": f"nisbjax {nisbjax.__version__}",
+            **_inherited(self.affinities),
+        }
+
+
+def compared(threshold: float, dtype: np.dtype) -> float:
+    """The number that affinities are really compared with, rounded to their own type."""
+    return threshold if dtype == np.uint8 else float(dtype.type(threshold))
+
+
+def _inherited(affinities: Volume) -> dict[str, Any]:
+    """What a segmentation says as its affinities do; of their image too, for scoring."""
+    found = affinities.attributes
+    names = {name: name for name in ("voxel_size_nm", "box", "volume_shape")}
+    names |= {"source": "image", "source_fingerprint": "image_fingerprint"}
+    return {new: found[name] for name, new in names.items() if name in found}

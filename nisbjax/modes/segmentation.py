@@ -1,0 +1,123 @@
+"""What the configuration says of a segmentation: its parameters, its file, what made it.
+
+Which of a key, an artifact of the run or a tuned value counts is decided here, and no key
+decides again below.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from nisbjax.artifacts import VolumeDir
+from nisbjax.config import optional, require_choice
+from nisbjax.keys import determines
+
+
+def with_parameters(config: Any, parameters: Mapping[str, float | int] | None) -> Any:
+    """The configuration with tuned values instead of some keys of `decode`."""
+    if not parameters:
+        return config
+    config = config.copy_and_resolve_references()
+    config.decode.update(parameters)
+    return config
+
+
+def path_in(section: Any, place: VolumeDir) -> pathlib.Path:
+    """Where a segmentation stands in its volume's folder, named by what it was made with.
+
+    Args:
+      section: `decode`.
+      place: the folder.
+
+    Raises:
+      InputError: no such method.
+    """
+    from nisbjax.decode.methods import METHODS
+
+    require_choice("decode.method", section.method, METHODS)
+    names = ("threshold", *METHODS[section.method].parameters)
+    return place.decoded(section.method, *(float(section[name]) for name in names))
+
+
+def output_path(section: Any, place: VolumeDir) -> pathlib.Path:
+    """`decode.output`, or where `path_in` says."""
+    named = optional(section.output)
+    return pathlib.Path(named) if named else path_in(section, place)
+
+
+def check_keys(config: Any) -> None:
+    """Refuses keys that mean nothing, before there is a prediction to decode.
+
+    Raises:
+      InputError: as `decode.methods.check_keys`.
+    """
+    from nisbjax.decode import methods
+
+    methods.check_keys(config.decode, config.cluster)
+
+
+def check_output(config: Any) -> None:
+    """Refuses a `decode.output` that cannot be written, before there is a prediction.
+
+    Raises:
+      InputError: as `decode.stage.check_path`.
+    """
+    from nisbjax.decode import stage
+
+    named = optional(config.decode.output)
+    if named:
+        stage.check_path(pathlib.Path(named))
+
+
+def check(config: Any, path: pathlib.Path, prediction: str | pathlib.Path) -> None:
+    """Refuses what `decode` would, but for the mask, before that is made.
+
+    Args:
+      config: the configuration, with its parameters.
+      path: of the segmentation.
+      prediction: path of the affinities.
+
+    Raises:
+      InputError: as `decode.stage.check`.
+    """
+    from nisbjax.decode import stage
+
+    stage.check(
+        config.decode,
+        config.cluster,
+        path,
+        affinities=prediction,
+        edge_stored_at=config.data.edge_stored_at,
+        determined_by=determines.facts(config, "segmentation"),
+    )
+
+
+def decode(
+    config: Any,
+    path: pathlib.Path,
+    prediction: str | pathlib.Path,
+    mask: str | pathlib.Path = "",
+) -> pathlib.Path:
+    """Decodes one prediction under its mask; what is there already is taken.
+
+    Args:
+      config, path, prediction: as `check`.
+      mask: its path; "" for none.
+
+    Returns:
+      `path`, finished.
+
+    Raises:
+      InputError: as `decode.stage.run`.
+    """
+    from nisbjax.decode import stage
+
+    return stage.run(
+        config.decode,
+        config.cluster,
+        path,
+        affinities=prediction,
+        mask=mask,
+        edge_stored_at=config.data.edge_stored_at,
+        determined_by=determines.facts(config, "segmentation"),
+    )
