@@ -117,6 +117,7 @@ def _marked(codes: tuple[int, ...]) -> np.ndarray:
 
 
 _FILLS = _marked((_APPEND, _APPENDS, _SETITEM, _SETITEMS, _ADDITEMS, _BUILD))
+_MOVES = _marked((_EMPTY, _MARK, _GET, _POP, _DUP))
 _CALLS = _marked((_CALL, _CALL_OF_MARK))
 _OF_MARK = _marked((_TUPLE_OF_MARK, _LIST_OF_MARK, _DICT_OF_MARK, _SET_OF_MARK))
 _OF_MARK |= _marked((_APPENDS, _SETITEMS, _ADDITEMS, _CALL_OF_MARK, _POP_MARK))
@@ -237,16 +238,29 @@ def _is_long(opcode, value, length):
 
 @no_type_check
 @numba.njit(cache=True, nogil=True)
-def _has_large_keys(action, items, depth, size):
+def _has_large_keys(action, items, objects):
     """Whether something takes long to hash: of a dict's items every other is a key."""
     if action == _DICT_OF_MARK or action == _SETITEM or action == _SETITEMS:
         items = items[::2]
     elif action != _SET_OF_MARK and action != _ADDITEMS:
         return False
     for item in items:
-        if item and (size[item] > _KEY_SIZE or depth[item] > _KEY_DEPTH):
+        if objects[item, _SIZE] > _KEY_SIZE or objects[item, _DEPTH] > _KEY_DEPTH:
             return True
     return False
+
+
+# The machine's arrays, which its functions share:
+#   stack    objects
+#   memo     objects, by the number under which they are stored
+#   marks    how high the stack was at each mark
+#   objects  a row for each, of the columns below; row 0 stands for all atoms but long whole
+#            numbers, and 1 for these: thousands of them can be chosen to have the same hash.
+#            Others are containers and results of calls.
+#   counts   how many there are of each, in this order:
+_HEIGHT, _MEMORISED, _MARKED, _OBJECTS = range(4)
+# A depth, a size in values, and whether another object holds it, whose size has counted it.
+_DEPTH, _SIZE, _HELD = range(3)
 
 
 @no_type_check
@@ -255,14 +269,12 @@ def _follow(data):
     """The code of what is wrong, and where; 0 where nothing is."""
     total = len(data)
     most = _SHARING * total + 1024
-    # Object 0 stands for all atoms but long whole numbers, and 1 for these: thousands of
-    # them can be chosen to have the same hash. Others are containers and results of calls.
-    depth, size = np.zeros(1024, np.int32), np.ones(1024, np.int64)
-    size[_LONG_NUMBER] = _KEY_SIZE + 1
-    held = np.zeros(1024, np.bool_)  # by another one, whose size has counted it
     stack, memo = np.zeros(1024, np.int32), np.zeros(1024, np.int32)
-    marks = np.zeros(64, np.int64)
-    count, height, marked, memorised, at = _LONG_NUMBER + 1, np.int64(0), 0, 0, 0
+    marks, counts = np.zeros(64, np.int64), np.zeros(4, np.int64)
+    objects = np.zeros((1024, 3), np.int64)
+    objects[0, _SIZE], objects[_LONG_NUMBER, _SIZE] = 1, _KEY_SIZE + 1
+    counts[_OBJECTS] = _LONG_NUMBER + 1
+    at = 0
     while at < total:
         start, opcode = at, data[at]
         action = _ACTION[opcode]
@@ -273,95 +285,146 @@ def _follow(data):
         wrong, at, value = _skip_argument(data, at + 1, opcode)
         if wrong:
             return wrong, start
-        if height + 2 >= len(stack):
+        if counts[_HEIGHT] + 2 >= len(stack):
             stack = _grown(stack)
-        if count + 1 >= len(depth):
-            depth, size, held = _grown(depth), _grown(size), _grown(held)
-        floor = marks[marked - 1] if marked else np.int64(0)
-        if action == _NOTHING:
-            continue
+        if counts[_MARKED] >= len(marks):
+            marks = _grown(marks)
+        if counts[_OBJECTS] + 1 >= len(objects):
+            objects = np.concatenate((objects, np.zeros_like(objects)))
         if action == _ATOM:
-            stack[height] = _LONG_NUMBER * _is_long(opcode, value, at - start)
-            height += 1
-        elif action == _EMPTY:
-            depth[count], size[count], held[count] = 1, 1, False
-            stack[height] = count
-            height, count = height + 1, count + 1
-        elif action == _MARK:
-            if marked == len(marks):
-                marks = _grown(marks)
-            marks[marked] = height
-            marked += 1
-        elif action == _GET:
-            if value >= len(memo):
-                return 9, start
-            stack[height] = memo[value]
-            height += 1
-        elif action == _POP and marked and height == floor:
-            marked -= 1
-        elif action == _PUT or action == _DUP or action == _POP:
-            if height <= floor:
-                return 9, start
-            if action == _POP:
-                height -= 1
-            elif action == _DUP:
-                stack[height] = stack[height - 1]
-                height += 1
-            else:
-                if opcode == _MEMOIZE:
-                    value = np.int64(memorised)
-                if value > total:
-                    return 3, start
-                while value >= len(memo):
-                    memo = _grown(memo)
-                memo[value] = stack[height - 1]
-                memorised += 1
-        else:
-            if _OF_MARK[action]:
-                if not marked:
-                    return 9, start
-                marked -= 1
-                first, floor = floor, marks[marked - 1] if marked else np.int64(0)
-            else:
-                first = height - _items(action, opcode)
-            fills = _FILLS[action]
-            if first - fills < floor:
-                return 9, start
-            items, height = stack[first:height], first
-            if action == _POP_MARK:
-                continue
-            deepest, together = np.int64(0), np.int64(1)
-            for item in items:
-                together += size[item]
-                deepest = max(deepest, np.int64(depth[item]))
-                held[item] = True
-            if deepest >= DEEPEST:
-                return 4, start
-            if _has_large_keys(action, items, depth, size):
-                return 6, start
-            if action == _BUILD:  # no reader walks through an object's state
-                continue
-            if action == _STACK_GLOBAL:
-                stack[height] = 0
-                height += 1
-                continue
-            if fills:
-                target = stack[height - 1]
-                if target <= _LONG_NUMBER:  # Python refuses it
-                    continue
-                if held[target]:
-                    return 8, start
-                size[target] += together - 1
-                depth[target] = max(np.int64(depth[target]), deepest + 1)
-            else:
-                target, called = np.int32(count), _CALLS[action]
-                count += 1
-                size[target] = together
-                depth[target] = max(deepest, 1) if called else deepest + 1
-                # A call may return what it was given.
-                held[target] = called and together > _BARE_CALL
-                stack[height] = target
-                height += 1
-            if size[target] > most:
-                return 7, start
+            thing = _LONG_NUMBER * _is_long(opcode, value, at - start)
+            _push(stack, counts, thing)
+        elif action == _PUT:
+            if opcode == _MEMOIZE:
+                value = counts[_MEMORISED]
+            while len(memo) <= value <= total:
+                memo = _grown(memo)
+            wrong = _put(stack, memo, marks, counts, value, total)
+        elif _MOVES[action]:
+            wrong = _move(stack, memo, marks, objects, counts, action, value)
+        elif action != _NOTHING:
+            wrong = _gather(stack, marks, objects, counts, action, opcode, most)
+        if wrong:
+            return wrong, start
     return 0, total
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _push(stack, counts, thing):
+    stack[counts[_HEIGHT]] = thing
+    counts[_HEIGHT] += 1
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _push_new(stack, objects, counts, depth, size, held):
+    """A container, or the result of a call."""
+    new = counts[_OBJECTS]
+    objects[new, _DEPTH], objects[new, _SIZE], objects[new, _HELD] = depth, size, held
+    counts[_OBJECTS] += 1
+    _push(stack, counts, new)
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _floor(marks, marked):
+    """How high the stack is where what was pushed since the last mark begins."""
+    return marks[marked - 1] if marked else np.int64(0)
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _put(stack, memo, marks, counts, value, total):
+    """What is wrong with storing an object under a number; otherwise does it."""
+    height = counts[_HEIGHT]
+    if height <= _floor(marks, counts[_MARKED]):
+        return 9
+    if value > total:
+        return 3
+    memo[value] = stack[height - 1]
+    counts[_MEMORISED] += 1
+    return 0
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _move(stack, memo, marks, objects, counts, action, value):
+    """What is wrong with an opcode that takes no items; otherwise does it."""
+    height, marked = counts[_HEIGHT], counts[_MARKED]
+    floor = _floor(marks, marked)
+    if action == _EMPTY:
+        _push_new(stack, objects, counts, 1, 1, False)
+    elif action == _MARK:
+        marks[marked] = height
+        counts[_MARKED] += 1
+    elif action == _GET:
+        if value >= len(memo):
+            return 9
+        _push(stack, counts, memo[value])
+    elif action == _POP and marked and height == floor:
+        counts[_MARKED] -= 1
+    elif height <= floor:
+        return 9
+    elif action == _POP:
+        counts[_HEIGHT] -= 1
+    else:
+        _push(stack, counts, stack[height - 1])
+    return 0
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _gather(stack, marks, objects, counts, action, opcode, most):
+    """What is wrong with an opcode that takes items off the stack; otherwise does it."""
+    height, marked = counts[_HEIGHT], counts[_MARKED]
+    floor = _floor(marks, marked)
+    if _OF_MARK[action]:
+        if not marked:
+            return 9
+        marked -= 1
+        first, floor = floor, _floor(marks, marked)
+    else:
+        first = height - _items(action, opcode)
+    fills = _FILLS[action]
+    if first - fills < floor:
+        return 9
+    items = stack[first:height]
+    counts[_HEIGHT], counts[_MARKED] = first, marked
+    if action == _POP_MARK:
+        return 0
+    deepest, together = np.int64(0), np.int64(1)
+    for item in items:
+        together += objects[item, _SIZE]
+        deepest = max(deepest, objects[item, _DEPTH])
+        objects[item, _HELD] = True
+    if deepest >= DEEPEST:
+        return 4
+    if _has_large_keys(action, items, objects):
+        return 6
+    if action == _BUILD:  # no reader walks through an object's state
+        return 0
+    if action == _STACK_GLOBAL:
+        _push(stack, counts, 0)
+        return 0
+    if fills:
+        return _fill(objects, stack[first - 1], deepest, together - 1, most)
+    called = _CALLS[action]
+    # A call may return what it was given.
+    held = called and together > _BARE_CALL
+    depth = max(deepest, 1) if called else deepest + 1
+    _push_new(stack, objects, counts, depth, together, held)
+    return 7 if together > most else 0
+
+
+@no_type_check
+@numba.njit(cache=True, nogil=True)
+def _fill(objects, target, deepest, more, most):
+    """What is wrong with a container that gets more values; otherwise counts them."""
+    if target <= _LONG_NUMBER:  # Python refuses it
+        return 0
+    if objects[target, _HELD]:
+        return 8
+    objects[target, _SIZE] += more
+    objects[target, _DEPTH] = max(objects[target, _DEPTH], deepest + 1)
+    return 7 if objects[target, _SIZE] > most else 0
