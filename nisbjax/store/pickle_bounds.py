@@ -7,11 +7,12 @@ object in place of the object. pickletools.dis follows the stack in the same way
 and some hundred times more slowly; PyTC and BANIS load pickles as they are.
 """
 
-import pickletools
 from typing import no_type_check
 
 import numba
 import numpy as np
+
+from nisbjax.store import pickle_opcodes as op
 
 DEEPEST = 64  # containers within containers; a graph has some 8
 LONGEST_INTEGER = 17  # bytes; a UUID has 128 bits and a sign
@@ -34,103 +35,6 @@ _REASONS = {
     10: "has a line that is too long for a name or a number",
 }
 
-# What an opcode does to the stack.
-(
-    _NOTHING,
-    _ATOM,
-    _EMPTY,
-    _MARK,
-    _TUPLE,
-    _TUPLE_OF_MARK,
-    _LIST_OF_MARK,
-    _DICT_OF_MARK,
-    _SET_OF_MARK,
-    _APPEND,
-    _APPENDS,
-    _SETITEM,
-    _SETITEMS,
-    _ADDITEMS,
-    _CALL,
-    _CALL_OF_MARK,
-    _BUILD,
-    _PUT,
-    _GET,
-    _POP,
-    _POP_MARK,
-    _DUP,
-    _STACK_GLOBAL,
-    _STOP,
-    _UNKNOWN,
-) = range(25)
-
-_ACTIONS = {
-    "PROTO FRAME": _NOTHING,
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 STRING BINSTRING SHORT_BINSTRING "
-    "BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 NONE NEWTRUE NEWFALSE UNICODE "
-    "SHORT_BINUNICODE BINUNICODE BINUNICODE8 FLOAT BINFLOAT GLOBAL PERSID": _ATOM,
-    "EMPTY_LIST EMPTY_DICT EMPTY_SET EMPTY_TUPLE": _EMPTY,
-    "MARK": _MARK,
-    "TUPLE1 TUPLE2 TUPLE3": _TUPLE,
-    "TUPLE": _TUPLE_OF_MARK,
-    "LIST": _LIST_OF_MARK,
-    "DICT": _DICT_OF_MARK,
-    "FROZENSET": _SET_OF_MARK,
-    "APPEND": _APPEND,
-    "APPENDS": _APPENDS,
-    "SETITEM": _SETITEM,
-    "SETITEMS": _SETITEMS,
-    "ADDITEMS": _ADDITEMS,
-    "REDUCE NEWOBJ NEWOBJ_EX BINPERSID": _CALL,
-    "INST OBJ": _CALL_OF_MARK,
-    "BUILD": _BUILD,
-    "PUT BINPUT LONG_BINPUT MEMOIZE": _PUT,
-    "GET BINGET LONG_BINGET": _GET,
-    "POP": _POP,
-    "POP_MARK": _POP_MARK,
-    "DUP": _DUP,
-    "STACK_GLOBAL": _STACK_GLOBAL,
-    "STOP": _STOP,
-}
-_OPCODES = {opcode.name: opcode for opcode in pickletools.opcodes}
-_ACTION = np.full(256, _UNKNOWN, np.int8)
-# Bytes of an argument; of the length before it, negative; 99 for a line, 100 for two.
-_ARGUMENT = np.zeros(256, np.int8)
-_LINE, _TWO_LINES = 99, 100
-_LENGTHS = {
-    pickletools.TAKEN_FROM_ARGUMENT1: -1,
-    pickletools.TAKEN_FROM_ARGUMENT4: -4,
-    pickletools.TAKEN_FROM_ARGUMENT4U: -4,
-    pickletools.TAKEN_FROM_ARGUMENT8U: -8,
-}
-for _names, _code in _ACTIONS.items():
-    for _name in _names.split():
-        _opcode = _OPCODES[_name]
-        _size = 0 if _opcode.arg is None else _opcode.arg.n
-        if _size == pickletools.UP_TO_NEWLINE:
-            _size = _TWO_LINES if _name in ("GLOBAL", "INST") else _LINE
-        _ACTION[ord(_opcode.code)] = _code
-        _ARGUMENT[ord(_opcode.code)] = _LENGTHS.get(_size, _size)
-
-
-def _marked(codes: tuple[int, ...]) -> np.ndarray:
-    return np.isin(np.arange(_UNKNOWN + 1), codes)
-
-
-_FILLS = _marked((_APPEND, _APPENDS, _SETITEM, _SETITEMS, _ADDITEMS, _BUILD))
-_MOVES = _marked((_EMPTY, _MARK, _GET, _POP, _DUP))
-_CALLS = _marked((_CALL, _CALL_OF_MARK))
-_OF_MARK = _marked((_TUPLE_OF_MARK, _LIST_OF_MARK, _DICT_OF_MARK, _SET_OF_MARK))
-_OF_MARK |= _marked((_APPENDS, _SETITEMS, _ADDITEMS, _CALL_OF_MARK, _POP_MARK))
-_BYTE = {name: ord(opcode.code) for name, opcode in _OPCODES.items()}
-_PUT_LINE, _GET_LINE, _MEMOIZE = _BYTE["PUT"], _BYTE["GET"], _BYTE["MEMOIZE"]
-_LONG1, _LONG4, _FRAME = _BYTE["LONG1"], _BYTE["LONG4"], _BYTE["FRAME"]
-_NEWOBJ_EX, _BINPERSID, _TUPLE1 = (
-    _BYTE["NEWOBJ_EX"],
-    _BYTE["BINPERSID"],
-    _BYTE["TUPLE1"],
-)
-_TEXTS = np.isin(np.arange(256), (_BYTE["STRING"], _BYTE["UNICODE"]))
-_NUMBERS = np.isin(np.arange(256), (_BYTE["INT"], _BYTE["LONG"]))
 _NEWLINE, _ZERO = 10, 48
 _LONG_NUMBER = 1  # the object that stands for all of them
 _BARE_CALL = 8  # values: `defaultdict(dict)` has fewer, and may be filled
@@ -174,18 +78,18 @@ def _lines(data, at, opcode, lines):
     """What is wrong with an argument of lines, the byte after it, and its number."""
     total, first, value = len(data), at, np.int64(0)
     longest = total
-    if not _TEXTS[opcode]:
-        longest = 3 * LONGEST_INTEGER if _NUMBERS[opcode] else _LONGEST_LINE
+    if not op.TEXTS[opcode]:
+        longest = 3 * LONGEST_INTEGER if op.NUMBERS[opcode] else _LONGEST_LINE
     for _ in range(lines):
         begin = at
         while at < total and data[at] != _NEWLINE and at - begin <= longest:
             at += 1
         if at - begin > longest:
-            return 5 if _NUMBERS[opcode] else 10, at, value
+            return 5 if op.NUMBERS[opcode] else 10, at, value
         at += 1
     if at > total:
         return 1, at, value
-    if opcode == _PUT_LINE or opcode == _GET_LINE:
+    if opcode == op.PUT_LINE or opcode == op.GET_LINE:
         if at - first > 12:
             return 3, at, value
         for i in range(first, at - 1):
@@ -199,19 +103,19 @@ def _lines(data, at, opcode, lines):
 @numba.njit(cache=True, nogil=True)
 def _skip_argument(data, at, opcode):
     """What is wrong with an argument, the byte after it, and its number."""
-    total, kind, value = len(data), np.int64(_ARGUMENT[opcode]), np.int64(0)
-    if kind >= _LINE:
-        return _lines(data, at, opcode, kind - _LINE + 1)
+    total, kind, value = len(data), np.int64(op.ARGUMENT[opcode]), np.int64(0)
+    if kind >= op.LINE:
+        return _lines(data, at, opcode, kind - op.LINE + 1)
     size = abs(kind)
     if at + size > total:
         return 1, at, value
     value = _number(data, at, size)
     at += size
-    if (kind < 0 or opcode == _FRAME) and value > total - at:
+    if (kind < 0 or opcode == op.FRAME) and value > total - at:
         return 1, at, value
     if kind < 0:
         at += value
-    if (opcode == _LONG1 or opcode == _LONG4) and value > LONGEST_INTEGER:
+    if (opcode == op.LONG1 or opcode == op.LONG4) and value > LONGEST_INTEGER:
         return 5, at, value
     return 0, at, value
 
@@ -220,29 +124,29 @@ def _skip_argument(data, at, opcode):
 @numba.njit(cache=True, nogil=True)
 def _items(action, opcode):
     """How many items an opcode takes that looks at no mark."""
-    if action == _TUPLE:
-        return opcode - _TUPLE1 + 1
-    if action == _APPEND or action == _BUILD or opcode == _BINPERSID:
+    if action == op.TUPLE:
+        return opcode - op.TUPLE1 + 1
+    if action == op.APPEND or action == op.BUILD or opcode == op.BINPERSID:
         return 1
-    return 3 if opcode == _NEWOBJ_EX else 2
+    return 3 if opcode == op.NEWOBJ_EX else 2
 
 
 @no_type_check
 @numba.njit(cache=True, nogil=True)
 def _is_long(opcode, value, length):
     """Whether an atom is a whole number of more than 64 bits."""
-    if _NUMBERS[opcode]:
+    if op.NUMBERS[opcode]:
         return length - 2 > _MOST_DIGITS
-    return (opcode == _LONG1 or opcode == _LONG4) and value > _LONGEST_KEY
+    return (opcode == op.LONG1 or opcode == op.LONG4) and value > _LONGEST_KEY
 
 
 @no_type_check
 @numba.njit(cache=True, nogil=True)
 def _has_large_keys(action, items, objects):
     """Whether something takes long to hash: of a dict's items every other is a key."""
-    if action == _DICT_OF_MARK or action == _SETITEM or action == _SETITEMS:
+    if action == op.DICT_OF_MARK or action == op.SETITEM or action == op.SETITEMS:
         items = items[::2]
-    elif action != _SET_OF_MARK and action != _ADDITEMS:
+    elif action != op.SET_OF_MARK and action != op.ADDITEMS:
         return False
     for item in items:
         if objects[item, _SIZE] > _KEY_SIZE or objects[item, _DEPTH] > _KEY_DEPTH:
@@ -277,10 +181,10 @@ def _follow(data):
     at = 0
     while at < total:
         start, opcode = at, data[at]
-        action = _ACTION[opcode]
-        if action == _UNKNOWN:
+        action = op.ACTION[opcode]
+        if action == op.UNKNOWN:
             return 2, start
-        if action == _STOP:
+        if action == op.STOP:
             return 0, start
         wrong, at, value = _skip_argument(data, at + 1, opcode)
         if wrong:
@@ -291,18 +195,18 @@ def _follow(data):
             marks = _grown(marks)
         if counts[_OBJECTS] + 1 >= len(objects):
             objects = np.concatenate((objects, np.zeros_like(objects)))
-        if action == _ATOM:
+        if action == op.ATOM:
             thing = _LONG_NUMBER * _is_long(opcode, value, at - start)
             _push(stack, counts, thing)
-        elif action == _PUT:
-            if opcode == _MEMOIZE:
+        elif action == op.PUT:
+            if opcode == op.MEMOIZE:
                 value = counts[_MEMORISED]
             while len(memo) <= value <= total:
                 memo = _grown(memo)
             wrong = _put(stack, memo, marks, counts, value, total)
-        elif _MOVES[action]:
+        elif op.MOVES[action]:
             wrong = _move(stack, memo, marks, objects, counts, action, value)
-        elif action != _NOTHING:
+        elif action != op.NOTHING:
             wrong = _gather(stack, marks, objects, counts, action, opcode, most)
         if wrong:
             return wrong, start
@@ -353,20 +257,20 @@ def _move(stack, memo, marks, objects, counts, action, value):
     """What is wrong with an opcode that takes no items; otherwise does it."""
     height, marked = counts[_HEIGHT], counts[_MARKED]
     floor = _floor(marks, marked)
-    if action == _EMPTY:
+    if action == op.EMPTY:
         _push_new(stack, objects, counts, 1, 1, False)
-    elif action == _MARK:
+    elif action == op.MARK:
         marks[marked] = height
         counts[_MARKED] += 1
-    elif action == _GET:
+    elif action == op.GET:
         if value >= len(memo):
             return 9
         _push(stack, counts, memo[value])
-    elif action == _POP and marked and height == floor:
+    elif action == op.POP and marked and height == floor:
         counts[_MARKED] -= 1
     elif height <= floor:
         return 9
-    elif action == _POP:
+    elif action == op.POP:
         counts[_HEIGHT] -= 1
     else:
         _push(stack, counts, stack[height - 1])
@@ -379,19 +283,19 @@ def _gather(stack, marks, objects, counts, action, opcode, most):
     """What is wrong with an opcode that takes items off the stack; otherwise does it."""
     height, marked = counts[_HEIGHT], counts[_MARKED]
     floor = _floor(marks, marked)
-    if _OF_MARK[action]:
+    if op.OF_MARK[action]:
         if not marked:
             return 9
         marked -= 1
         first, floor = floor, _floor(marks, marked)
     else:
         first = height - _items(action, opcode)
-    fills = _FILLS[action]
+    fills = op.FILLS[action]
     if first - fills < floor:
         return 9
     items = stack[first:height]
     counts[_HEIGHT], counts[_MARKED] = first, marked
-    if action == _POP_MARK:
+    if action == op.POP_MARK:
         return 0
     deepest, together = np.int64(0), np.int64(1)
     for item in items:
@@ -402,14 +306,14 @@ def _gather(stack, marks, objects, counts, action, opcode, most):
         return 4
     if _has_large_keys(action, items, objects):
         return 6
-    if action == _BUILD:  # no reader walks through an object's state
+    if action == op.BUILD:  # no reader walks through an object's state
         return 0
-    if action == _STACK_GLOBAL:
+    if action == op.STACK_GLOBAL:
         _push(stack, counts, 0)
         return 0
     if fills:
         return _fill(objects, stack[first - 1], deepest, together - 1, most)
-    called = _CALLS[action]
+    called = op.CALLS[action]
     # A call may return what it was given.
     held = called and together > _BARE_CALL
     depth = max(deepest, 1) if called else deepest + 1
