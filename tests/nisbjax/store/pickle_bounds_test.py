@@ -2,6 +2,7 @@
 
 import datetime
 import pickle
+import pickletools
 import subprocess
 import sys
 import uuid
@@ -140,7 +141,7 @@ print("done")
 def test_any_bytes_are_followed_to_an_end_in_little_memory():
     """20,000 programs of opcodes drawn at random, in a process of 4 GB."""
     draw = np.random.default_rng(0)
-    opcodes = np.array([ord(o.code) for o in pickle_bounds._OPCODES.values()])
+    opcodes = np.array([ord(o.code) for o in pickletools.opcodes])
     programs = [
         draw.choice(np.r_[opcodes, 0, 1], size=draw.integers(1, 60)).astype(np.uint8)
         for _ in range(20_000)
