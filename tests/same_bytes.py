@@ -8,6 +8,7 @@ configuration and paths of the two runs.
 """
 
 import argparse
+import itertools
 import pathlib
 import re
 import subprocess
@@ -151,6 +152,14 @@ def main() -> None:
         if name not in same:
             word = "gone" if name not in after else "new" if name not in before else ""
             print(f"{word or 'differs':>8}  {name}")
+            if not word and _is_text(pathlib.Path(name)):
+                pairs = zip(before[name].splitlines(), after[name].splitlines())
+                for old, new in itertools.islice(
+                    ((o, n) for o, n in pairs if o != n), 3
+                ):
+                    print(
+                        f"          - {old.decode()[:200]}\n          + {new.decode()[:200]}"
+                    )
     print(f"{len(same)} of {len(before)} files are the same")
     sys.exit(len(same) != len(before) or len(after) != len(before))
 
