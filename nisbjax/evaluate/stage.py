@@ -21,7 +21,7 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.evaluate import dense, nerl, nodes, published, score_text, tables
 from nisbjax.evaluate.truth import Truth, require_metrics
-from nisbjax.store import files, manifest, records
+from nisbjax.store import files, finished, records
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.lock import held
 from nisbjax.store.schema import shown, text
@@ -78,7 +78,7 @@ def run(
         )
     truth.require_for(metrics)
     truth = truth.of_use_to(metrics)
-    manifest.require_finished(path)
+    finished.require_finished(path)
     labels = open_labels(path)
     require_chunks_fit(labels, memory_gb)
     made = fingerprint(path)

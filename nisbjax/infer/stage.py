@@ -28,7 +28,8 @@ from nisbjax.infer.windows import Grid
 from nisbjax.parallel import devices
 from nisbjax.store import exported, lock
 from nisbjax.store.claims import require_chunks_fit
-from nisbjax.store.manifest import Manifest, noted, path_inside, require_same
+from nisbjax.store.manifest import Manifest, require_same
+from nisbjax.store.manifest_lines import noted, path_inside
 from nisbjax.store.volume import (
     Volume,
     create_zarr,

@@ -27,8 +27,8 @@ from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
 from nisbjax.store import files
 from nisbjax.store.claims import require_chunks_fit
+from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
-from nisbjax.store.manifest import require_finished
 from nisbjax.store.volume import Volume, open_affinities, open_image
 
 _CUTS = ("z_stride", "k_edge", "refine_window", "drift_thresh", "auto_extend")

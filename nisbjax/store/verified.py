@@ -15,7 +15,7 @@ import numpy as np
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import manifest, stored
+from nisbjax.store import comparison, finished, manifest_lines, stored
 from nisbjax.store.stored import ChunkFiles, Fact, Facts
 
 _UNNAMED, _WRITTEN, _ABSENT, _COMPARED = range(4)
@@ -35,18 +35,18 @@ def guard(
       InputError: its manifest says that it is unfinished, or its metadata are others than
         when it was finished; or it is ours and has no manifest.
     """
-    located = manifest.locate(folder)
+    located = finished.locate(folder)
     files = ChunkFiles.of(store) if located else None
     if located is None:
-        manifest.require_known(folder, attributes)
+        finished.require_known(folder, attributes)
     if located is None or files is None:
         return None
     artifact, prefix = located
-    stat = os.stat(manifest.path_inside(artifact))
+    stat = os.stat(manifest_lines.path_inside(artifact))
     state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
     table, metadata = _table(str(artifact.absolute()), prefix, files, state)
-    for problem in manifest.metadata_problems(artifact, metadata).values():
-        raise InputError(manifest.damage_line(artifact, problem))
+    for problem in comparison.metadata_problems(artifact, metadata).values():
+        raise InputError(comparison.damage_line(artifact, problem))
     return None if table is None else Guard(pathlib.Path(folder), files, table)
 
 
@@ -95,9 +95,9 @@ class Guard:
             self._compare(index, name, stored.of_bytes(content))
 
     def _compare(self, index: tuple[int, ...], name: str, found: Fact) -> None:
-        problem = manifest.problem_of(name, self._table.fact(index), found)
+        problem = comparison.problem_of(name, self._table.fact(index), found)
         if problem is not None:
-            raise InputError(manifest.damage_line(self._folder, problem))
+            raise InputError(comparison.damage_line(self._folder, problem))
         self._state[index] = _COMPARED
 
 
@@ -128,7 +128,7 @@ def _table(
 ) -> tuple[_Table | None, Facts]:
     """`state` tells a manifest from one that was there before under the same name."""
     del state
-    found = manifest.finished_files(artifact)
+    found = finished.finished_files(artifact)
     if found is None:
         return None, {}
     known, metadata = found

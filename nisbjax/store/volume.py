@@ -22,7 +22,7 @@ import tensorstore as ts
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import axes as axes_lib
-from nisbjax.store import chunk_headers, files, formats, manifest, verified
+from nisbjax.store import chunk_headers, files, finished, formats, remains, verified
 from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
@@ -425,7 +425,7 @@ def fingerprint(path: str | os.PathLike) -> str:
         metadata = (".zarray", ".zattrs", "zarr.json")
         pieces = [n for n in names if n.rpartition("/")[2] not in metadata]
         chosen = draw.sample(pieces, min(_SAMPLED_PIECES, len(pieces)))
-        guard = open_volume(path).guard if manifest.locate(path) else None
+        guard = open_volume(path).guard if finished.locate(path) else None
         for name in [n for n in names if n not in set(pieces)] + chosen:
             content = (path / name).read_bytes()
             if isinstance(guard, verified.Guard):
@@ -448,7 +448,7 @@ def _content_names(folder: pathlib.Path) -> list[str]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         parts = path.relative_to(folder).parts
         hidden = [part for part in parts if part.startswith(".")]
-        if all(part in manifest.METADATA for part in hidden):
+        if all(part in remains.METADATA for part in hidden):
             found.append("/".join(parts))
     return found
 

@@ -31,7 +31,7 @@ from nisbjax.keys import determines
 from nisbjax.keys.checks import require
 from nisbjax.keys.ranges import RANGES
 from nisbjax.mask import ImageSource, MaskSource, MaskSpec
-from nisbjax.store import files, manifest, records, schema
+from nisbjax.store import files, finished, records, schema
 from nisbjax.store import volume as volume_lib
 from nisbjax.store.volume import Volume
 from nisbjax.tune import figure, place, space, storage, study, trials
@@ -86,7 +86,7 @@ def run(
     ranges, wanted = check(config)
     if not config_lib.optional(config.decode.affinity_mask):
         mask = None
-    manifest.require_finished(prediction)
+    finished.require_finished(prediction)
     affinities = volume_lib.open_affinities(prediction)
     source = affinities.attributes.get("source", "")
     on_test = guard_test_data(config, skeleton, source)
@@ -200,7 +200,7 @@ def check_study(
     facts = _made_from(config, prediction, skeleton, None, ranges)
     del facts["mask"]
     if prediction:
-        manifest.require_finished(prediction)
+        finished.require_finished(prediction)
         nodes.in_region(truth, volume_lib.open_affinities(prediction))
     else:
         del facts["prediction"]

@@ -15,7 +15,7 @@ from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.mask import MaskSpec, open_mask
-from nisbjax.store.manifest import path_inside
+from nisbjax.store.manifest_lines import path_inside
 from nisbjax.store.volume import create_zarr, fingerprint, open_labels
 
 SHAPE = (12, 10, 9)

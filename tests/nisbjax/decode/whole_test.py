@@ -8,7 +8,7 @@ from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
-from nisbjax.store.manifest import path_inside
+from nisbjax.store.manifest_lines import path_inside
 from nisbjax.store.volume import create_zarr, from_array
 
 SHAPE = (12, 11, 13)

@@ -19,7 +19,7 @@ from nisbjax.config import base_config, flatten
 from nisbjax.errors import InputError
 from nisbjax.evaluate import stage
 from nisbjax.evaluate.truth import Truth
-from nisbjax.store import manifest, volume
+from nisbjax.store import manifest_lines, volume
 
 SHAPE = (12, 4, 4)
 
@@ -213,7 +213,7 @@ def test_what_is_missing_is_said(tmp_path, config, metrics, arguments, message):
 
 def test_an_unfinished_segmentation_is_not_scored(tmp_path, config, inputs):
     segmentation = as_zarr(tmp_path, made_segmentation())
-    manifest.path_inside(segmentation).write_text('{"fingerprint": {}}\n')
+    manifest_lines.path_inside(segmentation).write_text('{"fingerprint": {}}\n')
     with pytest.raises(InputError, match="is unfinished"):
         run(
             config,

@@ -11,7 +11,9 @@ from isal import isal_zlib
 
 from nisbjax.errors import InputError
 from nisbjax.store import stored
-from nisbjax.store.manifest import Manifest, path_inside, require_finished, require_same
+from nisbjax.store.finished import require_finished
+from nisbjax.store.manifest import Manifest, require_same
+from nisbjax.store.manifest_lines import path_inside
 from nisbjax.store.volume import create_zarr
 
 MADE_FROM = {"image": "a1", "scale": 0.2, "shape": (3, 4)}

@@ -12,7 +12,8 @@ from nisbjax.data.nisb import _cut
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import stored, verified
-from nisbjax.store.manifest import Manifest, require_finished
+from nisbjax.store.finished import require_finished
+from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import create_zarr, fingerprint, open_image, open_volume
 
 SHAPE = (4, 6, 4)  # in chunks of 2^3: 2 x 3 x 2

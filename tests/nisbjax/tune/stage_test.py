@@ -20,7 +20,7 @@ from nisbjax.evaluate import nerl, nodes
 from nisbjax.mask import MaskSpec
 from nisbjax.modes import segmentation
 from nisbjax.skeletons import load
-from nisbjax.store import manifest, volume
+from nisbjax.store import manifest_lines, volume
 from nisbjax.tune import space, stage, study
 
 SHAPE = (16, 4, 6)
@@ -446,7 +446,7 @@ def test_inputs_that_do_not_fit(settings, inputs, out, tmp_path):
     np.save(small, made_affinities()[:, :8])
     with pytest.raises(InputError, match="16 of 32 nodes of .* lie outside"):
         stage.run(settings, out, prediction=small, skeleton=inputs["skeleton"])
-    path = manifest.path_inside(inputs["prediction"])
+    path = manifest_lines.path_inside(inputs["prediction"])
     path.write_text('{"fingerprint": {}}\n')
     with pytest.raises(InputError, match="is unfinished"):
         stage.run(settings, out, **inputs)

@@ -1,0 +1,92 @@
+"""Whether an artifact is whole: what whoever reads it asks before anything is believed.
+
+PyTC takes a file that is there for one that is finished.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from nisbjax.errors import InputError
+from nisbjax.store.comparison import damage_line, metadata_problems, problems_of
+from nisbjax.store.manifest_lines import NAME, State, path_inside, state_of
+from nisbjax.store.stored import Fact, Facts
+
+
+def locate(path: str | os.PathLike) -> tuple[pathlib.Path, str] | None:
+    """The artifact of ours that an array belongs to, and where in it the array lies.
+
+    Returns:
+      The folder of the artifact, and what its manifest puts before the names of the
+      array's files ("", or `img/` in a group); None where neither has a manifest.
+    """
+    path = pathlib.Path(path)
+    for artifact, prefix in ((path, ""), (path.parent, f"{path.name}/")):
+        if path_inside(artifact).is_file():
+            return artifact, prefix
+    return None
+
+
+def finished_files(artifact: str | os.PathLike) -> tuple[dict[str, Fact], Facts] | None:
+    """The files of a finished artifact, and those of its arrays' metadata; None without a
+    manifest.
+
+    Raises:
+      InputError: its manifest is damaged, or it is unfinished.
+    """
+    state = state_of(pathlib.Path(artifact))
+    if state is None:
+        return None
+    if state.finish is None:
+        raise InputError(_unfinished_line(artifact, state))
+    return state.files, state.metadata
+
+
+def require_known(folder: str | os.PathLike, attributes: Mapping[str, Any]) -> None:
+    """Refuses an array of ours without a manifest: nobody knows whether it is whole.
+
+    Args:
+      folder: of the array, for which `locate` finds nothing.
+      attributes: of the array, which say whose it is.
+
+    Raises:
+      InputError: it says that it is ours.
+    """
+    ours = str(attributes.get("software", "")).startswith("nisbjax ")
+    if (ours or "made_of" in attributes) and os.path.isdir(folder):
+        raise InputError(
+            f"{folder} says that nisbjax wrote it and has no {NAME}, so that nobody knows "
+            "whether it is whole; remove it and run the stage that writes it again, or copy "
+            "it with its hidden files"
+        )
+
+
+def _unfinished_line(artifact: str | os.PathLike, state: State) -> str:
+    return (
+        f"{artifact} is unfinished ({len(state.parts)} parts are written); run the stage "
+        "that writes it again, it goes on where it stopped"
+    )
+
+
+def require_finished(artifact: str | os.PathLike) -> None:
+    """Refuses an artifact of ours that is not complete, by its manifest and its files.
+
+    Artifacts of other programs have no manifest and pass.
+
+    Raises:
+      InputError: the manifest has no finishing line, or a file that it names is missing or
+        of another size.
+    """
+    located = locate(artifact)
+    state = state_of(located[0]) if located else None
+    if located is None or state is None:
+        return
+    if state.finish is None:
+        raise InputError(_unfinished_line(artifact, state))
+    folder, prefix = located
+    for problem in metadata_problems(folder, state.metadata).values():
+        raise InputError(damage_line(folder, problem))
+    names = [name for name in state.files if name.startswith(prefix)]
+    for problem in problems_of(folder, state.files, names, contents=False).values():
+        raise InputError(damage_line(folder, problem))
