@@ -19,11 +19,6 @@ from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.mask import mask_facts, open_mask
-<<<<<<< HEAD
-=======
-from nisbjax.parallel.cluster import check_cluster
-from nisbjax.store.finished import require_finished
->>>>>>> 8be83eb (Cut the manifest along its nouns: lines, comparison, what readers ask, what lies in the way)
 from nisbjax.store.lock import writing
 from nisbjax.store.manifest import require_same
 from nisbjax.store.volume import (
