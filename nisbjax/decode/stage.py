@@ -19,6 +19,7 @@ from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.mask import mask_facts, open_mask
+from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
 from nisbjax.store.manifest import require_same
 from nisbjax.store.volume import (
