@@ -144,7 +144,7 @@ def label_box(
     with ThreadPoolExecutor(threads) as pool:
 
         def unite_slab(slab):
-            unite(values, edges, rule, forest, *slab)
+            _unite(values, edges, rule, forest, *slab)
             # For its seams; both planes belong to this slab alone.
             numbering.flatten_plane(forest.parent, forest.joined, slab[0])
             numbering.flatten_plane(forest.parent, forest.joined, slab[1] - 1)
@@ -159,7 +159,7 @@ def label_box(
 _PLANES_VOXELS = 1 << 21  # at once, where planes are copied or a mask is made of them
 
 
-def unite(
+def _unite(
     values: UInt[np.ndarray, "c x y z"],
     edges: MaskedEdges,
     rule: Rule,

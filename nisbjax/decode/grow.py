@@ -135,7 +135,7 @@ def _grow(edges, strides, parent, holds):
 
 @no_type_check
 @kernel
-def _number(parent, labels):
+def _number_trees(parent, labels):
     """Turns non-zero labels into 1..N by first voxels; a parent comes before its children."""
     label = 0
     for v in range(parent.size):
@@ -198,7 +198,7 @@ def grow_affinities(
     _grow(ordered, strides, parent, holds)
     del ordered, holds
     labels, _ = label_box(affinities, low, edges, threads=threads, dtype=wide)
-    _number(parent, labels.reshape(-1))
+    _number_trees(parent, labels.reshape(-1))
     return labels
 
 

@@ -36,6 +36,10 @@ class SegmentCounts:
     largest: int = 0
     by_decade: list[int] = dataclasses.field(default_factory=list)
 
+    def __str__(self) -> str:
+        background = 100 * self.attributes()["background"]
+        return f"{self.segments} segments, {background:.1f} % background"
+
     def add(self, sizes: Int[np.ndarray, " n"]) -> None:
         """Counts segments of these sizes."""
         if not len(sizes):

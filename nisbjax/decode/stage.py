@@ -1,7 +1,7 @@
 """The decoding stage: a file of affinities becomes a file of segments.
 
 PyTC's decode stage (`decoding/stage.py`) with its mask; unlike there the work is streamed,
-goes on after a kill, and the segmentation says what made it and what it consists of.
+is resumed after a kill, and the segmentation says what made it and what it consists of.
 """
 
 import pathlib
@@ -41,7 +41,7 @@ def run(
     edge_stored_at: str,
     determined_by: Mapping[str, Any],
 ) -> pathlib.Path:
-    """Decodes one prediction; goes on where an earlier attempt stopped.
+    """Decodes one prediction; an earlier attempt that was stopped is resumed.
 
     Args:
       section: `decode`; where input, mask and output lie is said by the next ones.

@@ -25,7 +25,7 @@ from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
 
 
-def relabel(
+def relabel_boxes(
     decoder: BoxDecoder, output: Volume, manifest: Manifest, team: cluster.Workers
 ) -> None:
     """Writes the final labels of the boxes of which no attempt has written them."""

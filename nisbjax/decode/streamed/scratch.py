@@ -26,7 +26,7 @@ _BLOCK_BYTES = 1 << 20
 def open_labels(folder: pathlib.Path, shape: Triple, chunks: Triple) -> Volume:
     """The provisional labels [x y z]: new, or those of an earlier attempt.
 
-    Where their metadata are damaged, the whole folder begins anew.
+    Where their metadata are damaged, the whole folder is made again.
     """
     path = folder / "provisional.zarr"
 

@@ -28,7 +28,7 @@ from nisbjax.decode.streamed import scratch
 from nisbjax.decode.streamed.boxes import BoxDecoder
 from nisbjax.decode.streamed.grid import BoxGrid, choose_box
 from nisbjax.decode.streamed.label_tables import LabelTables
-from nisbjax.decode.streamed.relabeling import relabel, warn_of_damage
+from nisbjax.decode.streamed.relabeling import relabel_boxes, warn_of_damage
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.seams import Seams
 from nisbjax.errors import InputError
@@ -64,7 +64,7 @@ def label_volume(
       mask: [x y z], 0 (or False) = masked, an array or a volume; or a specification.
       edges: instead of `mask`, which edges count, where not all are stored at their source.
       min_size: segments of fewer voxels become background before numbering.
-      fingerprint: of the inputs, noted in the manifest; an interrupted decode goes on only
+      fingerprint: of the inputs, noted in the manifest; an interrupted decode is resumed only
         with equal inputs and settings.
       schedule: of the boxes, and of those who decode them.
 
@@ -76,19 +76,14 @@ def label_volume(
         the labels; or an output that belongs to other inputs or settings.
     """
     began = time.monotonic()
-    shape = affinities.spatial_shape
     check_affinities(affinities, threshold, memory_gb=memory_gb)
     _check_output(affinities, output)
     edges = MaskedEdges.of(edges, mask)
+    edges.require_shape(affinities.spatial_shape)
     affinities, edge_offset = short_range(affinities, edges.edge_offset)
     edges = edges.stored_at(edge_offset)
-    edges.require_shape(shape)
     schedule = schedule or Schedule()
-    # Affinities and what they are read from, labels twice, a mask and its image, tables.
-    need = 4.5 * affinities.dtype.itemsize + 12
-    box_shape = schedule.box_shape
-    box_shape = box_shape or choose_box(affinities, need, memory_gb, output=output)
-    grid = BoxGrid(shape, box_shape)
+    grid = _first_grid(affinities, output, memory_gb, schedule)
     settings = {
         "threshold": threshold,
         "edge_offset": edges.edge_offset,
@@ -105,38 +100,42 @@ def label_volume(
             if manifest.finished:
                 shutil.rmtree(folder, ignore_errors=True)
                 return SegmentCounts.of_finished(manifest, output)
-            grid = _begun(manifest, grid, folder)
+            grid = _resumed(manifest, grid, folder)
+            labels = scratch.open_labels(
+                folder, grid.shape, _label_chunks(output, grid)
+            )
+            threads = schedule.threads_of_a_box()
             decoder = BoxDecoder(
-                affinities,
-                scratch.open_labels(folder, shape, _chunks(output, grid)),
-                folder,
-                grid,
-                threshold,
-                edges,
-                schedule.threads_of_a_box(),
+                affinities, labels, folder, grid, threshold, edges, threads
             )
             with schedule.team() as team:
                 counts = _decode(decoder, output, manifest, min_size, team)
-            counts.note(output)
-            manifest.finish(**dataclasses.asdict(counts))
         shutil.rmtree(folder, ignore_errors=True)
-    seconds = time.monotonic() - began
     logging.info(
-        "decoded %s at threshold %g into %s: %d segments, %.1f %% background, "
-        "%d boxes, %.1f s",
+        "decoded %s at threshold %g into %s: %s, %d boxes, %.1f s",
         affinities.source,
         threshold,
         output.source,
-        counts.segments,
-        100 * counts.attributes()["background"],
+        counts,
         len(grid.boxes),
-        seconds,
+        time.monotonic() - began,
     )
     return counts
 
 
-def _begun(manifest: Manifest, grid: BoxGrid, folder: pathlib.Path) -> BoxGrid:
-    """The grid of the attempt that is gone on with; else this is the first."""
+def _first_grid(
+    affinities: Volume, output: Volume, memory_gb: float, schedule: Schedule
+) -> BoxGrid:
+    """Boxes of the shape that is asked for, or that memory allows."""
+    # Affinities and what they are read from, labels twice, a mask and its image, tables.
+    need = 4.5 * affinities.dtype.itemsize + 12
+    shape = schedule.box_shape
+    shape = shape or choose_box(affinities, need, memory_gb, output=output)
+    return BoxGrid(affinities.spatial_shape, shape)
+
+
+def _resumed(manifest: Manifest, grid: BoxGrid, folder: pathlib.Path) -> BoxGrid:
+    """The grid of the attempt that is resumed; where there is none, this one is noted."""
     noted = manifest.noted("grid")
     if noted is None:
         # Of an output whose manifest was removed, or of a kill before the first line.
@@ -177,7 +176,9 @@ def _decode(
     seams.join(team.map)
     counts = LabelTables(seams, min_size).write(team.map)
     _check_labels(output, counts.segments)
-    relabel(decoder, output, manifest, team)
+    relabel_boxes(decoder, output, manifest, team)
+    counts.note(output)
+    manifest.finish(**dataclasses.asdict(counts))
     return counts
 
 
@@ -219,7 +220,7 @@ def _check_labels(output: Volume, count: int) -> None:
         )
 
 
-def _chunks(output: Volume, grid: BoxGrid) -> Triple:
+def _label_chunks(output: Volume, grid: BoxGrid) -> Triple:
     """Of the provisional labels: none lies in two boxes."""
     x, y, z = (
         math.gcd(b, c) if b < s else min(c, s)

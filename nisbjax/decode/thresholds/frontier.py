@@ -100,7 +100,7 @@ class Frontier:
         for ids in self._held():
             wanted[ids] = True
         kept = np.flatnonzero(wanted)
-        links = contract(self._parent, self._level, kept, self._top)
+        links = contract_forest(self._parent, self._level, kept, self._top)
         self._parent = np.arange(len(kept), dtype=np.uint32)
         self._level = np.zeros(len(kept), np.uint8)
         self._foreground = self._foreground[kept]
@@ -114,7 +114,7 @@ class Frontier:
         self._kept = len(kept)
 
 
-def contract(parent, level, vertices, top):
+def contract_forest(parent, level, vertices, top):
     """Sources, targets and levels of a forest over some vertices, by their order."""
     owner = np.full(len(parent), spanning.NONE)
     sources, targets = np.empty((2, len(vertices)), np.int64)

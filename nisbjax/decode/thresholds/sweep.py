@@ -23,7 +23,7 @@ from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.streamed.boxes import crossing, read_channels
 from nisbjax.decode.streamed.grid import AT_ONCE, BoxGrid, choose_box
 from nisbjax.decode.thresholds import spanning
-from nisbjax.decode.thresholds.frontier import BoxPart, Frontier, contract
+from nisbjax.decode.thresholds.frontier import BoxPart, Frontier, contract_forest
 from nisbjax.decode.thresholds.levels import join_strongest, read_levels
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
@@ -151,11 +151,11 @@ class _BoxSweep:
         vertices, parent, level = _span(levels, terminals, top)
         side = 0 if self.edges.edge_offset else -1
         for axis, face in leaving.items():
-            own = foreground[_face(axis, side)]
+            own = foreground[_plane(axis, side)]
             np.maximum(own, face, out=own)
         return BoxPart(
             foreground.reshape(-1)[terminals],
-            contract(parent, level, vertices, top),
+            contract_forest(parent, level, vertices, top),
             np.asarray(np.searchsorted(terminals, at)),
             rows,
             {
@@ -179,7 +179,7 @@ class _BoxSweep:
         bits = np.ascontiguousarray(values).view(self.lows.dtype)
         leaving = {}
         for axis in range(3):
-            at = _face(axis, 0 if self.edges.edge_offset else -1)
+            at = _plane(axis, 0 if self.edges.edge_offset else -1)
             face = bits[axis][at]
             found = np.where(face <= self.high, np.searchsorted(self.lows, face), 0)
             if masked:
@@ -214,7 +214,7 @@ def _span(levels, terminals, top):
     return vertices.astype(np.int64), parent, level
 
 
-def _face(axis: int, side: int) -> tuple[slice | int, ...]:
+def _plane(axis: int, side: int) -> tuple[slice | int, ...]:
     """Index of the first (0) or last (-1) plane on an axis."""
     index: list[slice | int] = [slice(None)] * 3
     index[axis] = side

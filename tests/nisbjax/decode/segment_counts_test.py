@@ -27,6 +27,7 @@ def test_sums_and_decades():
         "mean_segment_voxels": 223.8,
         "segments_by_decade_of_voxels": [2, 2, 0, 1],
     }
+    assert str(counts) == "5 segments, 44.0 % background"  # 44.05, as printf rounds
     counts.add(np.array([100]))
     counts.add(np.empty(0, int))
     assert counts.by_decade == [2, 2, 1, 1]

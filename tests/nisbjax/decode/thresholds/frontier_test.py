@@ -4,7 +4,7 @@ import numpy as np
 
 from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.decode.thresholds import frontier
-from nisbjax.decode.thresholds.frontier import BoxPart, Frontier, contract
+from nisbjax.decode.thresholds.frontier import BoxPart, Frontier, contract_forest
 
 GRID = BoxGrid((3, 1, 1), (1, 1, 1))  # a voxel each, along x
 NONE = (np.empty(0, int), np.empty(0, int), np.empty(0, np.uint8))
@@ -56,5 +56,5 @@ def test_a_path_is_contracted_to_its_ends():
     # 0 -3- 1 -1- 2 -2- 3: between 0 and 3 the weakest link counts.
     parent = np.array([0, 0, 1, 2], np.uint32)
     level = np.array([0, 3, 1, 2], np.uint8)
-    sources, targets, levels = contract(parent, level, np.array([0, 3]), 3)
+    sources, targets, levels = contract_forest(parent, level, np.array([0, 3]), 3)
     assert (sources.tolist(), targets.tolist(), levels.tolist()) == ([1], [0], [1])
