@@ -10,9 +10,9 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from nisbjax.errors import InputError
 from nisbjax.offsets import OFFSETS_6
@@ -21,25 +21,28 @@ from nisbjax.store import files
 NONE_WORDS = ("", "null", "None", "none")
 
 # The whole configuration is called `config` everywhere, a part of it `section`.
-Config: TypeAlias = ml_collections.ConfigDict
-Section: TypeAlias = ml_collections.ConfigDict
+if TYPE_CHECKING:  # to pyright a key is of any of the types that values have
+    Config: TypeAlias = Any
+    Section: TypeAlias = Any
+else:
+    Config = Section = ConfigDict
 
 
 def base_config() -> Config:
     """The locked configuration that every preset edits."""
-    c = Config()
+    c = ConfigDict()
     c.name = "nisb_liconn_banis_v3_erosion2"
     c.seed = 42
     c.data = _data()
     c.augment = _augment()
     c.model = _model()
-    c.loss = Section()
+    c.loss = ConfigDict()
     c.loss.kind = "per_channel_bce"
     c.loss.max_pos_weight = 10.0
     c.loss.balance_group = 2  # samples; the tutorial's per-GPU batch, 0 = whole batch
     c.loss.logit_clamp = 20.0
     c.loss.calibre_max = 1.0  # weight of true edges in the thinnest neurites; 1 = off
-    c.train = Section()
+    c.train = ConfigDict()
     c.train.steps = 200_000
     c.train.batch_per_device = 2
     c.train.global_batch = 0  # 0: batch_per_device times the devices of the first start
@@ -55,7 +58,7 @@ def base_config() -> Config:
     c.train.mesh = (("data", -1), ("space", 1))
     c.train.loader_threads = 4
     c.train.prefetch = 4
-    c.optimizer = Section()
+    c.optimizer = ConfigDict()
     c.optimizer.lr = 1e-3
     c.optimizer.weight_decay = 0.01
     c.optimizer.norm_weight_decay = 0.0
@@ -63,42 +66,42 @@ def base_config() -> Config:
     c.optimizer.b2 = 0.999
     c.optimizer.eps = 1e-8
     c.optimizer.clip = 1.0
-    c.schedule = Section()
+    c.schedule = ConfigDict()
     c.schedule.kind = "cosine"
     c.schedule.steps = c.train.get_oneway_ref("steps")
     c.schedule.min_lr = 0.0
     # Then the cosine spans what is left; PyTC's spans all steps (docs/differences.md).
     c.schedule.warmup_steps = 0
-    c.ema = Section()
+    c.ema = ConfigDict()
     c.ema.decay = 0.999
     c.ema.warmup_steps = 500
     c.ema.validate = True
     c.predict = _predict(c.data)
     c.qc = _qc()
-    c.mask = Section({"report": "", "output": ""})
+    c.mask = ConfigDict({"report": "", "output": ""})
     c.decode = _decode()
-    c.evaluate = Section()
+    c.evaluate = ConfigDict()
     c.evaluate.segmentation = ""
     c.evaluate.skeleton = ""
     c.evaluate.label = ""
     c.evaluate.metrics = ("nerl", "voi")
     c.tune = _tune()
-    c.validate = Section()
+    c.validate = ConfigDict()
     c.validate.poll_seconds = 60.0
     c.validate.idle_minutes = 0.0  # 0: --watch waits for as long as training may take
     c.validate.keep = False  # predictions and segmentations, as large as the volume
     c.synth = _synth()
-    c.cluster = Section({"kind": "threads", "address": ""})
+    c.cluster = ConfigDict({"kind": "threads", "address": ""})
     c.cluster.workers = 0
     return c.lock()
 
 
 def _data() -> Section:
-    d = Section()
+    d = ConfigDict()
     d.kind = "nisb"
     d.root = ""  # the folder that holds train/ val/ test/
     for split, seed in (("train", "seed*"), ("val", "seed5"), ("test", "seed6")):
-        part = Section()
+        part = ConfigDict()
         part.image = f"{split}/{seed}/data.zarr/img"
         part.label = f"{split}/{seed}/data.zarr/seg"
         if split != "train":
@@ -123,7 +126,7 @@ def _data() -> Section:
 
 
 def _augment() -> Section:
-    a = Section()
+    a = ConfigDict()
     a.profile = "aug_banis"
     a.order = "pytc"
     a.permute = 1.0
@@ -149,7 +152,7 @@ def _augment() -> Section:
 
 
 def _model() -> Section:
-    m = Section()
+    m = ConfigDict()
     m.size = "L"
     m.kernel_size = 3
     m.in_channels = 1
@@ -162,7 +165,7 @@ def _model() -> Section:
 
 
 def _predict(data: Section) -> Section:
-    p = Section()
+    p = ConfigDict()
     p.input = ""
     p.output = ""
     p.format = "h5"
@@ -184,7 +187,7 @@ def _predict(data: Section) -> Section:
 
 
 def _qc() -> Section:
-    q = Section()
+    q = ConfigDict()
     q.input = ""
     q.image = ""
     q.report = ""
@@ -200,7 +203,7 @@ def _qc() -> Section:
 
 
 def _decode() -> Section:
-    d = Section()
+    d = ConfigDict()
     d.input = ""
     d.output = ""
     d.method = "affinity_cc"  # affinity_cc | grow | mutex
@@ -217,7 +220,7 @@ def _decode() -> Section:
 
 
 def _tune() -> Section:
-    t = Section()
+    t = ConfigDict()
     t.study = "nisb_base_banis_cc_tuning"
     t.storage = ""
     t.sampler = "grid"
@@ -230,7 +233,7 @@ def _tune() -> Section:
 
 
 def _synth() -> Section:
-    s = Section()
+    s = ConfigDict()
     s.kind = "liconn"
     s.root = ""
     s.shape = (160, 160, 128)
@@ -247,7 +250,7 @@ def flatten(config: Config | Mapping, prefix: str = "") -> dict[str, Any]:
     """`{"decode.threshold": 0.75, ...}`, values as JSON has them."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping | ml_collections.ConfigDict):
+        if isinstance(value, Mapping | ConfigDict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = _plain(value)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nisbjax.config import flatten
+from nisbjax.config import Config, flatten
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import shown
 
@@ -166,7 +166,7 @@ def artifacts_of(key: str) -> tuple[str, ...]:
     return tuple(_KEYS.get(key, _SECTIONS.get(key.split(".")[0], "")).split())
 
 
-def facts(config: Any, *artifacts: str) -> dict[str, Any]:
+def facts(config: Config | Mapping, *artifacts: str) -> dict[str, Any]:
     """The keys that determine some artifacts, with their values as JSON has them.
 
     Args:

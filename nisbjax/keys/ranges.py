@@ -9,7 +9,7 @@ the first file is written; here a key without an entry does not pass either.
 from collections.abc import Mapping
 from typing import Any
 
-from nisbjax.config import flatten
+from nisbjax.config import Config, flatten
 from nisbjax.errors import InputError
 from nisbjax.keys import shapes
 from nisbjax.keys.checks import (
@@ -196,11 +196,11 @@ RANGES: dict[str, Check] = {
 }
 
 
-def check(config: Any) -> None:
+def check(config: Config | Mapping) -> None:
     """Refuses a configuration of which any key holds what it may not.
 
     Args:
-      config: a whole configuration, `ml_collections.ConfigDict` or mapping.
+      config: the whole of it.
 
     Raises:
       InputError: naming the key, its value and what was wanted; a key that there is none of,

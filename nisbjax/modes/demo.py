@@ -41,8 +41,7 @@ _LEVELS = np.linspace(0.02, 0.98, 49)
 
 def synth(settings: Any, run_dir: Run, _: str) -> None:
     """Mode synth: writes the data set and prints how hard its test cube is."""
-    synthetic.run(settings, run_dir)
-    settings.data.root = str(settings.synth.root or run_dir.synthetic)
+    _write_data(settings, run_dir)
     rows = bounds(settings)
     print(table(rows))
     print(f"wrote {settings.data.root}")
@@ -57,8 +56,7 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
     """
     from nisbjax.infer.network import untrained_network
 
-    settings.data.root = str(settings.synth.root or run_dir.synthetic)
-    synthetic.run(settings, run_dir)
+    _write_data(settings, run_dir)
     train.run(settings, run_dir, "")
     facts = chain.tune_test(settings, run_dir, "")
     rows = {"trained": {**facts["skeletons"], "threshold": facts["threshold"]}}
@@ -84,6 +82,19 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
     for name, path in result["paths"].items():
         print(f"{name:>12}  {path}")
     return result
+
+
+def _write_data(settings: Any, run_dir: Run) -> None:
+    """The cubes, below `synth.root` or in the run; what comes next reads them there."""
+    root = str(settings.synth.root or run_dir.synthetic)
+    synthetic.run(
+        settings.synth,
+        pathlib.Path(root),
+        seed=settings.seed,
+        voxel_size_nm=tuple(settings.data.voxel_size_nm),
+        workers=settings.cluster.workers,
+    )
+    settings.data.root = root
 
 
 def bounds(settings: Any) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from nisbjax import artifacts
+from nisbjax.config import Section
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.parallel import cluster
@@ -34,20 +34,38 @@ _SKELETON = "skeleton.pkl"
 _SMALLEST = 24  # voxels along an axis
 
 
-def run(config, run: artifacts.Run) -> None:
-    """Mode synth: writes `synth.volumes` below `synth.root` (default: in the run)."""
-    if config.synth.kind != "liconn":
-        raise InputError(f"synth.kind is {config.synth.kind!r}; wanted liconn")
+def run(
+    section: Section,
+    root: pathlib.Path,
+    *,
+    seed: int,
+    voxel_size_nm: FloatTriple,
+    workers: int = 0,
+) -> None:
+    """Writes the cubes that the section names.
+
+    Args:
+      section: `synth`; keys named as fields of `Tissue` set these.
+      root: of the data set.
+      seed: of the data set.
+      voxel_size_nm: x y z.
+      workers: threads, 0 for one for each core.
+
+    Raises:
+      InputError: as `write_dataset`, or another kind of tissue.
+    """
+    if section.kind != "liconn":
+        raise InputError(f"synth.kind is {section.kind!r}; wanted liconn")
     names = [field.name for field in dataclasses.fields(Tissue)]
-    chosen = {name: config.synth[name] for name in names if name in config.synth}
+    chosen = {name: section[name] for name in names if name in section}
     write_dataset(
-        pathlib.Path(config.synth.root or run.synthetic),
-        tuple(config.synth.shape),
-        tuple(config.synth.volumes),
+        root,
+        tuple(section.shape),
+        tuple(section.volumes),
         Tissue(**chosen),
-        config.seed,
-        tuple(config.data.voxel_size_nm),
-        workers=config.cluster.workers,
+        seed,
+        voxel_size_nm,
+        workers=workers,
     )
 
 

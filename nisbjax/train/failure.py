@@ -78,7 +78,7 @@ def replay(path: str | os.PathLike) -> dict[str, Any]:
     """
     facts, batch, params, scale = _load(path)
     ranges.check_flat(facts["config"])
-    config: Any = base_config()
+    config = base_config()
     config.update_from_flattened_dict(facts["config"])
     recipe = make_recipe(config)
     count = len(jax.local_devices())

@@ -9,7 +9,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from nisbjax.config import require_choice
+from nisbjax.config import Config, require_choice
 from nisbjax.data import labels, nisb, targets
 from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Loader
@@ -22,7 +22,7 @@ from nisbjax.train import losses, optimizer, step
 _IN_MEMORY_GB = 2.0  # volumes that fit are read once
 
 
-def make_recipe(config: Any) -> step.Recipe:
+def make_recipe(config: Config) -> step.Recipe:
     """The functions and numbers of a step, from the config's keys.
 
     Raises:
@@ -66,7 +66,7 @@ def make_recipe(config: Any) -> step.Recipe:
     )
 
 
-def make_recipe_on(mesh: Mesh, config: Any) -> step.Recipe:
+def make_recipe_on(mesh: Mesh, config: Config) -> step.Recipe:
     """`make_recipe`, its network for parts of crops where the mesh splits them.
 
     Raises:
@@ -87,7 +87,7 @@ def make_recipe_on(mesh: Mesh, config: Any) -> step.Recipe:
     return dataclasses.replace(recipe, apply=apply)
 
 
-def _objective(config: Any) -> step.Objective:
+def _objective(config: Config) -> step.Objective:
     keys = {k: v for k, v in config.loss.items() if k != "calibre_max"}
     loss = losses.make_loss(**keys)
     if not config.model.deep_supervision:
@@ -97,7 +97,7 @@ def _objective(config: Any) -> step.Objective:
     )
 
 
-def open_training_data(config: Any) -> None:
+def open_training_data(config: Config) -> None:
     """Opens what training would read, so that a wrong path ends before a folder is made.
 
     Raises:
@@ -108,18 +108,18 @@ def open_training_data(config: Any) -> None:
         _open_pairs(config, "val")
 
 
-def training_loader(config: Any, crop: Any, mesh: Mesh, batch: int) -> Loader:
+def training_loader(config: Config, crop: Any, mesh: Mesh, batch: int) -> Loader:
     """New crops at each step; `batch` samples for each of `train.accumulate` parts."""
     return _loader(config, "train", crop, mesh, batch * config.train.accumulate, None)
 
 
-def validation_loader(config: Any, crop: Any, mesh: Mesh, batch: int) -> Loader:
+def validation_loader(config: Config, crop: Any, mesh: Mesh, batch: int) -> Loader:
     """The fixed list of `train.val_crops` crops."""
     return _loader(config, "val", crop, mesh, batch, config.train.val_crops)
 
 
 def _loader(
-    config: Any, split: str, crop: Any, mesh: Mesh, batch: int, count: int | None
+    config: Config, split: str, crop: Any, mesh: Mesh, batch: int, count: int | None
 ) -> Loader:
     return Loader(
         nisb.in_memory(_open_pairs(config, split), _IN_MEMORY_GB),
@@ -138,7 +138,7 @@ def _loader(
     )
 
 
-def _open_pairs(config: Any, split: str) -> list[nisb.Pair]:
+def _open_pairs(config: Config, split: str) -> list[nisb.Pair]:
     data = config.data[split]
     pairs = nisb.open_pairs(config.data.root, data.image, data.label, data.box)
     for pair in pairs:

@@ -1,7 +1,9 @@
 """The training stage: from a config to checkpoints in a run's folder.
 
-A folder that holds a checkpoint is gone on with, as PyTC does on `--checkpoint`; what a step
-does stands in `recipe`, where a run begins in `start`, and what happens when in `loop`.
+A folder that holds a checkpoint is resumed, as PyTC does on `--checkpoint`; what a step does
+stands in `recipe`, where a run begins in `start`, and what happens when in `loop`. It is the
+one stage that takes the whole configuration: nine sections decide what a run does, and its
+checkpoints keep every key.
 """
 
 import contextlib
@@ -16,7 +18,7 @@ from absl import logging
 
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
-from nisbjax.config import flatten
+from nisbjax.config import Config, flatten
 from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
@@ -26,11 +28,11 @@ from nisbjax.store import lock
 from nisbjax.train import failure, loop, preview, step
 from nisbjax.train.metric_writer import MetricWriter, Unwritten
 from nisbjax.train.recipe import make_recipe_on, training_loader, validation_loader
-from nisbjax.train.start import Origin, begin
+from nisbjax.train.start import Origin, Plan, begin
 
 
 def run(
-    config: Any,
+    config: Config,
     run_dir: Run,
     recipe: step.Recipe | None = None,
     origin: Origin | None = None,
@@ -84,7 +86,7 @@ def _removed_if_empty(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _train(
-    config: Any,
+    config: Config,
     run_dir: Run,
     mesh: Any,
     recipe: step.Recipe,
@@ -98,7 +100,7 @@ def _train(
     fresh = jax.device_put(fresh, devices.replicated(mesh))
     shards = mesh.shape[devices.DATA]
     begun = begin(
-        config,
+        Plan.of(config),
         checkpoints,
         fresh,
         origin=origin,
@@ -162,7 +164,7 @@ def _open_logs(
 
 
 def _validation(
-    config: Any, recipe: step.Recipe, mesh: Any, batch: int
+    config: Config, recipe: step.Recipe, mesh: Any, batch: int
 ) -> Callable[[step.TrainState], loop.Validation]:
     """Means over the fixed validation crops, of the averaged weights if so configured."""
     if not config.train.val_every:
@@ -187,7 +189,7 @@ def _validation(
 
 
 def _failure_reporter(
-    config: Any, run_dir: Run, loader: Loader
+    config: Config, run_dir: Run, loader: Loader
 ) -> Callable[[step.TrainState, Mapping[str, Any]], str]:
     """Keeps the step that failed beside the checkpoints, and names its crops."""
 

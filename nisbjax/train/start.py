@@ -1,6 +1,6 @@
 """Where a run begins: at nothing, at its own last checkpoint, or at another run's.
 
-PyTC's `--checkpoint` goes on in the run that holds the checkpoint, with `--reset-optimizer`,
+PyTC's `--checkpoint` resumes the run that holds the checkpoint, with `--reset-optimizer`,
 `--reset-scheduler` and `--reset-epoch` for a new beginning. Here a folder's own checkpoints
 always come first, so that the same command goes on with what it began, and a beginning from
 another run gets a folder of its own and remembers where it came from.
@@ -18,7 +18,7 @@ from absl import logging
 
 from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.checkpoint.series import Checkpoints
-from nisbjax.config import flatten
+from nisbjax.config import Config, flatten
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.models import build
@@ -67,6 +67,45 @@ class Origin:
 
 
 @dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run means to do, as far as a checkpoint may disagree with it.
+
+    Attributes:
+      model: see `build.describe`.
+      seed: of the crops.
+      steps: at which the run ends.
+      accumulate: micro-batches for one update.
+      global_batch: samples of a micro-batch; 0 for what the checkpoint has.
+      precision: word of `train.precision`.
+      schedule_steps: updates after which the learning rate stays; None for a constant one.
+      keys: of the whole configuration, flat; those that changed are named.
+    """
+
+    model: Mapping[str, Any]
+    seed: int
+    steps: int
+    accumulate: int
+    global_batch: int
+    precision: str
+    schedule_steps: int | None
+    keys: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Config) -> "Plan":
+        constant = config.schedule.kind == "constant"
+        return cls(
+            model=build.describe(config.model.to_dict()),
+            seed=config.seed,
+            steps=config.train.steps,
+            accumulate=config.train.accumulate,
+            global_batch=config.train.global_batch,
+            precision=config.train.precision,
+            schedule_steps=None if constant else config.schedule.steps,
+            keys=flatten(config),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Start:
     """A state on the devices, and what the checkpoints to come say of it.
 
@@ -82,21 +121,21 @@ class Start:
 
 
 def begin(
-    config: Any,
+    plan: Plan,
     checkpoints: Checkpoints,
     fresh: step.TrainState,
     *,
     origin: Origin,
     default_batch: int,
 ) -> Start:
-    """Restores what there is to go on from.
+    """Restores what there is to resume.
 
     Args:
-      config: keys `seed`, `model`, `train` and `schedule`, and all of it to compare.
+      plan: of the run.
       checkpoints: of the run's folder.
       fresh: the state of step 0, on the devices.
       origin: of a folder without checkpoints.
-      default_batch: where neither the config nor a checkpoint says how many samples.
+      default_batch: where neither the plan nor a checkpoint says how many samples.
 
     Raises:
       InputError: a checkpoint is damaged, of another model, of a run with another seed or
@@ -107,45 +146,45 @@ def begin(
         found = checkpoints.directory / str(own)
         _require_origin(found, origin)
         logging.info("going on at step %d of %s", own, checkpoints.directory)
-        if own > config.train.steps:
+        if own > plan.steps:
             raise InputError(
                 f"{checkpoints.directory.parent} is at step {own} and train.steps is "
-                f"{config.train.steps}; ask for more steps"
+                f"{plan.steps}; ask for more steps"
             )
         # What was reset stays so: it stands in the folder's own checkpoints.
-        begun = _from_checkpoint(config, found, fresh, (), default_batch)
-        if own < config.train.steps and _schedule_is_over(config, begun.state):
+        begun = _from_checkpoint(plan, found, fresh, (), default_batch)
+        if own < plan.steps and _schedule_is_over(plan, begun.state):
             logging.warning(
                 "the schedule is over (schedule.steps %d): what is left is trained at "
                 "schedule.min_lr",
-                config.schedule.steps,
+                plan.schedule_steps,
             )
         return begun
     if not origin.path:
-        batch = config.train.global_batch or default_batch
+        batch = plan.global_batch or default_batch
         none = {"path": "", "reset": []}
-        return Start(fresh, batch, _facts(config, batch, fresh, none))
+        return Start(fresh, batch, _facts(plan, batch, fresh, none))
     found = pathlib.Path(hosts.first_decides(lambda: str(checkpoint.find(origin.path))))
-    begun = _from_checkpoint(config, found, fresh, origin.reset, default_batch)
-    _require_something_to_do(config, found, begun.state)
+    begun = _from_checkpoint(plan, found, fresh, origin.reset, default_batch)
+    _require_something_to_do(plan, found, begun.state)
     logging.info(
         "starting from %s at step %d%s",
         found,
         int(begun.state.step),
         f", {', '.join(origin.reset)} reset" if origin.reset else "",
     )
-    facts = _facts(config, begun.global_batch, fresh, origin.facts())
+    facts = _facts(plan, begun.global_batch, fresh, origin.facts())
     return dataclasses.replace(begun, facts=facts)
 
 
 def _from_checkpoint(
-    config: Any,
+    plan: Plan,
     found: pathlib.Path,
     fresh: step.TrainState,
     reset: Sequence[str],
     default_batch: int,
 ) -> Start:
-    checkpoint.require_model(found, build.describe(config.model.to_dict()))
+    checkpoint.require_model(found, plan.model)
     done = checkpoint.fact(found, "step")
     loader = checkpoint.fact(found, "loader")
     if "optimizer" not in reset:
@@ -157,8 +196,8 @@ def _from_checkpoint(
     arrays = {"optimizer": opt, **restore.restore(found, like)}
     restored = arrays["optimizer"]
     # A scale is of its precision: float16 cannot begin at the 1 of float32.
-    now = config.train.precision
-    retyped = checkpoint.fact(found, "config").get("train.precision", now) != now
+    before = checkpoint.fact(found, "config").get("train.precision", plan.precision)
+    retyped = before != plan.precision
     state = step.TrainState(
         step=jax.device_put(jnp.int32(done["step"]), fresh.step.sharding),
         params=arrays["params"],
@@ -173,12 +212,12 @@ def _from_checkpoint(
         failed=fresh.failed,
     )
     if "step" in reset:
-        batch = config.train.global_batch or default_batch
+        batch = plan.global_batch or default_batch
         state = state._replace(step=fresh.step)
     else:
-        batch = _same_crops(config, found, loader)
-    _name_differences(config, found)
-    facts = _facts(config, batch, fresh, done.get("started_from", {}))
+        batch = _same_crops(plan, found, loader)
+    _name_differences(plan, found)
+    facts = _facts(plan, batch, fresh, done.get("started_from", {}))
     return Start(state, batch, facts)
 
 
@@ -204,12 +243,12 @@ def _require_order(
                 )
 
 
-def _same_crops(config: Any, found: pathlib.Path, loader: Mapping[str, Any]) -> int:
-    """The stored batch, if the config means to go on with the same crops."""
+def _same_crops(plan: Plan, found: pathlib.Path, loader: Mapping[str, Any]) -> int:
+    """The stored batch, if the run is to see the same crops as before."""
     wanted = {
-        "seed": config.seed,
-        "train.accumulate": config.train.accumulate,
-        "train.global_batch": config.train.global_batch or loader["global_batch"],
+        "seed": plan.seed,
+        "train.accumulate": plan.accumulate,
+        "train.global_batch": plan.global_batch or loader["global_batch"],
     }
     for key, value in wanted.items():
         began = loader[key.removeprefix("train.")]
@@ -223,7 +262,7 @@ def _same_crops(config: Any, found: pathlib.Path, loader: Mapping[str, Any]) -> 
 
 
 def _facts(
-    config: Any, batch: int, fresh: step.TrainState, started_from: Mapping[str, Any]
+    plan: Plan, batch: int, fresh: step.TrainState, started_from: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     return {
         "step": {
@@ -231,9 +270,9 @@ def _facts(
             "parameters": optimizer.order(fresh.params),
         },
         "loader": {
-            "seed": config.seed,
+            "seed": plan.seed,
             "global_batch": batch,
-            "accumulate": config.train.accumulate,
+            "accumulate": plan.accumulate,
         },
     }
 
@@ -258,29 +297,29 @@ def _require_origin(own: pathlib.Path, origin: Origin) -> None:
 
 
 def _require_something_to_do(
-    config: Any, found: pathlib.Path, state: step.TrainState
+    plan: Plan, found: pathlib.Path, state: step.TrainState
 ) -> None:
-    if int(state.step) >= config.train.steps:
+    if int(state.step) >= plan.steps:
         raise InputError(
             f"{found} is at step {int(state.step)} and train.steps is "
-            f"{config.train.steps}; ask for more steps, or --reset=step"
+            f"{plan.steps}; ask for more steps, or --reset=step"
         )
-    if _schedule_is_over(config, state):
+    if _schedule_is_over(plan, state):
         updates = int(optimizer.updates_done(state.optimizer))
         raise InputError(
             f"the schedule of {found} is over (update {updates} of schedule.steps "
-            f"{config.schedule.steps}); ask for more, or --reset=schedule"
+            f"{plan.schedule_steps}); ask for more, or --reset=schedule"
         )
 
 
-def _schedule_is_over(config: Any, state: step.TrainState) -> bool:
+def _schedule_is_over(plan: Plan, state: step.TrainState) -> bool:
     updates = int(optimizer.updates_done(state.optimizer))
-    return config.schedule.kind != "constant" and updates >= config.schedule.steps
+    return plan.schedule_steps is not None and updates >= plan.schedule_steps
 
 
-def _name_differences(config: Any, found: pathlib.Path) -> None:
+def _name_differences(plan: Plan, found: pathlib.Path) -> None:
     """Logs the keys that differ from those the checkpoint was written with."""
-    before, now = checkpoint.fact(found, "config"), flatten(config)
+    before, now = checkpoint.fact(found, "config"), plan.keys
     differing = [key for key in now if key in before and before[key] != now[key]]
     for key in differing:
         if {"weights", "checkpoints"} & set(determines.artifacts_of(key)):

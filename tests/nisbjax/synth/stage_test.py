@@ -4,13 +4,13 @@ import dataclasses
 import json
 import pickle
 import shutil
-import types
 
 import networkx
 import numpy as np
 import pytest
 
-from nisbjax import artifacts, skeletons
+from nisbjax import skeletons
+from nisbjax.config import Section
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
 from nisbjax.store import volume
@@ -279,27 +279,14 @@ def test_impossible_tissue_is_refused():
         Tissue(halo_voxels=11).labelled((24, 24, 24))
 
 
-def test_the_stage_reads_its_config(tmp_path):
-    synth = {"kind": "liconn", "root": "", "shape": (24, 24, 24), "halo_voxels": 2}
-    synth |= {"volumes": ("val/seed3",), "defects": (1, 1)}
-    config = _config(synth)
-    synthetic.run(config, artifacts.Run(tmp_path))
-    image = volume.open_image(tmp_path / "data" / "val" / "seed3" / "data.zarr" / "img")
+def test_the_stage_reads_its_section(tmp_path):
+    section = Section({"kind": "liconn", "shape": (24, 24, 24), "halo_voxels": 2})
+    section.volumes, section.defects = ("val/seed3",), (1, 1)
+    values = {"seed": 7, "voxel_size_nm": SIZE_NM, "workers": 1}
+    synthetic.run(section, tmp_path, **values)
+    image = volume.open_image(tmp_path / "val" / "seed3" / "data.zarr" / "img")
     assert image.shape == (24, 24, 24, 1)
     assert image.attributes["made_of"]["tissue"]["halo_voxels"] == 2
-    config = _config(synth | {"kind": "mouse"})
+    section.kind = "mouse"
     with pytest.raises(InputError, match="synth.kind is 'mouse'; wanted liconn"):
-        synthetic.run(config, artifacts.Run(tmp_path))
-
-
-class _Section(dict):
-    __getattr__ = dict.__getitem__
-
-
-def _config(synth):
-    return types.SimpleNamespace(
-        synth=_Section(synth),
-        seed=7,
-        data=types.SimpleNamespace(voxel_size_nm=SIZE_NM),
-        cluster=types.SimpleNamespace(workers=1),
-    )
+        synthetic.run(section, tmp_path, **values)
