@@ -35,7 +35,7 @@ def stage(
     Args:
       x: values.
       parameters: of `blocks.block`, with an axis of blocks in front.
-      remat: whether a gradient computes each block anew instead of keeping its values.
+      remat: whether a gradient computes each block again instead of keeping its values.
     """
     return lax.platform_dependent(
         x,

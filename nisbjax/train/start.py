@@ -34,7 +34,7 @@ class Origin:
 
     Attributes:
       path: of a checkpoint, or of a run (its newest); "" for none.
-      reset: words of `RESETS`: what begins anew. `optimizer` is the moments and the loss
+      reset: words of `RESETS`: what begins again. `optimizer` is the moments and the loss
         scale, `schedule` the learning rate's, `step` the count of steps: which crops come
         next, when the run ends, and the first updates of the average, which copy.
     """

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_decode.py [--size 512] [--repeats 3] [--real raw.zarr]
         [--parts memory streamed sweep]
 
-The yardstick is BANIS's decoder, written anew: threshold into booleans, then flood from
+The yardstick is BANIS's decoder, written again: threshold into booleans, then flood from
 each foreground voxel in C order with a stack, in one numba kernel. Both are timed in turns
 in one process and the best of each counts. Affinities are the edges of real labels
 (`../shared/data/pinky40`, mirrored to the size; else of random cells) plus noise.

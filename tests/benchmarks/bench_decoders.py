@@ -5,7 +5,7 @@
         --data-root DIR --halves y
 
 RUN is a trained run (`make demo` leaves one); its newest checkpoint predicts all six
-channels of the validation and the test volume anew, into RUN/decoders. Every decoder gets
+channels of the validation and the test volume again, into RUN/decoders. Every decoder gets
 the same number of trials of the same sampler on the same skeletons, for each of some seeds
 of the sampler. With --halves the validation volume is cut in two: tuned on one half, scored
 on the other, and the reverse, so no score is of what was tuned on. NERL_5 forgives mergers

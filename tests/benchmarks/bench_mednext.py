@@ -156,7 +156,7 @@ def work(a):
 
 
 def forget_peak() -> None:
-    """Starts the peak of resident memory anew, so that compiling does not count."""
+    """Starts the peak of resident memory again, so that compiling does not count."""
     ctypes.CDLL(None).malloc_trim(0)
     pathlib.Path("/proc/self/clear_refs").write_text("5")
 

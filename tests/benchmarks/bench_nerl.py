@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_nerl.py [--folder ../shared/data/pinky40/val/seed0]
 
-The yardstick is what BANIS does with funlib, written anew: dictionaries filled node by
+The yardstick is what BANIS does with funlib, written again: dictionaries filled node by
 node and edge by edge, once for NERL and each of its four adapted forms, in the same
 process. The segmentation is the labels with 1 % of the nodes on background and every third
 pair of labels merged, so that all kinds of edges occur.

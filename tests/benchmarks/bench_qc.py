@@ -5,7 +5,7 @@
 The file is a 3-channel float16 HDF5 volume with gzip level 4 and h5py's own chunks, of
 smooth noise through a sigmoid. Timed in turns, each in a process of its own: our scan,
 reading the file once with h5py, and the reference's scan (PyTC `scan_prediction`, written
-anew: blocks of planes through h5py, means of every tenth plane in float32). The best of
+by us: blocks of planes through h5py, means of every tenth plane in float32). The best of
 each counts. Targets for the default shape: 2.0 s on 2 cores, 0.5 GB, figures equal to 1e-6.
 """
 

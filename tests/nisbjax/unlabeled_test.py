@@ -19,7 +19,7 @@ TYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8")
         ("i1", "", [-128, -1, 0, 127], [-1, -1, 0, 127]),
         ("u4", "default", [2**32 - 1, 2**32 - 10, 0, 7], [-1, -1, 0, 7]),
         ("u8", "default", [2**64 - 1, 2**64 - 10, 0, 7], [-1, -1, 0, 7]),
-        # The eleventh largest is an id; int32 does not hold it, so ids are numbered anew.
+        # The eleventh largest is an id; int32 does not hold it, so ids are numbered again.
         ("u4", "default", [2**32 - 11, 2**32 - 1, 0, 7], [3, -1, 0, 2]),
         ("u8", "", [2**64 - 1, 2**64 - 2, 0, 7], [4, 3, 0, 2]),
         ("u2", "default", [65535, 0, 7], [65535, 0, 7]),

@@ -100,7 +100,7 @@ def content(folder):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of a size that can be changed: `disk(size)` and `disk("ro")` mount it anew."""
+    """A disk of a size that can be changed: `disk(size)` and `disk("ro")` mount it again."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]

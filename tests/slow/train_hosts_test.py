@@ -198,7 +198,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step(keys, tmp_path, number):
 
 
 def test_a_run_goes_on_in_other_processes_on_other_devices(keys, alone, tmp_path):
-    """Begun by four, gone on with by two that have one device each, then by one."""
+    """Begun by four, resumed by two that have one device each, then by one."""
     folder = tmp_path / "run"
     schedule = {"schedule.steps": STEPS}
     for processes, devices, steps in ((4, 4, 2), (2, 2, 4), (1, 1, STEPS)):

@@ -202,7 +202,7 @@ def test_a_specification_and_its_array_mask_alike(mask_edges):
     affinities = noise(5, shape, np.float16)
     image = np.random.default_rng(6).integers(0, 60, (*shape, 1)).astype(np.uint8)
     spec = MaskSpec(shape, low_z=2, high_z=9, border_width=2, bg_thresh=30.0)
-    # Written out anew: planes 2..8, without dark voxels of the outer two of x and y.
+    # Written out by hand: planes 2..8, without dark voxels of the outer two of x and y.
     x, y, z = np.indices(shape)
     ring = (x < 2) | (x >= 7) | (y < 2) | (y >= 6)
     mask = (z >= 2) & (z < 9) & ~(ring & (image[..., 0] <= 30))

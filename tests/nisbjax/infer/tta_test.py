@@ -31,7 +31,7 @@ def affinities(labels, offsets):
 def test_a_flip_along_x_by_hand():
     # Labels 1 1 2 along x: the only edge is 0 -> 1. Flipped: 2 1 1, with the edge 1 -> 2
     # stored at 1. Un-flipped it stands at 2 - 1 = 1; turned back at 0, and the last voxel,
-    # whose other end lies outside, has no say.
+    # whose other end lies outside, is left out.
     flipped = jnp.array([0.0, 1.0, 0.0]).reshape(1, 1, 3, 1, 1)
     back, valid = turn_back(flipped, jnp.array([True, False, False]), ((1, 0, 0),))
     assert back[0, 0, :2, 0, 0].tolist() == [1.0, 0.0]

@@ -90,7 +90,7 @@ def test_another_border_or_network_is_another_identity(section):
     one = gathering.identity({"network": {"step": 1}}, section)
     assert one == gathering.identity({"network": {"step": 1}, "axes": "cxyz"}, section)
     assert one != gathering.identity({"network": {"step": 2}}, section)
-    section.z_stride = 3  # of the cuts, which are found anew
+    section.z_stride = 3  # of the cuts, which are found again
     assert one == gathering.identity({"network": {"step": 1}}, section)
     section.border_width = 2
     assert one != gathering.identity({"network": {"step": 1}}, section)

@@ -92,7 +92,7 @@ def test_damage_before_the_last_line_is_refused_by_line(artifact, line):
         InputError, match=r"manifest.jsonl, line 2.*; remove .*zarr and"
     ):
         Manifest(artifact, MADE_FROM)
-    # What the line says is true: with the artifact removed, the stage begins anew.
+    # What the line says is true: with the artifact removed, the stage begins again.
     shutil.rmtree(artifact)
     with Manifest(artifact, MADE_FROM) as manifest:
         assert manifest.keys == []
@@ -225,7 +225,7 @@ def test_an_artifact_that_is_removed_while_it_is_written(artifact):
             manifest.record("later")
         with pytest.raises(InputError, match="raw.zarr was removed or replaced while"):
             manifest.finish()
-    # The next start begins anew.
+    # The next start begins again.
     with Manifest(artifact, MADE_FROM) as manifest:
         assert manifest.keys == []
     assert [p.name for p in artifact.iterdir()] == [".manifest.jsonl"]

@@ -1,4 +1,4 @@
-"""Training from a config: stopped and gone on with, it is the run that nobody disturbed.
+"""Training from a config: stopped and resumed, it is the run that nobody disturbed.
 
 The network is a linear stand-in, so that compiling takes a second; tests/slow does the
 same with a MedNeXt that is killed.

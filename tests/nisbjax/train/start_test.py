@@ -1,4 +1,4 @@
-"""Beginning from another run: what is restored, what begins anew, what is refused."""
+"""Beginning from another run: what is restored, what begins again, what is refused."""
 
 import json
 import shutil
