@@ -1,12 +1,8 @@
-"""Databases of studies: whole, foreign, damaged, busy; journals; shared and alone."""
+"""Databases of studies and journals: whole, foreign, damaged, busy."""
 
 import contextlib
-import errno
 import os
-import socket
 import sqlite3
-import subprocess
-import threading
 
 import optuna
 import pytest
@@ -321,94 +317,3 @@ def test_a_database_locked_by_another_program(tmp_path, monkeypatch):
             InputError, match="has been locked by another process for 0.1"
         ):
             storage.open_study(str(path), "tuning", MADE)
-
-
-def test_alone_or_shared(path, monkeypatch):
-    monkeypatch.setattr(storage, "BUSY_SECONDS", 0)
-    with storage.reserved(path, alone=False) as first:
-        assert first.alone
-        with (
-            pytest.raises(InputError, match="is being run by process"),
-            storage.reserved(path, alone=False),
-        ):
-            pass
-        first.share()
-        monkeypatch.setattr(storage, "BUSY_SECONDS", 1)
-        with storage.reserved(path, alone=False) as second:
-            assert not second.alone
-        with (
-            pytest.raises(InputError, match="is being run by process"),
-            storage.reserved(path, alone=True),
-        ):
-            pass
-    with storage.reserved(path, alone=True) as again:
-        assert again.alone
-
-
-def test_no_lock_stays(path, tmp_path):
-    with storage.reserved(path, alone=False) as first, first.turn():
-        first.share()
-        with storage.reserved(path, alone=False), pytest.raises(KeyError):
-            raise KeyError
-        assert len(list(tmp_path.iterdir())) == 2
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_who_runs_it_is_who_is_alive(path, tmp_path):
-    with subprocess.Popen(["true"]) as dead:
-        pass
-    with storage.reserved(path, alone=False) as first:
-        first.share()
-        (lock,) = tmp_path.iterdir()
-        here = socket.gethostname()
-        others = f"process {dead.pid} on {here}\nprocess 7 on elsewhere\n"
-        lock.write_text(others + lock.read_text())
-        with (
-            pytest.raises(
-                InputError,
-                match=f"is being run by process 7 on elsewhere, process {os.getpid()} on",
-            ),
-            storage.reserved(path, alone=True),
-        ):
-            pass
-
-
-def test_a_lock_of_any_content_is_taken_over(path, tmp_path):
-    with storage.reserved(path, alone=True):
-        (lock,) = tmp_path.iterdir()
-    lock.write_bytes(b"\xff\x00" * 100)
-    with storage.reserved(path, alone=True) as again:
-        assert again.alone
-
-
-def test_a_file_system_without_locks(path, monkeypatch):
-    def refuse(descriptor, kind):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(storage.fcntl, "flock", refuse)
-    with (
-        pytest.raises(InputError, match=r"has no locks \(No locks available\); name a"),
-        storage.reserved(path, alone=True),
-    ):
-        pass
-
-
-def test_a_server_has_no_lock_file(tmp_path):
-    with storage.reserved("postgresql://host/name", alone=True) as reservation:
-        assert not reservation.alone
-
-
-def test_in_turn(tmp_path):
-    order = []
-
-    def second():
-        with storage.in_turn(tmp_path / "new" / "a.lock"):
-            order.append("second")
-
-    with storage.in_turn(tmp_path / "new" / "a.lock"):
-        other = threading.Thread(target=second)
-        other.start()
-        other.join(0.2)
-        order.append("first")
-    other.join()
-    assert order == ["first", "second"]
