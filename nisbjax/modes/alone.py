@@ -13,7 +13,7 @@ from nisbjax.artifacts import Run, VolumeDir, volume_name
 from nisbjax.checkpoint import checkpoint
 from nisbjax.config import optional
 from nisbjax.errors import InputError
-from nisbjax.modes import chain, quality, segmentation
+from nisbjax.modes import chain, evaluation, quality, segmentation
 from nisbjax.modes.volumes import image_of, split_of, split_with
 from nisbjax.store.volume import open_affinities, open_labels
 
@@ -102,7 +102,8 @@ def evaluate(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any
         if not decoded:
             raise InputError(f"no segmentation in {place.path}; run --mode=decode")
         named = str(decoded[-1])
-    return chain.score(settings, place, named, chain.truth_of(settings, split), "")
+    truth = evaluation.truth_of(settings, split)
+    return evaluation.score(settings, place, named, truth, "")
 
 
 def _place(settings: Any, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:

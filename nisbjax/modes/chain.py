@@ -5,9 +5,7 @@ PyTC composes the same stages inside one process that holds the whole volume, an
 the mask in testing but not in tuning; here both go through `affinity_mask`.
 """
 
-import os
 import pathlib
-import shutil
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +13,12 @@ from absl import logging
 
 from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import flatten, optional
+from nisbjax.config import optional
 from nisbjax.errors import InputError
-from nisbjax.mask import open_mask
-from nisbjax.modes import segmentation
+from nisbjax.modes import evaluation, segmentation, tuning
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
-from nisbjax.modes.volumes import Split, split_of, split_with, voxel_size_nm
+from nisbjax.modes.volumes import Split, split_of, split_with
 from nisbjax.store import files
 from nisbjax.store.volume import open_affinities, open_image, open_labels
 
@@ -82,7 +79,7 @@ def test(
         )
     found, split, place = _check_test(settings, run_dir, checkpoint_path, parameters)
     prediction = predict(settings, found, split.image, place)
-    truth = truth_of(settings, split)
+    truth = evaluation.truth_of(settings, split)
     return decode_and_score(
         settings, place, prediction, split, truth, parameters, threshold_origin
     )
@@ -103,57 +100,15 @@ def decode_and_score(
       InputError: whatever one of the stages refuses, before a mask is made where that can
         be known.
     """
-    from nisbjax.evaluate import stage as evaluation
-
     chosen = segmentation.with_parameters(settings, parameters)
     path = segmentation.output_path(chosen.decode, place)
     segmentation.check(chosen, path, prediction)
-    evaluation.check(
-        tuple(settings.evaluate.metrics),
-        truth,
-        open_affinities(prediction),
-        _cache(place.path),
-    )
+    evaluation.check(settings, truth, place, open_affinities(prediction))
     mask = affinity_mask(settings, place, prediction, split.image)
     segmentation.decode(chosen, path, prediction, mask)
-    facts = score(settings, place, path, truth, threshold_origin)
+    facts = evaluation.score(settings, place, path, truth, threshold_origin)
     draw_slices(settings, place, prediction, path, split)
     return facts
-
-
-def score(
-    settings: Any,
-    place: VolumeDir,
-    segmentation: str | pathlib.Path,
-    truth: "Truth",
-    threshold_origin: str,
-) -> dict[str, Any]:
-    """Evaluates a segmentation by the configuration; see `evaluate.stage.run`."""
-    from nisbjax.evaluate import published, stage
-
-    return stage.run(
-        tuple(settings.evaluate.metrics),
-        place,
-        segmentation,
-        truth,
-        memory_gb=settings.decode.memory_gb,
-        setting=published.setting_of(settings.name),
-        threshold_origin=threshold_origin,
-        config=flatten(settings.to_dict()),
-    )
-
-
-def truth_of(settings: Any, split: Split) -> "Truth":
-    """What `evaluate` names, or the skeleton of a volume where it names none."""
-    from nisbjax.evaluate.truth import Truth
-
-    named = settings.evaluate
-    return Truth(
-        skeleton=optional(named.skeleton) or split.skeleton,
-        label=optional(named.label),
-        voxel_size_nm=voxel_size_nm(settings),
-        unlabeled=settings.data.unlabeled,
-    )
 
 
 def _check_test(
@@ -168,25 +123,17 @@ def _check_test(
       settings, run_dir, checkpoint_path: as `test`.
       parameters: None where a study is to find them.
     """
-    from nisbjax.evaluate import stage as evaluation
-
     _refuse_own(settings, "test")
     found = find_checkpoint(settings, run_dir, checkpoint_path)
     split = _tested(settings)
     place = run_dir.test(checkpoint.step_of(found), split.name)
     whole = None if optional(settings.predict.roi) else open_image(split.image)
-    metrics, truth = tuple(settings.evaluate.metrics), truth_of(settings, split)
-    evaluation.check(metrics, truth, whole, _cache(place.path))
+    evaluation.check(settings, evaluation.truth_of(settings, split), place, whole)
     segmentation.check_keys(segmentation.with_parameters(settings, parameters))
     segmentation.check_output(settings)
     check_mask(settings, place)
     files.require_file(place.slices_png)
     return found, split, place
-
-
-def _cache(folder: pathlib.Path) -> pathlib.Path | None:
-    """Where skeletons that were read are kept, unless the folder is yet to be made."""
-    return folder if folder.is_dir() else None
 
 
 def draw_slices(
@@ -224,7 +171,7 @@ def chosen_parameters(
     Raises:
       InputError: another word, `study` without a study, or one of another method.
     """
-    from nisbjax.tune import stage
+    from nisbjax.tune import best_params
 
     origin = settings.decode.threshold_from
     if origin == "value":
@@ -233,11 +180,11 @@ def chosen_parameters(
         return {"threshold": _as_threshold(origin)}, "command line"
     step = checkpoint.step_of(find_checkpoint(settings, run_dir, checkpoint_path))
     path = run_dir.tune(step).best_params
-    best = stage.read_best_params(path)
+    best = best_params.read(path)
     source = f"tuned on {path}"
     if best.get("test_data_used"):
         source += " (test data)"
-    return stage.tuned_parameters(settings, best, path), source
+    return best_params.parameters(settings.decode, best, path), source
 
 
 def _as_threshold(text: str) -> float:
@@ -255,51 +202,13 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     Returns:
       What `best_params.yaml` holds.
     """
-    from nisbjax.tune import scratch, stage
+    from nisbjax.tune import stage
 
     _refuse_own(settings, "tune")
-    ranges, _ = stage.check(settings)
+    stage.check(settings.tune, settings.decode)
     found = find_checkpoint(settings, run_dir, checkpoint_path)
-    split = split_of(settings, "val")
-    named = optional(settings.predict.input)
-    if named and os.path.realpath(named) != os.path.realpath(split.image):
-        raise InputError(
-            f"predict.input is {named}, and thresholds are tuned on {split.image}; leave it "
-            "out, or name the volume with --config.data.val.image and .skeleton"
-        )
-    stage.guard_test_data(settings, split.skeleton, split.image)
     out = run_dir.tune(checkpoint.step_of(found))
-    place = out.prediction(split.name)
-    # That of all trials which keeps the parameters as far apart as they come.
-    first = {k: ends[k == "threshold"] for k, ends in ranges.items()}
-    trial = segmentation.with_parameters(settings, first)
-    stage.check_study(settings, out, split.skeleton)
-    segmentation.check_keys(trial)
-    check_mask(settings, place)
-    prediction = predict(settings, found, split.image, place)
-    stage.check_study(settings, out, split.skeleton, prediction)
-    path = segmentation.path_in(trial.decode, VolumeDir(out.trials))
-    segmentation.check(trial, path, prediction)
-    mask = affinity_mask(settings, place, prediction, split.image)
-    opened, image = open_mask(mask) if mask else (None, None)
-    with scratch.trial_folder(out.trials) as folder:
-
-        def decode(parameters: Any) -> pathlib.Path:
-            # One trial's segmentation at a time is kept, for each process that tunes.
-            shutil.rmtree(folder, ignore_errors=True)
-            chosen = segmentation.with_parameters(settings, parameters)
-            path = segmentation.path_in(chosen.decode, VolumeDir(folder))
-            return segmentation.decode(chosen, path, prediction, mask)
-
-        return stage.run(
-            settings,
-            out,
-            prediction=prediction,
-            skeleton=split.skeleton,
-            mask=opened,
-            image=image,
-            decode=decode,
-        )
+    return tuning.run(settings, out, found)
 
 
 def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:

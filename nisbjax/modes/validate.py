@@ -10,7 +10,6 @@ training loop on every process, or by a watcher that never ends; PyTC selects by
 
 import contextlib
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -27,6 +26,7 @@ from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.modes import chain
+from nisbjax.modes.evaluation import own_truth
 from nisbjax.parallel import signals
 from nisbjax.store import checksums, files, lock, records
 from nisbjax.store.schema import list_of, table_of, whole
@@ -211,9 +211,7 @@ def _score(settings: Any, place: ValidationDir, found: pathlib.Path) -> Row:
     split = chain.split_of(chosen, "val")
     out = own.tune(step).prediction(split.name)
     raw = out.find_raw(chosen.predict.channels)
-    truth = dataclasses.replace(
-        chain.truth_of(chosen, split), skeleton=split.skeleton, label=""
-    )
+    truth = own_truth(chosen, split.skeleton)
     facts = chain.decode_and_score(
         chosen, out, raw, split, truth, {}, "decode.threshold"
     )

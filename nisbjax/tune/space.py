@@ -1,29 +1,80 @@
 """Which parameters of the decoder a study varies, and between which values.
 
 PyTC describes its search space in YAML, by function and keyword; here `tune.space` names
-keys of `decode`, so what is tuned is what `--config.decode.<key>` sets.
+keys of `decode`, so what is tuned is what `--decode.<key>` sets.
 """
 
+import dataclasses
 import itertools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from nisbjax import config as config_lib
+from nisbjax.config import optional, require_choice
 from nisbjax.decode.methods import METHODS
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import require, shown
 from nisbjax.keys.ranges import RANGES
-from nisbjax.tune import study, trials
+from nisbjax.tune import grid as grids
+from nisbjax.tune.trials import DECADES, LARGEST, Range
 
 # By method: a parameter that does not exceed another.
 AT_MOST = {"grow": {"low_threshold": "threshold"}}
 _MOST_POINTS = 10_000  # of a grid; each is decoded
 
 
-def ranges(config: Any) -> dict[str, trials.Range]:
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """What a study varies, and how it goes through it.
+
+    Attributes:
+        ranges: lowest and highest value of each parameter, the threshold first.
+        points: of the grid: thresholds, or points of several parameters; none of a sampler.
+        configured: the value of each parameter that `decode` has, a sampler's first trial.
+        trials: that a sampler is to complete.
+        at_most: parameters that do not exceed another.
+    """
+
+    ranges: Mapping[str, Range]
+    points: Sequence[Any]
+    configured: Mapping[str, float | int]
+    trials: int
+    at_most: Mapping[str, str]
+
+    @classmethod
+    def of(cls, section: Any, decode: Any) -> "Space":
+        """The space of a configuration.
+
+        Args:
+            section: `tune`.
+            decode: `decode`, whose method is known.
+
+        Raises:
+            InputError: as `ranges` and `points`.
+        """
+        found = ranges(section, decode)
+        return cls(
+            ranges=found,
+            points=points(section, decode) if section.sampler == "grid" else (),
+            configured={name: decode[name] for name in found},
+            trials=section.trials,
+            at_most=AT_MOST.get(decode.method, {}),
+        )
+
+    @property
+    def on_grid(self) -> bool:
+        return bool(self.points)
+
+    @property
+    def widest(self) -> dict[str, float | int]:
+        """The point of all that keeps its parameters as far apart as they come."""
+        return {k: ends[k == "threshold"] for k, ends in self.ranges.items()}
+
+
+def ranges(section: Any, decode: Any) -> dict[str, Range]:
     """Lowest and highest values of `tune.space`, the threshold first.
 
     Raises:
@@ -31,8 +82,8 @@ def ranges(config: Any) -> dict[str, trials.Range]:
             that the method does not take, a value that its key does not take, or ranges of
             which one lies above another that bounds it.
     """
-    space: dict[str, trials.Range] = {}
-    for entry in config.tune.space:
+    space: dict[str, Range] = {}
+    for entry in section.space:
         if not _names_a_range(entry):
             raise InputError(
                 f"tune.space holds {shown(entry)}; wanted (name, low, high), or (name, "
@@ -47,7 +98,7 @@ def ranges(config: Any) -> dict[str, trials.Range]:
             "at least"
         )
     space = {"threshold": space.pop("threshold"), **space}
-    method = config.decode.method
+    method = decode.method
     taken = ("threshold", "min_size", *METHODS[method].parameters)
     unknown = sorted(set(space) - set(taken))
     if unknown:
@@ -56,28 +107,28 @@ def ranges(config: Any) -> dict[str, trials.Range]:
             f"not take; wanted some of {', '.join(taken)}"
         )
     for name, ends in space.items():
-        if isinstance(config.decode[name], int) and not all(
+        if isinstance(decode[name], int) and not all(
             isinstance(end, int) for end in ends
         ):
             raise InputError(f"tune.space has {name} from {ends}; wanted whole numbers")
         for end in ends:
             require(f"tune.space's {name}", end, RANGES[f"decode.{name}"])
-            if end > trials.LARGEST:
+            if end > LARGEST:
                 raise InputError(
-                    f"tune.space's {name} is {end}; wanted at most {trials.LARGEST}"
+                    f"tune.space's {name} is {end}; wanted at most {LARGEST}"
                 )
     for name, other in AT_MOST.get(method, {}).items():
-        lowest = space[name][0] if name in space else config.decode[name]
-        if lowest > space[other][0] and config.tune.sampler != "grid":
+        lowest = space[name][0] if name in space else decode[name]
+        if lowest > space[other][0] and section.sampler != "grid":
             raise InputError(
                 f"{name} begins at {lowest} and {other} in tune.space at "
                 f"{space[other][0]}; wanted {name} to begin no higher, for it is at most "
                 f"the {other}"
             )
-    if config.tune.trials < 1 and config.tune.sampler != "grid":
+    if section.trials < 1 and section.sampler != "grid":
         raise InputError(
-            f"tune.trials is {config.tune.trials}; wanted 1 or more for tune.sampler="
-            f"{config.tune.sampler}"
+            f"tune.trials is {section.trials}; wanted 1 or more for tune.sampler="
+            f"{section.sampler}"
         )
     return space
 
@@ -100,17 +151,17 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def grid(config: Any) -> tuple[float, ...]:
+def grid(section: Any) -> tuple[float, ...]:
     """The thresholds: of `tune.grid` by name, or `tune.thresholds`.
 
     Raises:
         InputError: no such grid, or a threshold outside (0, 1).
     """
-    name = config_lib.optional(config.tune.grid)
+    name = optional(section.grid)
     if name:
-        config_lib.require_choice("tune.grid", name, study.GRIDS)
-        return study.GRIDS[name]
-    given = config.tune.thresholds
+        require_choice("tune.grid", name, grids.GRIDS)
+        return grids.GRIDS[name]
+    given = section.thresholds
     try:
         thresholds = sorted({float(x) for x in given})
     except (TypeError, ValueError):
@@ -122,14 +173,14 @@ def grid(config: Any) -> tuple[float, ...]:
     return tuple(thresholds)
 
 
-def points(config: Any) -> list[Any]:
+def points(section: Any, decode: Any) -> list[Any]:
     """The grid: thresholds, or each with every combination of the others in `tune.space`.
 
     Raises:
         InputError: as `grid`, or `tune.space` does not say how many values.
     """
-    axes: dict[str, list[Any]] = {"threshold": list(grid(config))}
-    more = [entry for entry in config.tune.space if entry[0] != "threshold"]
+    axes: dict[str, list[Any]] = {"threshold": list(grid(section))}
+    more = [entry for entry in section.space if entry[0] != "threshold"]
     for entry in more:
         if len(entry) < 4 or entry[3] < 1:
             raise InputError(
@@ -148,12 +199,12 @@ def points(config: Any) -> list[Any]:
         dict(zip(axes, values, strict=True))
         for values in itertools.product(*axes.values())
     ]
-    limits = AT_MOST.get(config.decode.method, {})
+    limits = AT_MOST.get(decode.method, {})
     found = [
         point
         for point in combined
         if all(
-            point.get(name, config.decode[name]) <= point[other]
+            point.get(name, decode[name]) <= point[other]
             for name, other in limits.items()
         )
     ]
@@ -163,16 +214,16 @@ def points(config: Any) -> list[Any]:
     if not found:
         raise InputError(
             f"no point of the grid has {' and '.join(limits)} at most its threshold; "
-            "raise --config.tune.thresholds"
+            "raise --section.thresholds"
         )
     return found if len(axes) > 1 else [point["threshold"] for point in found]
 
 
-def _values(ends: trials.Range, count: int) -> list[Any]:
+def _values(ends: Range, count: int) -> list[Any]:
     """Values from low to high; whole numbers over decades are equal factors apart."""
     low, high = ends
     if not (isinstance(low, int) and isinstance(high, int)):
         return np.linspace(low, high, count).round(6).tolist()
-    far = low > 0 and high >= trials.DECADES * low
+    far = low > 0 and high >= DECADES * low
     steps = (np.geomspace if far else np.linspace)(low, high, count)
     return sorted({round(x) for x in steps.tolist()})

@@ -35,6 +35,7 @@ from nisbjax.evaluate import nerl
 from nisbjax.geometry import Box
 from nisbjax.mask import mask_of_box, open_mask
 from nisbjax.modes import chain
+from nisbjax.modes.evaluation import own_truth
 from nisbjax.skeletons import Skeletons
 from nisbjax.store.volume import open_affinities
 from nisbjax.tune import space, study
@@ -147,7 +148,9 @@ def read(settings, run: Run, split: str) -> Tissue:
     affinities = open_affinities(predictions[6]).read()
     if path:
         mask = mask_of_box(*open_mask(path), Box.whole(affinities.shape[1:]))
-    return Tissue(affinities, mask, chain.truth_of(settings, chosen).load_skeletons())
+    return Tissue(
+        affinities, mask, own_truth(settings, chosen.skeleton).load_skeletons()
+    )
 
 
 def tune(name: str, tissue: Tissue, trials: int, seed: int) -> optuna.trial.FrozenTrial:

@@ -291,18 +291,22 @@ def evaluate(folder):
 TUNE = """
 import pathlib, sys
 from nisbjax import artifacts, config
+from nisbjax.evaluate.truth import Truth
+from nisbjax.keys import determines
 from nisbjax.tune import stage
+from nisbjax.tune.inputs import Inputs
 
 folder = pathlib.Path(sys.argv[1])
 settings = config.base_config()
 settings.tune.thresholds = (0.4, 0.6, 0.8)
 settings.tune.storage = str(folder / sys.argv[2])
-stage.run(
-    settings,
-    artifacts.Run(folder).tune(1),
-    prediction=folder / "raw.zarr",
-    skeleton=folder / "skeleton.pkl",
+inputs = Inputs(
+    str(folder / "raw.zarr"),
+    Truth(str(folder / "skeleton.pkl"), "", (9.0, 9.0, 12.0)),
+    determines.facts(settings, "study"),
 )
+out = artifacts.Run(folder).tune(1)
+stage.run(settings.tune, settings.decode, out, inputs, seed=settings.seed)
 """
 
 

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from nisbjax import artifacts
 from nisbjax.store import volume
-from nisbjax.tune.stage import read_best_params
+from nisbjax.tune import best_params
 from nisbjax.tune.study import GRIDS
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,10 @@ SHAPE = (24, 8, 8)
 CHILD = """
 import pathlib, sys
 from nisbjax import artifacts, config
+from nisbjax.evaluate.truth import Truth
+from nisbjax.keys import determines
 from nisbjax.tune import stage
+from nisbjax.tune.inputs import Inputs
 
 folder = pathlib.Path(sys.argv[1])
 settings = config.base_config()
@@ -38,12 +41,13 @@ settings.tune.sampler = sys.argv[3]
 settings.tune.grid = "pytc"
 settings.tune.trials = 14
 settings.tune.storage = sys.argv[2]
-stage.run(
-    settings,
-    artifacts.Run(folder).tune(1),
-    prediction=folder / "raw.zarr",
-    skeleton=folder / "skeleton.pkl",
+inputs = Inputs(
+    str(folder / "raw.zarr"),
+    Truth(str(folder / "skeleton.pkl"), "", (9.0, 9.0, 12.0)),
+    determines.facts(settings, "study"),
 )
+out = artifacts.Run(folder).tune(1)
+stage.run(settings.tune, settings.decode, out, inputs, seed=settings.seed)
 """
 
 
@@ -139,7 +143,10 @@ WORKER = """
 import pathlib, sys, time
 from nisbjax import artifacts, config
 from nisbjax.evaluate import nerl
+from nisbjax.evaluate.truth import Truth
+from nisbjax.keys import determines
 from nisbjax.tune import stage
+from nisbjax.tune.inputs import Inputs
 
 folder = pathlib.Path(sys.argv[1])
 settings = config.base_config()
@@ -153,12 +160,13 @@ def slow_score(*arguments, **options):
     return score(*arguments, **options)
 
 nerl.score = slow_score
-stage.run(
-    settings,
-    artifacts.Run(folder).tune(1),
-    prediction=folder / "raw.zarr",
-    skeleton=folder / "skeleton.pkl",
+inputs = Inputs(
+    str(folder / "raw.zarr"),
+    Truth(str(folder / "skeleton.pkl"), "", (9.0, 9.0, 12.0)),
+    determines.facts(settings, "study"),
 )
+out = artifacts.Run(folder).tune(1)
+stage.run(settings.tune, settings.decode, out, inputs, seed=settings.seed)
 """
 
 
@@ -182,7 +190,7 @@ def test_tuners_side_by_side_share_one_study(folder, name):
         for a in found
         for b in found
     )
-    best = read_best_params(artifacts.Run(folder).tune(1).best_params)
+    best = best_params.read(artifacts.Run(folder).tune(1).best_params)
     assert best["best_value"] == max(t.value for t in found)
     assert best["trials_complete"] == len(found)
 

@@ -13,7 +13,7 @@ from nisbjax.artifacts import Run
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.evaluate.truth import Truth
-from nisbjax.modes import chain
+from nisbjax.modes import chain, evaluation, tuning
 from nisbjax.modes.volumes import image_of, split_of, split_with
 from nisbjax.qc import front_matter
 from nisbjax.store.volume import create_zarr, fingerprint, open_affinities, open_labels
@@ -264,7 +264,8 @@ def test_later_stages_refuse_before_an_earlier_one_writes(
     (tmp_path / "folder.md").mkdir()
     np.save(tmp_path / "small.npy", np.ones((2, 2, 2), np.uint8))
     # In test and tune, the prediction is there already; it is what comes before it here.
-    monkeypatch.setattr(chain, "predict", lambda *_: prediction)
+    for module in (chain, tuning):
+        monkeypatch.setattr(module, "predict", lambda *_: prediction)
     config.update_from_flattened_dict({key: str(tmp_path / name)})
     if mode == "decode":
         config.decode.input = str(prediction)
@@ -295,7 +296,8 @@ def test_an_array_in_the_way_of_a_decode(tmp_path, config, prediction):
 def test_a_study_of_other_inputs_is_refused_before_the_mask(
     tmp_path, config, prediction, monkeypatch, ending
 ):
-    monkeypatch.setattr(chain, "predict", lambda *_: prediction)
+    for module in (chain, tuning):
+        monkeypatch.setattr(module, "predict", lambda *_: prediction)
     config.tune.storage = str(tmp_path / "run" / f"study.{ending}")
     config.tune.thresholds = (0.2, 0.5)
     launch.run_mode("tune", config, str(tmp_path / "run"))
@@ -323,9 +325,9 @@ def test_where_a_threshold_comes_from(config):
 
 def test_truth_that_is_named_wins_over_the_volumes_own(config):
     test = split_of(config, "test")
-    assert chain.truth_of(config, test) == Truth(
+    assert evaluation.truth_of(config, test) == Truth(
         test.skeleton, "", (9.0, 9.0, 12.0), config.data.unlabeled
     )
     config.evaluate.skeleton, config.evaluate.label = "a.pkl", "b.zarr"
-    found = chain.truth_of(config, test)
+    found = evaluation.truth_of(config, test)
     assert (found.skeleton, found.label) == ("a.pkl", "b.zarr")

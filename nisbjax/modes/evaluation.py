@@ -1,0 +1,90 @@
+"""What the configuration says of an evaluation: its truth, its metrics, what it records.
+
+Which of a key and a volume's own skeleton counts is decided here, and no key decides again
+below.
+"""
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from nisbjax.artifacts import VolumeDir
+from nisbjax.config import flatten, optional
+from nisbjax.modes.volumes import Split, voxel_size_nm
+from nisbjax.store.volume import Volume
+
+if TYPE_CHECKING:  # stages are imported when they are asked for
+    from nisbjax.evaluate.truth import Truth
+
+
+def truth_of(config: Any, split: Split) -> "Truth":
+    """What `evaluate` names, or the skeleton of a volume where it names none.
+
+    Args:
+      config: keys `evaluate`, `data`.
+      split: the volume that is scored.
+    """
+    named = config.evaluate
+    return own_truth(
+        config, optional(named.skeleton) or split.skeleton, optional(named.label)
+    )
+
+
+def own_truth(config: Any, skeleton: str, label: str = "") -> "Truth":
+    """A skeleton and labels by their paths, whatever `evaluate` names; "" for none."""
+    from nisbjax.evaluate.truth import Truth
+
+    return Truth(skeleton, label, voxel_size_nm(config), config.data.unlabeled)
+
+
+def check(
+    config: Any, truth: "Truth", place: VolumeDir, covered: Volume | None = None
+) -> None:
+    """Refuses metrics without what they need, before there is a segmentation to score.
+
+    Args:
+      config: key `evaluate.metrics`.
+      truth: of the volume.
+      place: where the scores are to go.
+      covered: a volume of the segmentation's shape and region; None where there is none.
+
+    Raises:
+      InputError: as `evaluate.stage.check`.
+    """
+    from nisbjax.evaluate import stage
+
+    # Skeletons that were read are kept there, unless the folder is yet to be made.
+    cache = place.path if place.path.is_dir() else None
+    stage.check(tuple(config.evaluate.metrics), truth, covered, cache)
+
+
+def score(
+    config: Any,
+    place: VolumeDir,
+    segmentation: str | pathlib.Path,
+    truth: "Truth",
+    threshold_origin: str,
+) -> dict[str, Any]:
+    """Scores a segmentation; see `evaluate.stage.run`.
+
+    Args:
+      config: keys `evaluate.metrics`, `decode.memory_gb`, `name`; all are recorded.
+      place: where the scores go.
+      segmentation: its path.
+      truth: of its volume.
+      threshold_origin: for the record.
+
+    Returns:
+      What the JSON holds.
+    """
+    from nisbjax.evaluate import published, stage
+
+    return stage.run(
+        tuple(config.evaluate.metrics),
+        place,
+        segmentation,
+        truth,
+        memory_gb=config.decode.memory_gb,
+        setting=published.setting_of(config.name),
+        threshold_origin=threshold_origin,
+        config=flatten(config.to_dict()),
+    )

@@ -1,0 +1,150 @@
+"""What the configuration says of a study: its volume, its inputs, how a trial is decoded.
+
+PyTC tunes on whatever volume its configuration names, the test volume among them; here that
+needs an explicit word, which the results repeat.
+"""
+
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nisbjax import skeletons
+from nisbjax.artifacts import TuneDir, VolumeDir
+from nisbjax.config import optional
+from nisbjax.errors import InputError
+from nisbjax.keys import determines
+from nisbjax.mask import open_mask
+from nisbjax.modes import segmentation
+from nisbjax.modes.evaluation import own_truth
+from nisbjax.modes.prediction import predict
+from nisbjax.modes.quality import affinity_mask, check_mask
+from nisbjax.modes.volumes import Split, split_of
+from nisbjax.store.volume import open_affinities
+
+if TYPE_CHECKING:  # stages are imported when they are asked for
+    from nisbjax.tune.inputs import Inputs
+
+
+def run(config: Any, out: TuneDir, found: pathlib.Path) -> dict[str, Any]:
+    """Completes the study on the validation volume; predicts it first if needed.
+
+    Args:
+      config: the configuration.
+      out: where the study stands.
+      found: the checkpoint that predicts.
+
+    Returns:
+      What `best_params.yaml` holds.
+
+    Raises:
+      InputError: whatever one of the stages refuses; what can be known beforehand, before
+        anything is written.
+    """
+    from nisbjax.tune import scratch, stage
+
+    split = _tuned(config)
+    guard_test_data(config, split.skeleton, split.image)
+    space = stage.check(config.tune, config.decode)
+    place = out.prediction(split.name)
+    trial = segmentation.with_parameters(config, space.widest)
+    stage.check_study(config.tune, config.decode, out, _inputs(config, split))
+    segmentation.check_keys(trial)
+    check_mask(config, place)
+    prediction = predict(config, found, split.image, place)
+    known = _inputs(config, split, prediction)
+    stage.check_study(config.tune, config.decode, out, known)
+    path = segmentation.path_in(trial.decode, VolumeDir(out.trials))
+    segmentation.check(trial, path, prediction)
+    mask = affinity_mask(config, place, prediction, split.image)
+    with scratch.trial_folder(out.trials) as folder:
+
+        def decode_whole(parameters: Mapping[str, float | int]) -> pathlib.Path:
+            # One trial's segmentation at a time is kept, for each process that tunes.
+            shutil.rmtree(folder, ignore_errors=True)
+            chosen = segmentation.with_parameters(config, parameters)
+            path = segmentation.path_in(chosen.decode, VolumeDir(folder))
+            return segmentation.decode(chosen, path, prediction, mask)
+
+        return stage.run(
+            config.tune,
+            config.decode,
+            out,
+            _inputs(config, split, prediction, mask),
+            seed=config.seed,
+            decode_whole=decode_whole,
+        )
+
+
+def guard_test_data(config: Any, skeleton: str, image: str = "") -> bool:
+    """Whether skeletons or image are the test volume's, which needs an explicit word.
+
+    Args:
+      config: keys `data.root`, `data.test`, `tune.allow_test_data`.
+      skeleton: path of `skeleton.pkl`.
+      image: path of the image; "" where it is not known.
+
+    Raises:
+      InputError: they are, without `tune.allow_test_data`.
+    """
+    test = split_of(config, "test")
+    same = skeleton if _same_file(skeleton, test.skeleton) else ""
+    if not same and image and test.image and os.path.exists(image):
+        same = image * (os.path.realpath(image) == os.path.realpath(test.image))
+    if same and not config.tune.allow_test_data:
+        raise InputError(
+            f"{same} belongs to the test volume, which thresholds are not chosen on; "
+            "name the validation volume, or set --config.tune.allow_test_data=True, "
+            "which the results will say"
+        )
+    return bool(same)
+
+
+def _tuned(config: Any) -> Split:
+    """The validation volume.
+
+    Raises:
+      InputError: `predict.input` names another image.
+    """
+    split = split_of(config, "val")
+    named = optional(config.predict.input)
+    if named and os.path.realpath(named) != os.path.realpath(split.image):
+        raise InputError(
+            f"predict.input is {named}, and thresholds are tuned on {split.image}; leave it "
+            "out, or name the volume with --config.data.val.image and .skeleton"
+        )
+    return split
+
+
+def _inputs(
+    config: Any,
+    split: Split,
+    prediction: pathlib.Path | None = None,
+    mask: str = "",
+) -> "Inputs":
+    """What a study tunes on, as far as it is there."""
+    from nisbjax.decode.masked_edges import MaskedEdges
+    from nisbjax.decode.stage import edge_offset
+    from nisbjax.tune.inputs import Inputs
+
+    truth = own_truth(config, split.skeleton)
+    determined_by = determines.facts(config, "study")
+    if prediction is None:
+        return Inputs("", truth, determined_by)
+    affinities = open_affinities(prediction)
+    opened, image = open_mask(mask) if mask else (None, None)
+    edges = MaskedEdges(
+        edge_offset(config.data.edge_stored_at, affinities),
+        opened,
+        image,
+        config.decode.mask_edges,
+    )
+    source = affinities.attributes.get("source", "")
+    on_test = guard_test_data(config, split.skeleton, source)
+    return Inputs(str(prediction), truth, determined_by, edges, on_test)
+
+
+def _same_file(a: str, b: str) -> bool:
+    both = os.path.isfile(a) and os.path.isfile(b)
+    return both and skeletons.content_hash(a) == skeletons.content_hash(b)

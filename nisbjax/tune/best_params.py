@@ -1,0 +1,157 @@
+"""What a study chose: `best_params.yaml`, written beside its curve, and read for testing.
+
+PyTC's file of that name is read too; its parameters that no decoder here takes are left
+out, with a warning.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from absl import logging
+
+from nisbjax.artifacts import TuneDir
+from nisbjax.decode.methods import METHODS
+from nisbjax.errors import InputError
+from nisbjax.evaluate import score_text
+from nisbjax.keys.checks import require
+from nisbjax.keys.ranges import RANGES
+from nisbjax.store import files, records, schema
+from nisbjax.tune import figure, study, trials
+
+# PyTC's files have more, and not all of these.
+_SCHEMA = {
+    "decoding_params": schema.record({"threshold": schema.number(0, 1)}),
+    "decoding_function": schema.optional(schema.text()),
+    "test_data_used": schema.optional(schema.boolean()),
+}
+_ADVICE = "run --mode=tune again"
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a finished tuning chose: `decoding_params` and where they come from.
+
+    Raises:
+        InputError: no such file, or one without a threshold.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no tuned parameters at {path}; run --mode=tune first")
+    return records.read_yaml(path, _SCHEMA, _ADVICE)
+
+
+def parameters(
+    section: Any, best: Mapping[str, Any], path: str | os.PathLike[str]
+) -> dict[str, float | int]:
+    """The keys of `decode` that a study chose, for the method of the configuration.
+
+    Args:
+        section: `decode`, whose method decides, and the types of whose keys.
+        best: what `best_params.yaml` holds.
+        path: where it stands, for messages.
+
+    Raises:
+        InputError: it is of another method, or a value is none that its key takes.
+    """
+    method = section.method
+    records.check(best, _SCHEMA, str(path), _ADVICE)
+    function = best.get("decoding_function", method)
+    if function.removeprefix("decode_") != method:
+        raise InputError(
+            f"{path} is of decode.method={function}, and decode.method is {method}; set "
+            f"--config.decode.method={function}, or run --mode=tune"
+        )
+    found = best["decoding_params"]
+    known = ("threshold", "min_size", *METHODS[method].parameters)
+    unknown = sorted(str(key) for key in found if key not in known)
+    if unknown:
+        logging.warning("%s: %s are no parameters of %s", path, unknown, method)
+    chosen = {}
+    for key in known:
+        if key not in found:
+            continue
+        value = found[key]
+        if isinstance(section[key], int) and isinstance(value, float):
+            value = int(value) if value.is_integer() else value  # PyTC's 5.0
+        require(f"{path}: {key}", value, RANGES[f"decode.{key}"])
+        chosen[key] = type(section[key])(value)
+    return chosen
+
+
+def conclude(
+    section: Any,
+    opened: optuna.Study,
+    storage: str,
+    made_from: Mapping[str, Any],
+    *,
+    on_test: bool,
+    note: str = "",
+) -> dict[str, Any]:
+    """What `best_params.yaml` is to hold.
+
+    Args:
+        section: `decode`, for what the method takes besides what was tuned.
+        opened: the study, all of its trials evaluated.
+        storage: where it is kept.
+        made_from: what it scored.
+        on_test: whether that was the test volume.
+        note: what else a reader must know; "" for nothing.
+    """
+    top = study.best(opened)
+    found = study.warnings(opened) + [note] * bool(note)
+    if on_test:
+        found.append("the threshold was chosen on test data: not a test result")
+    for warning in found:
+        logging.warning(warning)
+    score = {"nerl": top.value, **top.user_attrs}
+    fixed = METHODS[section.method].parameters + ("min_size",) * bool(section.min_size)
+    chosen = {name: section[name] for name in fixed} | top.params
+    logging.info("best %s: %s", chosen, score_text.summary(score))
+    return {
+        "best_trial": top.number,
+        "best_value": top.value,
+        "metric": "nerl",
+        "decoding_function": section.method,
+        "decoding_params": chosen,
+        "scores": {k: v for k, v in score.items() if k in ("nerl", *trials.ATTRIBUTES)},
+        "warnings": found,
+        "test_data_used": on_test,
+        "study": opened.study_name,
+        "storage": storage,
+        "trials_complete": len(study.complete(opened)),
+        "made_from": dict(made_from),
+    }
+
+
+def write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> None:
+    """Writes the figure first: who finds best_params.yaml finds everything.
+
+    Args:
+        out: the study's folder.
+        opened: the study.
+        result: of `conclude`.
+    """
+    complete = study.complete(opened)
+    rows = [
+        {"threshold": t.params["threshold"], "nerl": t.value or 0.0, **t.user_attrs}
+        for t in complete
+    ]
+    rows.sort(key=lambda row: row["threshold"])
+    for row in rows:
+        logging.info("threshold %.4g: %s", row["threshold"], score_text.summary(row))
+    out.path.mkdir(parents=True, exist_ok=True)
+    alone = all(set(t.params) == {"threshold"} for t in complete)
+    best = result["decoding_params"]["threshold"]
+    figure.draw(rows, best, out.figure, connected=alone)
+    text = yaml.dump(dict(result), Dumper=_Dumper, sort_keys=False)
+    files.write_text(out.best_params, text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what stands in two places twice: readers refuse aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -1,0 +1,65 @@
+"""What a study tunes on: affinities under their mask, the skeletons in them, and which they are.
+
+PyTC's studies do not say what they scored, so that any of the same name is continued; here
+the facts stand in the study and are compared.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nisbjax import skeletons
+from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.evaluate.truth import Truth
+from nisbjax.mask import MaskSpec
+from nisbjax.store.volume import Volume, fingerprint
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inputs:
+    """The inputs of one study.
+
+    Attributes:
+        prediction: path of affinities [c x y z]; "" where there are none yet.
+        truth: of their volume; its skeletons count.
+        determined_by: keys besides those that are tuned by which scores change, and their
+            values; see `keys.determines`.
+        edges: which of the affinities count, as in testing.
+        on_test: whether they are those of the test volume.
+    """
+
+    prediction: str
+    truth: Truth
+    determined_by: Mapping[str, Any]
+    edges: MaskedEdges = dataclasses.field(default_factory=MaskedEdges)
+    on_test: bool = False
+
+    def made_from(self, parameters: Iterable[str]) -> dict[str, Any]:
+        """What the scores of a study depend on, apart from its parameters."""
+        parameters = sorted(parameters)
+        return {
+            "prediction": fingerprint(self.prediction) if self.prediction else "",
+            "skeleton": skeletons.content_hash(self.truth.skeleton),
+            "mask": self._mask(),
+            "metric": "nerl",
+            "parameters": parameters,
+            **{
+                key: value
+                for key, value in self.determined_by.items()
+                if key.removeprefix("decode.") not in parameters
+            },
+        }
+
+    def known_by_now(self, parameters: Iterable[str]) -> dict[str, Any]:
+        """Those of `made_from` that are known before there is a mask, or a prediction."""
+        unknown = {"mask"} if self.prediction else {"mask", "prediction"}
+        facts = self.made_from(parameters)
+        return {key: facts[key] for key in facts if key not in unknown}
+
+    def _mask(self) -> Any:
+        mask = self.edges.mask
+        if isinstance(mask, MaskSpec):
+            return dataclasses.asdict(mask) | {"shape": list(mask.shape)}
+        if isinstance(mask, Volume):
+            return fingerprint(mask.source)
+        return "none" if mask is None else "array"
