@@ -23,7 +23,7 @@ from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.models import build
-from nisbjax.modes import chain, validate
+from nisbjax.modes import tuning, validate
 from nisbjax.store import lock
 from nisbjax.store.volume import create_zarr
 
@@ -238,7 +238,7 @@ def test_stopped_in_the_middle_it_goes_on_with_its_own_copy(
     settings, folder, monkeypatch
 ):
     save(folder, settings, {10: 20, 20: 20})
-    predict = chain.predict
+    predict = tuning.predict
 
     def stop(*arguments):
         predict(*arguments)
@@ -247,7 +247,7 @@ def test_stopped_in_the_middle_it_goes_on_with_its_own_copy(
 
     handler = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(chain, "predict", stop)
+        patch.setattr(tuning, "predict", stop)
         with pytest.raises(SystemExit) as stopped:
             run(settings, folder)
     assert stopped.value.code == 143

@@ -230,7 +230,7 @@ def test_tuning_on_a_named_image(tmp_path, config):
 
 # What a later stage refuses, for each of the modes that it ends.
 LATER = {
-    "decode.output": ("wrong.h5", "decode.output is .*wrong.h5; wanted .* .zarr", "dt"),
+    "decode.output": ("wrong.h5", "decode.output is .*; wanted .* .zarr", "dt"),
     "tune.storage": (
         "words.db",
         "words.db cannot be read .*file is not a database",
