@@ -6,9 +6,8 @@ called alike, and a method says which keys of `decode` it takes besides.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
-from nisbjax.config import require_choice
+from nisbjax.config import Section, require_choice
 from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed.volume import check_affinities, label_volume
 from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
@@ -41,7 +40,7 @@ METHODS = {
 }
 
 
-def check_keys(section: Any, cluster: Any) -> None:
+def check_keys(section: Section, cluster: Section) -> None:
     """Refuses keys that mean nothing, before there is a prediction to decode.
 
     Args:

@@ -2,7 +2,15 @@
 
 Labels are 1..N in C order of each component's first voxel (as PyTC's and BANIS'), and a
 parent always has the lower index, so one pass in that order finds every root before its
-descendants: the label of a parent is there when it is needed, in the same array.
+descendants: the label of a parent is there when it is needed, in the same array. Two rows of
+four voxels, with the runs 0-1, 2, 3 and 4, 5-6, 7:
+
+    voxel     0  1  2  3    4  5  6  7      run 2 is alone, 4 hangs at 0, 5 hangs at 3
+    edge      1  1  1  1    1  1  1  0      voxel 7 has none: background
+    parent    0  1  2  3    0  3  6  7      voxels 1 and 6 begin no run: nobody asks them
+    label     1     2  3    1  3     0      of the starts of runs: roots count up, 4 and 5
+                                            take what stands at 0 and 3
+    spread    1  1  2  3    1  3  3  0      along the runs
 """
 
 from typing import no_type_check

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import nisbjax
+from nisbjax.config import Section
 from nisbjax.decode.methods import METHODS, Method
 from nisbjax.store.volume import Volume, fingerprint
 
@@ -33,7 +34,7 @@ class Plan:
       config_fingerprint: of the keys that determine the segments.
     """
 
-    section: Any
+    section: Section
     source: str
     affinities: Volume
     edge_offset: int

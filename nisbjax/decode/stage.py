@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import logging
 
-from nisbjax.config import require_choice
+from nisbjax.config import Section, require_choice
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.methods import check_keys
 from nisbjax.decode.plan import Plan
@@ -32,8 +32,8 @@ from nisbjax.store.volume import (
 
 
 def run(
-    section: Any,
-    cluster: Any,
+    section: Section,
+    cluster: Section,
     path: pathlib.Path,
     *,
     affinities: str | pathlib.Path,
@@ -92,8 +92,8 @@ def run(
 
 
 def check(
-    section: Any,
-    cluster: Any,
+    section: Section,
+    cluster: Section,
     path: pathlib.Path,
     *,
     affinities: str | pathlib.Path,
@@ -140,8 +140,8 @@ def edge_offset(edge_stored_at: str, affinities: Volume) -> int:
 
 
 def _planned(
-    section: Any,
-    cluster: Any,
+    section: Section,
+    cluster: Section,
     path: pathlib.Path,
     affinities: str | pathlib.Path,
     edge_stored_at: str,

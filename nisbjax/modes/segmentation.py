@@ -6,14 +6,15 @@ decides again below.
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import optional, require_choice
+from nisbjax.config import Config, Section, optional, require_choice
 from nisbjax.keys import determines
 
 
-def with_parameters(config: Any, parameters: Mapping[str, float | int] | None) -> Any:
+def with_parameters(
+    config: Config, parameters: Mapping[str, float | int] | None
+) -> Config:
     """The configuration with tuned values instead of some keys of `decode`."""
     if not parameters:
         return config
@@ -22,7 +23,7 @@ def with_parameters(config: Any, parameters: Mapping[str, float | int] | None) -
     return config
 
 
-def path_in(section: Any, place: VolumeDir) -> pathlib.Path:
+def path_in(section: Section, place: VolumeDir) -> pathlib.Path:
     """Where a segmentation stands in its volume's folder, named by what it was made with.
 
     Args:
@@ -39,13 +40,13 @@ def path_in(section: Any, place: VolumeDir) -> pathlib.Path:
     return place.decoded(section.method, *(float(section[name]) for name in names))
 
 
-def output_path(section: Any, place: VolumeDir) -> pathlib.Path:
+def output_path(section: Section, place: VolumeDir) -> pathlib.Path:
     """`decode.output`, or where `path_in` says."""
     named = optional(section.output)
     return pathlib.Path(named) if named else path_in(section, place)
 
 
-def check_keys(config: Any) -> None:
+def check_keys(config: Config) -> None:
     """Refuses keys that mean nothing, before there is a prediction to decode.
 
     Raises:
@@ -56,7 +57,7 @@ def check_keys(config: Any) -> None:
     methods.check_keys(config.decode, config.cluster)
 
 
-def check_output(config: Any) -> None:
+def check_output(config: Config) -> None:
     """Refuses a `decode.output` that cannot be written, before there is a prediction.
 
     Raises:
@@ -69,7 +70,7 @@ def check_output(config: Any) -> None:
         stage.check_path(pathlib.Path(named))
 
 
-def check(config: Any, path: pathlib.Path, prediction: str | pathlib.Path) -> None:
+def check(config: Config, path: pathlib.Path, prediction: str | pathlib.Path) -> None:
     """Refuses what `decode` would, but for the mask, before that is made.
 
     Args:
@@ -93,7 +94,7 @@ def check(config: Any, path: pathlib.Path, prediction: str | pathlib.Path) -> No
 
 
 def decode(
-    config: Any,
+    config: Config,
     path: pathlib.Path,
     prediction: str | pathlib.Path,
     mask: str | pathlib.Path = "",

@@ -19,7 +19,7 @@ def forest(parent, foreground, joined, shape):
 
 
 def drawn():
-    """Two rows of four voxels; runs 0-1, 2, 3 and 4, 5-6, 7 (7 is background).
+    """As the docstring draws: two rows of four voxels; runs 0-1, 2, 3 and 4, 5-6, 7 (7 is background).
 
     Run 2 is alone, 4 hangs at 0, 5 hangs at 3.
     """
