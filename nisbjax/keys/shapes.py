@@ -7,25 +7,26 @@ tuples, which a flag can give whole, so that their form has to be looked at.
 from typing import Any
 
 from nisbjax.errors import InputError
-from nisbjax.keys.checks import LARGEST, Check, real, several, triple, whole
+from nisbjax.keys.checks import LARGEST, several, triple, whole
+from nisbjax.store.schema import Kind, kind, number
 from nisbjax.unlabeled import parse_codes
 
 _SIZE = whole(-1)
 _STEP = triple(whole(-LARGEST))
-_END = real()
+_END = number()
 
 
-def offsets() -> Check:
+def offsets() -> Kind:
     """Of affinities: which voxel each channel's edge leads to."""
     return several(
-        Check(
+        kind(
             "three whole numbers x y z that are not all 0",
             lambda value: _STEP.holds(value) and any(value),
         )
     )
 
 
-def unlabeled() -> Check:
+def unlabeled() -> Kind:
     """Label values, as text."""
 
     def holds(value: Any) -> bool:
@@ -37,13 +38,13 @@ def unlabeled() -> Check:
             return False
         return True
 
-    return Check('default, or whole numbers as in 0,65535, or ""', holds)
+    return kind('default, or whole numbers as in 0,65535, or ""', holds)
 
 
-def percentiles() -> Check:
+def percentiles() -> Kind:
     """Of the grey values that become 0 and 1."""
-    end = real(0.0, 100.0)
-    return Check(
+    end = number(0.0, 100.0)
+    return kind(
         "two numbers in [0, 100], the lower one first",
         lambda value: (
             isinstance(value, tuple | list)
@@ -54,19 +55,19 @@ def percentiles() -> Check:
     )
 
 
-def mesh() -> Check:
+def mesh() -> Kind:
     """(axis, devices) for the axis `data` and, where crops are split, `space`."""
-    return Check(
+    return kind(
         "pairs such as (('data', -1), ('space', 1)): the axis data, no axis twice, sizes "
         "of 1 or more, at most one of them -1",
         _is_mesh,
     )
 
 
-def space() -> Check:
+def space() -> Kind:
     """Keys of `decode` that a study varies, and their ends."""
     form = "(name, low, high) or (name, low, high, how many), low at most high"
-    return several(Check(form, _is_range), least=0)
+    return several(kind(form, _is_range), least=0)
 
 
 def _is_mesh(value: Any) -> bool:
@@ -88,4 +89,4 @@ def _is_range(value: Any) -> bool:
     key, low, high, *count = value
     if not isinstance(key, str) or not _END.holds(low) or not _END.holds(high):
         return False
-    return low <= high and all(whole(1).holds(number) for number in count)
+    return low <= high and all(whole(1).holds(times) for times in count)

@@ -1,13 +1,15 @@
-"""What a value of a small file must be: kinds, which make a schema.
+"""What a value must be, of a small file or of a key: kinds, which make a schema.
 
 A schema is a dict from keys to kinds, or one kind. It says in words what it wants, so that
-whoever reads a file (`nisbjax.store.records`) can name key, what came and what was wanted.
+whoever reads a file (`nisbjax.store.records`) or asks a key (`nisbjax.keys.ranges`) can name
+the key, what came and what was wanted.
 JSON Schema and pydantic do far more, in messages of many lines.
 """
 
 import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any, NamedTuple, SupportsFloat, TypeAlias
 
 _LARGEST = 2**63 - 1
@@ -40,6 +42,10 @@ class Kind(NamedTuple):
     problem: Callable[[Any], Problem | None]
     required: bool = True
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value is of this kind."""
+        return self.problem(value) is None
+
 
 Schema: TypeAlias = Kind | Mapping[str, "Schema"]
 
@@ -48,48 +54,72 @@ def number(
     low: SupportsFloat = -math.inf,
     high: SupportsFloat = math.inf,
     *,
-    finite: bool = True,
+    above: bool = False,
+    below: bool = False,
 ) -> Kind:
-    """A number in [low, high]; NaN and infinities only where `finite` is False."""
-    lowest, highest = float(low), float(high)
+    """A finite number from `low` to `high`.
+
+    Args:
+      low: least value.
+      high: greatest value.
+      above: `low` itself is not among them.
+      below: nor is `high`.
+    """
+    low, high = float(low), float(high)
 
     def fits(value: Any) -> bool:
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, Real) or isinstance(value, bool):
             return False
-        if isinstance(value, float) and not math.isfinite(value):
-            return not finite
-        return lowest <= value <= highest
+        try:
+            found = float(value)
+        except OverflowError:
+            return False
+        enough = found > low if above else found >= low
+        little = found < high if below else found <= high
+        return math.isfinite(found) and enough and little
 
-    return _kind(f"a {'finite ' * finite}number{_range(lowest, highest)}", fits)
+    if math.isinf(low) and math.isinf(high):
+        return kind("a finite number", fits)
+    if math.isinf(high):
+        ends = f"more than {low:g}" if above else f"{low:g} or more"
+        return kind(f"a finite number, {ends}", fits)
+    ends = f"{'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
+    return kind(f"a number in {ends}", fits)
 
 
-def whole(low: int = 0, high: int = _LARGEST) -> Kind:
-    """A whole number in [low, high]; the largest are those of 64 bits."""
+def whole(low: int = 0, high: int = _LARGEST, *, most: int = _LARGEST) -> Kind:
+    """A whole number from `low` to `high`, both included.
+
+    Args:
+      low: least value.
+      high: greatest value.
+      most: a `high` that goes without saying, of 64 bits or less.
+    """
 
     def fits(value: Any) -> bool:
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not isinstance(value, Integral) or isinstance(value, bool):
             return False
-        return low <= value <= high
+        return low <= int(value) <= high
 
-    limits = _range(float(low), math.inf if high == _LARGEST else float(high))
-    return _kind(f"a whole number{limits}", fits)
+    ends = f"{low} or more" if high == most else f"{low} to {high}"
+    return kind(f"a whole number, {ends}", fits)
 
 
 def text() -> Kind:
     """Text that can be written as UTF-8."""
-    return _kind("text", _is_text)
+    return kind("text", _is_text)
 
 
 def boolean() -> Kind:
-    return _kind("true or false", lambda value: isinstance(value, bool))
+    return kind("true or false", lambda value: isinstance(value, bool))
 
 
 def nothing() -> Kind:
-    return _kind("null", lambda value: value is None)
+    return kind("null", lambda value: value is None)
 
 
 def anything() -> Kind:
-    return _kind("anything", lambda value: True)
+    return kind("anything", lambda value: True)
 
 
 def one_of(*words: Any) -> Kind:
@@ -98,7 +128,7 @@ def one_of(*words: Any) -> Kind:
     def fits(value: Any) -> bool:
         return any(type(value) is type(word) and value == word for word in words)
 
-    return _kind(f"one of {', '.join(map(str, words))}", fits)
+    return kind(f"one of {', '.join(map(str, words))}", fits)
 
 
 def list_of(item: Schema, length: int | None = None) -> Kind:
@@ -174,7 +204,10 @@ def shown(value: Any) -> str:
     """A value in a message: whole where it is short."""
     if value is None:
         return "null"
-    return _SHORT.repr(value)
+    try:
+        return _SHORT.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 _SHORT = reprlib.Repr()
@@ -182,7 +215,9 @@ _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlong = 60
 
 
-def _kind(wanted: str, fits: Callable[[Any], bool]) -> Kind:
+def kind(wanted: str, fits: Callable[[Any], bool]) -> Kind:
+    """A kind of which `fits` is known, and `wanted` in words that follow "wanted"."""
+
     def problem(value: Any) -> Problem | None:
         return None if fits(value) else Problem("", f"is {shown(value)}", wanted)
 
@@ -212,11 +247,3 @@ def _is_text(value: Any) -> bool:
     except UnicodeEncodeError:  # half a surrogate pair, as JSON can write it
         return False
     return True
-
-
-def _range(low: float, high: float) -> str:
-    if math.isfinite(low) and math.isfinite(high):
-        return f" in [{low:.15g}, {high:.15g}]"
-    if math.isfinite(low):
-        return f" of at least {low:.15g}"
-    return f" of at most {high:.15g}" if math.isfinite(high) else ""

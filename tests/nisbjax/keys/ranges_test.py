@@ -104,7 +104,7 @@ REFUSED = {
     "data.offsets": (((0, 0, 0),), "data.offsets is ((0, 0, 0),); wanted 1 or more"),
     "decode.threshold_from": (
         "1.5",
-        "decode.threshold_from is '1.5'; wanted one of value, study, or a number in",
+        "decode.threshold_from is '1.5'; wanted one of value, study or a number in",
     ),
     "cluster.workers": (-3, "cluster.workers is -3; wanted a whole number, 0 to 65536"),
     "tune.study": ("a/b", "tune.study is 'a/b'; wanted a name that a folder can have"),

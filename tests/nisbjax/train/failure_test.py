@@ -104,7 +104,7 @@ def test_a_file_of_something_else_is_one_line(failed, tmp_path):
         arrays = dict(file)
     facts = json.loads(str(arrays.pop("facts")))
     for change, message in (
-        ({"step": "3"}, "step is '3'; wanted a whole number of at least 0"),
+        ({"step": "3"}, "step is '3'; wanted a whole number, 0 or more"),
         ({"config": {"train.accumulate": 0}}, "train.accumulate is 0; wanted a whole"),
     ):
         np.savez(path, facts=np.array(json.dumps(facts | change)), **arrays)

@@ -212,7 +212,7 @@ def test_facts_of_other_types_are_one_line(first, begun, config, tmp_path):
         (
             "step",
             {"step": "6"},
-            r"step/metadata: step is '6'; wanted a whole number of",
+            r"step/metadata: step is '6'; wanted a whole number,",
         ),
         ("step", {"parameters": [1]}, r"parameters is \[1\]; wanted keys with values"),
         (
