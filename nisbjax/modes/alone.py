@@ -14,6 +14,7 @@ from nisbjax.checkpoint import checkpoint
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.modes import chain, evaluation, quality, segmentation
+from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.volumes import image_of, split_of, split_with
 from nisbjax.store.volume import open_affinities, open_labels
 
@@ -23,7 +24,7 @@ def predict(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     found = chain.find_checkpoint(settings, run_dir, checkpoint_path)
     image = optional(settings.predict.input) or split_of(settings, "test").image
     place = run_dir.test(checkpoint.step_of(found), volume_name(image))
-    return chain.predict(settings, found, image, place)
+    return chain.predict(settings, found, image, place, NamedOutputs.of(settings))
 
 
 def qc(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
@@ -42,7 +43,7 @@ def qc(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
         )
     return stage.check(
         settings.qc,
-        quality.paths(settings, place),
+        quality.paths(place, NamedOutputs.of(settings)),
         prediction=prediction,
         image=image,
         memory_gb=settings.decode.memory_gb,
@@ -76,12 +77,13 @@ def decode(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     prediction = pathlib.Path(named or place.find_raw(settings.predict.channels))
     parameters, _ = chain.chosen_parameters(settings, run_dir, checkpoint_path)
     chosen = segmentation.with_parameters(settings, parameters)
-    path = segmentation.output_path(chosen.decode, place)
+    outputs = NamedOutputs.of(settings)
+    path = segmentation.output_path(chosen.decode, place, outputs.segmentation)
     segmentation.check(chosen, path, prediction)
     image = ""
     if settings.decode.affinity_mask == "auto":
         image = _predicted_image(settings, prediction, named)
-    mask = quality.affinity_mask(settings, place, prediction, image)
+    mask = quality.affinity_mask(settings, place, prediction, image, outputs)
     return segmentation.decode(chosen, path, prediction, mask)
 
 

@@ -6,7 +6,7 @@ the mask in testing but not in tuning; here both go through `affinity_mask`.
 """
 
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
@@ -16,6 +16,7 @@ from nisbjax.checkpoint import checkpoint
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.modes import evaluation, segmentation, tuning
+from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
 from nisbjax.modes.volumes import Split, split_of, split_with
@@ -78,10 +79,16 @@ def test(
             settings, run_dir, checkpoint_path, given
         )
     found, split, place = _check_test(settings, run_dir, checkpoint_path, parameters)
-    prediction = predict(settings, found, split.image, place)
-    truth = evaluation.truth_of(settings, split)
+    outputs = NamedOutputs.of(settings)
+    prediction = predict(settings, found, split.image, place, outputs)
     return decode_and_score(
-        settings, place, prediction, split, truth, parameters, threshold_origin
+        segmentation.with_parameters(settings, parameters),
+        place,
+        prediction,
+        split,
+        evaluation.truth_of(settings, split),
+        threshold_origin,
+        outputs,
     )
 
 
@@ -91,21 +98,32 @@ def decode_and_score(
     prediction: pathlib.Path,
     split: Split,
     truth: "Truth",
-    parameters: Mapping[str, float | int],
     threshold_origin: str,
+    outputs: NamedOutputs = OWN,
 ) -> dict[str, Any]:
     """Decodes one prediction under its mask, scores it and draws its slices.
+
+    Args:
+      settings: the configuration, with the parameters that were chosen.
+      place: where everything goes.
+      prediction: path of the affinities.
+      split: their volume.
+      truth: that is scored against.
+      threshold_origin: for the record.
+      outputs: report, mask and segmentation instead of those of the place.
+
+    Returns:
+      What the evaluation's JSON holds.
 
     Raises:
       InputError: whatever one of the stages refuses, before a mask is made where that can
         be known.
     """
-    chosen = segmentation.with_parameters(settings, parameters)
-    path = segmentation.output_path(chosen.decode, place)
-    segmentation.check(chosen, path, prediction)
+    path = segmentation.output_path(settings.decode, place, outputs.segmentation)
+    segmentation.check(settings, path, prediction)
     evaluation.check(settings, truth, place, open_affinities(prediction))
-    mask = affinity_mask(settings, place, prediction, split.image)
-    segmentation.decode(chosen, path, prediction, mask)
+    mask = affinity_mask(settings, place, prediction, split.image, outputs)
+    segmentation.decode(settings, path, prediction, mask)
     facts = evaluation.score(settings, place, path, truth, threshold_origin)
     draw_slices(settings, place, prediction, path, split)
     return facts
@@ -123,7 +141,7 @@ def _check_test(
       settings, run_dir, checkpoint_path: as `test`.
       parameters: None where a study is to find them.
     """
-    _refuse_own(settings, "test")
+    refuse_own(settings, "test")
     found = find_checkpoint(settings, run_dir, checkpoint_path)
     split = _tested(settings)
     place = run_dir.test(checkpoint.step_of(found), split.name)
@@ -131,7 +149,7 @@ def _check_test(
     evaluation.check(settings, evaluation.truth_of(settings, split), place, whole)
     segmentation.check_keys(segmentation.with_parameters(settings, parameters))
     segmentation.check_output(settings)
-    check_mask(settings, place)
+    check_mask(settings, place, NamedOutputs.of(settings))
     files.require_file(place.slices_png)
     return found, split, place
 
@@ -204,11 +222,12 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     """
     from nisbjax.tune import stage
 
-    _refuse_own(settings, "tune")
+    refuse_own(settings, "tune")
     stage.check(settings.tune, settings.decode)
     found = find_checkpoint(settings, run_dir, checkpoint_path)
     out = run_dir.tune(checkpoint.step_of(found))
-    return tuning.run(settings, out, found)
+    split = tuning.volume(settings)
+    return tuning.run(settings, out, found, split, NamedOutputs.of(settings))
 
 
 def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
@@ -246,9 +265,13 @@ def _tested(settings: Any) -> Split:
     return Split(image, "", "")
 
 
-def _refuse_own(settings: Any, mode: str) -> None:
-    """Refuses files in place of what a mode makes itself."""
-    for key in _OWN:
+def refuse_own(settings: Any, mode: str, keys: Sequence[str] = _OWN) -> None:
+    """Refuses files in place of what a mode makes itself.
+
+    Raises:
+      InputError: one of the keys names a file.
+    """
+    for key in keys:
         section, name = key.split(".")
         named = optional(settings[section][name])
         if named:

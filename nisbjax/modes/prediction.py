@@ -9,23 +9,40 @@ import pathlib
 from typing import Any
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
+from nisbjax.modes.outputs import OWN, NamedOutputs
 
 
 def predict(
-    config: Any, found: pathlib.Path, image: str, place: VolumeDir
+    config: Any,
+    found: pathlib.Path,
+    image: str,
+    place: VolumeDir,
+    named: NamedOutputs = OWN,
 ) -> pathlib.Path:
-    """Affinities of an image by a checkpoint; what is there already is taken."""
+    """Affinities of an image by a checkpoint; what is there already is taken.
+
+    Args:
+      config: the configuration.
+      found: the checkpoint.
+      image, place, named: as `predict_by`.
+
+    Raises:
+      InputError: as `infer.network.load_network` and `infer.stage.run`.
+    """
     from nisbjax.infer.network import load_network
 
     network = load_network(config.predict, config.model.to_dict(), found)
-    return predict_by(config, network, image, place)
+    return predict_by(config, network, image, place, named)
 
 
 def predict_by(
-    config: Any, network: Any, image: str | pathlib.Path, place: VolumeDir
+    config: Any,
+    network: Any,
+    image: str | pathlib.Path,
+    place: VolumeDir,
+    named: NamedOutputs = OWN,
 ) -> pathlib.Path:
     """Affinities of an image by a network that is loaded.
 
@@ -33,7 +50,8 @@ def predict_by(
       config: the configuration.
       network: an `infer.network.Network`.
       image: its path.
-      place: where they go, unless `predict.output` names a file.
+      place: where they go.
+      named: its `prediction` instead.
 
     Raises:
       InputError: as `infer.stage.run`.
@@ -43,7 +61,7 @@ def predict_by(
     from nisbjax.infer.conversion import Normalization
     from nisbjax.qc import gathering
 
-    work, final = output_paths(config.predict, place)
+    work, final = output_paths(config.predict, place, named.prediction)
     return stage.run(
         config.predict,
         network,
@@ -64,23 +82,25 @@ def predict_by(
     )
 
 
-def output_paths(section: Any, place: VolumeDir) -> tuple[pathlib.Path, pathlib.Path]:
+def output_paths(
+    section: Any, place: VolumeDir, named: str = ""
+) -> tuple[pathlib.Path, pathlib.Path]:
     """The zarr that a prediction is worked in, and the file that is asked for.
 
     Args:
       section: `predict`.
-      place: where they go, unless `predict.output` names a file.
+      place: where they go.
+      named: the file that is asked for instead; "" for none.
 
     Raises:
-      InputError: `predict.output` of another format.
+      InputError: a name of another format.
     """
-    output = optional(section.output)
-    if not output:
+    if not named:
         work = place.raw("zarr", section.channels)
         return work, place.raw(section.format, section.channels)
-    path = pathlib.Path(output)
+    path = pathlib.Path(named)
     if path.suffix not in (".zarr", ".h5"):
         raise InputError(
-            f"predict.output is {output!r}; wanted a name that ends in .zarr or .h5"
+            f"predict.output is {named!r}; wanted a name that ends in .zarr or .h5"
         )
     return path.with_suffix(".zarr"), path

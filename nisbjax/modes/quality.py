@@ -10,24 +10,29 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.mask import open_mask
+from nisbjax.modes.outputs import OWN, NamedOutputs
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.qc.stage import Paths
 
 
-def paths(config: Any, place: VolumeDir) -> "Paths":
-    """Report, mask and statistics of a volume; `qc.report` and `mask.output` are named."""
+def paths(place: VolumeDir, named: NamedOutputs = OWN) -> "Paths":
+    """Report, mask and statistics of a volume: those that are named, or its folder's."""
     from nisbjax.qc.stage import Paths
 
     return Paths(
-        report=pathlib.Path(optional(config.qc.report) or place.qc_report),
-        mask=pathlib.Path(optional(config.mask.output) or place.mask),
+        report=pathlib.Path(named.report or place.qc_report),
+        mask=pathlib.Path(named.mask or place.mask),
         statistics=place.plane_statistics,
     )
 
 
 def affinity_mask(
-    config: Any, place: VolumeDir, prediction: pathlib.Path, image: str
+    config: Any,
+    place: VolumeDir,
+    prediction: pathlib.Path,
+    image: str,
+    named: NamedOutputs = OWN,
 ) -> str:
     """The mask that decoding and tuning apply: made by QC, named, or none.
 
@@ -36,9 +41,10 @@ def affinity_mask(
 
     Args:
       config: the configuration.
-      place: where report and mask go, unless keys name them.
+      place: where report and mask go.
       prediction: path of the affinities.
       image: that they were made from, unless `qc.image` names one; "" where nobody knows.
+      named: its `report` and `mask` instead of those of the place.
 
     Raises:
       InputError: no image is known to make one from, or as `qc.stage.run`.
@@ -57,7 +63,7 @@ def affinity_mask(
         )
     made = stage.run(
         config.qc,
-        paths(config, place),
+        paths(place, named),
         prediction=prediction,
         image=image,
         memory_gb=config.decode.memory_gb,
@@ -65,7 +71,7 @@ def affinity_mask(
     return str(made)
 
 
-def check_mask(config: Any, place: VolumeDir) -> None:
+def check_mask(config: Any, place: VolumeDir, named: NamedOutputs = OWN) -> None:
     """Opens a mask that is named, or looks where one can be made, before hours of work.
 
     Raises:
@@ -73,8 +79,8 @@ def check_mask(config: Any, place: VolumeDir) -> None:
     """
     from nisbjax.qc import stage
 
-    named = optional(config.decode.affinity_mask)
-    if named == "auto":
-        stage.check_outputs(config.qc, paths(config, place))
-    elif named:
-        open_mask(named)
+    mask = optional(config.decode.affinity_mask)
+    if mask == "auto":
+        stage.check_outputs(config.qc, paths(place, named))
+    elif mask:
+        open_mask(mask)

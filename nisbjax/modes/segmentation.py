@@ -40,9 +40,8 @@ def path_in(section: Section, place: VolumeDir) -> pathlib.Path:
     return place.decoded(section.method, *(float(section[name]) for name in names))
 
 
-def output_path(section: Section, place: VolumeDir) -> pathlib.Path:
-    """`decode.output`, or where `path_in` says."""
-    named = optional(section.output)
+def output_path(section: Section, place: VolumeDir, named: str = "") -> pathlib.Path:
+    """The file that is named, or where `path_in` says."""
     return pathlib.Path(named) if named else path_in(section, place)
 
 

@@ -18,6 +18,7 @@ from nisbjax.keys import determines
 from nisbjax.mask import open_mask
 from nisbjax.modes import segmentation
 from nisbjax.modes.evaluation import own_truth
+from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
 from nisbjax.modes.volumes import Split, split_of
@@ -27,13 +28,21 @@ if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.tune.inputs import Inputs
 
 
-def run(config: Any, out: TuneDir, found: pathlib.Path) -> dict[str, Any]:
-    """Completes the study on the validation volume; predicts it first if needed.
+def run(
+    config: Any,
+    out: TuneDir,
+    found: pathlib.Path,
+    split: Split,
+    outputs: NamedOutputs = OWN,
+) -> dict[str, Any]:
+    """Completes the study on a volume; predicts it first if needed.
 
     Args:
       config: the configuration.
       out: where the study stands.
       found: the checkpoint that predicts.
+      split: the volume.
+      outputs: prediction, report and mask instead of those of the study's folder.
 
     Returns:
       What `best_params.yaml` holds.
@@ -44,20 +53,19 @@ def run(config: Any, out: TuneDir, found: pathlib.Path) -> dict[str, Any]:
     """
     from nisbjax.tune import scratch, stage
 
-    split = _tuned(config)
     guard_test_data(config, split.skeleton, split.image)
     space = stage.check(config.tune, config.decode)
     place = out.prediction(split.name)
     trial = segmentation.with_parameters(config, space.widest)
     stage.check_study(config.tune, config.decode, out, _inputs(config, split))
     segmentation.check_keys(trial)
-    check_mask(config, place)
-    prediction = predict(config, found, split.image, place)
+    check_mask(config, place, outputs)
+    prediction = predict(config, found, split.image, place, outputs)
     known = _inputs(config, split, prediction)
     stage.check_study(config.tune, config.decode, out, known)
     path = segmentation.path_in(trial.decode, VolumeDir(out.trials))
     segmentation.check(trial, path, prediction)
-    mask = affinity_mask(config, place, prediction, split.image)
+    mask = affinity_mask(config, place, prediction, split.image, outputs)
     with scratch.trial_folder(out.trials) as folder:
 
         def decode_whole(parameters: Mapping[str, float | int]) -> pathlib.Path:
@@ -101,8 +109,8 @@ def guard_test_data(config: Any, skeleton: str, image: str = "") -> bool:
     return bool(same)
 
 
-def _tuned(config: Any) -> Split:
-    """The validation volume.
+def volume(config: Any) -> Split:
+    """The validation volume, which mode tune tunes on.
 
     Raises:
       InputError: `predict.input` names another image.

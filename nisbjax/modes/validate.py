@@ -25,8 +25,10 @@ from nisbjax.checkpoint import checkpoint
 from nisbjax.config import optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
-from nisbjax.modes import chain
+from nisbjax.modes import chain, tuning
 from nisbjax.modes.evaluation import own_truth
+from nisbjax.modes.outputs import NamedOutputs
+from nisbjax.modes.volumes import split_of
 from nisbjax.parallel import signals
 from nisbjax.store import checksums, files, lock, records
 from nisbjax.store.schema import list_of, table_of, whole
@@ -53,8 +55,8 @@ def run(
     the run's files only checkpoints and config.
 
     Args:
-      settings: `predict`, `decode` and `tune` are those of the other modes;
-        `validate.keep` keeps predictions and segmentations, which are as large as the
+      settings: `predict`, `decode` and `tune` are those of the other modes, but for the
+        files that they name: every checkpoint has its own. `validate.keep` keeps predictions and segmentations, which are as large as the
         volume.
       run_dir: of the training.
       checkpoint_path: one checkpoint instead; "" for all of the run.
@@ -71,6 +73,7 @@ def run(
     named = optional(checkpoint_path)
     if watch and named:
         raise InputError("--watch follows a whole run; leave --checkpoint out")
+    chain.refuse_own(settings, "validate", ("qc.input", "mask.report"))
     place = run_dir.validation
     with lock.held(place.lock), signals.ending():
         rows = _Rows(settings, place, run_dir.logs / "validate")
@@ -202,25 +205,21 @@ def _own_copy(
 
 
 def _score(settings: Any, place: ValidationDir, found: pathlib.Path) -> Row:
-    chosen = settings.copy_and_resolve_references()
-    chosen.predict.update({"input": "", "output": "", "format": "zarr"})
-    chosen.decode.update({"input": "", "output": ""})
-    own = Run(place.path)
-    best = chain.tune(chosen, own, str(found))
-    step = checkpoint.step_of(found)
-    split = chain.split_of(chosen, "val")
-    out = own.tune(step).prediction(split.name)
-    raw = out.find_raw(chosen.predict.channels)
-    truth = own_truth(chosen, split.skeleton)
-    facts = chain.decode_and_score(
-        chosen, out, raw, split, truth, {}, "decode.threshold"
-    )
+    study = Run(place.path).tune(checkpoint.step_of(found))
+    split = split_of(settings, "val")
+    out = study.prediction(split.name)
+    raw = out.raw("zarr", settings.predict.channels)
+    # One of each for every checkpoint, whatever files the keys name.
+    outputs = NamedOutputs(prediction=str(raw))
+    best = tuning.run(settings, study, found, split, outputs)
+    truth = own_truth(settings, split.skeleton)
+    facts = chain.decode_and_score(settings, out, raw, split, truth, "decode.threshold")
     if not settings.validate.keep:
         _delete_bulky(out)
-        _delete_bulky(VolumeDir(own.tune(step).path))
+        _delete_bulky(VolumeDir(study.path))
     score, tuned = facts["skeletons"], best["scores"]
     row: Row = {
-        "step": step,
+        "step": checkpoint.step_of(found),
         "weights": settings.predict.weights,
         "threshold": facts["threshold"],
     }
@@ -242,7 +241,7 @@ class _Rows:
         self._place = place
         self.failures: set[int] = set()
         self.unsealed: set[int] = set()  # of which the log knows
-        split = chain.split_of(settings, "val")
+        split = split_of(settings, "val")
         self._made_from = {
             **determines.facts(settings, *_DETERMINED),
             "decode.affinity_mask": settings.decode.affinity_mask,

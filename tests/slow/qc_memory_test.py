@@ -90,7 +90,7 @@ def measure(what, form, axis, length, folder):
         stage.open_image = lambda _: image
         path = os.path.join(folder, f"raw.{form}")
         config = base_config()
-        place = paths(config, VolumeDir(stage.pathlib.Path(folder)))
+        place = paths(VolumeDir(stage.pathlib.Path(folder)))
         stage.check(config.qc, place, prediction=path, image="dark", memory_gb=4.0)
     print(peak_bytes())
 

@@ -16,6 +16,7 @@ from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.infer import stage
 from nisbjax.infer.network import Network
+from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.prediction import predict_by
 from nisbjax.modes.quality import paths
 from nisbjax.qc import stage as qc
@@ -24,9 +25,15 @@ from nisbjax.store.manifest_lines import path_inside
 from nisbjax.store.volume import create_zarr, fingerprint, open_affinities, open_image
 
 
+def predict(config, network, image, target):
+    return predict_by(config, network, image, target, NamedOutputs.of(config))
+
+
 def check(config, target, **given):
     memory = config.decode.memory_gb
-    return qc.check(config.qc, paths(config, target), **given, memory_gb=memory)
+    return qc.check(
+        config.qc, paths(target, NamedOutputs.of(config)), **given, memory_gb=memory
+    )
 
 
 @pytest.fixture
@@ -68,7 +75,7 @@ def test_a_run_writes_the_tutorials_file_with_its_origin(
     tmp_path, config, network, image
 ):
     target = VolumeDir(tmp_path / "test_step=00000000" / "seed6")
-    final = predict_by(config, network, image, target)
+    final = predict(config, network, image, target)
     assert final.name == "raw_x1_ch0-1-2.h5"
     with h5py.File(final) as file:
         main = file["main"]
@@ -85,7 +92,7 @@ def test_a_run_writes_the_tutorials_file_with_its_origin(
 
     # Again: nothing is predicted; with the end cut off the manifest, the same bytes.
     before = final.stat().st_mtime_ns
-    assert predict_by(config, network, image, target) == final
+    assert predict(config, network, image, target) == final
     assert final.stat().st_mtime_ns == before
     work = target.raw("zarr")
     manifest = path_inside(work)
@@ -94,16 +101,16 @@ def test_a_run_writes_the_tutorials_file_with_its_origin(
     for chunk in work.glob("[0-9]*"):
         chunk.unlink()
     final.unlink()
-    predict_by(config, network, image, target)
+    predict(config, network, image, target)
     np.testing.assert_array_equal(open_affinities(final).read(), values)
 
 
 def test_a_region_is_a_part_of_the_whole(tmp_path, config, network, image):
     config.predict.format = "zarr"
-    whole = predict_by(config, network, image, VolumeDir(tmp_path / "whole"))
+    whole = predict(config, network, image, VolumeDir(tmp_path / "whole"))
     config.predict.roi = "2:9,0:20,5:18"
     config.predict.output = str(tmp_path / "part.zarr")
-    part = predict_by(config, network, image, VolumeDir(tmp_path / "unused"))
+    part = predict(config, network, image, VolumeDir(tmp_path / "unused"))
     assert open_affinities(part).attributes["box"] == "2:9,0:20,5:18"
     np.testing.assert_array_equal(
         open_affinities(part).read(), open_affinities(whole).read()[:, 2:9, :, 5:18]
@@ -125,19 +132,19 @@ def test_keys_without_meaning_are_refused(
 ):
     config.predict[key] = value
     with pytest.raises(InputError, match=text):
-        predict_by(config, network, image, VolumeDir(tmp_path / "out"))
+        predict(config, network, image, VolumeDir(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_another_configuration_does_not_go_on_with_a_file(
     tmp_path, config, network, image
 ):
-    predict_by(config, network, image, VolumeDir(tmp_path / "out"))
+    predict(config, network, image, VolumeDir(tmp_path / "out"))
     config.predict.scale = 0.5
     with pytest.raises(
         InputError, match="other predict.scale .predict.scale: 0.2, now 0.5."
     ):
-        predict_by(config, network, image, VolumeDir(tmp_path / "out"))
+        predict(config, network, image, VolumeDir(tmp_path / "out"))
 
 
 def test_an_image_with_other_channels_or_none_is_refused(
@@ -145,16 +152,16 @@ def test_an_image_with_other_channels_or_none_is_refused(
 ):
     network = dataclasses.replace(network, in_channels=8)
     with pytest.raises(InputError, match="has 1 channels, model.in_channels is 8"):
-        predict_by(config, network, image, VolumeDir(tmp_path))
+        predict(config, network, image, VolumeDir(tmp_path))
     with pytest.raises(InputError, match="no volume at /nowhere/img"):
-        predict_by(config, network, "/nowhere/img", VolumeDir(tmp_path))
+        predict(config, network, "/nowhere/img", VolumeDir(tmp_path))
 
 
 def test_statistics_are_gathered_for_qc(tmp_path, config, network, image, monkeypatch):
     target = VolumeDir(tmp_path / "seed6")
     config.qc.border_width = 3
     config.qc.bg_thresh = 254.0
-    final = predict_by(config, network, image, target)
+    final = predict(config, network, image, target)
     assert target.plane_statistics.exists()
     assert not (target.raw("zarr") / ".planes").exists()
     gathered = check(config, target, prediction=final, image=image).read_text()
@@ -166,7 +173,7 @@ def test_statistics_are_gathered_for_qc(tmp_path, config, network, image, monkey
 def test_statistics_survive_a_kill(tmp_path, config, network, image, monkeypatch):
     whole = VolumeDir(tmp_path / "whole")
     monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
-    final = predict_by(config, network, image, whole)
+    final = predict(config, network, image, whole)
     report = check(config, whole, prediction=final, image=image).read_text()
 
     class Killed(Exception):
@@ -182,16 +189,16 @@ def test_statistics_survive_a_kill(tmp_path, config, network, image, monkeypatch
     killed = VolumeDir(tmp_path / "other")
     monkeypatch.setattr(Gathering, "observe", kill)
     with pytest.raises(Killed):
-        predict_by(config, network, image, killed)
+        predict(config, network, image, killed)
     assert list((killed.raw("zarr") / ".planes").glob("*.npz"))
     monkeypatch.setattr(Gathering, "observe", write)
     # Once more, between the merged statistics and the prediction's last line.
     with monkeypatch.context() as patch:
         patch.setattr(stage.Manifest, "finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            predict_by(config, network, image, killed)
+            predict(config, network, image, killed)
     (killed.raw("zarr") / ".planes").mkdir()
-    final = predict_by(config, network, image, killed)
+    final = predict(config, network, image, killed)
     again = check(config, killed, prediction=final, image=image).read_text()
     assert again == report.replace(str(whole.path), str(killed.path))
     left, undisturbed = (
@@ -208,14 +215,14 @@ def test_flips_make_a_prediction_that_turns_with_the_image(
     # One window: weights belong to where an edge is stored, which turning changes.
     config.predict.window = (32, 32, 32)
     config.predict.format = "zarr"
-    final = predict_by(config, network, image, VolumeDir(tmp_path / "a"))
+    final = predict(config, network, image, VolumeDir(tmp_path / "a"))
     mirrored = tmp_path / "mirrored"
     values = open_image(image).read()
     volume = create_zarr(
         mirrored, shape=values.shape, dtype="uint8", chunks=(8, 8, 8, 1), axes="xyzc"
     )
     volume.write(..., values[:, ::-1])
-    other = predict_by(config, network, mirrored, VolumeDir(tmp_path / "b"))
+    other = predict(config, network, mirrored, VolumeDir(tmp_path / "b"))
     upright, turned = open_affinities(final).read(), open_affinities(other).read()
     # The edges along y change ends: v -> v + 1 is stored one voxel further on.
     np.testing.assert_allclose(turned[0, :, ::-1], upright[0], atol=2e-3)
@@ -247,7 +254,7 @@ def test_what_is_damaged_of_a_finished_prediction_is_predicted_again(
     monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
     config.predict.format = "zarr"
     target = VolumeDir(tmp_path / "out")
-    work = predict_by(config, network, image, target)
+    work = predict(config, network, image, target)
     values = open_affinities(work).read()
     made = fingerprint(work)
     lost = chunk_of(work)
@@ -264,23 +271,23 @@ def test_what_is_damaged_of_a_finished_prediction_is_predicted_again(
     )
     logging.get_absl_logger().propagate = True
     with caplog.at_level("WARNING"):
-        assert predict_by(config, network, image, target) == work
+        assert predict(config, network, image, target) == work
     assert len(boxes) == 1  # of three slabs
     assert f"chunk {lost.name} is" in caplog.text
     assert f"part {boxes[0]} is made again" in caplog.text
     np.testing.assert_array_equal(open_affinities(work).read(), values)
     assert fingerprint(work) == made
-    predict_by(config, network, image, target)
+    predict(config, network, image, target)
     assert len(boxes) == 1
 
 
 def test_a_prediction_that_was_removed_is_made_again(tmp_path, config, network, image):
     config.predict.format = "zarr"
     target = VolumeDir(tmp_path / "out")
-    values = open_affinities(predict_by(config, network, image, target)).read()
+    values = open_affinities(predict(config, network, image, target)).read()
     before = sorted(p.name for p in target.path.iterdir())
     shutil.rmtree(target.raw("zarr"))
-    again = predict_by(config, network, image, target)
+    again = predict(config, network, image, target)
     np.testing.assert_array_equal(open_affinities(again).read(), values)
     assert before == sorted(p.name for p in target.path.iterdir())
     assert not list(target.path.glob("*.lock"))
@@ -290,7 +297,7 @@ def test_a_prediction_that_is_removed_while_it_is_written(
     tmp_path, config, network, image, monkeypatch
 ):
     monkeypatch.setattr(stage, "_CHUNK", (4, 8, 8))
-    whole = predict_by(config, network, image, VolumeDir(tmp_path / "whole"))
+    whole = predict(config, network, image, VolumeDir(tmp_path / "whole"))
     target = VolumeDir(tmp_path / "out")
     observe = Gathering.observe
 
@@ -304,10 +311,10 @@ def test_a_prediction_that_is_removed_while_it_is_written(
         with pytest.raises(
             InputError, match="zarr was removed or replaced while it was"
         ):
-            predict_by(config, network, image, target)
+            predict(config, network, image, target)
     assert not target.raw("h5").exists()
     # Chunks that the writer made after the removal do not hinder the next start.
-    again = predict_by(config, network, image, target)
+    again = predict(config, network, image, target)
     np.testing.assert_array_equal(
         open_affinities(again).read(), open_affinities(whole).read()
     )
@@ -328,11 +335,11 @@ def h5_flipped(path):
 @pytest.mark.parametrize("harm", [h5_cut, h5_flipped, os.unlink])
 def test_a_damaged_export_is_written_again(tmp_path, config, network, image, harm):
     target = VolumeDir(tmp_path / "out")
-    final = predict_by(config, network, image, target)
+    final = predict(config, network, image, target)
     content = final.read_bytes()
     before = open_affinities(final).read()
     harm(final)
-    assert predict_by(config, network, image, target) == final
+    assert predict(config, network, image, target) == final
     np.testing.assert_array_equal(open_affinities(final).read(), before)
     assert len(content) == final.stat().st_size
 
@@ -341,20 +348,20 @@ def test_an_export_is_believed_without_the_array_that_it_is_of(
     tmp_path, config, network, image
 ):
     target = VolumeDir(tmp_path / "out")
-    final = predict_by(config, network, image, target)
+    final = predict(config, network, image, target)
     values, content = open_affinities(final).read(), final.read_bytes()
     shutil.rmtree(target.raw("zarr"))
-    assert predict_by(config, network, image, target) == final
+    assert predict(config, network, image, target) == final
     assert not target.raw("zarr").exists() and final.read_bytes() == content
     h5_flipped(final)
-    predict_by(config, network, image, target)
+    predict(config, network, image, target)
     assert target.raw("zarr").exists()
     np.testing.assert_array_equal(open_affinities(final).read(), values)
     # Cut, and without the array, nothing says whose it is.
     shutil.rmtree(target.raw("zarr"))
     os.truncate(final, 100)
     with pytest.raises(InputError, match="h5 is in the way and cannot be read as HDF5"):
-        predict_by(config, network, image, target)
+        predict(config, network, image, target)
 
 
 def test_files_of_others_in_the_way_are_refused(tmp_path, config, network, image):
@@ -366,7 +373,7 @@ def test_files_of_others_in_the_way_are_refused(tmp_path, config, network, image
     with pytest.raises(
         InputError, match="h5 is in the way and says not that it is ours"
     ):
-        predict_by(config, network, image, target)
+        predict(config, network, image, target)
     assert target.raw("h5").read_bytes() == content
     assert [p.name for p in target.path.iterdir()] == [target.raw("h5").name]
     target.raw("h5").unlink()
@@ -379,7 +386,7 @@ def test_files_of_others_in_the_way_are_refused(tmp_path, config, network, image
     )
     foreign.write(..., np.ones(foreign.shape, np.float16))
     with pytest.raises(InputError, match="zarr was not written by this stage"):
-        predict_by(config, network, image, target)
+        predict(config, network, image, target)
     assert (foreign.read() == 1).all()
 
 
@@ -393,5 +400,5 @@ def test_a_prediction_that_another_process_writes_is_refused(
     with pytest.raises(
         InputError, match=f"raw_x1_ch0-1-2.zarr is being written by process {pid} on"
     ):
-        predict_by(config, network, image, target)
+        predict(config, network, image, target)
     assert not target.raw("zarr").exists()

@@ -241,7 +241,7 @@ def test_reports_and_masks_change_with_their_keys(tmp_path, monkeypatch):
         chosen = changed(chosen)
         mask = qc.run(
             chosen.qc,
-            paths(chosen, out),
+            paths(out),
             prediction=tmp_path / "raw.zarr",
             image=tmp_path / "img",
             memory_gb=chosen.decode.memory_gb,

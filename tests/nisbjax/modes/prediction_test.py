@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import base_config
+from nisbjax.config import base_config, optional
 from nisbjax.errors import InputError
 from nisbjax.modes.prediction import output_paths
 
@@ -29,11 +29,11 @@ PLACE = VolumeDir(pathlib.Path("/run/seed6"))
 def test_work_file_and_final_file(keys, work, final):
     section = base_config().predict
     section.update(keys)
-    assert output_paths(section, PLACE) == (pathlib.Path(work), pathlib.Path(final))
+    found = output_paths(section, PLACE, optional(section.output))
+    assert found == (pathlib.Path(work), pathlib.Path(final))
 
 
 def test_a_name_of_another_format_is_refused():
     section = base_config().predict
-    section.output = "raw.npy"
     with pytest.raises(InputError, match="wanted a name that ends in .zarr or .h5"):
-        output_paths(section, PLACE)
+        output_paths(section, PLACE, "raw.npy")

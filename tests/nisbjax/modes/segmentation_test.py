@@ -10,6 +10,7 @@ from nisbjax.config import base_config
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.errors import InputError
 from nisbjax.modes import segmentation
+from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.store.volume import create_zarr, open_labels
 
 PLACE = VolumeDir(pathlib.Path("seed6"))
@@ -32,13 +33,18 @@ def test_a_file_is_named_by_its_method_and_parameters():
 
 
 def test_a_named_output_counts_for_the_mode_alone():
-    decode = base_config().decode
+    config = base_config()
+    decode = config.decode
     decode.output = "elsewhere/labels.zarr"
     path = pathlib.Path("elsewhere/labels.zarr")
-    assert segmentation.output_path(decode, PLACE) == path
+    named = NamedOutputs.of(config).segmentation
+    assert segmentation.output_path(decode, PLACE, named) == path
     assert segmentation.path_in(decode, PLACE).parent == pathlib.Path("seed6")
     decode.output = "null"
-    assert segmentation.output_path(decode, PLACE).parent == pathlib.Path("seed6")
+    named = NamedOutputs.of(config).segmentation
+    assert segmentation.output_path(decode, PLACE, named).parent == pathlib.Path(
+        "seed6"
+    )
 
 
 def test_tuned_values_count_and_leave_the_configuration_as_it_is():

@@ -302,6 +302,39 @@ def test_an_unsealed_checkpoint_is_left_out_aloud(settings, folder, caplog):
         run(settings, folder, str(folder / "checkpoints/20"))
 
 
+def test_every_checkpoint_has_its_own_files_whatever_keys_name(
+    settings, folder, tmp_path
+):
+    elsewhere = tmp_path / "elsewhere"
+    settings.predict.input = str(elsewhere / "img")
+    settings.predict.output = str(elsewhere / "raw.h5")
+    settings.qc.report = str(elsewhere / "report.md")
+    settings.mask.output = str(elsewhere / "mask.h5")
+    settings.decode.output = str(elsewhere / "labels.zarr")
+    settings.evaluate.label = str(elsewhere / "seg")
+    settings.decode.affinity_mask = "auto"
+    settings.validate.keep = True
+    settings.qc.update({"border_width": 1, "z_stride": 1})
+    save(folder, settings, {10: 20})
+    run(settings, folder)
+    assert not elsewhere.exists()
+    (place,) = (folder / "validate").glob("tune_step=*/predictions/*")
+    assert {"raw_x1_ch0-1-2.zarr", "affinity_mask.h5", "check_aff_report.md"} <= {
+        path.name for path in place.iterdir()
+    }
+    assert list(place.glob("decoded_*.zarr"))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("key", ["qc.input", "mask.report"])
+def test_what_it_makes_itself_is_not_taken(settings, folder, key):
+    settings.update_from_flattened_dict({key: "/x"})
+    save(folder, settings, {10: 20})
+    with pytest.raises(InputError, match=f"{key} is /x, and --mode=validate makes its"):
+        run(settings, folder)
+    assert not (folder / "validate" / "nerl.json").exists()
+
+
 @pytest.mark.usefixtures("quick")
 def test_two_do_not_validate_one_run(settings, folder):
     save(folder, settings, {10: 20})

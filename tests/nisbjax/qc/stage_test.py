@@ -12,6 +12,7 @@ from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.modes import alone
+from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.quality import paths
 from nisbjax.qc import (
     end_planes,
@@ -38,12 +39,16 @@ def config():
 
 def check(config, target, **given):
     memory = config.decode.memory_gb
-    return stage.check(config.qc, paths(config, target), **given, memory_gb=memory)
+    return stage.check(
+        config.qc, paths(target, NamedOutputs.of(config)), **given, memory_gb=memory
+    )
 
 
 def run(config, target, **given):
     memory = config.decode.memory_gb
-    return stage.run(config.qc, paths(config, target), **given, memory_gb=memory)
+    return stage.run(
+        config.qc, paths(target, NamedOutputs.of(config)), **given, memory_gb=memory
+    )
 
 
 def planted():
