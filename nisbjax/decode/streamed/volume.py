@@ -55,9 +55,8 @@ def label_volume(
     """Decodes `affinities` into `output`: the labels of `label_affinities`, box by box.
 
     Args:
-      affinities: [c x y z]; float16, float32, or uint8 meaning value / 255. Channels are
-        taken by its attribute `offsets` (see `channels.short_range`), without it the first
-        three.
+      affinities: [c x y z]; float16, float32, or uint8 meaning value / 255; its channels are
+        taken as `channels.short_range` does.
       output: [x y z], an unsigned type that holds the number of labels.
       threshold: as `label_affinities`.
       memory_gb: for everything that is held at once; in each worker of a cluster.
