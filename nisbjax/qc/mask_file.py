@@ -153,7 +153,7 @@ def require_replaceable(path: str | os.PathLike) -> pathlib.Path:
             known = False
         if not known:
             raise InputError(
-                f"{path} is there and is no affinity mask; name another file as the mask's "
+                f"{path} is there and is no affinity mask; remove it, or name another file as the mask's "
                 "out, or with --config.mask.output"
             )
     return path

@@ -372,8 +372,10 @@ def _another_there(path: pathlib.Path, wanted: Mapping[str, Any]) -> bool:
     """Whether an array of other metadata is in the way."""
     try:
         found = json.loads((path / ".zarray").read_bytes())
-    except (OSError, ValueError):  # nothing there, or nothing that could be an array
+    except OSError:  # nothing there, or no right to look
         return False
+    except ValueError:  # what was an array, and cannot be written to
+        return True
     if not isinstance(found, dict):
         return True
     found = {"dimension_separator": ".", **found}

@@ -139,7 +139,11 @@ def test_a_report_becomes_its_mask(tmp_path):
         ("https://host/img", "m.h5", "https://host/img is not a local path"),
         ("img", "gs://bucket/m.h5", "gs://bucket/m.h5 is not a local path"),
         ("img", "m.npy", "was to go to .*m.npy; wanted a name that ends in .h5"),
-        ("img", "raw.h5", "raw.h5 is there and is no affinity mask; name another"),
+        (
+            "img",
+            "raw.h5",
+            "raw.h5 is there and is no affinity mask; remove it, or name another",
+        ),
         ("img", "folder.h5", "folder.h5 is a folder; name a file to write to"),
         ("img", "pipe.h5", "pipe.h5 is a device, pipe or socket; name a file"),
         ("shallow", "m.h5", "mask keeps z from 1 to 5; wanted .* <= 4"),

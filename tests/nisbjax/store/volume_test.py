@@ -200,15 +200,9 @@ def test_what_keeps_an_array_from_being_made_is_said(tmp_path):
     """Another array only where there is one."""
     options = {"shape": SHAPE, "dtype": "uint16", "chunks": (4, 4, 4), "axes": "xyz"}
     (tmp_path / "file").write_text("")
-    (tmp_path / "torn.zarr").mkdir()
-    (tmp_path / "torn.zarr" / ".zarray").write_text("{")
-    for name, said in (
-        ("file/a.zarr", "Not a directory"),
-        ("torn.zarr", ".zarray.*Invalid JSON"),
-    ):
-        with pytest.raises(ValueError, match=said) as caught:
-            create_zarr(tmp_path / name, **options)
-        assert not isinstance(caught.value, InputError)
+    with pytest.raises(ValueError, match="Not a directory") as caught:
+        create_zarr(tmp_path / "file/a.zarr", **options)
+    assert not isinstance(caught.value, InputError)
 
 
 def test_export_to_hdf5(tmp_path):
@@ -342,3 +336,13 @@ def test_a_path_may_lead_through_parent_folders(tmp_path):
     (tmp_path / "b").mkdir()
     opened = open_labels(tmp_path / "b" / ".." / "a" / "seg")
     assert (opened.read() == written.read()).all()
+
+
+def test_an_array_whose_metadata_are_cut_is_in_the_way(tmp_path):
+    """The advice to run the stage that wrote it would end in the same line for ever."""
+    keys = {"shape": (4, 4, 4), "dtype": "uint8", "chunks": (4, 4, 4), "axes": "xyz"}
+    create_zarr(tmp_path / "a.zarr", **keys)
+    create_zarr(tmp_path / "a.zarr", **keys)  # goes on with it
+    (tmp_path / "a.zarr/.zarray").write_text('{"shape": [4')
+    with pytest.raises(InputError, match="or stored in another way; remove it or name"):
+        create_zarr(tmp_path / "a.zarr", **keys)
