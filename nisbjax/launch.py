@@ -44,14 +44,15 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from nisbjax import artifacts, config, outside
+from nisbjax import artifacts, outside
 from nisbjax.artifacts import Run
+from nisbjax.config import Config, optional, require_choice
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
 
 OUTPUTS = pathlib.Path("outputs")
 
-# Mode -> the function that runs it, as (settings, run, checkpoint path); imported when its
+# Mode -> the function that runs it, as (config, run, checkpoint path); imported when its
 # mode is asked for, so that decoding or scoring does not load JAX.
 MODES = {
     "synth": "nisbjax.modes.demo:synth",
@@ -175,7 +176,7 @@ def _function(name: str) -> Callable[..., Any]:
 
 def run_mode(
     mode: str,
-    settings: Any,
+    config: Config,
     workdir: str = "",
     checkpoint_path: str = "",
     *,
@@ -186,7 +187,7 @@ def run_mode(
 
     Args:
       mode: a key of `MODES`.
-      settings: the configuration; `data.root` is filled in where the run made its data.
+      config: the configuration; `data.root` is filled in where the run made its data.
       workdir: the run's folder; "" for a new one (train, synth, demo, import) or the newest.
       checkpoint_path: "" for the run's newest.
       given: keys that the command line set, as the flag parser has them.
@@ -198,10 +199,10 @@ def run_mode(
     Raises:
       InputError: whatever in the input cannot be used.
     """
-    config.require_choice("--mode", mode, (*MODES, *PATH_MODES))
-    if settings is None:
+    require_choice("--mode", mode, (*MODES, *PATH_MODES))
+    if config is None:
         raise InputError("--config is missing; wanted a file such as configs/liconn.py")
-    ranges.check(settings)
+    ranges.check(config)
     for name in extras:
         if mode not in _EXTRAS[name]:
             raise InputError(
@@ -209,21 +210,21 @@ def run_mode(
             )
     if mode not in _WITHOUT_JAX:
         _require_xla_flags(os.environ.get("XLA_FLAGS", ""))
-    run_dir = find_run(mode, settings, workdir, checkpoint_path, "reset" in extras)
+    run_dir = find_run(mode, config, workdir, checkpoint_path, "reset" in extras)
     logging.info("%s in %s", mode, run_dir.path)
-    if not settings.data.root and run_dir.synthetic.is_dir():
-        settings.data.root = str(run_dir.synthetic)
+    if not config.data.root and run_dir.synthetic.is_dir():
+        config.data.root = str(run_dir.synthetic)
     started = time.monotonic()
     work = _function(MODES[mode])
     if mode in _TELL_ORIGINS:
         extras["given"] = given
-    result = work(settings, run_dir, checkpoint_path, **extras)
+    result = work(config, run_dir, checkpoint_path, **extras)
     logging.info("%s took %.1f s", mode, time.monotonic() - started)
     return result
 
 
 def find_run(
-    mode: str, settings: Any, workdir: str, checkpoint_path: str, reset: bool = False
+    mode: str, config: Config, workdir: str, checkpoint_path: str, reset: bool = False
 ) -> Run:
     """The folder to work in: as named, a new one, the input's, the checkpoint's, the newest.
 
@@ -236,10 +237,10 @@ def find_run(
         return Run(pathlib.Path(workdir))
     foreign = mode == "import"  # its file may well lie in another program's run
     if mode in _START_A_RUN and (foreign or reset or not checkpoint_path):
-        return artifacts.new_run(OUTPUTS, settings.name)
+        return artifacts.new_run(OUTPUTS, config.name)
     if mode in _FOREIGN_INPUT:
         section, key = _FOREIGN_INPUT[mode].split(".")
-        named = config.optional(settings[section][key])
+        named = optional(config[section][key])
         if named:
             # `raw.h5/main` names a dataset inside a file.
             folders = (p for p in pathlib.Path(named).parents if not p.is_file())
@@ -250,8 +251,8 @@ def find_run(
             if (folder / "checkpoints").is_dir():
                 return Run(folder)
         if mode in _START_A_RUN:
-            return artifacts.new_run(OUTPUTS, settings.name)
-    return artifacts.newest_run(OUTPUTS, settings.name)
+            return artifacts.new_run(OUTPUTS, config.name)
+    return artifacts.newest_run(OUTPUTS, config.name)
 
 
 def _require_xla_flags(said: str) -> None:

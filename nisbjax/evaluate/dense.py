@@ -26,9 +26,9 @@ class Contingency:
     """Voxels shared by each pair of ground-truth label and segment; p pairs.
 
     Attributes:
-        truth: label of each pair.
-        segment: segment of each pair.
-        voxels: how many voxels hold both.
+      truth: label of each pair.
+      segment: segment of each pair.
+      voxels: how many voxels hold both.
     """
 
     truth: Integer[np.ndarray, " p"]
@@ -65,14 +65,14 @@ def contingency_of_volumes(
     """Counts overlaps of two volumes, box by box.
 
     Args:
-        truth: dense labels [x y z].
-        segmentation: of the same shape.
-        unlabeled: as `contingency`.
-        memory_gb: for the boxes that are read at once.
-        workers: threads; 0 for one for each core.
+      truth: dense labels [x y z].
+      segmentation: of the same shape.
+      unlabeled: as `contingency`.
+      memory_gb: for the boxes that are read at once.
+      workers: threads; 0 for one for each core.
 
     Raises:
-        InputError: the shapes differ, or two chunks of one take more memory.
+      InputError: the shapes differ, or two chunks of one take more memory.
     """
     if truth.shape != segmentation.shape:
         raise InputError(
@@ -109,7 +109,7 @@ def adapted_rand(table: Contingency) -> dict[str, float]:
     the form keeps a share c / n (c such voxels of n in all, label 0 included).
 
     Raises:
-        InputError: no voxel has a label other than 0.
+      InputError: no voxel has a label other than 0.
     """
     known = table.truth != 0
     _require_labels(known)
@@ -136,7 +136,7 @@ def voi(table: Contingency) -> dict[str, float]:
     Segment 0 counts as an ordinary segment, as in gala.
 
     Raises:
-        InputError: no voxel has a label other than 0.
+      InputError: no voxel has a label other than 0.
     """
     known = table.truth != 0
     _require_labels(known)
@@ -151,11 +151,11 @@ def instance_accuracy(table: Contingency, iou: float = 0.5) -> dict[str, float]:
     """Matched labels and segments at an intersection over union, as StarDist counts.
 
     Returns:
-        instance_accuracy = tp / (tp + fp + fn), instance_precision, instance_recall,
-        instance_f1.
+      instance_accuracy = tp / (tp + fp + fn), instance_precision, instance_recall,
+      instance_f1.
 
     Raises:
-        InputError: no voxel has a label other than 0.
+      InputError: no voxel has a label other than 0.
     """
     _require_labels(table.truth != 0)
     voxels = table.voxels.astype(np.float64)

@@ -37,16 +37,16 @@ class Overlap:
     """Nodes counted into pairs of skeleton and segment; p pairs, k skeletons, s segments.
 
     Attributes:
-        skeleton_ids: the distinct ground-truth ids, ascending.
-        segment_ids: the distinct segment ids, ascending.
-        pair_skeleton: row in `skeleton_ids` of each pair.
-        pair_segment: row in `segment_ids` of each pair.
-        pair_nodes: how many nodes each pair holds.
-        node_segments: segment of each node, as it came.
-        node_pair: pair of each node.
-        edges: rows of the nodes of each edge.
-        lengths_nm: length of each edge [nm].
-        edge_status: `OMITTED`, `SPLIT`, or `CORRECT` for edges that a merger may claim.
+      skeleton_ids: the distinct ground-truth ids, ascending.
+      segment_ids: the distinct segment ids, ascending.
+      pair_skeleton: row in `skeleton_ids` of each pair.
+      pair_segment: row in `segment_ids` of each pair.
+      pair_nodes: how many nodes each pair holds.
+      node_segments: segment of each node, as it came.
+      node_pair: pair of each node.
+      edges: rows of the nodes of each edge.
+      lengths_nm: length of each edge [nm].
+      edge_status: `OMITTED`, `SPLIT`, or `CORRECT` for edges that a merger may claim.
     """
 
     skeleton_ids: Int64[np.ndarray, " k"]
@@ -108,11 +108,11 @@ def overlap(skeletons: Skeletons, node_segments: Integer[np.ndarray, " n"]) -> O
     """Counts nodes into pairs of skeleton and segment, and classifies edges.
 
     Args:
-        skeletons: the ground truth.
-        node_segments: predicted segment of each node, 0 = background.
+      skeletons: the ground truth.
+      node_segments: predicted segment of each node, 0 = background.
 
     Raises:
-        InputError: another number of segments than of nodes, or no edge with a length.
+      InputError: another number of segments than of nodes, or no edge with a length.
     """
     if len(node_segments) != len(skeletons.node_id):
         raise InputError(
@@ -187,25 +187,25 @@ def score(
     """All figures of BANIS's evaluation of a segmentation by skeletons, and em_erl's.
 
     Args:
-        skeletons: the ground truth.
-        node_segments: predicted segment of each node (the value at its voxel, without
-            interpolation), 0 = background.
-        counts: what `overlap` made of the two, where the caller has it already.
+      skeletons: the ground truth.
+      node_segments: predicted segment of each node (the value at its voxel, without
+        interpolation), 0 = background.
+      counts: what `overlap` made of the two, where the caller has it already.
 
     Returns:
-        erl, max_erl [nm]; nerl. nerl_5, nerl_20, nerl_100, nerl_inf: pairs of skeleton
-        and segment with at most so many nodes cause no merger. nerl_em_erl_50: as
-        `Overlap.merging_em_erl`; not comparable with the leaderboard. voi_split,
-        voi_merge, voi_sum [bit], rand_split, rand_merge: over nodes of id other than 0.
-        n_mergers: skeletons in shared segments, summed over these segments, background
-        among them; n_non0_mergers: without it; n_splits: split edges; n_correct,
-        n_merged, n_omitted: the others. n_nodes, n_edges, n_skeletons, n_segments
-        (without background). coverage: share of nodes that lie on background, as the
-        LICONN notes of PyTC count it (0 is best); coverage_length: share of length
-        whose edge has an end on background.
+      erl, max_erl [nm]; nerl. nerl_5, nerl_20, nerl_100, nerl_inf: pairs of skeleton
+      and segment with at most so many nodes cause no merger. nerl_em_erl_50: as
+      `Overlap.merging_em_erl`; not comparable with the leaderboard. voi_split,
+      voi_merge, voi_sum [bit], rand_split, rand_merge: over nodes of id other than 0.
+      n_mergers: skeletons in shared segments, summed over these segments, background
+      among them; n_non0_mergers: without it; n_splits: split edges; n_correct,
+      n_merged, n_omitted: the others. n_nodes, n_edges, n_skeletons, n_segments
+      (without background). coverage: share of nodes that lie on background, as the
+      LICONN notes of PyTC count it (0 is best); coverage_length: share of length
+      whose edge has an end on background.
 
     Raises:
-        InputError: as `overlap`, or no skeleton has an id other than 0.
+      InputError: as `overlap`, or no skeleton has an id other than 0.
     """
     counts = overlap(skeletons, node_segments) if counts is None else counts
     lengths = counts.lengths_nm

@@ -31,7 +31,7 @@ def read_node_segments(
     interpolated or dilated.
 
     Raises:
-        InputError: labels of another rank or type, or nodes outside the volume.
+      InputError: labels of another rank or type, or nodes outside the volume.
     """
     shape = segmentation.spatial_shape
     if segmentation.rank != 3 or segmentation.dtype.kind not in "iu":
@@ -75,7 +75,7 @@ def in_region(skeletons: Skeletons, volume: Volume) -> tuple[Skeletons, str]:
     `volume_shape` which part of which volume they are; all other arrays are whole volumes.
 
     Raises:
-        InputError: nodes outside the volume, or none in the region.
+      InputError: nodes outside the volume, or none in the region.
     """
     region, shape = Box.whole(volume.spatial_shape), volume.spatial_shape
     if {"box", "volume_shape"} <= volume.attributes.keys():
@@ -117,7 +117,7 @@ def check_inside(skeletons: Skeletons, shape: Triple, source: str) -> None:
     """Refuses skeletons of another volume.
 
     Raises:
-        InputError: nodes outside, with their number and the skeletons they belong to.
+      InputError: nodes outside, with their number and the skeletons they belong to.
     """
     rows = np.flatnonzero(outside(skeletons, shape))
     if not len(rows):

@@ -43,8 +43,8 @@ def lines(setting: str, chosen_on: str) -> list[str]:
     """Lines for a report: the published figures and what ours is beside them.
 
     Args:
-        setting: of `LEADERBOARD`, or "".
-        chosen_on: where the threshold of ours came from.
+      setting: of `LEADERBOARD`, or "".
+      chosen_on: where the threshold of ours came from.
     """
     if not setting:
         return []

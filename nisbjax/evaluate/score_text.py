@@ -49,12 +49,12 @@ def text(
     """The report; sections appear where there is something to say.
 
     Args:
-        timestamp: when, `YYYYmmdd_HHMMSS`.
-        volume: name of the volume.
-        skeleton_score: of `nerl.score`.
-        dense_score: of the functions in `dense`, together.
-        files: label and path of what else was written, and of the inputs.
-        notes: lines at the end (the threshold's origin, published figures, warnings).
+      timestamp: when, `YYYYmmdd_HHMMSS`.
+      volume: name of the volume.
+      skeleton_score: of `nerl.score`.
+      dense_score: of the functions in `dense`, together.
+      files: label and path of what else was written, and of the inputs.
+      notes: lines at the end (the threshold's origin, published figures, warnings).
     """
     lines = [RULE, "EVALUATION METRICS", RULE]
     lines += [f"Timestamp: {timestamp}", f"Volume: {volume}", RULE, ""]

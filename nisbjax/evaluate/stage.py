@@ -53,21 +53,21 @@ def run(
     """Scores a segmentation and writes `eval_<its name>.{txt,json}` and the tables.
 
     Args:
-        metrics: of `truth.METRICS`.
-        out: folder of the volume, where everything is written.
-        segmentation: labels [x y z] of any format that `volume` opens.
-        truth: of its volume.
-        memory_gb: for the boxes that are read at once.
-        setting: of `published.LEADERBOARD`, whose figures the report shows; "" for none.
-        threshold_origin: `default`, `tuned on FILE` or `command line`, for the record;
-            "" for what an earlier evaluation of the same file said.
-        config: the flat configuration, for the record.
+      metrics: of `truth.METRICS`.
+      out: folder of the volume, where everything is written.
+      segmentation: labels [x y z] of any format that `volume` opens.
+      truth: of its volume.
+      memory_gb: for the boxes that are read at once.
+      setting: of `published.LEADERBOARD`, whose figures the report shows; "" for none.
+      threshold_origin: `default`, `tuned on FILE` or `command line`, for the record;
+        "" for what an earlier evaluation of the same file said.
+      config: the flat configuration, for the record.
 
     Returns:
-        What the JSON holds: `skeletons` (of `nerl.score`), `dense`, and their origin.
+      What the JSON holds: `skeletons` (of `nerl.score`), `dense`, and their origin.
 
     Raises:
-        InputError: nothing to score or to score against, or inputs that do not fit.
+      InputError: nothing to score or to score against, or inputs that do not fit.
     """
     require_metrics(metrics)
     path = str(segmentation)
@@ -114,14 +114,14 @@ def check(
     """Refuses metrics without what they need, before there is a segmentation to score.
 
     Args:
-        metrics: of `truth.METRICS`.
-        truth: of the volume.
-        covered: see `Truth.require_readable`.
-        cache: as `run`'s folder, if it is there.
+      metrics: of `truth.METRICS`.
+      truth: of the volume.
+      covered: see `Truth.require_readable`.
+      cache: as `run`'s folder, if it is there.
 
     Raises:
-        InputError: naming the metric and the key, or the skeleton or the labels that are not
-            there, cannot be read, or do not fit.
+      InputError: naming the metric and the key, or the skeleton or the labels that are not
+        there, cannot be read, or do not fit.
     """
     require_metrics(metrics)
     truth.require_for(metrics)
@@ -132,7 +132,7 @@ def check_outputs(out: VolumeDir, segmentation: str | os.PathLike[str]) -> None:
     """Refuses what lies where the scores of a segmentation are to go.
 
     Raises:
-        InputError: a folder or a device.
+      InputError: a folder or a device.
     """
     for suffix in (".json", ".txt", *tables.NAMES):
         files.require_file(out.evaluation(Path(segmentation), suffix))

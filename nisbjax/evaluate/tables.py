@@ -34,13 +34,13 @@ def write(
     """Writes all tables of an evaluation.
 
     Args:
-        out: folder of the volume.
-        segmentation: its path; only its name counts.
-        skeletons: of the volume.
-        counts: their nodes in the segmentation.
+      out: folder of the volume.
+      segmentation: its path; only its name counts.
+      skeletons: of the volume.
+      counts: their nodes in the segmentation.
 
     Returns:
-        Labels of the tables in the report, and their paths.
+      Labels of the tables in the report, and their paths.
     """
     of_skeleton = per_skeleton(skeletons, counts)
     # name and arrays as PyTC writes them
@@ -71,10 +71,10 @@ def per_skeleton(skeletons: Skeletons, counts: nerl.Overlap) -> Table:
     """One row for each skeleton, in ascending order of its id; lengths in nm.
 
     Returns:
-        skeleton, n_nodes, n_segments (without background), length_nm, erl_nm, nerl
-        (erl_nm / length_nm, nan without length), correct_nm, split_nm, merged_nm,
-        omitted_nm, coverage (share of nodes on background), main_segment (most nodes,
-        background aside; 0 = none), shares_segment (with another skeleton).
+      skeleton, n_nodes, n_segments (without background), length_nm, erl_nm, nerl
+      (erl_nm / length_nm, nan without length), correct_nm, split_nm, merged_nm,
+      omitted_nm, coverage (share of nodes on background), main_segment (most nodes,
+      background aside; 0 = none), shares_segment (with another skeleton).
     """
     n = len(counts.skeleton_ids)
     lengths = nerl.skeleton_lengths_nm(skeletons)
@@ -112,9 +112,9 @@ def worst_mergers(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) -
     """Segments that hold several skeletons, those that cost most length first.
 
     Returns:
-        segment, n_skeletons, lost_nm (length of its merged edges), skeleton_a and
-        skeleton_b (the two with most nodes in it), x, y, z: the voxel of a node of
-        skeleton_b that lies nearest to one of skeleton_a in this segment.
+      segment, n_skeletons, lost_nm (length of its merged edges), skeleton_a and
+      skeleton_b (the two with most nodes in it), x, y, z: the voxel of a node of
+      skeleton_b that lies nearest to one of skeleton_a in this segment.
     """
     shared = counts.shared_pairs() & ~counts.background_pairs()
     lost = np.bincount(
@@ -158,9 +158,9 @@ def worst_splits(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) ->
     """Pairs of segments that one skeleton passes between, the costliest first.
 
     Returns:
-        skeleton, segment_a, segment_b, cut_nm (length of the skeleton in the smaller of
-        the two, which joining them would win), x, y, z: the voxel of the first node of
-        the split edge.
+      skeleton, segment_a, segment_b, cut_nm (length of the skeleton in the smaller of
+      the two, which joining them would win), x, y, z: the voxel of the first node of
+      the split edge.
     """
     correct = counts.edge_status == nerl.CORRECT
     inside = np.bincount(

@@ -26,10 +26,10 @@ class Truth:
     """The truth of one volume.
 
     Attributes:
-        skeleton: path of `skeleton.pkl`; "" for none.
-        label: path of dense labels [x y z]; "" for none.
-        voxel_size_nm: x, y, z; for skeletons without positions in nm.
-        unlabeled: labels that say nothing, see `unlabeled.parse_codes`.
+      skeleton: path of `skeleton.pkl`; "" for none.
+      label: path of dense labels [x y z]; "" for none.
+      voxel_size_nm: x, y, z; for skeletons without positions in nm.
+      unlabeled: labels that say nothing, see `unlabeled.parse_codes`.
     """
 
     skeleton: str
@@ -60,7 +60,7 @@ class Truth:
         """Refuses metrics without what they are computed from.
 
         Raises:
-            InputError: naming the metric and the key.
+          InputError: naming the metric and the key.
         """
         if "nerl" in metrics and not self.skeleton:
             raise InputError(
@@ -83,13 +83,13 @@ class Truth:
         """Refuses files that are not there, cannot be read, or are of another volume.
 
         Args:
-            metrics: of `METRICS`.
-            covered: a volume of the segmentation's shape and region, such as the
-                affinities that it will be made from; None where there is none yet.
-            cache: as `load_skeletons`.
+          metrics: of `METRICS`.
+          covered: a volume of the segmentation's shape and region, such as the
+            affinities that it will be made from; None where there is none yet.
+          cache: as `load_skeletons`.
 
         Raises:
-            InputError: naming the file.
+          InputError: naming the file.
         """
         if "nerl" in metrics and not os.path.isfile(self.skeleton):
             raise InputError(
@@ -113,7 +113,7 @@ def require_metrics(metrics: Sequence[str]) -> None:
     """Refuses a word that is no metric.
 
     Raises:
-        InputError: naming those that there are.
+      InputError: naming those that there are.
     """
     for metric in metrics:
         require_choice("evaluate.metrics", metric, METRICS)

@@ -11,7 +11,7 @@ from absl import logging
 
 from nisbjax.artifacts import Run, VolumeDir, volume_name
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import optional
+from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.modes import chain, evaluation, quality, segmentation
 from nisbjax.modes.outputs import NamedOutputs
@@ -19,22 +19,22 @@ from nisbjax.modes.volumes import image_of, split_of, split_with
 from nisbjax.store.volume import open_affinities, open_labels
 
 
-def predict(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+def predict(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Mode predict: the test volume, or `predict.input`."""
-    found = chain.find_checkpoint(settings, run_dir, checkpoint_path)
-    image = optional(settings.predict.input) or split_of(settings, "test").image
+    found = chain.find_checkpoint(config, run_dir, checkpoint_path)
+    image = optional(config.predict.input) or split_of(config, "test").image
     place = run_dir.test(checkpoint.step_of(found), volume_name(image))
-    return chain.predict(settings, found, image, place, NamedOutputs.of(settings))
+    return chain.predict(config, found, image, place, NamedOutputs.of(config))
 
 
-def qc(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+def qc(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Mode qc: scans the run's prediction of the test volume, or `qc.input`."""
     from nisbjax.qc import stage
 
-    place = _place(settings, run_dir, checkpoint_path, settings.qc.input)
-    named = optional(settings.qc.input)
-    prediction = named or place.find_raw(settings.predict.channels)
-    image = optional(settings.qc.image) or _predicted_image(settings, prediction, named)
+    place = _place(config, run_dir, checkpoint_path, config.qc.input)
+    named = optional(config.qc.input)
+    prediction = named or place.find_raw(config.predict.channels)
+    image = optional(config.qc.image) or _predicted_image(config, prediction, named)
     if not image:
         logging.warning(
             "%s does not say which image it was made from: no border rows; name it with "
@@ -42,60 +42,58 @@ def qc(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
             prediction,
         )
     return stage.check(
-        settings.qc,
-        quality.paths(place, NamedOutputs.of(settings)),
+        config.qc,
+        quality.paths(place, NamedOutputs.of(config)),
         prediction=prediction,
         image=image,
-        memory_gb=settings.decode.memory_gb,
+        memory_gb=config.decode.memory_gb,
     )
 
 
-def mask(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+def mask(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Mode mask: builds the mask from the run's report, or from `mask.report`.
 
     Without `mask.output`, a report that is named goes where its own `out` says.
     """
     from nisbjax.qc import mask_file
 
-    place = _place(settings, run_dir, checkpoint_path, settings.mask.report)
-    named = optional(settings.mask.report)
-    out = optional(settings.mask.output) or ("" if named else str(place.mask))
+    place = _place(config, run_dir, checkpoint_path, config.mask.report)
+    named = optional(config.mask.report)
+    out = optional(config.mask.output) or ("" if named else str(place.mask))
     return mask_file.from_report(
-        named or place.qc_report, image_path=optional(settings.qc.image), out=out
+        named or place.qc_report, image_path=optional(config.qc.image), out=out
     )
 
 
-def decode(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+def decode(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Mode decode: the run's prediction of the test volume, or `decode.input`."""
-    if optional(settings.qc.input):
+    if optional(config.qc.input):
         raise InputError(
             "qc.input names a file, and --mode=decode makes the mask of what it decodes; "
             "name that with --config.decode.input alone"
         )
-    place = _place(settings, run_dir, checkpoint_path, settings.decode.input)
-    named = optional(settings.decode.input)
-    prediction = pathlib.Path(named or place.find_raw(settings.predict.channels))
-    parameters, _ = chain.chosen_parameters(settings, run_dir, checkpoint_path)
-    chosen = segmentation.with_parameters(settings, parameters)
-    outputs = NamedOutputs.of(settings)
+    place = _place(config, run_dir, checkpoint_path, config.decode.input)
+    named = optional(config.decode.input)
+    prediction = pathlib.Path(named or place.find_raw(config.predict.channels))
+    parameters, _ = chain.chosen_parameters(config, run_dir, checkpoint_path)
+    chosen = segmentation.with_parameters(config, parameters)
+    outputs = NamedOutputs.of(config)
     path = segmentation.output_path(chosen.decode, place, outputs.segmentation)
     segmentation.check(chosen, path, prediction)
     image = ""
-    if settings.decode.affinity_mask == "auto":
-        image = _predicted_image(settings, prediction, named)
-    mask = quality.affinity_mask(settings, place, prediction, image, outputs)
+    if config.decode.affinity_mask == "auto":
+        image = _predicted_image(config, prediction, named)
+    mask = quality.affinity_mask(config, place, prediction, image, outputs)
     return segmentation.decode(chosen, path, prediction, mask)
 
 
-def evaluate(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
+def evaluate(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     """Mode evaluate: the run's newest segmentation, or `evaluate.segmentation`."""
-    named = optional(settings.evaluate.segmentation)
-    place = _place(settings, run_dir, checkpoint_path, named)
-    split = split_of(settings, "test")
+    named = optional(config.evaluate.segmentation)
+    place = _place(config, run_dir, checkpoint_path, named)
+    split = split_of(config, "test")
     if named:
-        skeleton = optional(settings.evaluate.skeleton) or _own_skeleton(
-            settings, named
-        )
+        skeleton = optional(config.evaluate.skeleton) or _own_skeleton(config, named)
         split = dataclasses.replace(split, skeleton=skeleton)
     else:
         decoded = sorted(
@@ -104,37 +102,37 @@ def evaluate(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any
         if not decoded:
             raise InputError(f"no segmentation in {place.path}; run --mode=decode")
         named = str(decoded[-1])
-    truth = evaluation.truth_of(settings, split)
-    return evaluation.score(settings, place, named, truth, "")
+    truth = evaluation.truth_of(config, split)
+    return evaluation.score(config, place, named, truth, "")
 
 
-def _place(settings: Any, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:
+def _place(config: Config, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:
     """The run's folder itself for a file that was named, else that of the test volume."""
     if optional(named):
         return VolumeDir(run_dir.path)
-    return chain.test_dir(settings, run_dir, checkpoint_path)
+    return chain.test_dir(config, run_dir, checkpoint_path)
 
 
-def _predicted_image(settings: Any, prediction: str | pathlib.Path, named: str) -> str:
+def _predicted_image(config: Config, prediction: str | pathlib.Path, named: str) -> str:
     """The image of a prediction: as it says itself, or the test image for the run's own."""
-    found = image_of(settings, open_affinities(prediction))
+    found = image_of(config, open_affinities(prediction))
     if found or named:
         return found
-    path = split_of(settings, "test").image
+    path = split_of(config, "test").image
     return path if path and pathlib.Path(path).exists() else ""
 
 
-def _own_skeleton(settings: Any, segmentation: str) -> str:
+def _own_skeleton(config: Config, segmentation: str) -> str:
     """The skeleton of the volume that a segmentation is of; "" where none is needed.
 
     Raises:
       InputError: it is of none of the configuration's volumes, and NERL is asked for.
     """
-    image = image_of(settings, open_labels(segmentation))
-    split = split_with(settings, image) if image else None
+    image = image_of(config, open_labels(segmentation))
+    split = split_with(config, image) if image else None
     if split is not None:
         return split.skeleton
-    if "nerl" not in settings.evaluate.metrics:
+    if "nerl" not in config.evaluate.metrics:
         return ""
     whose = f"is of {image}, which is" if image else "does not say that it is of one of"
     raise InputError(

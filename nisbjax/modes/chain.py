@@ -13,7 +13,7 @@ from absl import logging
 
 from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import optional
+from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.modes import evaluation, segmentation, tuning
 from nisbjax.modes.outputs import OWN, NamedOutputs
@@ -30,26 +30,26 @@ if TYPE_CHECKING:  # stages are imported when they are asked for
 _OWN = ("qc.input", "mask.report", "decode.input", "evaluate.segmentation")
 
 
-def find_checkpoint(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+def find_checkpoint(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """The checkpoint that was named, or the newest of the run, if its weights are sound.
 
     Raises:
       InputError: none.
     """
-    items = checkpoint.weight_items(settings.predict.weights)
+    items = checkpoint.weight_items(config.predict.weights)
     found = checkpoint.find(optional(checkpoint_path) or run_dir.path, items)
     logging.info("checkpoint %s", found)
     return found
 
 
-def test_dir(settings: Any, run_dir: Run, checkpoint_path: str) -> VolumeDir:
+def test_dir(config: Config, run_dir: Run, checkpoint_path: str) -> VolumeDir:
     """Where the files of the test volume stand, for one checkpoint."""
-    step = checkpoint.step_of(find_checkpoint(settings, run_dir, checkpoint_path))
-    return run_dir.test(step, split_of(settings, "test").name)
+    step = checkpoint.step_of(find_checkpoint(config, run_dir, checkpoint_path))
+    return run_dir.test(step, split_of(config, "test").name)
 
 
 def test(
-    settings: Any,
+    config: Config,
     run_dir: Run,
     checkpoint_path: str,
     *,
@@ -60,7 +60,7 @@ def test(
     """Predicts, checks, masks, decodes and scores the test volume, or `predict.input`.
 
     Args:
-      settings: the configuration.
+      config: the configuration.
       run_dir: of the checkpoint.
       checkpoint_path: "" for the newest.
       parameters: instead of the keys of `decode` by these names.
@@ -76,24 +76,24 @@ def test(
     """
     if parameters is None:
         parameters, threshold_origin = chosen_parameters(
-            settings, run_dir, checkpoint_path, given
+            config, run_dir, checkpoint_path, given
         )
-    found, split, place = _check_test(settings, run_dir, checkpoint_path, parameters)
-    outputs = NamedOutputs.of(settings)
-    prediction = predict(settings, found, split.image, place, outputs)
+    found, split, place = _check_test(config, run_dir, checkpoint_path, parameters)
+    outputs = NamedOutputs.of(config)
+    prediction = predict(config, found, split.image, place, outputs)
     return decode_and_score(
-        segmentation.with_parameters(settings, parameters),
+        segmentation.with_parameters(config, parameters),
         place,
         prediction,
         split,
-        evaluation.truth_of(settings, split),
+        evaluation.truth_of(config, split),
         threshold_origin,
         outputs,
     )
 
 
 def decode_and_score(
-    settings: Any,
+    config: Config,
     place: VolumeDir,
     prediction: pathlib.Path,
     split: Split,
@@ -104,7 +104,7 @@ def decode_and_score(
     """Decodes one prediction under its mask, scores it and draws its slices.
 
     Args:
-      settings: the configuration, with the parameters that were chosen.
+      config: the configuration, with the parameters that were chosen.
       place: where everything goes.
       prediction: path of the affinities.
       split: their volume.
@@ -119,18 +119,18 @@ def decode_and_score(
       InputError: whatever one of the stages refuses, before a mask is made where that can
         be known.
     """
-    path = segmentation.output_path(settings.decode, place, outputs.segmentation)
-    segmentation.check(settings, path, prediction)
-    evaluation.check(settings, truth, place, open_affinities(prediction))
-    mask = affinity_mask(settings, place, prediction, split.image, outputs)
-    segmentation.decode(settings, path, prediction, mask)
-    facts = evaluation.score(settings, place, path, truth, threshold_origin)
-    draw_slices(settings, place, prediction, path, split)
+    path = segmentation.output_path(config.decode, place, outputs.segmentation)
+    segmentation.check(config, path, prediction)
+    evaluation.check(config, truth, place, open_affinities(prediction))
+    mask = affinity_mask(config, place, prediction, split.image, outputs)
+    segmentation.decode(config, path, prediction, mask)
+    facts = evaluation.score(config, place, path, truth, threshold_origin)
+    draw_slices(config, place, prediction, path, split)
     return facts
 
 
 def _check_test(
-    settings: Any,
+    config: Config,
     run_dir: Run,
     checkpoint_path: str,
     parameters: Mapping[str, float | int] | None,
@@ -138,24 +138,24 @@ def _check_test(
     """What mode test works on, if no stage has anything against it.
 
     Args:
-      settings, run_dir, checkpoint_path: as `test`.
+      config, run_dir, checkpoint_path: as `test`.
       parameters: None where a study is to find them.
     """
-    refuse_own(settings, "test")
-    found = find_checkpoint(settings, run_dir, checkpoint_path)
-    split = _tested(settings)
+    refuse_own(config, "test")
+    found = find_checkpoint(config, run_dir, checkpoint_path)
+    split = _tested(config)
     place = run_dir.test(checkpoint.step_of(found), split.name)
-    whole = None if optional(settings.predict.roi) else open_image(split.image)
-    evaluation.check(settings, evaluation.truth_of(settings, split), place, whole)
-    segmentation.check_keys(segmentation.with_parameters(settings, parameters))
-    segmentation.check_output(settings)
-    check_mask(settings, place, NamedOutputs.of(settings))
+    whole = None if optional(config.predict.roi) else open_image(split.image)
+    evaluation.check(config, evaluation.truth_of(config, split), place, whole)
+    segmentation.check_keys(segmentation.with_parameters(config, parameters))
+    segmentation.check_output(config)
+    check_mask(config, place, NamedOutputs.of(config))
     files.require_file(place.slices_png)
     return found, split, place
 
 
 def draw_slices(
-    settings: Any,
+    config: Config,
     place: VolumeDir,
     prediction: pathlib.Path,
     segmentation: pathlib.Path,
@@ -171,17 +171,17 @@ def draw_slices(
     }
     if split.label and pathlib.Path(split.label).exists():
         columns["truth"] = open_labels(split.label)
-    path = plots.slices(place.slices_png, columns, settings.data.voxel_size_nm)
+    path = plots.slices(place.slices_png, columns, config.data.voxel_size_nm)
     logging.info("wrote %s", path)
 
 
 def chosen_parameters(
-    settings: Any, run_dir: Run, checkpoint_path: str, given: Collection[str] = ()
+    config: Config, run_dir: Run, checkpoint_path: str, given: Collection[str] = ()
 ) -> tuple[dict[str, float | int], str]:
     """What decoding takes instead of its keys, and where its threshold comes from.
 
     Args:
-      settings: its `decode.threshold_from` decides.
+      config: its `decode.threshold_from` decides.
       run_dir: whose study is read.
       checkpoint_path: whose study; "" for the newest.
       given: keys that the command line set; a threshold among them is no default.
@@ -191,18 +191,18 @@ def chosen_parameters(
     """
     from nisbjax.tune import best_params
 
-    origin = settings.decode.threshold_from
+    origin = config.decode.threshold_from
     if origin == "value":
         return {}, "command line" if "decode.threshold" in given else "default"
     if origin != "study":
         return {"threshold": _as_threshold(origin)}, "command line"
-    step = checkpoint.step_of(find_checkpoint(settings, run_dir, checkpoint_path))
+    step = checkpoint.step_of(find_checkpoint(config, run_dir, checkpoint_path))
     path = run_dir.tune(step).best_params
     best = best_params.read(path)
     source = f"tuned on {path}"
     if best.get("test_data_used"):
         source += " (test data)"
-    return best_params.parameters(settings.decode, best, path), source
+    return best_params.parameters(config.decode, best, path), source
 
 
 def _as_threshold(text: str) -> float:
@@ -214,7 +214,7 @@ def _as_threshold(text: str) -> float:
         ) from None
 
 
-def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
+def tune(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     """Completes the threshold study on the validation volume; predicts it first if needed.
 
     Returns:
@@ -222,42 +222,42 @@ def tune(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     """
     from nisbjax.tune import stage
 
-    refuse_own(settings, "tune")
-    stage.check(settings.tune, settings.decode)
-    found = find_checkpoint(settings, run_dir, checkpoint_path)
+    refuse_own(config, "tune")
+    stage.check(config.tune, config.decode)
+    found = find_checkpoint(config, run_dir, checkpoint_path)
     out = run_dir.tune(checkpoint.step_of(found))
-    split = tuning.volume(settings)
-    return tuning.run(settings, out, found, split, NamedOutputs.of(settings))
+    split = tuning.volume(config)
+    return tuning.run(config, out, found, split, NamedOutputs.of(config))
 
 
-def tune_test(settings: Any, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
+def tune_test(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     """Tunes on the validation volume, then tests with the best threshold.
 
     Raises:
       InputError: as `tune` and `test`; what testing refuses, before anything is tuned.
     """
-    _check_test(settings, run_dir, checkpoint_path, None)
-    best = tune(settings, run_dir, checkpoint_path)
-    found = find_checkpoint(settings, run_dir, checkpoint_path)
+    _check_test(config, run_dir, checkpoint_path, None)
+    best = tune(config, run_dir, checkpoint_path)
+    found = find_checkpoint(config, run_dir, checkpoint_path)
     return test(
-        settings,
+        config,
         run_dir,
         str(found),
         parameters=best["decoding_params"],
-        threshold_origin=f"tuned on {split_of(settings, 'val').skeleton}"
+        threshold_origin=f"tuned on {split_of(config, 'val').skeleton}"
         + " (test data)" * best["test_data_used"],
     )
 
 
-def _tested(settings: Any) -> Split:
+def _tested(config: Config) -> Split:
     """The test volume, or that of `predict.input` with what belongs to it."""
-    image = optional(settings.predict.input)
+    image = optional(config.predict.input)
     if not image:
-        return split_of(settings, "test")
-    found = split_with(settings, image)
+        return split_of(config, "test")
+    found = split_with(config, image)
     if found is not None:
         return found
-    if "nerl" in settings.evaluate.metrics and not optional(settings.evaluate.skeleton):
+    if "nerl" in config.evaluate.metrics and not optional(config.evaluate.skeleton):
         raise InputError(
             f"predict.input is {image}, which is none of the volumes of the configuration; "
             "name its skeleton with --config.evaluate.skeleton=FILE"
@@ -265,7 +265,7 @@ def _tested(settings: Any) -> Split:
     return Split(image, "", "")
 
 
-def refuse_own(settings: Any, mode: str, keys: Sequence[str] = _OWN) -> None:
+def refuse_own(config: Config, mode: str, keys: Sequence[str] = _OWN) -> None:
     """Refuses files in place of what a mode makes itself.
 
     Raises:
@@ -273,7 +273,7 @@ def refuse_own(settings: Any, mode: str, keys: Sequence[str] = _OWN) -> None:
     """
     for key in keys:
         section, name = key.split(".")
-        named = optional(settings[section][name])
+        named = optional(config[section][name])
         if named:
             raise InputError(
                 f"{key} is {named}, and --mode={mode} makes its own; leave it out, or use "

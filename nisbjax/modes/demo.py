@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from nisbjax.artifacts import Run
+from nisbjax.config import Config
 from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
 from nisbjax.modes import chain, train
@@ -39,15 +40,15 @@ _SIGMAS = (0.0, 0.7, 1.4)  # voxels of smoothing that the intensity baseline may
 _LEVELS = np.linspace(0.02, 0.98, 49)
 
 
-def synth(settings: Any, run_dir: Run, _: str) -> None:
+def synth(config: Config, run_dir: Run, _: str) -> None:
     """Mode synth: writes the data set and prints how hard its test cube is."""
-    _write_data(settings, run_dir)
-    rows = bounds(settings)
+    _write_data(config, run_dir)
+    rows = bounds(config)
     print(table(rows))
-    print(f"wrote {settings.data.root}")
+    print(f"wrote {config.data.root}")
 
 
-def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
+def run(config: Config, run_dir: Run, _: str) -> dict[str, Any]:
     """Mode demo: synth, train, tune on val, test; then the baselines and the table.
 
     Returns:
@@ -56,16 +57,14 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
     """
     from nisbjax.infer.network import untrained_network
 
-    _write_data(settings, run_dir)
-    train.run(settings, run_dir, "")
-    facts = chain.tune_test(settings, run_dir, "")
+    _write_data(config, run_dir)
+    train.run(config, run_dir, "")
+    facts = chain.tune_test(config, run_dir, "")
     rows = {"trained": {**facts["skeletons"], "threshold": facts["threshold"]}}
-    network = untrained_network(
-        settings.predict, settings.model.to_dict(), settings.seed
-    )
-    rows["untrained"] = _untrained(settings, run_dir, network)
-    rows |= bounds(settings)
-    place = chain.test_dir(settings, run_dir, "")
+    network = untrained_network(config.predict, config.model.to_dict(), config.seed)
+    rows["untrained"] = _untrained(config, run_dir, network)
+    rows |= bounds(config)
+    place = chain.test_dir(config, run_dir, "")
     step = int(place.path.parent.name.split("=")[1])
     paths = {
         "slices": place.slices_png,
@@ -84,27 +83,27 @@ def run(settings: Any, run_dir: Run, _: str) -> dict[str, Any]:
     return result
 
 
-def _write_data(settings: Any, run_dir: Run) -> None:
+def _write_data(config: Config, run_dir: Run) -> None:
     """The cubes, below `synth.root` or in the run; what comes next reads them there."""
-    root = str(settings.synth.root or run_dir.synthetic)
+    root = str(config.synth.root or run_dir.synthetic)
     synthetic.run(
-        settings.synth,
+        config.synth,
         pathlib.Path(root),
-        seed=settings.seed,
-        voxel_size_nm=tuple(settings.data.voxel_size_nm),
-        workers=settings.cluster.workers,
+        seed=config.seed,
+        voxel_size_nm=tuple(config.data.voxel_size_nm),
+        workers=config.cluster.workers,
     )
-    settings.data.root = root
+    config.data.root = root
 
 
-def bounds(settings: Any) -> dict[str, dict[str, Any]]:
+def bounds(config: Config) -> dict[str, dict[str, Any]]:
     """Scores of the test cube's intensity at its best threshold, and of its true affinities.
 
     The intensity baseline may choose polarity, smoothing and threshold on the test cube
     itself: it is the best that thresholding can do.
     """
-    split = chain.split_of(settings, "test")
-    truth = load(split.skeleton, voxel_size_nm=voxel_size_nm(settings))
+    split = chain.split_of(config, "test")
+    truth = load(split.skeleton, voxel_size_nm=voxel_size_nm(config))
     image = open_image(split.image).read()
     best: dict[str, Any] = {"nerl": -1.0}
     for interior in baselines.INTERIORS:
@@ -112,10 +111,10 @@ def bounds(settings: Any) -> dict[str, dict[str, Any]]:
             affinities = baselines.intensity_affinities(
                 image, interior=interior, sigma=sigma
             )
-            rows = _scores(settings, affinities, truth, _LEVELS)
+            rows = _scores(config, affinities, truth, _LEVELS)
             best = max([best, *rows], key=lambda row: row["nerl"])
     true = baselines.true_affinities(open_labels(split.label).read())
-    (ceiling,) = _scores(settings, true, truth, np.array([0.5]))
+    (ceiling,) = _scores(config, true, truth, np.array([0.5]))
     return {"intensity": best, "truth": ceiling}
 
 
@@ -132,7 +131,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _scores(
-    settings: Any,
+    config: Config,
     affinities: Affinities,
     truth: Skeletons,
     thresholds: np.ndarray,
@@ -141,7 +140,7 @@ def _scores(
         from_array(affinities, "cxyz"),
         truth.index_position,
         tuple(float(t) for t in thresholds),
-        memory_gb=settings.decode.memory_gb,
+        memory_gb=config.decode.memory_gb,
     )
     return [
         {**nerl.score(truth, nodes), "threshold": float(level)}
@@ -149,23 +148,23 @@ def _scores(
     ]
 
 
-def _untrained(settings: Any, run_dir: Run, network: Any) -> dict[str, Any]:
+def _untrained(config: Config, run_dir: Run, network: Any) -> dict[str, Any]:
     """The test score of the initial weights, their threshold tuned on val likewise."""
     chosen = run_dir.path / "untrained"
     best: dict[str, Any] = {"nerl": -1.0}
     level = 0.0
     for name in ("val", "test"):
-        split = chain.split_of(settings, name)
+        split = chain.split_of(config, name)
         place = Run(chosen).test(0, split.name)
-        prediction = predict_by(settings, network, split.image, place)
-        truth = load(split.skeleton, voxel_size_nm=voxel_size_nm(settings))
+        prediction = predict_by(config, network, split.image, place)
+        truth = load(split.skeleton, voxel_size_nm=voxel_size_nm(config))
         affinities = open_affinities(prediction).read()
         # An untrained net answers close to 1/2: its own quantiles are the levels.
         levels = np.unique(np.quantile(affinities, np.linspace(0.02, 0.98, 49)))
         if name == "val":
-            rows = _scores(settings, affinities, truth, levels)
+            rows = _scores(config, affinities, truth, levels)
             level = max(rows, key=lambda row: row["nerl"])["threshold"]
         else:
-            (best,) = _scores(settings, affinities, truth, np.array([level]))
+            (best,) = _scores(config, affinities, truth, np.array([level]))
     logging.info("untrained: threshold %.4f chosen on val", level)
     return best

@@ -8,7 +8,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import flatten, optional
+from nisbjax.config import Config, flatten, optional
 from nisbjax.modes.volumes import Split, voxel_size_nm
 from nisbjax.store.volume import Volume
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.evaluate.truth import Truth
 
 
-def truth_of(config: Any, split: Split) -> "Truth":
+def truth_of(config: Config, split: Split) -> "Truth":
     """What `evaluate` names, or the skeleton of a volume where it names none.
 
     Args:
@@ -29,7 +29,7 @@ def truth_of(config: Any, split: Split) -> "Truth":
     )
 
 
-def own_truth(config: Any, skeleton: str, label: str = "") -> "Truth":
+def own_truth(config: Config, skeleton: str, label: str = "") -> "Truth":
     """A skeleton and labels by their paths, whatever `evaluate` names; "" for none."""
     from nisbjax.evaluate.truth import Truth
 
@@ -37,7 +37,7 @@ def own_truth(config: Any, skeleton: str, label: str = "") -> "Truth":
 
 
 def check(
-    config: Any, truth: "Truth", place: VolumeDir, covered: Volume | None = None
+    config: Config, truth: "Truth", place: VolumeDir, covered: Volume | None = None
 ) -> None:
     """Refuses metrics without what they need, before there is a segmentation to score.
 
@@ -58,7 +58,7 @@ def check(
 
 
 def score(
-    config: Any,
+    config: Config,
     place: VolumeDir,
     segmentation: str | pathlib.Path,
     truth: "Truth",

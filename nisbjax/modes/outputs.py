@@ -6,9 +6,8 @@ demo's second network) names none or its own.
 """
 
 import dataclasses
-from typing import Any
 
-from nisbjax.config import optional
+from nisbjax.config import Config, optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class NamedOutputs:
     segmentation: str = ""
 
     @classmethod
-    def of(cls, config: Any) -> "NamedOutputs":
+    def of(cls, config: Config) -> "NamedOutputs":
         """What a configuration names."""
         return cls(
             prediction=optional(config.predict.output),

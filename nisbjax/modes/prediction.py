@@ -9,13 +9,14 @@ import pathlib
 from typing import Any
 
 from nisbjax.artifacts import VolumeDir
+from nisbjax.config import Config
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.modes.outputs import OWN, NamedOutputs
 
 
 def predict(
-    config: Any,
+    config: Config,
     found: pathlib.Path,
     image: str,
     place: VolumeDir,
@@ -38,7 +39,7 @@ def predict(
 
 
 def predict_by(
-    config: Any,
+    config: Config,
     network: Any,
     image: str | pathlib.Path,
     place: VolumeDir,

@@ -4,10 +4,10 @@ Which files are meant is decided here, and no key decides again below.
 """
 
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import optional
+from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.mask import open_mask
 from nisbjax.modes.outputs import OWN, NamedOutputs
@@ -28,7 +28,7 @@ def paths(place: VolumeDir, named: NamedOutputs = OWN) -> "Paths":
 
 
 def affinity_mask(
-    config: Any,
+    config: Config,
     place: VolumeDir,
     prediction: pathlib.Path,
     image: str,
@@ -71,7 +71,7 @@ def affinity_mask(
     return str(made)
 
 
-def check_mask(config: Any, place: VolumeDir, named: NamedOutputs = OWN) -> None:
+def check_mask(config: Config, place: VolumeDir, named: NamedOutputs = OWN) -> None:
     """Opens a mask that is named, or looks where one can be made, before hours of work.
 
     Raises:

@@ -9,18 +9,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
 
-from nisbjax import config
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import optional
+from nisbjax.config import Config, optional, write
 from nisbjax.keys import determines
 from nisbjax.store import files
 
 
 def run(
-    settings: Any,
+    config: Config,
     run_dir: Run,
     checkpoint_path: str,
     reset: Sequence[str] = (),
@@ -29,7 +27,7 @@ def run(
     """Mode train; notes beside the checkpoints what was asked for, and on what.
 
     Args:
-      settings: the configuration.
+      config: the configuration.
       run_dir: resumed where it holds a checkpoint.
       checkpoint_path: that a new run starts from; "" for none.
       reset: what begins again then, see `train.start.Origin`.
@@ -48,23 +46,21 @@ def run(
     hosts.join(hosts.Place(*coordinator) if coordinator else None)
     hosts.require_equal(
         f"{run_dir.path.absolute()} {origin} "
-        + determines.digest(determines.facts(settings, "weights", "checkpoints")),
+        + determines.digest(determines.facts(config, "weights", "checkpoints")),
         "the processes of this run differ in their folder or configuration; start all of "
         "them with one --workdir and the same flags",
     )
     if origin.path:  # refused before anything is written
         begun = checkpoint.numbered(run_dir.checkpoints)
         hosts.first_decides(lambda: "" if begun else str(checkpoint.find(origin.path)))
-    recipe = make_recipe_on(devices.make_mesh(settings.train.mesh), settings)
-    open_training_data(settings)
-    stage.run(
-        settings, run_dir, recipe, origin, lambda: describe_run(settings, run_dir)
-    )
+    recipe = make_recipe_on(devices.make_mesh(config.train.mesh), config)
+    open_training_data(config)
+    stage.run(config, run_dir, recipe, origin, lambda: describe_run(config, run_dir))
 
 
-def describe_run(settings: Any, run_dir: Run) -> None:
+def describe_run(config: Config, run_dir: Run) -> None:
     """Writes config.json, command.txt (one line for each start) and environment.json."""
-    config.write(settings, run_dir.config)
+    write(config, run_dir.config)
     with open(run_dir.command, "a") as file:
         file.write(shlex.join(sys.orig_argv) + "\n")
     packages = ("nisbjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")

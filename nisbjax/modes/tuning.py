@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nisbjax import skeletons
 from nisbjax.artifacts import TuneDir, VolumeDir
-from nisbjax.config import optional
+from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.mask import open_mask
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # stages are imported when they are asked for
 
 
 def run(
-    config: Any,
+    config: Config,
     out: TuneDir,
     found: pathlib.Path,
     split: Split,
@@ -85,7 +85,7 @@ def run(
         )
 
 
-def guard_test_data(config: Any, skeleton: str, image: str = "") -> bool:
+def guard_test_data(config: Config, skeleton: str, image: str = "") -> bool:
     """Whether skeletons or image are the test volume's, which needs an explicit word.
 
     Args:
@@ -109,7 +109,7 @@ def guard_test_data(config: Any, skeleton: str, image: str = "") -> bool:
     return bool(same)
 
 
-def volume(config: Any) -> Split:
+def volume(config: Config) -> Split:
     """The validation volume, which mode tune tunes on.
 
     Raises:
@@ -126,7 +126,7 @@ def volume(config: Any) -> Split:
 
 
 def _inputs(
-    config: Any,
+    config: Config,
     split: Split,
     prediction: pathlib.Path | None = None,
     mask: str = "",

@@ -22,7 +22,7 @@ from absl import logging
 
 from nisbjax.artifacts import Run, ValidationDir, VolumeDir
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import optional
+from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.modes import chain, tuning
@@ -47,7 +47,7 @@ _SCORES = {"made_from": table_of(), "checkpoints": list_of({"step": whole()})}
 
 
 def run(
-    settings: Any, run_dir: Run, checkpoint_path: str, watch: bool = False
+    config: Config, run_dir: Run, checkpoint_path: str, watch: bool = False
 ) -> list[Row]:
     """Mode validate: scores every checkpoint that is not scored yet.
 
@@ -55,7 +55,7 @@ def run(
     the run's files only checkpoints and config.
 
     Args:
-      settings: `predict`, `decode` and `tune` are those of the other modes, but for the
+      config: `predict`, `decode` and `tune` are those of the other modes, but for the
         files that they name: every checkpoint has its own. `validate.keep` keeps predictions and segmentations, which are as large as the
         volume.
       run_dir: of the training.
@@ -73,24 +73,24 @@ def run(
     named = optional(checkpoint_path)
     if watch and named:
         raise InputError("--watch follows a whole run; leave --checkpoint out")
-    chain.refuse_own(settings, "validate", ("qc.input", "mask.report"))
+    chain.refuse_own(config, "validate", ("qc.input", "mask.report"))
     place = run_dir.validation
     with lock.held(place.lock), signals.ending():
-        rows = _Rows(settings, place, run_dir.logs / "validate")
+        rows = _Rows(config, place, run_dir.logs / "validate")
         _sweep(place, rows)
         with contextlib.closing(rows):
             if watch:
-                _follow(settings, run_dir, rows)
+                _follow(config, run_dir, rows)
             else:
-                _score_all(settings, run_dir, named, rows)
+                _score_all(config, run_dir, named, rows)
             return rows.sorted()
 
 
-def _score_all(settings: Any, run_dir: Run, named: str, rows: "_Rows") -> None:
-    items = checkpoint.weight_items(settings.predict.weights)
+def _score_all(config: Config, run_dir: Run, named: str, rows: "_Rows") -> None:
+    items = checkpoint.weight_items(config.predict.weights)
     newest = checkpoint.find(named or run_dir.path, items)
     for folder in [newest] if named else _to_score(run_dir):
-        _score_new(settings, run_dir, folder, rows)
+        _score_new(config, run_dir, folder, rows)
 
 
 def _to_score(run_dir: Run) -> list[pathlib.Path]:
@@ -110,18 +110,18 @@ def _sweep(place: ValidationDir, rows: "_Rows") -> None:
             shutil.rmtree(copy)
 
 
-def _follow(settings: Any, run_dir: Run, rows: "_Rows") -> None:
-    place, poll = run_dir.validation, settings.validate.poll_seconds
-    idle = 60 * settings.validate.idle_minutes
+def _follow(config: Config, run_dir: Run, rows: "_Rows") -> None:
+    place, poll = run_dir.validation, config.validate.poll_seconds
+    idle = 60 * config.validate.idle_minutes
     last = time.monotonic()
     while not place.stop.exists():
         # Oldest first, and one for each look: training keeps only some.
         for folder in _to_score(run_dir):
-            if _score_new(settings, run_dir, folder, rows):
+            if _score_new(config, run_dir, folder, rows):
                 last = time.monotonic()
                 break
         else:
-            final = _final_step(settings, run_dir)
+            final = _final_step(config, run_dir)
             if rows.has(final) or final in rows.failures:
                 logging.info("training is over and scored")
                 return
@@ -133,10 +133,10 @@ def _follow(settings: Any, run_dir: Run, rows: "_Rows") -> None:
     place.stop.unlink()
 
 
-def _final_step(settings: Any, run_dir: Run) -> int:
+def _final_step(config: Config, run_dir: Run) -> int:
     """`train.steps` as the run itself was started with."""
     if not run_dir.config.exists():
-        return settings.train.steps
+        return config.train.steps
     advice = "start --mode=train on the run, which writes it again"
     return records.read_json(run_dir.config, {"train.steps": whole(1)}, advice)[
         "train.steps"
@@ -144,7 +144,7 @@ def _final_step(settings: Any, run_dir: Run) -> int:
 
 
 def _score_new(
-    settings: Any, run_dir: Run, folder: pathlib.Path, rows: "_Rows"
+    config: Config, run_dir: Run, folder: pathlib.Path, rows: "_Rows"
 ) -> bool:
     """Scores one checkpoint, unless it is scored, unfinished or gone; whether it did."""
     step = checkpoint.step_of(folder)
@@ -155,11 +155,11 @@ def _score_new(
             logging.info("checkpoint %s is left out until training seals it", folder)
         rows.unsealed.add(step)
         return False
-    found = _own_copy(settings, folder, run_dir.validation)
+    found = _own_copy(config, folder, run_dir.validation)
     if found is None:
         return False
     problem = checkpoint.problem_of(
-        found, checkpoint.weight_items(settings.predict.weights)
+        found, checkpoint.weight_items(config.predict.weights)
     )
     if problem:
         logging.warning("checkpoint %s %s; it is left out", folder, problem)
@@ -167,7 +167,7 @@ def _score_new(
         shutil.rmtree(found)
         return False
     started = time.monotonic()
-    row = _score(settings, run_dir.validation, found)
+    row = _score(config, run_dir.validation, found)
     row["seconds"] = round(time.monotonic() - started, 1)
     rows.add(row)
     logging.info(
@@ -179,7 +179,7 @@ def _score_new(
 
 
 def _own_copy(
-    settings: Any, folder: pathlib.Path, place: ValidationDir
+    config: Config, folder: pathlib.Path, place: ValidationDir
 ) -> pathlib.Path | None:
     """The weights of a checkpoint, out of reach of training, which deletes; None if it did."""
     copy = place.checkpoints / folder.name
@@ -192,7 +192,7 @@ def _own_copy(
         for source in folder.iterdir():
             if source.is_file():
                 shutil.copyfile(source, partial / source.name)
-        for item in checkpoint.weight_items(settings.predict.weights):
+        for item in checkpoint.weight_items(config.predict.weights):
             shutil.copytree(folder / item, partial / item)
     except (FileNotFoundError, shutil.Error):
         shutil.rmtree(partial)
@@ -204,23 +204,23 @@ def _own_copy(
     return copy
 
 
-def _score(settings: Any, place: ValidationDir, found: pathlib.Path) -> Row:
+def _score(config: Config, place: ValidationDir, found: pathlib.Path) -> Row:
     study = Run(place.path).tune(checkpoint.step_of(found))
-    split = split_of(settings, "val")
+    split = split_of(config, "val")
     out = study.prediction(split.name)
-    raw = out.raw("zarr", settings.predict.channels)
+    raw = out.raw("zarr", config.predict.channels)
     # One of each for every checkpoint, whatever files the keys name.
     outputs = NamedOutputs(prediction=str(raw))
-    best = tuning.run(settings, study, found, split, outputs)
-    truth = own_truth(settings, split.skeleton)
-    facts = chain.decode_and_score(settings, out, raw, split, truth, "decode.threshold")
-    if not settings.validate.keep:
+    best = tuning.run(config, study, found, split, outputs)
+    truth = own_truth(config, split.skeleton)
+    facts = chain.decode_and_score(config, out, raw, split, truth, "decode.threshold")
+    if not config.validate.keep:
         _delete_bulky(out)
         _delete_bulky(VolumeDir(study.path))
     score, tuned = facts["skeletons"], best["scores"]
     row: Row = {
         "step": checkpoint.step_of(found),
-        "weights": settings.predict.weights,
+        "weights": config.predict.weights,
         "threshold": facts["threshold"],
     }
     row |= {name: score[name] for name in _METRICS}
@@ -237,14 +237,14 @@ def _delete_bulky(place: VolumeDir) -> None:
 class _Rows:
     """The scores so far: `nerl.json`, `nerl.csv` and the curves made from them."""
 
-    def __init__(self, settings: Any, place: ValidationDir, logs: pathlib.Path):
+    def __init__(self, config: Config, place: ValidationDir, logs: pathlib.Path):
         self._place = place
         self.failures: set[int] = set()
         self.unsealed: set[int] = set()  # of which the log knows
-        split = split_of(settings, "val")
+        split = split_of(config, "val")
         self._made_from = {
-            **determines.facts(settings, *_DETERMINED),
-            "decode.affinity_mask": settings.decode.affinity_mask,
+            **determines.facts(config, *_DETERMINED),
+            "decode.affinity_mask": config.decode.affinity_mask,
             "image": split.image,
             "skeleton": split.skeleton,
         }

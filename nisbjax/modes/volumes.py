@@ -12,7 +12,7 @@ import pathlib
 from typing import Any
 
 from nisbjax.artifacts import volume_name
-from nisbjax.config import optional
+from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.store.volume import Volume, fingerprint, open_affinities
 
@@ -30,32 +30,32 @@ class Split:
         return volume_name(self.image)
 
 
-def split_of(settings: Any, split: str) -> Split:
+def split_of(config: Config, split: str) -> Split:
     """The volume that `data.<split>` names below `data.root`."""
-    chosen = settings.data[split]
+    chosen = config.data[split]
 
     def path(value: str) -> str:
         value = optional(value)
-        return str(pathlib.Path(settings.data.root) / value) if value else ""
+        return str(pathlib.Path(config.data.root) / value) if value else ""
 
     return Split(path(chosen.image), path(chosen.label), path(chosen.skeleton))
 
 
-def voxel_size_nm(config: Any) -> tuple[float, float, float]:
+def voxel_size_nm(config: Config) -> tuple[float, float, float]:
     """`data.voxel_size_nm`, x, y, z."""
     x, y, z = map(float, config.data.voxel_size_nm)
     return x, y, z
 
 
-def split_with(settings: Any, image: str, known: str = "") -> Split | None:
+def split_with(config: Config, image: str, known: str = "") -> Split | None:
     """The volume of the configuration whose image is that one; None where there is none.
 
     Args:
-      settings: keys `data`.
+      config: keys `data`.
       image: its path; "" to look for its fingerprint alone.
       known: its fingerprint, for an image that has moved; "" where that is not known.
     """
-    for split in (split_of(settings, name) for name in ("val", "test")):
+    for split in (split_of(config, name) for name in ("val", "test")):
         if not split.image or not os.path.exists(split.image):
             continue
         if image and os.path.realpath(split.image) == os.path.realpath(image):
@@ -68,11 +68,11 @@ def split_with(settings: Any, image: str, known: str = "") -> Split | None:
     return None
 
 
-def image_of(settings: Any, volume: Volume) -> str:
+def image_of(config: Config, volume: Volume) -> str:
     """The image that a prediction, or that of a segmentation, was made from.
 
     Args:
-      settings: keys `data`, where an image that has moved is looked for.
+      config: keys `data`, where an image that has moved is looked for.
       volume: affinities [c x y z], or segments [x y z].
 
     Returns:
@@ -87,7 +87,7 @@ def image_of(settings: Any, volume: Volume) -> str:
         return ""
     if os.path.exists(named) and known in ("", fingerprint(named)):
         return named
-    moved = split_with(settings, "", known) if known else None
+    moved = split_with(config, "", known) if known else None
     if moved is not None:
         return moved.image
     if os.path.exists(named):

@@ -17,7 +17,7 @@ from flax import nnx
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.checkpoint.series import Checkpoints
-from nisbjax.config import flatten, optional
+from nisbjax.config import Config, flatten, optional
 from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.models.foreign import torch_export, torch_import, upkern
@@ -28,7 +28,7 @@ from nisbjax.train.optimizer import order
 from nisbjax.train.recipe import make_recipe
 
 
-def run(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+def run(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Writes one checkpoint, which `--mode=test` and the others then take.
 
     The file's own weights become `params`; their average becomes `ema` where the file has
@@ -36,7 +36,7 @@ def run(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     is that of the config's optimizer before its first update.
 
     Args:
-      settings: the configuration; of `model` only `upkern` and, with it, `kernel_size`.
+      config: the configuration; of `model` only `upkern` and, with it, `kernel_size`.
       run_dir: a folder without checkpoints.
       checkpoint_path: of the file (.ckpt, .pt, .pth, .safetensors, .npz).
 
@@ -55,7 +55,7 @@ def run(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
         )
     foreign = torch_import.open_foreign(path)
     kinds = tuple(foreign.weights) or ("raw",)  # none: reading says so
-    networks = {kind: _network(settings, foreign, kind) for kind in kinds}
+    networks = {kind: _network(config, foreign, kind) for kind in kinds}
     described, params = networks.get("raw") or networks["ema"]
     other, average = networks.get("ema") or networks["raw"]
     if other != described:
@@ -64,7 +64,7 @@ def run(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
             f"({described}); import a checkpoint of one run"
         )
     with lock.held(run_dir.lock):
-        found = _write(settings, run_dir, foreign, described, params, average)
+        found = _write(config, run_dir, foreign, described, params, average)
     logging.info(
         "imported %s (%s weights, step %d) into %s: %s",
         path,
@@ -73,7 +73,7 @@ def run(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
         found,
         ", ".join(f"model.{key}={value}" for key, value in described.items()),
     )
-    differing = [key for key in described if settings.model[key] != described[key]]
+    differing = [key for key in described if config.model[key] != described[key]]
     if differing:
         flags = (f"--config.model.{key}={described[key]}" for key in differing)
         logging.warning(
@@ -82,11 +82,11 @@ def run(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     return found
 
 
-def export(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
+def export(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Mode export: the weights of a checkpoint for torch, under the original's names.
 
     Args:
-      settings: the configuration; of it `predict.weights`, the average unless it says raw.
+      config: the configuration; of it `predict.weights`, the average unless it says raw.
       run_dir: where the file goes, and whose newest sound checkpoint is taken.
       checkpoint_path: another checkpoint; "" for that one.
 
@@ -96,7 +96,7 @@ def export(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     Raises:
       InputError: no checkpoint, or it is damaged.
     """
-    which = settings.predict.weights
+    which = config.predict.weights
     items = checkpoint.weight_items(which)
     found = checkpoint.find(optional(checkpoint_path) or run_dir.path, items)
     described = checkpoint.describe(found)
@@ -112,7 +112,7 @@ def export(settings: Any, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
 
 
 def _network(
-    settings: Any, foreign: torch_import.Foreign, kind: str
+    config: Config, foreign: torch_import.Foreign, kind: str
 ) -> tuple[dict[str, Any], Any]:
     """What the weights of one kind are, and the parameters."""
     try:
@@ -121,8 +121,8 @@ def _network(
         params = nnx.to_pure_dict(nnx.state(torch_import.to_model(weights)))
     except InputError as error:
         raise InputError(f"{foreign.path}, {kind} weights: {error}") from None
-    wanted = settings.model.kernel_size
-    if settings.model.upkern and wanted != described["kernel_size"]:
+    wanted = config.model.kernel_size
+    if config.model.upkern and wanted != described["kernel_size"]:
         if wanted < described["kernel_size"]:
             raise InputError(
                 f"model.kernel_size is {wanted}, {foreign.path} has "
@@ -134,16 +134,16 @@ def _network(
 
 
 def _write(
-    settings: Any,
+    config: Config,
     run_dir: Run,
     foreign: torch_import.Foreign,
     described: dict[str, Any],
     params: Any,
     average: Any,
 ) -> pathlib.Path:
-    chosen = settings.copy_and_resolve_references().unlock()
-    optimizer = make_recipe(settings).optimizer
-    fresh = step.initial_state(params, optimizer, settings.train.precision)
+    chosen = config.copy_and_resolve_references().unlock()
+    optimizer = make_recipe(config).optimizer
+    fresh = step.initial_state(params, optimizer, config.train.precision)
     chosen.model.update(described)
     with contextlib.closing(Checkpoints(run_dir.checkpoints)) as checkpoints:
         if checkpoints.newest_sound() is not None:
@@ -154,9 +154,9 @@ def _write(
         origin = {"path": str(foreign.path.absolute()), "reset": []}
         origin |= {"weights": list(foreign.weights), "sha256": _sha256(foreign.path)}
         loader = {
-            "seed": settings.seed,
-            "global_batch": settings.train.batch_per_device,
-            "accumulate": settings.train.accumulate,
+            "seed": config.seed,
+            "global_batch": config.train.batch_per_device,
+            "accumulate": config.train.accumulate,
             "next_batch": foreign.step,
         }
         checkpoints.save(

@@ -23,8 +23,8 @@ def runs(process: int, began: int) -> bool:
     """Whether a process of this host runs, and is the one that started then.
 
     Args:
-        process: its id.
-        began: when, as `started` says it; 0 if that is not known.
+      process: its id.
+      began: when, as `started` says it; 0 if that is not known.
     """
     return alive(process) and began in (0, started(process))
 

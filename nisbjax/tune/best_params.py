@@ -35,7 +35,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a finished tuning chose: `decoding_params` and where they come from.
 
     Raises:
-        InputError: no such file, or one without a threshold.
+      InputError: no such file, or one without a threshold.
     """
     path = Path(path)
     if not path.exists():
@@ -49,12 +49,12 @@ def parameters(
     """The keys of `decode` that a study chose, for the method of the configuration.
 
     Args:
-        section: `decode`, whose method decides, and the types of whose keys.
-        best: what `best_params.yaml` holds.
-        path: where it stands, for messages.
+      section: `decode`, whose method decides, and the types of whose keys.
+      best: what `best_params.yaml` holds.
+      path: where it stands, for messages.
 
     Raises:
-        InputError: it is of another method, or a value is none that its key takes.
+      InputError: it is of another method, or a value is none that its key takes.
     """
     method = section.method
     records.check(best, _SCHEMA, str(path), _ADVICE)
@@ -93,12 +93,12 @@ def conclude(
     """What `best_params.yaml` is to hold.
 
     Args:
-        section: `decode`, for what the method takes besides what was tuned.
-        opened: the study, all of its trials evaluated.
-        storage: where it is kept.
-        made_from: what it scored.
-        on_test: whether that was the test volume.
-        note: what else a reader must know; "" for nothing.
+      section: `decode`, for what the method takes besides what was tuned.
+      opened: the study, all of its trials evaluated.
+      storage: where it is kept.
+      made_from: what it scored.
+      on_test: whether that was the test volume.
+      note: what else a reader must know; "" for nothing.
     """
     top = study.best(opened)
     found = study.warnings(opened) + [note] * bool(note)
@@ -130,9 +130,9 @@ def write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> None
     """Writes the figure first: who finds best_params.yaml finds everything.
 
     Args:
-        out: the study's folder.
-        opened: the study.
-        result: of `conclude`.
+      out: the study's folder.
+      opened: the study.
+      result: of `conclude`.
     """
     complete = study.complete(opened)
     rows = [

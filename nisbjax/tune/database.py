@@ -31,14 +31,14 @@ def open_database(
     """Opens a database of studies, or makes it with one study in it.
 
     Args:
-        path: of the file.
-        name: of the study, where the database is new.
-        made_from: what its trials score, where the database is new.
-        busy_seconds: to wait for another program's lock.
+      path: of the file.
+      name: of the study, where the database is new.
+      made_from: what its trials score, where the database is new.
+      busy_seconds: to wait for another program's lock.
 
     Raises:
-        InputError: other tables, or those of another version of Optuna.
-        sqlite3.Error: the file is damaged, locked, or cannot be written.
+      InputError: other tables, or those of another version of Optuna.
+      sqlite3.Error: the file is damaged, locked, or cannot be written.
     """
     files.sweep(path)
     if not path.exists() or not path.stat().st_size:
@@ -50,7 +50,7 @@ def existing_database(path: Path, busy_seconds: float) -> RDBStorage:
     """Opens a database of studies that is there; writes nothing but what a kill left.
 
     Raises:
-        InputError, sqlite3.Error: as `open_database`.
+      InputError, sqlite3.Error: as `open_database`.
     """
     _require_tables(path, busy_seconds)
     backend = _backend(path, busy_seconds)

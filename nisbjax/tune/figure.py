@@ -20,11 +20,11 @@ def draw(
     """Writes the figure as PNG.
 
     Args:
-        rows: one for each threshold, ascending: threshold, nerl, voi_split, voi_merge,
-            voi_sum, coverage, coverage_length, n_non0_mergers, n_splits.
-        best: the chosen threshold.
-        path: of the file.
-        connected: by lines; not where trials differ in more than their threshold.
+      rows: one for each threshold, ascending: threshold, nerl, voi_split, voi_merge,
+        voi_sum, coverage, coverage_length, n_non0_mergers, n_splits.
+      best: the chosen threshold.
+      path: of the file.
+      connected: by lines; not where trials differ in more than their threshold.
     """
     figure = figures.figure(figsize=(9, 6.5), layout="constrained")
     panels = {

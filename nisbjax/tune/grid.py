@@ -56,16 +56,16 @@ def run_grid(
     """Evaluates every value of the grid that is missing, each in its own trial.
 
     Args:
-        study: reserved alone, its orphans released.
-        grid: thresholds, or points of several parameters.
-        prepare: the segments at the nodes for each of some of them, in one pass or more.
-        score: of one of them, with `nerl`.
+      study: reserved alone, its orphans released.
+      grid: thresholds, or points of several parameters.
+      prepare: the segments at the nodes for each of some of them, in one pass or more.
+      score: of one of them, with `nerl`.
 
     Returns:
-        How many were evaluated.
+      How many were evaluated.
 
     Raises:
-        InputError: trials failed; they are FAIL, with the error, and stay missing.
+      InputError: trials failed; they are FAIL, with the error, and stay missing.
     """
     wanted = missing(study, grid)
     left = _leftovers(study, wanted)

@@ -20,12 +20,12 @@ class Inputs:
     """The inputs of one study.
 
     Attributes:
-        prediction: path of affinities [c x y z]; "" where there are none yet.
-        truth: of their volume; its skeletons count.
-        determined_by: keys besides those that are tuned by which scores change, and their
-            values; see `keys.determines`.
-        edges: which of the affinities count, as in testing.
-        on_test: whether they are those of the test volume.
+      prediction: path of affinities [c x y z]; "" where there are none yet.
+      truth: of their volume; its skeletons count.
+      determined_by: keys besides those that are tuned by which scores change, and their
+        values; see `keys.determines`.
+      edges: which of the affinities count, as in testing.
+      on_test: whether they are those of the test volume.
     """
 
     prediction: str

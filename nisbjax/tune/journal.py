@@ -26,12 +26,12 @@ def open_journal(path: Path, name: str, made_from: Mapping[str, Any]) -> Journal
     """Opens a journal, or makes it with one study in it.
 
     Args:
-        path: of the file.
-        name: of the study, where the journal is new.
-        made_from: what its trials score, where the journal is new.
+      path: of the file.
+      name: of the study, where the journal is new.
+      made_from: what its trials score, where the journal is new.
 
     Raises:
-        InputError: a line that is no entry of a journal, or the file cannot be written.
+      InputError: a line that is no entry of a journal, or the file cannot be written.
     """
     if path.exists() and _is_torn(path):
         _cut(path)
@@ -53,7 +53,7 @@ def existing_journal(path: Path) -> JournalStorage:
     """Opens a journal that is there to look at it; a torn last line stays.
 
     Raises:
-        InputError: as `open_journal`.
+      InputError: as `open_journal`.
     """
     _is_torn(path)
     return _storage(_File(path))
@@ -114,7 +114,7 @@ def _is_torn(path: Path) -> bool:
     """Whether the last line was cut short, if all before it are entries.
 
     Raises:
-        InputError: a line is none: the file is damaged, or no journal.
+      InputError: a line is none: the file is damaged, or no journal.
     """
     torn = b""
     with open(path, "rb") as journal:

@@ -24,7 +24,7 @@ class JournalLock(JournalFileSymlinkLock):
     """Held while one process appends to a journal.
 
     Args:
-        journal: the file; the link lies beside it.
+      journal: the file; the link lies beside it.
     """
 
     def __init__(self, journal: Path):

@@ -35,8 +35,8 @@ def require_place(storage: str) -> None:
     """Refuses a storage in which no study can be kept; writes nothing.
 
     Raises:
-        InputError: a folder, a device, a pipe, a path that cannot be or cannot be written,
-            or SQLite in memory.
+      InputError: a folder, a device, a pipe, a path that cannot be or cannot be written,
+        or SQLite in memory.
     """
     path = file_of(storage)
     if path is None:

@@ -27,8 +27,8 @@ class Reservation:
     """A held lock; `alone` until it is shared.
 
     Attributes:
-        alone: no other process of this host works on the study.
-        one_host: nor can one of another host: the study is no journal, no server's.
+      alone: no other process of this host works on the study.
+      one_host: nor can one of another host: the study is no journal, no server's.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Reservation:
         """Lets other tuners of this host join.
 
         Raises:
-            InputError: another process has had it in the meantime.
+          InputError: another process has had it in the meantime.
         """
         if self._lock is not None and self.alone:
             # the kernel lets go of a lock before it gives one of another kind
@@ -64,11 +64,11 @@ def reserved(storage: str, *, alone: bool) -> Iterator[Reservation]:
     """Holds the study's lock while a tuner works on it.
 
     Args:
-        storage: as for `open_study`.
-        alone: refuse to join others (a grid is one process's work).
+      storage: as for `open_study`.
+      alone: refuse to join others (a grid is one process's work).
 
     Raises:
-        InputError: another process works on it alone, or no study can be kept there.
+      InputError: another process works on it alone, or no study can be kept there.
     """
     require_place(storage)
     path = file_of(storage)
@@ -98,7 +98,7 @@ def in_turn(path: str | os.PathLike[str]) -> Iterator[None]:
     """Waits until no other process of this host is inside for the same lock file.
 
     Raises:
-        InputError: the file system has no locks.
+      InputError: the file system has no locks.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as lock:

@@ -93,9 +93,9 @@ def unit_point(kind: str, seed: int, number: int) -> np.ndarray:
     """The point of a trial in the unit cube, [0, 1) on each axis.
 
     Args:
-        kind: `random`, independent points, or `qmc`, a scrambled Sobol sequence.
-        seed: of the sequence.
-        number: of the trial, from 0.
+      kind: `random`, independent points, or `qmc`, a scrambled Sobol sequence.
+      seed: of the sequence.
+      number: of the trial, from 0.
     """
     if kind == "random":
         draw = np.random.default_rng([_positive(seed), number])

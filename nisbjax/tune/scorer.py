@@ -28,15 +28,15 @@ class Scorer:
     """Scores points of a space on one volume.
 
     Args:
-        inputs: of the study.
-        affinities: its prediction, opened.
-        truth: the skeletons in it.
-        section: `decode`.
-        tuned: names of the parameters that are tuned.
-        decode: a whole decode with other values of `decode.*`; None where there is none.
+      inputs: of the study.
+      affinities: its prediction, opened.
+      truth: the skeletons in it.
+      section: `decode`.
+      tuned: names of the parameters that are tuned.
+      decode: a whole decode with other values of `decode.*`; None where there is none.
 
     Raises:
-        InputError: trials need a whole decode, and there is none.
+      InputError: trials need a whole decode, and there is none.
     """
 
     def __init__(

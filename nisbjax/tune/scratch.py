@@ -21,10 +21,10 @@ def trial_folder(parent: Path) -> Iterator[Path]:
     So are the folders of dead processes of this host, and `parent` once it is empty.
 
     Args:
-        parent: of the folders of all tuners.
+      parent: of the folders of all tuners.
 
     Yields:
-        The folder's path; it is not made.
+      The folder's path; it is not made.
     """
     own = parent / f"{socket.gethostname()}.{os.getpid()}"
     _sweep(parent)

@@ -48,22 +48,22 @@ def run_sampled(
     taken over, and trials under way in others of this host are waited for.
 
     Args:
-        study: with its sampler.
-        space: lowest and highest value of each parameter; integers where both are.
-        first: parameters of the first trial, the configured ones; those outside the
-            space are left to the sampler.
-        n_trials: of the study in all, those of earlier runs among them.
-        score: of parameters, with `nerl`.
-        at_most: parameters that do not exceed another, `{"low_threshold": "threshold"}`;
-            the other comes before them in the space.
-        turn: a `with` inside which no other process of this host claims a trial
-            (`Reservation.turn`).
+      study: with its sampler.
+      space: lowest and highest value of each parameter; integers where both are.
+      first: parameters of the first trial, the configured ones; those outside the
+        space are left to the sampler.
+      n_trials: of the study in all, those of earlier runs among them.
+      score: of parameters, with `nerl`.
+      at_most: parameters that do not exceed another, `{"low_threshold": "threshold"}`;
+        the other comes before them in the space.
+      turn: a `with` inside which no other process of this host claims a trial
+        (`Reservation.turn`).
 
     Returns:
-        How many trials this call completed.
+      How many trials this call completed.
 
     Raises:
-        InputError: three trials in a row failed.
+      InputError: three trials in a row failed.
     """
     inside = {
         name: first[name]

@@ -31,11 +31,11 @@ class Space:
     """What a study varies, and how it goes through it.
 
     Attributes:
-        ranges: lowest and highest value of each parameter, the threshold first.
-        points: of the grid: thresholds, or points of several parameters; none of a sampler.
-        configured: the value of each parameter that `decode` has, a sampler's first trial.
-        trials: that a sampler is to complete.
-        at_most: parameters that do not exceed another.
+      ranges: lowest and highest value of each parameter, the threshold first.
+      points: of the grid: thresholds, or points of several parameters; none of a sampler.
+      configured: the value of each parameter that `decode` has, a sampler's first trial.
+      trials: that a sampler is to complete.
+      at_most: parameters that do not exceed another.
     """
 
     ranges: Mapping[str, Range]
@@ -49,11 +49,11 @@ class Space:
         """The space of a configuration.
 
         Args:
-            section: `tune`.
-            decode: `decode`, whose method is known.
+          section: `tune`.
+          decode: `decode`, whose method is known.
 
         Raises:
-            InputError: as `ranges` and `points`.
+          InputError: as `ranges` and `points`.
         """
         found = ranges(section, decode)
         return cls(
@@ -78,9 +78,9 @@ def ranges(section: Any, decode: Any) -> dict[str, Range]:
     """Lowest and highest values of `tune.space`, the threshold first.
 
     Raises:
-        InputError: an entry that is none, or a second one of its name; no threshold, a key
-            that the method does not take, a value that its key does not take, or ranges of
-            which one lies above another that bounds it.
+      InputError: an entry that is none, or a second one of its name; no threshold, a key
+        that the method does not take, a value that its key does not take, or ranges of
+        which one lies above another that bounds it.
     """
     space: dict[str, Range] = {}
     for entry in section.space:
@@ -155,7 +155,7 @@ def grid(section: Any) -> tuple[float, ...]:
     """The thresholds: of `tune.grid` by name, or `tune.thresholds`.
 
     Raises:
-        InputError: no such grid, or a threshold outside (0, 1).
+      InputError: no such grid, or a threshold outside (0, 1).
     """
     name = optional(section.grid)
     if name:
@@ -177,7 +177,7 @@ def points(section: Any, decode: Any) -> list[Any]:
     """The grid: thresholds, or each with every combination of the others in `tune.space`.
 
     Raises:
-        InputError: as `grid`, or `tune.space` does not say how many values.
+      InputError: as `grid`, or `tune.space` does not say how many values.
     """
     axes: dict[str, list[Any]] = {"threshold": list(grid(section))}
     more = [entry for entry in section.space if entry[0] != "threshold"]

@@ -36,20 +36,20 @@ def run(
     Run again, it evaluates only what is missing, and appends.
 
     Args:
-        section: `tune`.
-        decode: `decode`.
-        out: the study's folder.
-        inputs: of the validation volume, under the mask that testing applies.
-        seed: of a sampler.
-        decode_whole: a whole decode with other values of `decode.*`, for what the one pass
-            does not know: other methods, `min_size`, other parameters in `tune.space`.
+      section: `tune`.
+      decode: `decode`.
+      out: the study's folder.
+      inputs: of the validation volume, under the mask that testing applies.
+      seed: of a sampler.
+      decode_whole: a whole decode with other values of `decode.*`, for what the one pass
+        does not know: other methods, `min_size`, other parameters in `tune.space`.
 
     Returns:
-        What `best_params.yaml` holds.
+      What `best_params.yaml` holds.
 
     Raises:
-        InputError: inputs that are missing or do not fit, a study that is damaged, busy or
-            of other inputs, or trials that failed.
+      InputError: inputs that are missing or do not fit, a study that is damaged, busy or
+        of other inputs, or trials that failed.
     """
     started = time.monotonic()
     space = check(section, decode)
@@ -110,12 +110,12 @@ def check(section: Any, decode: Any) -> Space:
     """What a study varies, if its keys can be; asked before anything is written.
 
     Args:
-        section: `tune`.
-        decode: `decode`.
+      section: `tune`.
+      decode: `decode`.
 
     Raises:
-        InputError: as `Space.of`; another method or sampler; or a storage that can hold no
-            study.
+      InputError: as `Space.of`; another method or sampler; or a storage that can hold no
+        study.
     """
     require_choice("decode.method", decode.method, METHODS)
     require_choice("tune.sampler", section.sampler, study.SAMPLERS)
@@ -130,11 +130,11 @@ def check_study(section: Any, decode: Any, out: TuneDir, inputs: Inputs) -> None
     """Refuses what `run` would, as far as it can be known, and writes nothing.
 
     Args:
-        section, decode, out: as `run`.
-        inputs: as `run`, without their mask, and without a prediction if there is none yet.
+      section, decode, out: as `run`.
+      inputs: as `run`, without their mask, and without a prediction if there is none yet.
 
     Raises:
-        InputError: as `run`.
+      InputError: as `run`.
     """
     space = check(section, decode)
     for path in (out.best_params, out.figure):

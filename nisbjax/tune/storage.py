@@ -53,17 +53,17 @@ def open_study(
     """Opens a study to maximise NERL, or makes it; call it while it is reserved.
 
     Args:
-        storage: a path of a SQLite database, of a journal (`.journal`, `.log`; for
-            several hosts on one file system), or a URL of Optuna.
-        name: of the study.
-        made_from: what its scores depend on (fingerprints of prediction, mask and
-            skeletons, ...); kept in the study when it is made, compared afterwards.
-        sampler: proposes parameters; a grid needs none.
+      storage: a path of a SQLite database, of a journal (`.journal`, `.log`; for
+        several hosts on one file system), or a URL of Optuna.
+      name: of the study.
+      made_from: what its scores depend on (fingerprints of prediction, mask and
+        skeletons, ...); kept in the study when it is made, compared afterwards.
+      sampler: proposes parameters; a grid needs none.
 
     Raises:
-        InputError: the file is damaged, locked, or not an Optuna database; it holds other
-            studies than this one; or the study is another program's or scored something
-            else.
+      InputError: the file is damaged, locked, or not an Optuna database; it holds other
+        studies than this one; or the study is another program's or scored something
+        else.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     require_place(storage)
@@ -93,12 +93,12 @@ def require_fitting(storage: str, name: str, facts: Mapping[str, Any]) -> None:
     """Refuses beforehand what `open_study` would; makes and changes nothing.
 
     Args:
-        storage: as for `open_study`; of a server nothing is asked but that it answers.
-        name: of the study, which need not be there.
-        facts: those of its `made_from` that are known by now.
+      storage: as for `open_study`; of a server nothing is asked but that it answers.
+      name: of the study, which need not be there.
+      facts: those of its `made_from` that are known by now.
 
     Raises:
-        InputError: as `open_study`.
+      InputError: as `open_study`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     require_place(storage)
@@ -127,7 +127,7 @@ def _holds(backend: BaseStorage, name: str, storage: str) -> bool:
     """Whether a study is there; False where there is none at all.
 
     Raises:
-        InputError: others are.
+      InputError: others are.
     """
     names = optuna.get_all_study_names(backend)
     if names and name not in names:
@@ -208,10 +208,10 @@ def _require_ours(
     can win: `optuna create-study` makes such, and so does a kill while a server's is made.
 
     Args:
-        study: as it was found.
-        storage: for messages.
-        made_from: what trials to come score.
-        beforehand: only part of that is known yet; the study stays as it is.
+      study: as it was found.
+      storage: for messages.
+      made_from: what trials to come score.
+      beforehand: only part of that is known yet; the study stays as it is.
     """
     if study.directions != [StudyDirection.MAXIMIZE]:
         words = ", ".join(direction.name.lower() for direction in study.directions)

@@ -46,12 +46,12 @@ def require_like(
     """Refuses a study whose trials are of other parameters, or drew them in another way.
 
     Args:
-        study: opened.
-        space: lowest and highest value of each parameter.
-        on_grid: whether they come from a grid or from a sampler.
+      study: opened.
+      space: lowest and highest value of each parameter.
+      on_grid: whether they come from a grid or from a sampler.
 
     Raises:
-        InputError: naming the trial, what it drew from, and what was wanted.
+      InputError: naming the trial, what it drew from, and what was wanted.
     """
     wanted = {
         name: any_value(low) if on_grid else drawn_from((low, high))
@@ -81,7 +81,7 @@ def best(study: optuna.Study) -> FrozenTrial:
     """The COMPLETE trial of the highest NERL, the earliest of equals.
 
     Raises:
-        InputError: none is COMPLETE.
+      InputError: none is COMPLETE.
     """
     trials = complete(study)
     if not trials:

@@ -82,13 +82,13 @@ def release_orphans(
     """Frees the trials of dead processes; call it alone (`Reservation.alone`).
 
     Args:
-        study: whose RUNNING trials on this host belong to nobody.
-        retry: leave them RUNNING, as nobody's, to be taken over; else they become FAIL.
-        every_host: those of other hosts belong to nobody, too (`Reservation.one_host`): a
-            job that was requeued goes on elsewhere.
+      study: whose RUNNING trials on this host belong to nobody.
+      retry: leave them RUNNING, as nobody's, to be taken over; else they become FAIL.
+      every_host: those of other hosts belong to nobody, too (`Reservation.one_host`): a
+        job that was requeued goes on elsewhere.
 
     Returns:
-        How many there were.
+      How many there were.
     """
     orphans = [
         trial
