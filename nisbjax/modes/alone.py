@@ -103,7 +103,7 @@ def evaluate(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, An
             raise InputError(f"no segmentation in {place.path}; run --mode=decode")
         named = str(decoded[-1])
     truth = evaluation.truth_of(config, split)
-    return evaluation.score(config, place, named, truth, "")
+    return evaluation.score(config, place, named, truth, "", config.evaluate.metrics)
 
 
 def _place(config: Config, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:

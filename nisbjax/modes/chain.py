@@ -100,6 +100,7 @@ def decode_and_score(
     truth: "Truth",
     threshold_origin: str,
     outputs: NamedOutputs = OWN,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Decodes one prediction under its mask, scores it and draws its slices.
 
@@ -111,6 +112,7 @@ def decode_and_score(
       truth: that is scored against.
       threshold_origin: for the record.
       outputs: report, mask and segmentation instead of those of the place.
+      metrics: instead of those of `evaluate.metrics`.
 
     Returns:
       What the evaluation's JSON holds.
@@ -119,12 +121,13 @@ def decode_and_score(
       InputError: whatever one of the stages refuses, before a mask is made where that can
         be known.
     """
+    metrics = metrics or config.evaluate.metrics
     path = segmentation.output_path(config.decode, place, outputs.segmentation)
     segmentation.check(config, path, prediction)
-    evaluation.check(config, truth, place, open_affinities(prediction))
+    evaluation.check(metrics, truth, place, open_affinities(prediction))
     mask = affinity_mask(config, place, prediction, split.image, outputs)
     segmentation.decode(config, path, prediction, mask)
-    facts = evaluation.score(config, place, path, truth, threshold_origin)
+    facts = evaluation.score(config, place, path, truth, threshold_origin, metrics)
     draw_slices(config, place, prediction, path, split)
     return facts
 
@@ -146,7 +149,8 @@ def _check_test(
     split = _tested(config)
     place = run_dir.test(checkpoint.step_of(found), split.name)
     whole = None if optional(config.predict.roi) else open_image(split.image)
-    evaluation.check(config, evaluation.truth_of(config, split), place, whole)
+    truth = evaluation.truth_of(config, split)
+    evaluation.check(config.evaluate.metrics, truth, place, whole)
     segmentation.check_keys(segmentation.with_parameters(config, parameters))
     segmentation.check_output(config)
     check_mask(config, place, NamedOutputs.of(config))

@@ -5,6 +5,7 @@ below.
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nisbjax.artifacts import VolumeDir
@@ -37,12 +38,15 @@ def own_truth(config: Config, skeleton: str, label: str = "") -> "Truth":
 
 
 def check(
-    config: Config, truth: "Truth", place: VolumeDir, covered: Volume | None = None
+    metrics: Sequence[str],
+    truth: "Truth",
+    place: VolumeDir,
+    covered: Volume | None = None,
 ) -> None:
     """Refuses metrics without what they need, before there is a segmentation to score.
 
     Args:
-      config: key `evaluate.metrics`.
+      metrics: as `evaluate.metrics`.
       truth: of the volume.
       place: where the scores are to go.
       covered: a volume of the segmentation's shape and region; None where there is none.
@@ -54,7 +58,7 @@ def check(
 
     # Skeletons that were read are kept there, unless the folder is yet to be made.
     cache = place.path if place.path.is_dir() else None
-    stage.check(tuple(config.evaluate.metrics), truth, covered, cache)
+    stage.check(tuple(metrics), truth, covered, cache)
 
 
 def score(
@@ -63,15 +67,17 @@ def score(
     segmentation: str | pathlib.Path,
     truth: "Truth",
     threshold_origin: str,
+    metrics: Sequence[str],
 ) -> dict[str, Any]:
     """Scores a segmentation; see `evaluate.stage.run`.
 
     Args:
-      config: keys `evaluate.metrics`, `decode.memory_gb`, `name`; all are recorded.
+      config: keys `decode.memory_gb`, `name`; all are recorded.
       place: where the scores go.
       segmentation: its path.
       truth: of its volume.
       threshold_origin: for the record.
+      metrics: as `evaluate.metrics`.
 
     Returns:
       What the JSON holds.
@@ -79,7 +85,7 @@ def score(
     from nisbjax.evaluate import published, stage
 
     return stage.run(
-        tuple(config.evaluate.metrics),
+        tuple(metrics),
         place,
         segmentation,
         truth,

@@ -37,6 +37,7 @@ from nisbjax.train.metric_writer import EventFile
 _DETERMINED = ("prediction", "report", "segmentation", "study", "best")
 _METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mergers")
 _METRICS += ("n_splits",)
+_SCORED = ("nerl", "voi")  # on the skeleton, whatever an evaluation is asked for
 # What says that a file is complete goes before the file.
 _BULKY = ("*.zarr", "raw_*.h5", "trials")
 
@@ -213,7 +214,9 @@ def _score(config: Config, place: ValidationDir, found: pathlib.Path) -> Row:
     outputs = NamedOutputs(prediction=str(raw))
     best = tuning.run(config, study, found, split, outputs)
     truth = own_truth(config, split.skeleton)
-    facts = chain.decode_and_score(config, out, raw, split, truth, "decode.threshold")
+    facts = chain.decode_and_score(
+        config, out, raw, split, truth, "decode.threshold", metrics=_SCORED
+    )
     if not config.validate.keep:
         _delete_bulky(out)
         _delete_bulky(VolumeDir(study.path))

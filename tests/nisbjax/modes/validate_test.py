@@ -200,6 +200,13 @@ def test_other_channels_are_predicted_and_scored(settings, folder, channels, sid
     assert row["nerl"] == row["best_nerl"] == 1.0
 
 
+def test_skeletons_are_scored_whatever_an_evaluation_is_asked_for(settings, folder):
+    save(folder, settings, {3: 20})
+    settings.evaluate.metrics = ("adapted_rand",)
+    (row,) = run(settings, folder)
+    assert (row["step"], row["nerl"]) == (3, 1.0) and "voi_sum" in row
+
+
 @pytest.mark.usefixtures("quick")
 def test_watching_ends_with_the_run_and_sees_what_training_deletes(
     settings, folder, monkeypatch
