@@ -176,7 +176,7 @@ def _function(name: str) -> Callable[..., Any]:
 
 def run_mode(
     mode: str,
-    config: Config,
+    config: Config | None,
     workdir: str = "",
     checkpoint_path: str = "",
     *,
