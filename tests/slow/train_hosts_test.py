@@ -253,7 +253,7 @@ def test_damage_is_found_by_one_process_for_all(keys, alone, tmp_path):
     assert end(start(folder, other, 2), 200) == [2, 2], log(folder, 1)
     for process in range(2):
         refusal = log(folder, process).splitlines()[-1]
-        assert "nisbjax: every checkpoint in" in refusal
+        assert "nisbjax: no checkpoint in" in refusal
         assert "2.damaged, " in refusal or ", 2.damaged" in refusal
 
 
