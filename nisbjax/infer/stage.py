@@ -43,7 +43,7 @@ _CHUNK = (64, 128, 128)  # thin in x, along which prediction sweeps
 
 
 @dataclasses.dataclass(frozen=True)
-class Output:
+class PredictionFiles:
     """Where a prediction is written.
 
     Attributes:
@@ -75,7 +75,7 @@ def run(
     section: Any,
     network: Network,
     image_path: str | pathlib.Path,
-    target: Output,
+    target: PredictionFiles,
     *,
     normalization: Normalization,
     edges: EdgeGeometry,
@@ -118,7 +118,7 @@ def run(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class _Prediction:
     """A prediction that was checked, and is not begun.
 
     Attributes:
@@ -149,7 +149,7 @@ def _planned(
     normalization: Normalization,
     edges: EdgeGeometry,
     determined_by: Mapping[str, Any],
-) -> _Plan:
+) -> _Prediction:
     require_choice("predict.format", section.format, ("h5", "zarr"))
     require_choice("predict.dtype", section.dtype, _DTYPES)
     require_choice("predict.tta", section.tta, tta.KINDS)
@@ -189,10 +189,14 @@ def _planned(
         edges.of(section.channels) if section.tta == "flips" else None,
     )
     said = attributes(section, edges, image, region, determined_by, made_from)
-    return _Plan(section, network, image, grid, region, conversion, made_from, said)
+    return _Prediction(
+        section, network, image, grid, region, conversion, made_from, said
+    )
 
 
-def _write(plan: _Plan, target: Output, make_observer: MakeObserver) -> None:
+def _write(
+    plan: _Prediction, target: PredictionFiles, make_observer: MakeObserver
+) -> None:
     """What is missing of the work file, and the file that is asked for."""
     work, final, made_from = target.work, target.final, plan.made_from
     started = time.monotonic()
@@ -232,7 +236,7 @@ def _write(plan: _Plan, target: Output, make_observer: MakeObserver) -> None:
 
 
 def _predict(
-    plan: _Plan, output: Volume, manifest: Manifest, observer: Observer
+    plan: _Prediction, output: Volume, manifest: Manifest, observer: Observer
 ) -> None:
     # A process predicts on its own devices; several hosts take a volume or a region each.
     mesh = devices.make_mesh(((devices.DATA, -1),), jax.local_devices())

@@ -67,7 +67,7 @@ def predict_by(
         config.predict,
         network,
         image,
-        stage.Output(work, final),
+        stage.PredictionFiles(work, final),
         normalization=Normalization(
             config.data.normalize, tuple(config.data.percentiles)
         ),

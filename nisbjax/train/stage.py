@@ -28,7 +28,7 @@ from nisbjax.store import lock
 from nisbjax.train import failure, loop, preview, step
 from nisbjax.train.metric_writer import MetricWriter, Unwritten
 from nisbjax.train.recipe import make_recipe_on, training_loader, validation_loader
-from nisbjax.train.start import Origin, Plan, begin
+from nisbjax.train.start import Origin, TrainingPlan, begin
 
 
 def run(
@@ -100,7 +100,7 @@ def _train(
     fresh = jax.device_put(fresh, devices.replicated(mesh))
     shards = mesh.shape[devices.DATA]
     begun = begin(
-        Plan.of(config),
+        TrainingPlan.of(config),
         checkpoints,
         fresh,
         origin=origin,

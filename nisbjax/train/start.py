@@ -67,7 +67,7 @@ class Origin:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a run means to do, as far as a checkpoint may disagree with it.
 
     Attributes:
@@ -91,7 +91,7 @@ class Plan:
     keys: Mapping[str, Any]
 
     @classmethod
-    def of(cls, config: Config) -> "Plan":
+    def of(cls, config: Config) -> "TrainingPlan":
         constant = config.schedule.kind == "constant"
         return cls(
             model=build.describe(config.model.to_dict()),
@@ -121,7 +121,7 @@ class Start:
 
 
 def begin(
-    plan: Plan,
+    plan: TrainingPlan,
     checkpoints: Checkpoints,
     fresh: step.TrainState,
     *,
@@ -178,7 +178,7 @@ def begin(
 
 
 def _from_checkpoint(
-    plan: Plan,
+    plan: TrainingPlan,
     found: pathlib.Path,
     fresh: step.TrainState,
     reset: Sequence[str],
@@ -243,7 +243,9 @@ def _require_order(
                 )
 
 
-def _same_crops(plan: Plan, found: pathlib.Path, loader: Mapping[str, Any]) -> int:
+def _same_crops(
+    plan: TrainingPlan, found: pathlib.Path, loader: Mapping[str, Any]
+) -> int:
     """The stored batch, if the run is to see the same crops as before."""
     wanted = {
         "seed": plan.seed,
@@ -262,7 +264,10 @@ def _same_crops(plan: Plan, found: pathlib.Path, loader: Mapping[str, Any]) -> i
 
 
 def _facts(
-    plan: Plan, batch: int, fresh: step.TrainState, started_from: Mapping[str, Any]
+    plan: TrainingPlan,
+    batch: int,
+    fresh: step.TrainState,
+    started_from: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
     return {
         "step": {
@@ -297,7 +302,7 @@ def _require_origin(own: pathlib.Path, origin: Origin) -> None:
 
 
 def _require_something_to_do(
-    plan: Plan, found: pathlib.Path, state: step.TrainState
+    plan: TrainingPlan, found: pathlib.Path, state: step.TrainState
 ) -> None:
     if int(state.step) >= plan.steps:
         raise InputError(
@@ -312,12 +317,12 @@ def _require_something_to_do(
         )
 
 
-def _schedule_is_over(plan: Plan, state: step.TrainState) -> bool:
+def _schedule_is_over(plan: TrainingPlan, state: step.TrainState) -> bool:
     updates = int(optimizer.updates_done(state.optimizer))
     return plan.schedule_steps is not None and updates >= plan.schedule_steps
 
 
-def _name_differences(plan: Plan, found: pathlib.Path) -> None:
+def _name_differences(plan: TrainingPlan, found: pathlib.Path) -> None:
     """Logs the keys that differ from those the checkpoint was written with."""
     before, now = checkpoint.fact(found, "config"), plan.keys
     differing = [key for key in now if key in before and before[key] != now[key]]

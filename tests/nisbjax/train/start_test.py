@@ -18,7 +18,7 @@ from nisbjax.train import stage
 from nisbjax.train import step as steps
 from nisbjax.train.metric_writer import read_history
 from nisbjax.train.recipe import make_recipe
-from nisbjax.train.start import Origin, Plan, begin
+from nisbjax.train.start import Origin, TrainingPlan, begin
 
 pytestmark = pytest.mark.usefixtures("linear_network")
 
@@ -48,7 +48,7 @@ def begun(config, tmp_path):
         fresh = steps.initial_state(params, recipe.optimizer, config.train.precision)
         opened.append(Checkpoints(tmp_path / folder / "checkpoints"))
         return begin(
-            Plan.of(config),
+            TrainingPlan.of(config),
             opened[-1],
             jax.device_put(fresh, jax.devices()[0]),
             origin=origin or Origin(),
