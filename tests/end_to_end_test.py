@@ -79,6 +79,10 @@ def test_another_decoder_is_tuned_and_tested(config, workdir):
     assert found["method"] == "grow"
     assert not Run(workdir).tune(3).trials.exists()
     tuned = (found["threshold"], found["low_threshold"], found["min_seed"])
+    # The record keeps the keys as they were given: tuned runs of a recipe are compared.
+    recorded = facts["config"]
+    assert recorded["decode.low_threshold"] == c.decode.low_threshold
+    assert recorded["decode.min_seed"] == c.decode.min_seed
     name = "grow_{:g}_{:g}_{:g}".format(*tuned)
     assert facts["segmentation"].endswith(f"decoded_x1_ch0-1-2_{name}.zarr")
     c.decode.threshold_from = "study"

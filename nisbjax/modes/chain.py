@@ -82,13 +82,14 @@ def test(
     outputs = NamedOutputs.of(config)
     prediction = predict(config, found, split.image, place, outputs)
     return decode_and_score(
-        segmentation.with_parameters(config, parameters),
+        config,
         place,
         prediction,
         split,
         evaluation.truth_of(config, split),
         threshold_origin,
         outputs,
+        parameters=parameters,
     )
 
 
@@ -101,11 +102,12 @@ def decode_and_score(
     threshold_origin: str,
     outputs: NamedOutputs = OWN,
     metrics: Sequence[str] = (),
+    parameters: Mapping[str, float | int] | None = None,
 ) -> dict[str, Any]:
     """Decodes one prediction under its mask, scores it and draws its slices.
 
     Args:
-      config: the configuration, with the parameters that were chosen.
+      config: the configuration, which is recorded as it is.
       place: where everything goes.
       prediction: path of the affinities.
       split: their volume.
@@ -113,6 +115,8 @@ def decode_and_score(
       threshold_origin: for the record.
       outputs: report, mask and segmentation instead of those of the place.
       metrics: instead of those of `evaluate.metrics`.
+      parameters: instead of the keys of `decode` by these names. The record keeps the
+        keys, which runs that were tuned one by one have in common.
 
     Returns:
       What the evaluation's JSON holds.
@@ -122,11 +126,12 @@ def decode_and_score(
         be known.
     """
     metrics = metrics or config.evaluate.metrics
-    path = segmentation.output_path(config.decode, place, outputs.segmentation)
-    segmentation.check(config, path, prediction)
+    chosen = segmentation.with_parameters(config, parameters)
+    path = segmentation.output_path(chosen.decode, place, outputs.segmentation)
+    segmentation.check(chosen, path, prediction)
     evaluation.check(metrics, truth, place, open_affinities(prediction))
     mask = affinity_mask(config, place, prediction, split.image, outputs)
-    segmentation.decode(config, path, prediction, mask)
+    segmentation.decode(chosen, path, prediction, mask)
     facts = evaluation.score(config, place, path, truth, threshold_origin, metrics)
     draw_slices(config, place, prediction, path, split)
     return facts
