@@ -158,7 +158,7 @@ def _check_test(
     evaluation.check(config.evaluate.metrics, truth, place, whole)
     segmentation.check_keys(segmentation.with_parameters(config, parameters))
     segmentation.check_output(config)
-    check_mask(config, place, NamedOutputs.of(config))
+    check_mask(config, place, split.image, NamedOutputs.of(config))
     files.require_file(place.slices_png)
     return found, split, place
 

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
-from nisbjax.mask import open_mask
+from nisbjax.geometry import Box
+from nisbjax.mask import open_mask, require_mask
 from nisbjax.modes.outputs import OWN, NamedOutputs
+from nisbjax.store.finished import require_finished
+from nisbjax.store.volume import open_image
+from nisbjax.typing import Triple
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.qc.stage import Paths
@@ -71,11 +75,18 @@ def affinity_mask(
     return str(made)
 
 
-def check_mask(config: Config, place: VolumeDir, named: NamedOutputs = OWN) -> None:
-    """Opens a mask that is named, or looks where one can be made, before hours of work.
+def check_mask(
+    config: Config, place: VolumeDir, image: str, named: NamedOutputs = OWN
+) -> None:
+    """Refuses a mask that is named, or cannot be made, before hours of prediction.
+
+    Args:
+      config: the configuration.
+      place, named: as `affinity_mask`.
+      image: path of what is going to be predicted.
 
     Raises:
-      InputError: as `open_mask` or `qc.stage.check_outputs`.
+      InputError: as `open_mask`, `require_mask` or `qc.stage.check_outputs`.
     """
     from nisbjax.qc import stage
 
@@ -83,4 +94,11 @@ def check_mask(config: Config, place: VolumeDir, named: NamedOutputs = OWN) -> N
     if mask == "auto":
         stage.check_outputs(config.qc, paths(place, named))
     elif mask:
-        open_mask(mask)
+        require_finished(mask)
+        require_mask(*open_mask(mask), _predicted_shape(config, image))
+
+
+def _predicted_shape(config: Config, image: str) -> Triple:
+    """Of the affinities that an image is going to have, x y z."""
+    roi = optional(config.predict.roi)
+    return Box.parse(roi).shape if roi else open_image(image).spatial_shape

@@ -59,7 +59,7 @@ def run(
     trial = segmentation.with_parameters(config, space.widest)
     stage.check_study(config.tune, config.decode, out, _inputs(config, split))
     segmentation.check_keys(trial)
-    check_mask(config, place, outputs)
+    check_mask(config, place, split.image, outputs)
     prediction = predict(config, found, split.image, place, outputs)
     known = _inputs(config, split, prediction)
     stage.check_study(config.tune, config.decode, out, known)
