@@ -29,7 +29,6 @@ from nisbjax.decode.streamed.volume import check_affinities
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid
 from nisbjax.offsets import OFFSETS_6
-from nisbjax.store import stored
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
@@ -230,7 +229,7 @@ def _write(
             for index, box in enumerate(box_grid(output.spatial_shape, _WRITTEN)):
                 part = np.ascontiguousarray(labels[box.slices], output.dtype)
                 output.write(box, part)
-                known = stored.of_box(output.at(box), output.source)
+                known = output.chunk_facts(box, output.source)
                 manifest.record(f"write {index}", known)
             counts.note(output)
             manifest.finish(**dataclasses.asdict(counts))

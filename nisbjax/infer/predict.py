@@ -29,7 +29,6 @@ from nisbjax.infer.conversion import DEFAULT, Apply, Conversion, make_program
 from nisbjax.infer.tiles import finished_chunks, slabs_of, tile_shape, unfinished_runs
 from nisbjax.infer.windows import Grid, Windows, read_ahead
 from nisbjax.parallel.devices import DATA, replicated, split_batch
-from nisbjax.store import stored
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple, Weights
@@ -245,5 +244,5 @@ class _Slabs:
         observe, manifest = self._job.observe, self._job.manifest
         facts = observe(box, values) if observe is not None else {}
         if manifest is not None:
-            known = stored.of_box(self._output.at(box), manifest.artifact)
+            known = self._output.chunk_facts(box, manifest.artifact)
             manifest.record(str(box), known, **facts)

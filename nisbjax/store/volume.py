@@ -6,6 +6,7 @@ here and nowhere else: a file whose attributes name another order is transposed 
 where PyTC guesses the channel axis from its length.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -22,7 +23,15 @@ import tensorstore as ts
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import axes as axes_lib
-from nisbjax.store import chunk_headers, files, finished, formats, remains, verified
+from nisbjax.store import (
+    chunk_headers,
+    files,
+    finished,
+    formats,
+    remains,
+    stored,
+    verified,
+)
 from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
@@ -107,6 +116,17 @@ class Volume:
             by_axis = dict(zip("xyz", index.slices, strict=True))
             index = tuple(by_axis.get(a, slice(None)) for a in self.axes)
         return self.store[index]
+
+    @functools.cached_property
+    def chunk_files(self) -> stored.ChunkFiles | None:
+        """How its chunks lie on disk; None where it is no local zarr v2."""
+        return stored.ChunkFiles.of(self.store)
+
+    def chunk_facts(
+        self, index: Index, artifact: str | os.PathLike
+    ) -> dict[str, stored.Fact]:
+        """Sizes and checksums of a part's chunk files; see `stored.of_box`."""
+        return stored.of_box(self.chunk_files, self.at(index), artifact)
 
     def view(self, store: ts.TensorStore, axes: str = "", source: str = "") -> "Volume":
         """A volume over a view of this one's store: a part, or with other axes."""

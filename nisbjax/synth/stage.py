@@ -197,7 +197,7 @@ class _Cube:
         self.labels.write(box, labels)
         known = {}
         for array in (self.image, self.labels):
-            known |= stored.of_box(array.at(box), self.manifest.artifact)
+            known |= array.chunk_facts(box, self.manifest.artifact)
         self.manifest.record(str(box), known)
 
     def finish(self, box_shape: Triple) -> None:

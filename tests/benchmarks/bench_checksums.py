@@ -19,7 +19,6 @@ import numpy as np
 from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.geometry import Box
 from nisbjax.qc import statistics
-from nisbjax.store import stored
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import create_zarr, open_affinities
 
@@ -39,7 +38,7 @@ def affinities(folder: pathlib.Path, shape: tuple[int, int, int]) -> pathlib.Pat
         )
         volume.write(..., values.astype(np.float16))
         box = Box.whole(shape)
-        manifest.record(str(box), stored.of_box(volume.at(box), path))
+        manifest.record(str(box), volume.chunk_facts(box, path))
         manifest.finish()
     return path
 
@@ -80,7 +79,7 @@ def write(path: pathlib.Path, compared: bool) -> None:
     )
     made.write(..., values)
     if compared:
-        stored.of_box(made.at(Box.whole(made.spatial_shape)), output)
+        made.chunk_facts(Box.whole(made.spatial_shape), output)
 
 
 def main() -> None:

@@ -204,12 +204,12 @@ def test_five_kills_change_no_byte(tmp_path, keys):
 
 
 def checkpoints(folder):
-    """Steps, and whether each is sealed."""
-    found = {}
-    for path in pathlib.Path(folder, "checkpoints").iterdir():
-        assert path.name.isdigit()
-        found[int(path.name)] = (path / "SHA256SUMS").exists()
-    return found
+    """Steps that Orbax committed, and whether each is sealed."""
+    return {
+        int(path.name): (path / "SHA256SUMS").exists()
+        for path in pathlib.Path(folder, "checkpoints").iterdir()
+        if path.name.isdigit()
+    }
 
 
 def test_a_kill_between_commit_and_seal_costs_no_step(tmp_path, keys):
@@ -256,7 +256,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize("size", ["256k", "384k"])
+# A checkpoint takes some 250 KB: the first is cut off, or is committed with perhaps no
+# room left for its seal, or is sealed and the second one is cut off.
+@pytest.mark.parametrize("size", ["192k", "256k", "384k"])
 def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path, keys, small_disk, size):
     keys = keys | {"train.steps": 40, "train.val_every": 8, "train.val_crops": 2}
     folder = small_disk(size) / "run"
@@ -266,13 +268,19 @@ def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path, keys, small_disk, s
     assert "Traceback" not in said, said
     assert "No space left on device" in said
     assert [x[:9] for x in said.splitlines() if "could not be" in x] == ["nisbjax: "]
-    reached = int(find(folder).name)
-    assert 0 < reached < 40
+    kept = checkpoints(folder)
+    reached = max(kept, default=0)
+    assert reached < 40
+    if size != "192k":
+        assert reached
     small_disk("20m")
     child = start(folder, keys, stderr=subprocess.PIPE, text=True)
     said = child.communicate(timeout=600)[1]
     assert child.returncode == 0
-    assert f"going on at step {reached}" in said
+    assert f"going on at step {reached}" in said or not reached
+    assert ("was not sealed (no SHA256SUMS) and reads whole" in said) == (
+        False in kept.values()
+    )
     assert not [p for p in (folder / "checkpoints").iterdir() if "tmp" in p.name]
     undisturbed = tmp_path / "undisturbed"
     assert start(undisturbed, keys).wait(600) == 0

@@ -78,7 +78,7 @@ class Relabeler:
         result.reshape(-1)[record.orphans] = table[len(record.first) :]
         self.output.write(box, result)
         return {
-            "files": stored.of_box(self.output.at(box), self.output.source),
+            "files": self.output.chunk_facts(box, self.output.source),
             "labels": checksum_of(result),
         }
 
@@ -127,7 +127,7 @@ class OutputCheck:
 
 def all_files(output: Volume) -> dict[str, stored.Fact]:
     """Every chunk file of an output on disk, for its manifest."""
-    return stored.of_box(output.store, output.source)
+    return output.chunk_facts(..., output.source)
 
 
 def remove_chunks(output: Volume) -> None:

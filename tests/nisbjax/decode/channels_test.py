@@ -16,7 +16,6 @@ from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.decode.thresholds.sweep import nodes_by_threshold
 from nisbjax.errors import InputError
 from nisbjax.offsets import SHORT_RANGE, edge_slices
-from nisbjax.store import stored as stored_lib
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume, create_zarr, from_array, open_affinities
 
@@ -215,7 +214,7 @@ def test_damage_is_found_behind_a_view(tmp_path, turned):
             attributes={"offsets": [list(o) for o in offsets]},
         )
         written.write(..., array)
-        manifest.record("all", stored_lib.of_box(written.store, path))
+        manifest.record("all", written.chunk_facts(..., path))
         manifest.finish()
     chunk = path / "1.0.1.0"  # y 2 and 3 of the edges along y
     content = chunk.read_bytes()

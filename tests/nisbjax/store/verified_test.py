@@ -31,7 +31,7 @@ def artifact(tmp_path):
             path, shape=SHAPE, dtype="u4", chunks=(2, 2, 2), axes="xyz"
         )
         output.write(..., values)
-        manifest.record("all", stored.of_box(output.at(Box.whole(SHAPE)), path))
+        manifest.record("all", output.chunk_facts(Box.whole(SHAPE), path))
         assert len(manifest.files("all")) == 12
         assert manifest.files("all")["0.2.0"] is None
         manifest.finish()
