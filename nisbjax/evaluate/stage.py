@@ -19,7 +19,15 @@ from absl import logging
 from nisbjax import skeletons
 from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
-from nisbjax.evaluate import dense, nerl, nodes, published, score_text, tables
+from nisbjax.evaluate import (
+    dense,
+    nerl,
+    node_pairs,
+    nodes,
+    published,
+    score_text,
+    tables,
+)
 from nisbjax.evaluate.truth import Truth, require_metrics
 from nisbjax.store import files, finished, records
 from nisbjax.store.claims import require_chunks_fit
@@ -181,7 +189,7 @@ def _against_skeletons(
     notes = list(filter(None, (note, part)))
     for said in notes:
         logging.warning(said)
-    counts = nerl.overlap(found, nodes.read_node_segments(labels, found))
+    counts = node_pairs.overlap(found, nodes.read_node_segments(labels, found))
     score = nerl.score(found, counts.node_segments, counts=counts)
     logging.info("%s: %s", out.name, score_text.summary(score))
     facts = {

@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.evaluate import nerl
+from nisbjax.evaluate import node_pairs
 from nisbjax.skeletons import Skeletons
 from nisbjax.store import files
 
@@ -29,7 +30,7 @@ NAMES = {
 
 
 def write(
-    out: VolumeDir, segmentation: Path, skeletons: Skeletons, counts: nerl.Overlap
+    out: VolumeDir, segmentation: Path, skeletons: Skeletons, counts: node_pairs.Overlap
 ) -> dict[str, str]:
     """Writes all tables of an evaluation.
 
@@ -50,8 +51,8 @@ def write(
     }
     edges = {
         "edges": skeletons.edges,
-        "status": nerl.edge_status(counts),
-        "status_names": np.array(nerl.STATUS_NAMES),
+        "status": node_pairs.edge_status(counts),
+        "status_names": np.array(node_pairs.STATUS_NAMES),
         "length_nm": counts.lengths_nm,
         "node_segments": counts.node_segments,
         "index_position": skeletons.index_position,
@@ -67,7 +68,7 @@ def write(
     return paths
 
 
-def per_skeleton(skeletons: Skeletons, counts: nerl.Overlap) -> Table:
+def per_skeleton(skeletons: Skeletons, counts: node_pairs.Overlap) -> Table:
     """One row for each skeleton, in ascending order of its id; lengths in nm.
 
     Returns:
@@ -77,8 +78,8 @@ def per_skeleton(skeletons: Skeletons, counts: nerl.Overlap) -> Table:
       background aside; 0 = none), shares_segment (with another skeleton).
     """
     n = len(counts.skeleton_ids)
-    lengths = nerl.skeleton_lengths_nm(skeletons)
-    kept = nerl.kept_lengths_nm(counts, counts.merging())
+    lengths = skeleton_lengths_nm(skeletons)
+    kept = node_pairs.kept_lengths_nm(counts, counts.merging())
     of_pair = counts.pair_skeleton
     squares = np.bincount(of_pair, kept**2, minlength=n)
     measured = lengths > 0
@@ -95,9 +96,9 @@ def per_skeleton(skeletons: Skeletons, counts: nerl.Overlap) -> Table:
         "erl_nm": erl,
         "nerl": np.divide(erl, lengths, out=np.full(n, np.nan), where=measured),
     }
-    status = nerl.edge_status(counts)
+    status = node_pairs.edge_status(counts)
     edge_skeleton = of_pair[counts.edge_pair]
-    for value, name in enumerate(nerl.STATUS_NAMES):
+    for value, name in enumerate(node_pairs.STATUS_NAMES):
         chosen = status == value
         table[f"{name}_nm"] = np.bincount(
             edge_skeleton[chosen], counts.lengths_nm[chosen], minlength=n
@@ -108,7 +109,9 @@ def per_skeleton(skeletons: Skeletons, counts: nerl.Overlap) -> Table:
     return table
 
 
-def worst_mergers(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) -> Table:
+def worst_mergers(
+    skeletons: Skeletons, counts: node_pairs.Overlap, most: int = 100
+) -> Table:
     """Segments that hold several skeletons, those that cost most length first.
 
     Returns:
@@ -119,7 +122,9 @@ def worst_mergers(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) -
     shared = counts.shared_pairs() & ~counts.background_pairs()
     lost = np.bincount(
         counts.pair_segment[counts.edge_pair],
-        np.where(nerl.edge_status(counts) == nerl.MERGED, counts.lengths_nm, 0.0),
+        np.where(
+            node_pairs.edge_status(counts) == node_pairs.MERGED, counts.lengths_nm, 0.0
+        ),
         minlength=len(counts.segment_ids),
     )
     holders = np.bincount(
@@ -154,7 +159,9 @@ def worst_mergers(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) -
     } | dict(zip("xyz", places.T, strict=True))
 
 
-def worst_splits(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) -> Table:
+def worst_splits(
+    skeletons: Skeletons, counts: node_pairs.Overlap, most: int = 100
+) -> Table:
     """Pairs of segments that one skeleton passes between, the costliest first.
 
     Returns:
@@ -162,13 +169,13 @@ def worst_splits(skeletons: Skeletons, counts: nerl.Overlap, most: int = 100) ->
       the two, which joining them would win), x, y, z: the voxel of the first node of
       the split edge.
     """
-    correct = counts.edge_status == nerl.CORRECT
+    correct = counts.edge_status == node_pairs.CORRECT
     inside = np.bincount(
         counts.edge_pair[correct],
         counts.lengths_nm[correct],
         minlength=len(counts.pair_nodes),
     )
-    split = np.flatnonzero(counts.edge_status == nerl.SPLIT)
+    split = np.flatnonzero(counts.edge_status == node_pairs.SPLIT)
     ends = counts.node_pair[counts.edges[split]]
     same = counts.pair_skeleton[ends[:, 0]] == counts.pair_skeleton[ends[:, 1]]
     split, ends = split[same], np.sort(ends[same], axis=1)
@@ -207,7 +214,7 @@ def write_npz(table: Table, path: str | os.PathLike[str]) -> None:
         np.savez_compressed(file, allow_pickle=False, **table)
 
 
-def _main_segment(counts: nerl.Overlap, background: np.ndarray) -> np.ndarray:
+def _main_segment(counts: node_pairs.Overlap, background: np.ndarray) -> np.ndarray:
     main = np.zeros(len(counts.skeleton_ids), counts.segment_ids.dtype)
     pairs = np.flatnonzero(~background)
     pairs = pairs[np.argsort(counts.pair_nodes[pairs], kind="stable")]
@@ -228,3 +235,12 @@ def _nearest(
     )
     nearest = sample_b[gap.min(axis=1).argmin()]
     return skeletons.index_position[nearest]
+
+
+def skeleton_lengths_nm(skeletons: Skeletons) -> Float64[np.ndarray, " k"]:
+    """Length of the edges of each skeleton [nm], in ascending order of its id."""
+    skeleton = np.unique(skeletons.node_id, return_inverse=True)[1]
+    first = skeleton[skeletons.edges[:, 0]]
+    return np.bincount(
+        first, skeletons.edge_lengths_nm, minlength=int(skeleton.max(initial=-1)) + 1
+    )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
-from nisbjax.evaluate import nerl
+from nisbjax.evaluate import nerl, node_pairs
 from nisbjax.skeletons import Skeletons
 
 
@@ -143,12 +143,12 @@ def test_one_stray_node_merges_two_skeletons_and_one_lies_on_background():
     assert result["nerl_em_erl_50"] == pytest.approx(1000 / 1800)
     assert result["coverage"] == pytest.approx(1 / 8)
     assert result["coverage_length"] == pytest.approx(10 / 60)
-    names = [nerl.STATUS_NAMES[i] for i in status_of(skeletons, segments)]
+    names = [node_pairs.STATUS_NAMES[i] for i in status_of(skeletons, segments)]
     assert names == ["merged"] * 3 + ["split", "correct", "omitted"]
 
 
 def status_of(skeletons, segments):
-    return nerl.edge_status(nerl.overlap(skeletons, segments))
+    return node_pairs.edge_status(node_pairs.overlap(skeletons, segments))
 
 
 def test_background_shared_by_two_skeletons_counts_as_a_merger_but_costs_nothing_more():
@@ -167,14 +167,14 @@ def test_a_dropped_pair_still_loses_its_edges_to_a_merger_of_others():
     # skeleton 3 is merged and 9 merges, so the dropped pair's edge is lost after all.
     ids = [1] * 6 + [2] * 6 + [3] * 2
     edges = [(i, i + 1) for i in range(13) if i not in (5, 11)]
-    lone = nerl.overlap(chain(ids, edges), np.full(14, 9))
-    lost = nerl.kept_lengths_nm(lone, lone.merging(5.0))
+    lone = node_pairs.overlap(chain(ids, edges), np.full(14, 9))
+    lost = node_pairs.kept_lengths_nm(lone, lone.merging(5.0))
     assert lost.tolist() == [0, 0, 10]
 
     more = ids + [3] * 6 + [1] * 6
     edges += [(i, i + 1) for i in range(14, 25) if i != 19]
-    both = nerl.overlap(chain(more, edges), np.array([9] * 14 + [8] * 12))
-    assert nerl.kept_lengths_nm(both, both.merging(5.0)).sum() == 0
+    both = node_pairs.overlap(chain(more, edges), np.array([9] * 14 + [8] * 12))
+    assert node_pairs.kept_lengths_nm(both, both.merging(5.0)).sum() == 0
 
 
 def test_the_truth_scores_one():
@@ -227,7 +227,7 @@ def test_equals_the_dictionary_loop(problem):
         slow_em_erl(k, s, edges, length, 50)
     )
     assert (result["n_mergers"], result["n_non0_mergers"]) == (n_mergers, n_non0)
-    for name in nerl.STATUS_NAMES:
+    for name in node_pairs.STATUS_NAMES:
         key = "n_splits" if name == "split" else f"n_{name}"
         assert result[key] == status.count(name)
     split, merge = slow_voi(k, s)
@@ -239,7 +239,7 @@ def test_equals_the_dictionary_loop(problem):
 @given(problems(), st.integers(1, 4), st.integers(0, 9))
 def test_em_erl_equals_its_loop_at_any_threshold(problem, threshold, ignored):
     ids, segments, edges, positions = problem
-    counts = nerl.overlap(chain(ids, edges, positions), np.array(segments))
+    counts = node_pairs.overlap(chain(ids, edges, positions), np.array(segments))
     k, s = dict(enumerate(ids)), dict(enumerate(segments))
     nodes = Counter((k[n], s[n]) for n in k)
     merging = counts.merging_em_erl(threshold)
@@ -249,7 +249,7 @@ def test_em_erl_equals_its_loop_at_any_threshold(problem, threshold, ignored):
         assert merging[pair] == (len(large) > 1)
     length = [math.dist(positions[u], positions[v]) for u, v in edges]
     erl = slow_erl(k, s, edges, length, ignored)[0]
-    kept = nerl.kept_lengths_nm(counts, counts.merging(float(ignored)))
+    kept = node_pairs.kept_lengths_nm(counts, counts.merging(float(ignored)))
     assert (kept**2).sum() / sum(length) == pytest.approx(erl)
 
 

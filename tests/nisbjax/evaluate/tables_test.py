@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from nisbjax.evaluate import nerl, tables
+from nisbjax.evaluate import nerl, node_pairs, tables
 from nisbjax.skeletons import Skeletons
 
 # Three skeletons along x, 10 nm a step; rows and segments:
@@ -18,7 +18,7 @@ SKELETONS = Skeletons(
     position_nm=np.stack([10.0 * np.arange(12), np.zeros(12), np.zeros(12)], axis=1),
     edges=np.array([(i, i + 1) for i in range(11) if i not in (4, 8)], np.int64),
 )
-COUNTS = nerl.overlap(SKELETONS, np.array([7, 7, 8, 8, 8, 9, 9, 9, 0, 9, 9, 9]))
+COUNTS = node_pairs.overlap(SKELETONS, np.array([7, 7, 8, 8, 8, 9, 9, 9, 0, 9, 9, 9]))
 
 
 def test_per_skeleton():
@@ -61,13 +61,13 @@ def test_worst_splits():
 
 
 def test_no_errors_give_empty_tables():
-    counts = nerl.overlap(SKELETONS, SKELETONS.node_id)
+    counts = node_pairs.overlap(SKELETONS, SKELETONS.node_id)
     assert len(tables.worst_mergers(SKELETONS, counts)["x"]) == 0
     assert len(tables.worst_splits(SKELETONS, counts)["x"]) == 0
 
 
 def test_all_background_gives_empty_tables():
-    counts = nerl.overlap(SKELETONS, np.zeros(12, np.int64))
+    counts = node_pairs.overlap(SKELETONS, np.zeros(12, np.int64))
     assert len(tables.worst_mergers(SKELETONS, counts)["x"]) == 0
     assert len(tables.worst_splits(SKELETONS, counts)["x"]) == 0
     assert tables.per_skeleton(SKELETONS, counts)["coverage"].tolist() == [1, 1, 1]
