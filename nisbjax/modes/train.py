@@ -30,7 +30,7 @@ def run(
       config: the configuration.
       run_dir: resumed where it holds a checkpoint.
       checkpoint_path: that a new run starts from; "" for none.
-      reset: what begins again then, see `train.start.Origin`.
+      reset: what begins again then, see `train.agreement.Origin`.
       coordinator: where this process stands among several, see `hosts.Place`; None to
         look at SLURM's variables.
 
@@ -39,8 +39,8 @@ def run(
     """
     from nisbjax.parallel import devices, hosts
     from nisbjax.train import stage
+    from nisbjax.train.agreement import Origin
     from nisbjax.train.recipe import make_recipe_on, open_training_data
-    from nisbjax.train.start import Origin
 
     origin = Origin.parse(optional(checkpoint_path), reset)
     hosts.join(hosts.Place(*coordinator) if coordinator else None)

@@ -26,9 +26,10 @@ from nisbjax.models import build
 from nisbjax.parallel import devices, hosts
 from nisbjax.store import lock
 from nisbjax.train import failure, loop, preview, step
+from nisbjax.train.agreement import Origin, TrainingPlan
 from nisbjax.train.metric_writer import MetricWriter, Unwritten
 from nisbjax.train.recipe import make_recipe_on, training_loader, validation_loader
-from nisbjax.train.start import Origin, TrainingPlan, begin
+from nisbjax.train.start import begin
 
 
 def run(

@@ -7,7 +7,6 @@ another run gets a folder of its own and remembers where it came from.
 """
 
 import dataclasses
-import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,91 +17,10 @@ from absl import logging
 
 from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.checkpoint.series import Checkpoints
-from nisbjax.config import Config, flatten
 from nisbjax.errors import InputError
-from nisbjax.keys import determines
-from nisbjax.models import build
 from nisbjax.parallel import hosts
-from nisbjax.train import optimizer, step
-
-RESETS = ("optimizer", "schedule", "step")
-
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """The checkpoint that a new run is started from, as the command line names it.
-
-    Attributes:
-      path: of a checkpoint, or of a run (its newest); "" for none.
-      reset: words of `RESETS`: what begins again. `optimizer` is the moments and the loss
-        scale, `schedule` the learning rate's, `step` the count of steps: which crops come
-        next, when the run ends, and the first updates of the average, which copy.
-    """
-
-    path: str = ""
-    reset: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, path: str, reset: Sequence[str]) -> "Origin":
-        """From the flags `--checkpoint` and `--reset`.
-
-        Raises:
-          InputError: another word, or `--reset` alone.
-        """
-        for word in reset:
-            if word not in RESETS:
-                raise InputError(
-                    f"--reset names {word!r}; wanted some of {', '.join(RESETS)}, with "
-                    "commas between"
-                )
-        if reset and not path:
-            raise InputError(
-                "--reset goes with --checkpoint, the one to start from; name it"
-            )
-        path = str(pathlib.Path(path).absolute()) if path else ""
-        return cls(path, tuple(word for word in RESETS if word in reset))
-
-    def facts(self) -> dict[str, Any]:
-        return {"path": self.path, "reset": list(self.reset)}
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingPlan:
-    """What a run means to do, as far as a checkpoint may disagree with it.
-
-    Attributes:
-      model: see `build.describe`.
-      seed: of the crops.
-      steps: at which the run ends.
-      accumulate: micro-batches for one update.
-      global_batch: samples of a micro-batch; 0 for what the checkpoint has.
-      precision: word of `train.precision`.
-      schedule_steps: updates after which the learning rate stays; None for a constant one.
-      keys: of the whole configuration, flat; those that changed are named.
-    """
-
-    model: Mapping[str, Any]
-    seed: int
-    steps: int
-    accumulate: int
-    global_batch: int
-    precision: str
-    schedule_steps: int | None
-    keys: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, config: Config) -> "TrainingPlan":
-        constant = config.schedule.kind == "constant"
-        return cls(
-            model=build.describe(config.model.to_dict()),
-            seed=config.seed,
-            steps=config.train.steps,
-            accumulate=config.train.accumulate,
-            global_batch=config.train.global_batch,
-            precision=config.train.precision,
-            schedule_steps=None if constant else config.schedule.steps,
-            keys=flatten(config),
-        )
+from nisbjax.train import agreement, optimizer, step
+from nisbjax.train.agreement import Origin, TrainingPlan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +62,7 @@ def begin(
     own = checkpoints.newest_sound()
     if own is not None:
         found = checkpoints.directory / str(own)
-        _require_origin(found, origin)
+        agreement.require_origin(found, origin)
         logging.info("going on at step %d of %s", own, checkpoints.directory)
         if own > plan.steps:
             raise InputError(
@@ -153,7 +71,7 @@ def begin(
             )
         # What was reset stays so: it stands in the folder's own checkpoints.
         begun = _from_checkpoint(plan, found, fresh, (), default_batch)
-        if own < plan.steps and _schedule_is_over(plan, begun.state):
+        if own < plan.steps and agreement.schedule_is_over(plan, begun.state):
             logging.warning(
                 "the schedule is over (schedule.steps %d): what is left is trained at "
                 "schedule.min_lr",
@@ -166,7 +84,7 @@ def begin(
         return Start(fresh, batch, _facts(plan, batch, fresh, none))
     found = pathlib.Path(hosts.first_decides(lambda: str(checkpoint.find(origin.path))))
     begun = _from_checkpoint(plan, found, fresh, origin.reset, default_batch)
-    _require_something_to_do(plan, found, begun.state)
+    agreement.require_something_to_do(plan, found, begun.state)
     logging.info(
         "starting from %s at step %d%s",
         found,
@@ -188,7 +106,7 @@ def _from_checkpoint(
     done = checkpoint.fact(found, "step")
     loader = checkpoint.fact(found, "loader")
     if "optimizer" not in reset:
-        _require_order(found, done, fresh)
+        agreement.require_order(found, done, fresh)
     like: dict[str, Any] = {"params": fresh.params, "ema": fresh.ema}
     opt = {"optax": fresh.optimizer, "scale": fresh.scale}
     if not {"optimizer", "schedule"} <= set(reset):
@@ -215,52 +133,10 @@ def _from_checkpoint(
         batch = plan.global_batch or default_batch
         state = state._replace(step=fresh.step)
     else:
-        batch = _same_crops(plan, found, loader)
-    _name_differences(plan, found)
+        batch = agreement.stored_batch(plan, found, loader)
+    agreement.name_differences(plan, found)
     facts = _facts(plan, batch, fresh, done.get("started_from", {}))
     return Start(state, batch, facts)
-
-
-def _require_order(
-    found: pathlib.Path, done: Mapping[str, Any], fresh: step.TrainState
-) -> None:
-    """Refuses moments whose vectors are of other parameters, or in another order."""
-    wanted = optimizer.order(fresh.params)
-    if "parameters" not in done:
-        logging.info(
-            "%s does not say in which order its moments stand; its model agrees, so "
-            "they are taken in the order of this program",
-            found,
-        )
-        return
-    for group in {**wanted, **done["parameters"]}:
-        ours, theirs = wanted.get(group, []), done["parameters"].get(group, [])
-        for one, other in itertools.zip_longest(ours, theirs, fillvalue="nothing"):
-            if one != other:
-                raise InputError(
-                    f"the moments of {found} have {other} where this program has {one}; "
-                    "begin another --workdir with --reset=optimizer"
-                )
-
-
-def _same_crops(
-    plan: TrainingPlan, found: pathlib.Path, loader: Mapping[str, Any]
-) -> int:
-    """The stored batch, if the run is to see the same crops as before."""
-    wanted = {
-        "seed": plan.seed,
-        "train.accumulate": plan.accumulate,
-        "train.global_batch": plan.global_batch or loader["global_batch"],
-    }
-    for key, value in wanted.items():
-        began = loader[key.removeprefix("train.")]
-        if value != began:
-            raise InputError(
-                f"{key} is {value}, but the run of {found} began with {began} and its "
-                "crops depend on it; leave it as it was, or begin another --workdir with "
-                "--reset=step"
-            )
-    return loader["global_batch"]
 
 
 def _facts(
@@ -280,52 +156,3 @@ def _facts(
             "accumulate": plan.accumulate,
         },
     }
-
-
-def _require_origin(own: pathlib.Path, origin: Origin) -> None:
-    """Refuses to begin elsewhere in a folder that has begun."""
-    if not origin.path:
-        return
-    began = checkpoint.fact(own, "step").get("started_from")
-    inside = pathlib.Path(origin.path)
-    if own in (inside, inside / own.name, inside / "checkpoints" / own.name):
-        if not origin.reset:
-            return
-    elif began == origin.facts():
-        return
-    raise InputError(
-        f"{own.parent.parent} has its own checkpoints, the newest {own.name}, and was not "
-        f"started from {origin.path}"
-        f"{' with --reset=' + ','.join(origin.reset) if origin.reset else ''}; leave "
-        "--checkpoint out to go on, or name another --workdir"
-    )
-
-
-def _require_something_to_do(
-    plan: TrainingPlan, found: pathlib.Path, state: step.TrainState
-) -> None:
-    if int(state.step) >= plan.steps:
-        raise InputError(
-            f"{found} is at step {int(state.step)} and train.steps is "
-            f"{plan.steps}; ask for more steps, or --reset=step"
-        )
-    if _schedule_is_over(plan, state):
-        updates = int(optimizer.updates_done(state.optimizer))
-        raise InputError(
-            f"the schedule of {found} is over (update {updates} of schedule.steps "
-            f"{plan.schedule_steps}); ask for more, or --reset=schedule"
-        )
-
-
-def _schedule_is_over(plan: TrainingPlan, state: step.TrainState) -> bool:
-    updates = int(optimizer.updates_done(state.optimizer))
-    return plan.schedule_steps is not None and updates >= plan.schedule_steps
-
-
-def _name_differences(plan: TrainingPlan, found: pathlib.Path) -> None:
-    """Logs the keys that differ from those the checkpoint was written with."""
-    before, now = checkpoint.fact(found, "config"), plan.keys
-    differing = [key for key in now if key in before and before[key] != now[key]]
-    for key in differing:
-        if {"weights", "checkpoints"} & set(determines.artifacts_of(key)):
-            logging.info("%s is %s, was %s in %s", key, now[key], before[key], found)

@@ -16,9 +16,10 @@ from nisbjax.models import build
 from nisbjax.store import checksums
 from nisbjax.train import stage
 from nisbjax.train import step as steps
+from nisbjax.train.agreement import Origin, TrainingPlan
 from nisbjax.train.metric_writer import read_history
 from nisbjax.train.recipe import make_recipe
-from nisbjax.train.start import Origin, TrainingPlan, begin
+from nisbjax.train.start import begin
 
 pytestmark = pytest.mark.usefixtures("linear_network")
 
