@@ -103,7 +103,16 @@ class TrainingPlan:
 def require_order(
     found: pathlib.Path, done: Mapping[str, Any], fresh: step.TrainState
 ) -> None:
-    """Refuses moments whose vectors are of other parameters, or in another order."""
+    """Refuses moments whose vectors are of other parameters, or in another order.
+
+    Args:
+      found: the checkpoint, for messages.
+      done: its fact `step`.
+      fresh: the state of step 0; only the names and shapes of its parameters matter.
+
+    Raises:
+      InputError: naming the first parameter that differs.
+    """
     wanted = optimizer.order(fresh.params)
     if "parameters" not in done:
         logging.info(
@@ -125,7 +134,16 @@ def require_order(
 def stored_batch(
     plan: TrainingPlan, found: pathlib.Path, loader: Mapping[str, Any]
 ) -> int:
-    """The stored batch, if the run is to see the same crops as before."""
+    """Samples of a micro-batch, if the run is to see the same crops as before.
+
+    Args:
+      plan: of the run.
+      found: the checkpoint, for messages.
+      loader: its fact of that name.
+
+    Raises:
+      InputError: another seed, batch or number of micro-batches than the run began with.
+    """
     wanted = {
         "seed": plan.seed,
         "train.accumulate": plan.accumulate,
@@ -143,7 +161,15 @@ def stored_batch(
 
 
 def require_origin(own: pathlib.Path, origin: Origin) -> None:
-    """Refuses to begin elsewhere in a folder that has begun."""
+    """Refuses to begin elsewhere in a folder that has begun.
+
+    Args:
+      own: the folder's newest checkpoint.
+      origin: as the command line names it.
+
+    Raises:
+      InputError: the folder did not begin there.
+    """
     if not origin.path:
         return
     began = checkpoint.fact(own, "step").get("started_from")
@@ -164,6 +190,16 @@ def require_origin(own: pathlib.Path, origin: Origin) -> None:
 def require_something_to_do(
     plan: TrainingPlan, found: pathlib.Path, state: step.TrainState
 ) -> None:
+    """Refuses a start at which the run, or its learning rate, would be over already.
+
+    Args:
+      plan: of the run.
+      found: the checkpoint, for messages.
+      state: restored from it.
+
+    Raises:
+      InputError: `train.steps` or `schedule.steps` are reached.
+    """
     if int(state.step) >= plan.steps:
         raise InputError(
             f"{found} is at step {int(state.step)} and train.steps is "
@@ -178,6 +214,7 @@ def require_something_to_do(
 
 
 def schedule_is_over(plan: TrainingPlan, state: step.TrainState) -> bool:
+    """Whether the learning rate stays at its last value from here on."""
     updates = int(optimizer.updates_done(state.optimizer))
     return plan.schedule_steps is not None and updates >= plan.schedule_steps
 

@@ -344,15 +344,3 @@ def test_what_does_not_fit_is_refused(
     config.update_from_flattened_dict(changes)
     with pytest.raises(InputError, match=message):
         begun(Origin.parse(str(first / "checkpoints" / path), reset))
-
-
-def test_words_of_reset():
-    with pytest.raises(
-        InputError,
-        match="--reset names 'epoch'; wanted some of optimizer, schedule, step",
-    ):
-        Origin.parse("run", ["step", "epoch"])
-    with pytest.raises(
-        InputError, match="--reset goes with --checkpoint, the one to st"
-    ):
-        Origin.parse("", ["step"])
