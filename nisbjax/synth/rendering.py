@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from nisbjax.geometry import Box
-from nisbjax.synth import domains, painting
+from nisbjax.synth import domains, exposure, painting
 from nisbjax.synth.tissue import Neurites, Tissue
 from nisbjax.typing import FloatTriple, Labels, Triple
 
@@ -60,7 +60,7 @@ def render_box(
     )
     for axis, sigma in enumerate(tissue.blur_voxels):
         sharp = _smooth(sharp, sigma, axis, halo[axis])
-    exposure = painting.Exposure(
+    added = exposure.Exposure(
         tissue.drift,
         tissue.noise,
         tissue.brightness,
@@ -68,9 +68,9 @@ def render_box(
         tissue.background,
         *tissue.defects,
     )
-    image = painting.expose(sharp, start, cube_shape, bits, exposure)
-    labels = painting.separate(
-        raw, np.array(halo), start, box.shape, cube_shape, bits, exposure
+    image = exposure.expose(sharp, start, cube_shape, bits, added)
+    labels = exposure.separate(
+        raw, np.array(halo), start, box.shape, cube_shape, bits, added
     )
     return image, labels
 
