@@ -10,27 +10,23 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import pickle
 import re
 import time
 from collections.abc import Sequence
 
-import numpy as np
 from absl import logging
 
 from nisbjax.config import Section
 from nisbjax.errors import InputError
-from nisbjax.geometry import Box, box_grid, fit_box
+from nisbjax.geometry import box_grid, fit_box
 from nisbjax.parallel import cluster
-from nisbjax.store import files, lock, stored, volume
+from nisbjax.store import lock
 from nisbjax.store.manifest import Manifest, require_same
-from nisbjax.store.volume import Volume
-from nisbjax.synth import rendering, tissue, tracing
-from nisbjax.synth.tissue import Neurites, Tissue
+from nisbjax.synth import cube as cubes
+from nisbjax.synth import rendering
+from nisbjax.synth.tissue import Tissue
 from nisbjax.typing import FloatTriple, Triple
 
-CHUNK: Triple = (64, 64, 64)
-_SKELETON = "skeleton.pkl"
 _SMALLEST = 24  # voxels along an axis
 
 
@@ -90,7 +86,7 @@ def write_dataset(
       tissue_kind: what the tissue and its image look like.
       seed: of the data set.
       voxel_size_nm: x y z.
-      box_shape: voxels that are made at once, a multiple of `CHUNK`; the bytes do not
+      box_shape: voxels that are made at once, a multiple of `cube.CHUNK`; the bytes do not
         depend on it. By default some 60 MB of work for each worker.
       workers: threads, 0 for one for each core.
 
@@ -104,9 +100,11 @@ def write_dataset(
     size = _checked_shape(shape)
     numbers = _cube_numbers(volumes)
     if box_shape is None:
-        box_shape = fit_box(size, CHUNK, rendering.BYTES_PER_VOXEL, 60e6)
-    if any(b % c and b < s for b, c, s in zip(box_shape, CHUNK, size, strict=True)):
-        raise InputError(f"box_shape is {box_shape}; wanted multiples of {CHUNK}")
+        box_shape = fit_box(size, cubes.CHUNK, rendering.BYTES_PER_VOXEL, 60e6)
+    if any(
+        b % c and b < s for b, c, s in zip(box_shape, cubes.CHUNK, size, strict=True)
+    ):
+        raise InputError(f"box_shape is {box_shape}; wanted multiples of {cubes.CHUNK}")
     began = time.monotonic()
     folders = [pathlib.Path(root) / name for name in volumes]
     made_of = [
@@ -137,8 +135,8 @@ def _write_cubes(
     manifests: Sequence[Manifest], tissue_kind: Tissue, box_shape: Triple, workers: int
 ) -> None:
     """Writes what is missing of the cubes that these manifests are of."""
-    make = functools.partial(_open_cube, tissue_kind)
-    cubes = list(
+    make = functools.partial(cubes.open_cube, tissue_kind)
+    opened = list(
         cluster.map_boxes(
             make,
             list(manifests),
@@ -148,7 +146,7 @@ def _write_cubes(
     )
     tasks = [
         (cube, box)
-        for cube in cubes
+        for cube in opened
         for box in box_grid(cube.labels.spatial_shape, box_shape)
     ]
     for _ in cluster.map_boxes(
@@ -158,7 +156,7 @@ def _write_cubes(
         description="synth: boxes",
     ):
         pass
-    for cube in cubes:
+    for cube in opened:
         cube.finish(box_shape)
         logging.info(
             "synth: wrote %s, %d x %d x %d voxels, %d neurites",
@@ -166,96 +164,6 @@ def _write_cubes(
             *cube.labels.spatial_shape,
             cube.neurites.count,
         )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Cube:
-    """One cube that is being written."""
-
-    folder: pathlib.Path
-    neurites: Neurites
-    tissue: Tissue
-    seed: int
-    voxel_size_nm: FloatTriple
-    image: Volume
-    labels: Volume
-    manifest: Manifest
-
-    def write(self, box: Box) -> None:
-        if self.manifest.finished or self.manifest.done(str(box)):
-            return
-        image, labels = rendering.render_box(
-            self.neurites,
-            self.tissue,
-            box,
-            self.labels.spatial_shape,
-            self.voxel_size_nm,
-            self.seed,
-        )
-        labels = labels.astype(self.labels.dtype)
-        self.image.write(box, image[..., None])
-        self.labels.write(box, labels)
-        known = {}
-        for array in (self.image, self.labels):
-            known |= array.chunk_facts(box, self.manifest.artifact)
-        self.manifest.record(str(box), known)
-
-    def finish(self, box_shape: Triple) -> None:
-        """Writes the skeletons, which need the labels to be complete."""
-        if self.manifest.finished:
-            return
-        nodes = self.manifest.noted(_SKELETON)
-        if not self.manifest.done(_SKELETON) or nodes is None:
-            graph = tracing.skeleton_graph(
-                self.neurites,
-                self.tissue.labelled(self.labels.spatial_shape),
-                self.labels,
-                self.voxel_size_nm,
-                box_shape,
-            )
-            with files.replacing(self.folder / _SKELETON) as temporary:
-                temporary.write_bytes(pickle.dumps(graph, protocol=4))
-            nodes = {"nodes": len(graph)}
-            self.manifest.note(_SKELETON, **nodes)
-            path = self.folder / _SKELETON
-            self.manifest.record(_SKELETON, {f"../{_SKELETON}": stored.of_file(path)})
-        self.manifest.finish(neurites=self.neurites.count, nodes=nodes["nodes"])
-
-
-def _open_cube(tissue_kind: Tissue, manifest: Manifest) -> _Cube:
-    folder, made_of = manifest.artifact.parent, manifest.fingerprint
-    shape, voxel_size_nm = tuple(made_of["shape"]), tuple(made_of["voxel_size_nm"])
-    manifest.verify()
-    cube_seed = rendering.cube_seed(made_of["seed"], made_of["cube"])
-    neurites = tissue.grow_neurites(shape, voxel_size_nm, tissue_kind, cube_seed)
-    attributes = {"voxel_size_nm": list(voxel_size_nm), "made_of": made_of}
-    image = volume.create_zarr(
-        folder / "data.zarr" / "img",
-        shape=(*shape, 1),
-        dtype=np.uint8,
-        chunks=(*CHUNK, 1),
-        axes="xyzc",
-        attributes=attributes,
-    )
-    labels = volume.create_zarr(
-        folder / "data.zarr" / "seg",
-        shape=shape,
-        dtype=np.uint16 if neurites.count < 1 << 16 else np.uint32,
-        chunks=CHUNK,
-        axes="xyz",
-        attributes=attributes,
-    )
-    files.write_json(folder / "data.zarr" / ".zgroup", {"zarr_format": 2})
-    return _Cube(
-        folder,
-        neurites,
-        tissue_kind,
-        cube_seed,
-        voxel_size_nm,
-        image,
-        labels,
-        manifest,
-    )
 
 
 def _checked_shape(shape: Sequence[int]) -> Triple:
