@@ -15,7 +15,7 @@ from absl import logging
 
 from nisbjax.qc.border import Border, BorderSamples, ValueCounts
 from nisbjax.qc.statistics import PlaneSums, Statistics
-from nisbjax.store import files, records
+from nisbjax.store import files, npy, records
 from nisbjax.store.schema import anything, list_of, text, whole
 
 _FACTS = {
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike, made_from: str) -> Statistics | None:
 
 
 def _load(path: str | os.PathLike, made_from: str) -> Statistics | None:
-    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+    with open(path, "rb") as opened, npy.Archive(opened) as file:
         facts = records.parse_json(str(file["facts"]), _FACTS, "its facts")
         if facts["made_from"] != made_from:
             return None

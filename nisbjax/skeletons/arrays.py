@@ -22,7 +22,7 @@ from jaxtyping import Float64, Int64
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.skeletons import graph_pickle
-from nisbjax.store import files
+from nisbjax.store import files, npy
 from nisbjax.store.schema import shown
 from nisbjax.typing import FloatTriple
 
@@ -134,10 +134,7 @@ def load(
         digest = content_hash(path, voxel_size_nm)
         cached = Path(cache) / f"skeletons_{digest[:16]}.npz"
         try:
-            with (
-                open(cached, "rb") as file,
-                np.load(file, allow_pickle=False) as arrays,
-            ):
+            with open(cached, "rb") as file, npy.Archive(file) as arrays:
                 return Skeletons(**{k: arrays[k] for k in _FIELDS}, source=str(path))
         except FileNotFoundError:
             pass

@@ -1,12 +1,17 @@
-"""npy files as TensorStores, mapped into memory.
+"""npy and npz files: arrays of one's own, and any npy file as a TensorStore.
 
-numpy's own reader checks the header; PyTC has no reader for them.
+numpy's own reader checks the header; PyTC has no reader for them. All of the package reads
+such files here, one header at a time: numpy parses a header as a Python literal, and where
+two threads do that at once CPython 3.11 may raise "AST constructor recursion depth
+mismatch" (it counts the depth of all threads in one number).
 """
 
 import functools
 import os
 import pathlib
-from typing import Any
+import threading
+from types import TracebackType
+from typing import IO, Any, Literal
 
 import numpy as np
 import tensorstore as ts
@@ -14,6 +19,54 @@ import tensorstore as ts
 from nisbjax.errors import InputError
 from nisbjax.store import claims
 from nisbjax.store.views import chunk_of, damage, view
+
+_PARSING = threading.RLock()
+
+
+def load(path: str | os.PathLike) -> np.ndarray:
+    """The array of an npy file; never unpickled."""
+    with _PARSING:
+        return np.load(path, allow_pickle=False)
+
+
+def mapped(path: str | os.PathLike, mode: Literal["r", "r+"] = "r") -> np.memmap:
+    """The array of an npy file, mapped into memory; with `r+` it can be changed there."""
+    with _PARSING:
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
+
+
+class Archive:
+    """The arrays of an npz file, read when they are asked for; never unpickled."""
+
+    def __init__(self, file: str | os.PathLike | IO[bytes]):
+        with _PARSING:
+            self._arrays = np.load(file, allow_pickle=False)
+        if not isinstance(self._arrays, np.lib.npyio.NpzFile):
+            raise ValueError(  # noqa: TRY004 (of the file, as numpy's own errors are)
+                "one array and no archive of arrays"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        return self._arrays.files
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        with _PARSING:
+            return self._arrays[name]
+
+    def all(self) -> dict[str, np.ndarray]:
+        return {name: self[name] for name in self.names}
+
+    def __enter__(self) -> "Archive":  # noqa: PYI034 (jaxtyping cannot read Self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._arrays.close()
 
 
 def open_npy(path: pathlib.Path) -> ts.TensorStore:
@@ -24,7 +77,7 @@ def open_npy(path: pathlib.Path) -> ts.TensorStore:
     """
     stamp = os.stat(path).st_mtime_ns
     try:
-        with open(path, "rb") as file:
+        with _PARSING, open(path, "rb") as file:
             major, _ = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0
             if major > 1:
@@ -49,7 +102,7 @@ def open_npy(path: pathlib.Path) -> ts.TensorStore:
 @functools.lru_cache(maxsize=8)
 def _at(path: str, stamp: int) -> np.ndarray:
     del stamp
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped(path)
 
 
 def _read(path: str, stamp: int, domain: Any, chunk: np.ndarray, _: Any) -> None:

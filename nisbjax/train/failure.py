@@ -26,7 +26,7 @@ from nisbjax.data.loader import Batch
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
 from nisbjax.parallel import devices
-from nisbjax.store import files, records
+from nisbjax.store import files, npy, records
 from nisbjax.store.schema import list_of, table_of, text, whole
 from nisbjax.train import loss_scale, step
 from nisbjax.train.recipe import make_recipe
@@ -120,8 +120,8 @@ def _load(
     if not path.is_file():
         raise InputError(f"no kept step at {path}; wanted RUN/not_finite_step=N.npz")
     try:
-        with open(path, "rb") as raw, np.load(raw) as file:
-            arrays = dict(file)
+        with open(path, "rb") as raw, npy.Archive(raw) as file:
+            arrays = file.all()
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no kept step ({error})") from None
     names = loss_scale.LossScale._fields

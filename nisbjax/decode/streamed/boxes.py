@@ -20,7 +20,7 @@ from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.decode.streamed.scratch import checksum_of, checksum_of_file, record_path
 from nisbjax.geometry import Box
-from nisbjax.store import files
+from nisbjax.store import files, npy
 from nisbjax.store.volume import Volume
 
 
@@ -134,7 +134,7 @@ class BoxRecord:
     """
 
     def __init__(self, folder: pathlib.Path, grid: BoxGrid, index: int):
-        self._arrays = np.load(record_path(folder, index))
+        self._arrays = npy.Archive(record_path(folder, index))
         self._orphans = folder / f"{index}.orphans.npy"
         self.box = grid.boxes[index]
 
@@ -174,7 +174,7 @@ class BoxRecord:
 
     @functools.cached_property
     def orphans(self) -> Int[np.ndarray, " m"]:
-        return np.load(self._orphans) if self._orphans.exists() else np.empty(0, int)
+        return npy.load(self._orphans) if self._orphans.exists() else np.empty(0, int)
 
     def set_orphans(self, positions: Int[np.ndarray, " m"]) -> None:
         if len(positions):

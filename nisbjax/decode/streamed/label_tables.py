@@ -26,6 +26,7 @@ from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed.scratch import table_path
 from nisbjax.decode.streamed.seam_tree import Keys, Mapper, one_by_one
 from nisbjax.decode.streamed.seams import Seams
+from nisbjax.store import npy
 
 _ROWS = 1 << 17  # of which counts are in memory at once
 
@@ -87,7 +88,7 @@ class LabelTables:
             row = box.row[kept]
             in_row = np.arange(len(row)) - np.searchsorted(row, row)
             table = np.zeros(len(box.first), np.int64)
-            table[kept] = np.load(self._rows(index)).ravel()[row] + in_row + 1
+            table[kept] = npy.load(self._rows(index)).ravel()[row] + in_row + 1
             np.save(table_path(self.seams.folder, index), table)
             np.maximum.at(leaf["label"], box.component, table[box.open])
         self.seams.tree.save(0, k, leaf)
@@ -98,7 +99,7 @@ class LabelTables:
         starts, leaf = self.seams.starts(layer), self.seams.tree.load(0, k)
         for index in layer:
             box = self._members(leaf, index, starts)
-            table = np.load(table_path(self.seams.folder, index))
+            table = npy.load(table_path(self.seams.folder, index))
             table[box.open] = leaf["label"][box.component]
             np.save(table_path(self.seams.folder, index), table)
 
@@ -138,12 +139,12 @@ class LabelTables:
                 for index in slab:
                     y = self.seams.grid.boxes[index].slices[1]
                     places.append((slice(None), y, self.seams.grid.position(index)[2]))
-                    rows = np.load(self._rows(index), mmap_mode="r")
+                    rows = npy.mapped(self._rows(index))
                     counts[places[-1]] = rows[part]
                 after = np.cumsum(counts).reshape(counts.shape) + label
                 label = int(after[-1, -1, -1])
                 for index, place in zip(slab, places, strict=True):
-                    rows = np.load(self._rows(index), mmap_mode="r+")
+                    rows = npy.mapped(self._rows(index), "r+")
                     rows[part] = (after - counts)[place]
                     rows.flush()
 

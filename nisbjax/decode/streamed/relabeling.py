@@ -20,7 +20,7 @@ from nisbjax.decode.streamed.scratch import checksum_of, table_path
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.parallel import cluster
-from nisbjax.store import stored
+from nisbjax.store import npy, stored
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
 
@@ -65,7 +65,7 @@ class Relabeler:
     def __call__(self, index: int) -> dict[str, Any]:
         box = self.decoder.grid.boxes[index]
         record = BoxRecord(self.decoder.folder, self.decoder.grid, index)
-        table = np.load(table_path(self.decoder.folder, index))
+        table = npy.load(table_path(self.decoder.folder, index))
         table = table.astype(self.output.dtype)
         labels = self._labels(record, index)
         result = np.empty(box.shape, self.output.dtype)

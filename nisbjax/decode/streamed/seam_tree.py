@@ -29,6 +29,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nisbjax.decode.streamed.boxes import save
+from nisbjax.store import npy
 
 Keys = Int[np.ndarray, " _"]  # any number of them
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
@@ -83,8 +84,8 @@ class SeamTree:
         return self.folder / f"crossing{layer}.npy"
 
     def load(self, level: int, index: int) -> dict[str, np.ndarray]:
-        with np.load(self._path(level, index)) as arrays:
-            return dict(arrays)
+        with npy.Archive(self._path(level, index)) as arrays:
+            return arrays.all()
 
     def save(self, level: int, index: int, node: dict[str, np.ndarray]) -> None:
         # Not durable: after a kill all of this is made again from the records.
@@ -119,7 +120,7 @@ class SeamTree:
         ends = [np.empty(0, np.int64) for _ in children]
         if len(children) == 2:
             # The last layer below the first child.
-            pairs = np.load(self.crossing((indices[1] << (level - 1)) - 1))
+            pairs = npy.load(self.crossing((indices[1] << (level - 1)) - 1))
             ends = [
                 child[f"component_{side}"][np.searchsorted(child[f"keys_{side}"], keys)]
                 for child, side, keys in zip(

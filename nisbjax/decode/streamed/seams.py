@@ -35,6 +35,7 @@ from nisbjax.decode.streamed.seam_tree import (
     one_by_one,
     unite,
 )
+from nisbjax.store import npy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +151,9 @@ class Seams:
         inside = [self._pairs(i, axis, starts) for i in layer for axis in across]
         inside = np.hstack([np.empty((2, 0), np.int64), *inside])
         none = np.empty(0, np.int64)
-        low = np.unique(np.load(tree.crossing(k - 1))[1]) if k else none
+        low = np.unique(npy.load(tree.crossing(k - 1))[1]) if k else none
         last = k + 1 == len(layers)
-        high = none if last else np.unique(np.load(tree.crossing(k))[0])
+        high = none if last else np.unique(npy.load(tree.crossing(k))[0])
         keys = np.unique(np.concatenate([inside.ravel(), low, high]))
         ends, others = np.searchsorted(keys, inside)
         count, component = unite(ends, others, len(keys))

@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import safe_open
 
 from nisbjax.errors import InputError
-from nisbjax.store import files
+from nisbjax.store import files, npy
 
 STORAGES = {
     "DoubleStorage": np.float64,
@@ -234,8 +234,8 @@ def read_npz(path: Path) -> dict[str, Tensor]:
             raise ValueError(
                 f"entries that unpack to {size} bytes, as weights never do"
             )
-        archive = np.load(path, allow_pickle=False)
-        return {name: Tensor(lambda name=name: archive[name]) for name in archive.files}
+        archive = npy.Archive(path)
+        return {name: Tensor(lambda name=name: archive[name]) for name in archive.names}
     except Exception as error:  # likewise
         raise _unreadable(path, "an npz file of plain arrays", error) from error
 
