@@ -20,8 +20,9 @@ from jaxtyping import Shaped
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import records
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.schema import Schema, number, text, whole
-from nisbjax.store.volume import Volume, fingerprint, open_image, open_volume
+from nisbjax.store.volume import Volume, open_image, open_volume
 from nisbjax.typing import Mask, Triple
 
 _SPECIFICATION: dict[str, Schema] = {

@@ -15,7 +15,8 @@ from jaxtyping import Int, UInt
 from nisbjax.decode import numbering
 from nisbjax.errors import InputError
 from nisbjax.store.manifest import Manifest
-from nisbjax.store.volume import Volume, write_attributes
+from nisbjax.store.volume import Volume
+from nisbjax.store.zarr_output import write_attributes
 
 
 @dataclasses.dataclass

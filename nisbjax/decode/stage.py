@@ -19,16 +19,12 @@ from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.mask import mask_facts, open_mask
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
 from nisbjax.store.manifest import require_same
-from nisbjax.store.volume import (
-    Volume,
-    create_zarr,
-    fingerprint,
-    open_affinities,
-    require_writable,
-)
+from nisbjax.store.volume import Volume, create_zarr, open_affinities
+from nisbjax.store.zarr_output import require_writable
 
 
 def run(

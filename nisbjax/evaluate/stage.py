@@ -31,9 +31,10 @@ from nisbjax.evaluate import (
 from nisbjax.evaluate.truth import Truth, require_metrics
 from nisbjax.store import files, finished, records
 from nisbjax.store.claims import require_chunks_fit
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.lock import held
 from nisbjax.store.schema import shown, text
-from nisbjax.store.volume import Volume, fingerprint, open_labels
+from nisbjax.store.volume import Volume, open_labels
 
 DEFAULT_THRESHOLD = "default"
 UNKNOWN_THRESHOLD = "of unknown origin"

@@ -28,15 +28,10 @@ from nisbjax.infer.windows import Grid
 from nisbjax.parallel import devices
 from nisbjax.store import exported, lock
 from nisbjax.store.claims import require_chunks_fit
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.manifest import Manifest, require_same
 from nisbjax.store.manifest_lines import noted, path_inside
-from nisbjax.store.volume import (
-    Volume,
-    create_zarr,
-    fingerprint,
-    open_affinities,
-    open_image,
-)
+from nisbjax.store.volume import Volume, create_zarr, open_affinities, open_image
 
 _DTYPES = ("float16", "float32", "uint8")
 _CHUNK = (64, 128, 128)  # thin in x, along which prediction sweeps

@@ -14,7 +14,8 @@ from typing import Any
 from nisbjax.artifacts import volume_name
 from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
-from nisbjax.store.volume import Volume, fingerprint, open_affinities
+from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.volume import Volume, open_affinities
 
 
 @dataclasses.dataclass(frozen=True)

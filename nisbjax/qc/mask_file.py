@@ -24,8 +24,9 @@ from nisbjax.mask import MaskSpec
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import front_matter
 from nisbjax.store import files, hdf5_output
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.lock import writing
-from nisbjax.store.volume import Volume, fingerprint, open_image
+from nisbjax.store.volume import Volume, open_image
 
 _CHUNK = 256
 _GZIP = 4

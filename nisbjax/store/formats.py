@@ -17,7 +17,16 @@ from nisbjax.store.npy import open_npy
 from nisbjax.store.tiff import open_tiff
 from nisbjax.store.zarr_folder import open_zarr, zarr_spec
 
-__all__ = ["HDF5", "is_hdf5", "kind", "open_array", "require_array_file", "zarr_spec"]
+__all__ = [
+    "HDF5",
+    "is_hdf5",
+    "kind",
+    "local_path",
+    "open_array",
+    "require_array_file",
+    "split_path",
+    "zarr_spec",
+]
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 
@@ -101,3 +110,30 @@ def _require_readable(path: pathlib.Path) -> None:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     if empty:
         raise InputError(f"{path} is empty: it has no bytes; write it again")
+
+
+def local_path(text: str) -> pathlib.Path:
+    """A path of this machine, not an address such as `s3://bucket/raw`.
+
+    Raises:
+      InputError: an address.
+    """
+    if "://" in text or text.split("/")[0].endswith(":"):
+        raise InputError(f"{text} is not a local path; copy the file here first")
+    return pathlib.Path(text)
+
+
+def split_path(text: str) -> tuple[pathlib.Path, str | None]:
+    """Separates a dataset's name from the HDF5 file that it follows (`raw.h5/main`).
+
+    Raises:
+      InputError: nothing there, a device, or not on this machine.
+    """
+    path = local_path(text)
+    if kind(path):
+        require_array_file(path)
+        return path, None
+    for parent in path.parents:
+        if is_hdf5(parent) and kind(parent) == "file":
+            return parent, path.relative_to(parent).as_posix()
+    raise InputError(f"no volume at {text}; check the path")

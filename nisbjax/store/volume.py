@@ -7,13 +7,9 @@ where PyTC guesses the channel axis from its length.
 """
 
 import functools
-import hashlib
-import json
 import math
 import os
 import pathlib
-import random
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,21 +21,15 @@ from nisbjax.geometry import Box
 from nisbjax.store import axes as axes_lib
 from nisbjax.store import (
     chunk_headers,
-    files,
-    finished,
     formats,
-    remains,
     stored,
     verified,
+    zarr_output,
 )
 from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
 Index = Box | tuple[Any, ...] | Any
-
-_COMPRESSOR = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1}
-_SAMPLED_PIECES = 64  # of a fingerprint
-_PIECE_BYTES = 1 << 20
 
 
 class Volume:
@@ -243,7 +233,7 @@ def _opened(
     writable: bool = False,
 ) -> Volume:
     """A volume with the axes that `wanted` chooses, given the file's own and its rank."""
-    path, inner = _split(str(path))
+    path, inner = formats.split_path(str(path))
     store, attributes, facts = formats.open_array(path, dataset or inner, writable)
     source, shape = str(path), tuple(store.shape)
     # Whoever writes changes what the manifest knows.
@@ -325,169 +315,7 @@ def create_zarr(
       InputError: an array of another shape or type stands there and `overwrite` is False.
       ValueError: TensorStore's, where the file system does not let one be made.
     """
-    path = _local(str(path))
-    if overwrite and path.exists():
-        shutil.rmtree(path)
-    metadata = _new_metadata(shape, dtype, chunks, fill_value, compressor)
-    spec = formats.zarr_spec(path, "zarr") | {"metadata": metadata}
-    _require_own_metadata(path)
-    try:
-        store = ts.open(spec, open=True, create=True, read=True, write=True).result()
-    except ValueError:
-        _require_fitting(path, metadata)
-        raise  # a full disk, no right; the error says which
     attributes = {"axes": list(axes), **(attributes or {})}
-    if not _has_attributes(path):  # else they are those of whoever finished it
-        write_attributes(path, attributes)
-    return Volume(store, axes, attributes, str(path))
-
-
-def require_writable(
-    path: str | os.PathLike,
-    *,
-    shape: tuple[int, ...],
-    dtype: Any,
-    chunks: tuple[int, ...],
-) -> None:
-    """Refuses what `create_zarr` would, for it is in the way; writes nothing.
-
-    Raises:
-      InputError: an array of another shape, type or chunks, or stored in another way.
-    """
-    _require_own_metadata(_local(str(path)))
-    _require_fitting(_local(str(path)), _new_metadata(shape, dtype, chunks))
-
-
-def _new_metadata(
-    shape: tuple[int, ...],
-    dtype: Any,
-    chunks: tuple[int, ...],
-    fill_value: Any = 0,
-    compressor: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    chunks = tuple(min(c, s) for c, s in zip(chunks, shape, strict=True))
-    return {
-        "shape": list(shape),
-        "chunks": list(chunks),
-        "dtype": np.dtype(dtype).str,
-        "fill_value": fill_value,
-        "compressor": dict(compressor or _COMPRESSOR),
-        "dimension_separator": "/" if math.prod(shape) > 1 << 33 else ".",
-        "order": "C",
-        "filters": None,
-    }
-
-
-def _require_fitting(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
-    if _another_there(path, wanted):
-        raise InputError(
-            f"{path} exists with another shape, type or chunks than "
-            f"{tuple(wanted['shape'])} {np.dtype(wanted['dtype'])} in "
-            f"{tuple(wanted['chunks'])}, or stored in another way; remove it or name "
-            "another output"
-        )
-
-
-def _another_there(path: pathlib.Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether an array of other metadata is in the way."""
-    try:
-        found = json.loads((path / ".zarray").read_bytes())
-    except OSError:  # nothing there, or no right to look
-        return False
-    except ValueError:  # what was an array, and cannot be written to
-        return True
-    if not isinstance(found, dict):
-        return True
-    found = {"dimension_separator": ".", **found}
-    # TensorStore writes more of a compressor than it was asked for.
-    return any(
-        found.get(key) != value
-        if not isinstance(value, dict) or not isinstance(found.get(key), dict)
-        else not value.items() <= found[key].items()
-        for key, value in wanted.items()
-    )
-
-
-def _require_own_metadata(path: pathlib.Path) -> None:
-    """Refuses what is no file where an array's metadata go: a pipe would be waited for."""
-    for name in (".zarray", ".zattrs"):
-        if os.path.lexists(path / name):
-            files.require_regular(path / name)
-
-
-def _has_attributes(path: pathlib.Path) -> bool:
-    try:
-        return isinstance(json.loads((path / ".zattrs").read_bytes()), dict)
-    except (FileNotFoundError, ValueError):
-        return False
-
-
-def write_attributes(path: str | os.PathLike, attributes: Mapping[str, Any]) -> None:
-    """Replaces the attributes of a zarr v2 array (TensorStore's driver cannot)."""
-    files.write_json(pathlib.Path(path) / ".zattrs", dict(attributes))
-
-
-def fingerprint(path: str | os.PathLike) -> str:
-    """sha256 of an array's metadata, its files' names and sizes, and of 64 seeded pieces.
-
-    Cheap for volumes of any size, and independent of where the volume lies. A piece is a
-    whole chunk file of a zarr array, or 1 MiB of a single file. Hidden files are not the
-    volume's content (our manifest grows), but for zarr's own.
-
-    Raises:
-      InputError: nothing there, or a piece that its manifest knows otherwise.
-    """
-    path, inner = _split(str(path))
-    digest = hashlib.sha256(repr(inner).encode())
-    draw = random.Random(0)
-    if path.is_dir():
-        names = _content_names(path)
-        for name in names:
-            digest.update(f"{name} {(path / name).stat().st_size}\n".encode())
-        metadata = (".zarray", ".zattrs", "zarr.json")
-        pieces = [n for n in names if n.rpartition("/")[2] not in metadata]
-        chosen = draw.sample(pieces, min(_SAMPLED_PIECES, len(pieces)))
-        guard = open_volume(path).guard if finished.locate(path) else None
-        for name in [n for n in names if n not in set(pieces)] + chosen:
-            content = (path / name).read_bytes()
-            if isinstance(guard, verified.Guard):
-                guard.check_file(name, content)
-            digest.update(content)
-        return digest.hexdigest()
-    size = path.stat().st_size
-    digest.update(f"{size}\n".encode())
-    with open(path, "rb") as file:
-        pieces = range(0, max(size, 1), _PIECE_BYTES)
-        for start in draw.sample(pieces, min(_SAMPLED_PIECES, len(pieces))):
-            file.seek(start)
-            digest.update(file.read(_PIECE_BYTES))
-    return digest.hexdigest()
-
-
-def _content_names(folder: pathlib.Path) -> list[str]:
-    """Files below a folder, relative to it, without hidden ones but zarr's own."""
-    found = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        parts = path.relative_to(folder).parts
-        hidden = [part for part in parts if part.startswith(".")]
-        if all(part in remains.METADATA for part in hidden):
-            found.append("/".join(parts))
-    return found
-
-
-def _local(text: str) -> pathlib.Path:
-    if "://" in text or text.split("/")[0].endswith(":"):
-        raise InputError(f"{text} is not a local path; copy the file here first")
-    return pathlib.Path(text)
-
-
-def _split(text: str) -> tuple[pathlib.Path, str | None]:
-    """Separates a dataset's name from the HDF5 file that it follows."""
-    path = _local(text)
-    if formats.kind(path):
-        formats.require_array_file(path)
-        return path, None
-    for parent in path.parents:
-        if formats.is_hdf5(parent) and formats.kind(parent) == "file":
-            return parent, path.relative_to(parent).as_posix()
-    raise InputError(f"no volume at {text}; check the path")
+    wanted = zarr_output.metadata(shape, dtype, chunks, fill_value, compressor)
+    store = zarr_output.create(path, wanted, attributes, overwrite=overwrite)
+    return Volume(store, axes, attributes, str(pathlib.Path(path)))

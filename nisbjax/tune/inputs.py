@@ -12,7 +12,8 @@ from nisbjax import skeletons
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.evaluate.truth import Truth
 from nisbjax.mask import MaskSpec
-from nisbjax.store.volume import Volume, fingerprint
+from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.volume import Volume
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ from nisbjax.qc import mask_file as mask
 from nisbjax.qc import statistics, statistics_file
 from nisbjax.store import checksums
 from nisbjax.store.exported import export_hdf5
-from nisbjax.store.volume import from_array, write_attributes
+from nisbjax.store.volume import from_array
+from nisbjax.store.zarr_output import write_attributes
 from nisbjax.viz import plots
 
 TABLE = {"a": np.arange(3)}

@@ -15,8 +15,9 @@ from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.mask import MaskSpec, open_mask
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.manifest_lines import path_inside
-from nisbjax.store.volume import create_zarr, fingerprint, open_labels
+from nisbjax.store.volume import create_zarr, open_labels
 
 SHAPE = (12, 10, 9)
 

@@ -19,7 +19,7 @@ from nisbjax.config import base_config, flatten
 from nisbjax.errors import InputError
 from nisbjax.evaluate import stage
 from nisbjax.evaluate.truth import Truth
-from nisbjax.store import manifest_lines, volume
+from nisbjax.store import manifest_lines, volume, zarr_output
 
 SHAPE = (12, 4, 4)
 
@@ -322,7 +322,7 @@ def test_no_attribute_costs_a_report(attributes):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
         source = as_zarr(path, labels)
-        volume.write_attributes(source, {"axes": "xyz", **attributes})
+        zarr_output.write_attributes(source, {"axes": "xyz", **attributes})
         config = base_config()
         config.evaluate.metrics = ("voi",)
         found = run(
@@ -350,7 +350,7 @@ def test_no_attribute_costs_a_report(attributes):
 def test_a_threshold_of_any_type_is_in_the_report(tmp_path, config, value, said):
     config.evaluate.metrics = ("voi",)
     source = as_zarr(tmp_path, np.ones(SHAPE, np.uint32))
-    volume.write_attributes(source, {"axes": "xyz", "threshold": value})
+    zarr_output.write_attributes(source, {"axes": "xyz", "threshold": value})
     out = artifacts.VolumeDir(tmp_path)
     run(config, out, segmentation=source, label=source)
     (written,) = tmp_path.glob("eval_*.txt")

@@ -21,8 +21,9 @@ from nisbjax.modes.prediction import predict_by
 from nisbjax.modes.quality import paths
 from nisbjax.qc import stage as qc
 from nisbjax.qc.gathering import Gathering
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.manifest_lines import path_inside
-from nisbjax.store.volume import create_zarr, fingerprint, open_affinities, open_image
+from nisbjax.store.volume import create_zarr, open_affinities, open_image
 
 
 def predict(config, network, image, target):

@@ -16,7 +16,8 @@ from nisbjax.evaluate.truth import Truth
 from nisbjax.modes import chain, evaluation, tuning
 from nisbjax.modes.volumes import image_of, split_of, split_with
 from nisbjax.qc import front_matter
-from nisbjax.store.volume import create_zarr, fingerprint, open_affinities, open_labels
+from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.volume import create_zarr, open_affinities, open_labels
 
 SHAPE = (12, 10, 9)
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
-from nisbjax.store.volume import fingerprint, open_volume
+from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.volume import open_volume
 
 SHAPE = (5, 6, 7)
 VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)

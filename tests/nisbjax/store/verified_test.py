@@ -12,9 +12,10 @@ from nisbjax.data.nisb import _cut
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import stored, verified
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.finished import require_finished
 from nisbjax.store.manifest import Manifest
-from nisbjax.store.volume import create_zarr, fingerprint, open_image, open_volume
+from nisbjax.store.volume import create_zarr, open_image, open_volume
 
 SHAPE = (4, 6, 4)  # in chunks of 2^3: 2 x 3 x 2
 PLANE = Box((0, 0, 0), (4, 2, 4))  # the chunks x.0.z

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store.exported import export_hdf5
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.volume import (
     Volume,
     create_zarr,
-    fingerprint,
     from_array,
     open_affinities,
     open_image,
     open_labels,
     open_volume,
-    write_attributes,
 )
+from nisbjax.store.zarr_output import write_attributes
 
 SHAPE = (5, 6, 7)
 VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)

@@ -10,7 +10,8 @@ from nisbjax import skeletons
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.evaluate.truth import Truth
 from nisbjax.mask import MaskSpec
-from nisbjax.store.volume import fingerprint, from_array
+from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.volume import from_array
 from nisbjax.tune.inputs import Inputs
 
 KEYS = {"decode.method": "grow", "decode.min_size": 0, "data.voxel_size_nm": [9, 9, 12]}
