@@ -1,6 +1,5 @@
 """Any file as one array with named axes; the written one is the one read."""
 
-import json
 import pickle
 
 import h5py
@@ -13,8 +12,6 @@ from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.store.exported import export_hdf5
-from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.volume import (
     Volume,
     create_zarr,
@@ -167,106 +164,6 @@ def test_an_image_has_a_channel_axis(tmp_path):
     assert open_image(zarr_array(tmp_path / "b", two)).shape == (*SHAPE, 2)
 
 
-def test_an_interrupted_writer_opens_its_file_again(tmp_path):
-    written(tmp_path / "a.zarr")
-    options = {"shape": SHAPE, "dtype": "uint16", "chunks": (4, 4, 4), "axes": "xyz"}
-    again = create_zarr(tmp_path / "a.zarr", **options)
-    np.testing.assert_array_equal(again.read(), VALUES)
-    for change in ({"shape": (5, 6, 8)}, {"dtype": "uint8"}, {"chunks": (2, 4, 4)}):
-        with pytest.raises(
-            InputError, match="exists with another shape, type or chunks than"
-        ):
-            create_zarr(tmp_path / "a.zarr", **{**options, **change})
-    np.testing.assert_array_equal(open_volume(tmp_path / "a.zarr").read(), VALUES)
-    fresh = create_zarr(
-        tmp_path / "a.zarr", **{**options, "dtype": "uint8"}, overwrite=True
-    )
-    assert fresh.dtype == np.uint8 and not fresh.read().any()
-
-
-def test_attributes_of_an_array_that_is_there_are_left_as_they_are(tmp_path):
-    options = {"shape": SHAPE, "dtype": "uint16", "chunks": (4, 4, 4), "axes": "xyz"}
-    create_zarr(tmp_path / "a.zarr", **options, attributes={"segments": 7})
-    before = (tmp_path / "a.zarr" / ".zattrs").read_bytes()
-    create_zarr(tmp_path / "a.zarr", **options, attributes={"segments": 0})
-    assert (tmp_path / "a.zarr" / ".zattrs").read_bytes() == before
-    # Killed after the array's metadata and before its attributes.
-    (tmp_path / "a.zarr" / ".zattrs").unlink()
-    create_zarr(tmp_path / "a.zarr", **options, attributes={"segments": 7})
-    assert (tmp_path / "a.zarr" / ".zattrs").read_bytes() == before
-
-
-def test_what_keeps_an_array_from_being_made_is_said(tmp_path):
-    """Another array only where there is one."""
-    options = {"shape": SHAPE, "dtype": "uint16", "chunks": (4, 4, 4), "axes": "xyz"}
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="Not a directory") as caught:
-        create_zarr(tmp_path / "file/a.zarr", **options)
-    assert not isinstance(caught.value, InputError)
-
-
-def test_export_to_hdf5(tmp_path):
-    attributes = {
-        "voxel_size_nm": [9.0, 9.0, 12.0],
-        "network": {"weights": "ema", "step": 7},
-        "software": "nisbjax",
-        "scale": 0.2,
-    }
-    volume = written(tmp_path / "a.zarr", attributes=attributes)
-    export_hdf5(volume, tmp_path / "a.h5")
-    with h5py.File(tmp_path / "a.h5") as file:
-        main = file["main"]
-        np.testing.assert_array_equal(main[:], VALUES)
-        assert (main.compression, main.compression_opts) == ("gzip", 4)
-        assert main.chunks == (4, 4, 4)
-        assert main.attrs["software"] == "nisbjax" and main.attrs["scale"] == 0.2
-        assert json.loads(main.attrs["network"]) == attributes["network"]
-    back = open_volume(tmp_path / "a.h5")
-    np.testing.assert_array_equal(back.read(), VALUES)
-    assert back.attributes == volume.attributes
-    export_hdf5(volume, tmp_path / "b.h5", dataset="img", gzip=1, chunks=(5, 2, 3))
-    other = open_volume(tmp_path / "b.h5/img")
-    assert other.chunks == (5, 2, 3)
-    np.testing.assert_array_equal(other.read(), VALUES)
-    names = [p.name for p in tmp_path.iterdir()]
-    assert sorted(names) == ["a.h5", "a.zarr", "b.h5"]  # nothing temporary is left
-
-
-def test_a_fingerprint_is_of_the_content_not_of_the_place(tmp_path):
-    written(tmp_path / "a.zarr")
-    np.save(tmp_path / "a.npy", VALUES)
-    for name, chunk in (("a.zarr", "a.zarr/1.0.1"), ("a.npy", "a.npy")):
-        first = fingerprint(tmp_path / name)
-        moved = tmp_path / "elsewhere" / name
-        moved.parent.mkdir(exist_ok=True)
-        (tmp_path / name).rename(moved)
-        assert fingerprint(moved) == first
-        file = moved.parent / chunk
-        data = bytearray(file.read_bytes())
-        data[-1] ^= 1
-        file.write_bytes(data)
-        assert fingerprint(moved) != first
-        data[-1] ^= 1
-        file.write_bytes(data)
-        assert fingerprint(moved) == first
-    moved = tmp_path / "elsewhere" / "a.zarr"
-    before = fingerprint(moved)
-    write_attributes(moved, {"axes": ["z", "y", "x"]})
-    assert fingerprint(moved) != before
-    before = fingerprint(moved)
-    (moved / "0.0.0").rename(moved / "0.0.9")
-    assert fingerprint(moved) != before
-
-
-def test_datasets_of_one_file_have_fingerprints_of_their_own(tmp_path):
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["raw"], file["seg"] = VALUES, VALUES
-    prints = {fingerprint(tmp_path / "a.h5" / n) for n in ("raw", "seg")}
-    assert len(prints) == 2
-    with pytest.raises(InputError, match="no volume at .*b.h5; check the path"):
-        fingerprint(tmp_path / "b.h5")
-
-
 def refused(message, call, *arguments, **options):
     with pytest.raises(InputError, match=message):
         call(*arguments, **options)
@@ -336,13 +233,3 @@ def test_a_path_may_lead_through_parent_folders(tmp_path):
     (tmp_path / "b").mkdir()
     opened = open_labels(tmp_path / "b" / ".." / "a" / "seg")
     assert (opened.read() == written.read()).all()
-
-
-def test_an_array_whose_metadata_are_cut_is_in_the_way(tmp_path):
-    """The advice to run the stage that wrote it would end in the same line for ever."""
-    keys = {"shape": (4, 4, 4), "dtype": "uint8", "chunks": (4, 4, 4), "axes": "xyz"}
-    create_zarr(tmp_path / "a.zarr", **keys)
-    create_zarr(tmp_path / "a.zarr", **keys)  # goes on with it
-    (tmp_path / "a.zarr/.zarray").write_text('{"shape": [4')
-    with pytest.raises(InputError, match="or stored in another way; remove it or name"):
-        create_zarr(tmp_path / "a.zarr", **keys)
