@@ -7,6 +7,7 @@ PyTC's decoders are all of this kind, and none says beforehand what memory it ta
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 import tempfile
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt
 
-from nisbjax.decode import grow, mutex
+from nisbjax.decode import grow, mutex, mutex_components
 from nisbjax.decode.channels import (
     offsets_of,
     require_channels,
@@ -118,7 +119,7 @@ def mutex_volume(
         The edges to the next voxel attract, whatever their place, all others repel.
       output: [x y z], an unsigned type.
       threshold, low_threshold: above and below which edges attract and repel.
-      memory_gb: refused where more is needed (`mutex.memory_bytes`).
+      memory_gb: refused where more is needed (`mutex_components.memory_bytes`).
       edges, min_size, fingerprint: as `grow_volume`.
 
     Returns:
@@ -182,7 +183,8 @@ def check_mutex(
     chosen, offsets = _with_offsets(affinities)
     mutex.check(chosen.shape, offsets)
     mutex.check_thresholds(affinities.dtype, threshold, low_threshold)
-    _check_memory("mutex", affinities, mutex.memory_bytes, memory_gb)
+    needed = functools.partial(mutex_components.memory_bytes, channels=len(offsets))
+    _check_memory("mutex", affinities, needed, memory_gb)
 
 
 def _with_offsets(affinities: Volume) -> tuple[Volume, tuple[Triple, ...]]:

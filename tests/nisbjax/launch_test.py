@@ -227,7 +227,6 @@ def bad_decodes(folder):
 
 
 def test_decodes_that_are_refused_write_nothing(tmp_path):
-    pytest.importorskip("mwatershed")
     cases = bad_decodes(tmp_path)
     before = sorted(tmp_path.rglob("*"))
 
@@ -247,8 +246,6 @@ def test_decodes_that_are_refused_write_nothing(tmp_path):
 @pytest.mark.parametrize("method", ["grow", "mutex"])
 def test_decoding_by_another_method(tmp_path, method):
     """All edges along x, y, z and 10 voxels on: one segment, by the command line."""
-    if method == "mutex":
-        pytest.importorskip("mwatershed")
     write(tmp_path / "raw.zarr", np.ones((6, 11, 11, 11), np.float16), "cxyz")
     path = tmp_path / "labels.zarr"
     lines, status = command(

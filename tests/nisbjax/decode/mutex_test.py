@@ -6,8 +6,6 @@ from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
 
-pytest.importorskip("mwatershed")
-
 SHAPE = (11, 11, 13)
 
 

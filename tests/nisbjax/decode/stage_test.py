@@ -178,8 +178,6 @@ def test_small_segments_and_another_threshold(config, raw, affinities, tmp_path)
 
 @pytest.mark.parametrize("method", ["grow", "mutex"])
 def test_other_methods_write_alike(config, tmp_path, method):
-    if method == "mutex":
-        pytest.importorskip("mwatershed")
     shape = (12, 11, 13)
     values = np.random.default_rng(2).random((6, *shape)).astype(np.float16)
     raw = create_zarr(
