@@ -1,14 +1,13 @@
-"""HDF5 datasets as TensorStores: links, layouts, attributes, and chunks read by ourselves.
+"""HDF5 datasets as TensorStores: links, layouts and attributes.
 
 Contiguous datasets, h5py's default, are read in small cubes, compressed ones by the chunk
-(`filters`), and everything else (virtual datasets, filters of plugins) through HDF5. A
+(`hdf5_chunks`), and everything else (virtual datasets, filters of plugins) through HDF5. A
 dataset that would read from another file by an external link or external storage is
 refused: h5py (and so PyTC) follows both, and fills a virtual dataset whose sources are
 gone with zeros.
 """
 
 import functools
-import itertools
 import json
 import math
 import os
@@ -21,9 +20,9 @@ import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.store import axes as axes_lib
-from nisbjax.store import claims, filters
+from nisbjax.store import claims, filters, hdf5_chunks
 from nisbjax.store.attributes import tidy
-from nisbjax.store.views import chunk_of, damage, view
+from nisbjax.store.views import chunk_of, view
 
 _MOST_HOPS = 16  # of soft links, one after another
 _MOST_ATTRIBUTE = 1 << 20  # bytes
@@ -56,7 +55,7 @@ def open_hdf5(
     # The modification time is in the specification, so that a file written again under the
     # same name is not read through a stale handle.
     stamp = os.stat(path).st_mtime_ns
-    reader = functools.partial(_read, str(path.absolute()), name, stamp)
+    reader = functools.partial(hdf5_chunks.read, str(path.absolute()), name, stamp)
     return view(reader, shape, dtype, chunks), attributes, facts
 
 
@@ -233,84 +232,3 @@ def _plain(value: Any) -> Any:
         except (ValueError, RecursionError):
             return value
     return value
-
-
-def _read(
-    path: str, name: str, stamp: int, domain: Any, chunk: np.ndarray, _: Any
-) -> None:
-    index = domain.index_exp
-    try:
-        source, chunks, undone = _at(path, name, stamp)
-        if chunks is None:
-            chunk[...] = source[index]
-            return
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001 (h5py has one for each kind of damage)
-        raise damage(path, f"{name} in {_box(index)}", error) from None
-    starts = [range(i.start // c * c, i.stop, c) for i, c in zip(index, chunks)]
-    for origin in itertools.product(*starts):
-        try:
-            whole, problem = _chunk(source, origin, chunks, undone)
-        except Exception as error:  # noqa: BLE001
-            raise damage(path, f"its chunk at {origin}", error) from None
-        if problem:
-            raise damage(path, f"its chunk at {origin}", problem)
-        inside = tuple(
-            slice(max(i.start, o), min(i.stop, o + c))
-            for i, o, c in zip(index, origin, chunks)
-        )
-        target = tuple(
-            slice(s.start - i.start, s.stop - i.start) for s, i in zip(inside, index)
-        )
-        if whole is None:
-            chunk[target] = source.fillvalue
-        else:
-            cut = tuple(slice(s.start - o, s.stop - o) for s, o in zip(inside, origin))
-            chunk[target] = whole[cut]
-
-
-def _chunk(
-    source: h5py.Dataset,
-    origin: tuple[int, ...],
-    chunks: tuple[int, ...],
-    undone: filters.Pipeline,
-) -> tuple[np.ndarray | None, str]:
-    """One chunk, None where it was never written, and "" or what is wrong with it."""
-    size = math.prod(chunks) * source.dtype.itemsize
-    try:
-        skipped, data = source.id.read_direct_chunk(origin)
-    except (OSError, RuntimeError):
-        if source.id.get_chunk_info_by_coord(origin).byte_offset is None:
-            return None, ""
-        raise
-    if not undone:
-        # HDF5 reads on behind an unfiltered chunk that is shorter than its shape says.
-        data = data[: source.id.get_chunk_info_by_coord(origin).size]
-    data, problem = filters.undo(data, undone, skipped, size)
-    if problem:
-        return None, problem
-    return np.frombuffer(data, source.dtype).reshape(chunks), ""
-
-
-def _box(index: tuple[slice, ...]) -> str:
-    return ",".join(f"{i.start}:{i.stop}" for i in index)
-
-
-@functools.lru_cache(maxsize=8)
-def _at(
-    path: str, name: str, stamp: int
-) -> tuple[h5py.Dataset, tuple[int, ...] | None, filters.Pipeline]:
-    """A dataset with its chunks and filters, which h5py would look up for every chunk.
-
-    The chunks are None where HDF5 is to read them.
-    """
-    del stamp
-    # The library's own chunk cache would only hold memory: chunks are inflated here.
-    found: Any = h5py.File(path, "r", rdcc_nbytes=0)[name]
-    applied = filters.pipeline(found)
-    filters.require_known(f"{path}{name}", applied)
-    own = all(code in filters.OWN for code, _ in applied)
-    # Counting walks the file's index, and a dataset without a chunk has none to ask.
-    chunked = found.chunks and own and found.id.get_num_chunks()
-    return found, found.chunks if chunked else None, applied
