@@ -10,14 +10,9 @@ all losses when a process starts again; ours reads them from the checkpoints.
 
 import concurrent.futures
 import contextlib
-import logging as logging_
 import math
-import os
 import pathlib
-import re
 import shutil
-import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -25,7 +20,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from nisbjax.checkpoint import checkpoint, unsealed
+from nisbjax.checkpoint import checkpoint, orbax_errors, unsealed
 from nisbjax.checkpoint.checkpoint import ARRAYS, FACTS
 from nisbjax.errors import InputError
 from nisbjax.parallel import hosts
@@ -34,8 +29,9 @@ from nisbjax.store import checksums
 _VAL_LOSS = "val_loss"
 _ASIDE = ("damaged", "unfinished")  # `<step>.<word>`, `<step>.<word>.2`, ...
 _REMOVED = ".removed"
-_ORBAX = f"{os.sep}orbax{os.sep}"
 _ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
+
+orbax_errors.say_once()
 
 
 class Checkpoints:
@@ -176,7 +172,7 @@ class Checkpoints:
 
     def _opened(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            _ignore_closed_loops()
+            orbax_errors.ignore_closed_loops()
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=policies.LatestN(None),
                 save_decision_policy=policies.FixedIntervalPolicy(1),
@@ -231,12 +227,12 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:
-            if not _of_outside(error):
+            if not orbax_errors.is_of_outside(error):
                 raise
             self._failed = True
             name = "" if step is None else f"/{step}"
             raise InputError(
-                f"{self.directory}{name} could not be written ({_words(error)}); the "
+                f"{self.directory}{name} could not be written ({orbax_errors.words(error)}); the "
                 "last sealed checkpoint is as it was: free space or give access there, "
                 "and start the same command again"
             ) from error
@@ -273,56 +269,6 @@ class Checkpoints:
 def _is_aside(name: str) -> bool:
     step, *rest = name.split(".")
     return step.isdigit() and bool(rest) and rest[0] in _ASIDE
-
-
-def _words(error: Exception) -> str:
-    """The system's reason, without the library's account of how it got there."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = " ".join(str(error).split())
-    number = re.search(r"os_error_code='(\d+)'", text)  # TensorStore's
-    return os.strerror(int(number[1])) if number else text[:300]
-
-
-def _of_outside(error: Exception) -> bool:
-    """Whether the file system failed; TensorStore says so as `RESOURCE_EXHAUSTED: ...`."""
-    return isinstance(error, OSError) or bool(
-        re.match("[A-Z]+(_[A-Z]+)*: ", str(error))
-    )
-
-
-def _ignore_closed_loops() -> None:
-    """Keeps TensorStore's writes that end late from reporting to nobody.
-
-    Where one write of several fails, Orbax closes the event loop that all of them would
-    wake, and each prints the frames of `RuntimeError: Event loop is closed`.
-    """
-    before = sys.unraisablehook
-
-    def hook(lost: Any) -> None:
-        if not isinstance(lost.exc_value, RuntimeError) or (
-            str(lost.exc_value) != "Event loop is closed"
-        ):
-            before(lost)
-
-    sys.unraisablehook = hook
-
-
-def _said_again(record: logging_.LogRecord) -> bool:
-    """Whether an error of Orbax is logged, with its frames, that it raises to us as well.
-
-    Each of its threads and tasks does: a full disk makes some 400 lines of it.
-    """
-    if not (record.exc_info and record.exc_info[2]):
-        return False
-    frames = traceback.extract_tb(record.exc_info[2])
-    return any(
-        _ORBAX in path for path in [record.pathname, *(f.filename for f in frames)]
-    )
-
-
-for _name in ("absl", "asyncio"):
-    logging_.getLogger(_name).addFilter(lambda record: not _said_again(record))
 
 
 def _val_loss(folder: pathlib.Path) -> float | None:
