@@ -24,12 +24,13 @@ def fingerprint(path: str | os.PathLike) -> str:
     volume's content (our manifest grows), but for zarr's own.
 
     Raises:
-      InputError: nothing there, or a piece that its manifest knows otherwise.
+      InputError: nothing there, or files that its manifest knows otherwise.
     """
     path, inner = formats.split_path(str(path))
     digest = hashlib.sha256(repr(inner).encode())
     draw = random.Random(0)
     if path.is_dir():
+        finished.require_finished(path)
         names = _content_names(path)
         for name in names:
             digest.update(f"{name} {(path / name).stat().st_size}\n".encode())
