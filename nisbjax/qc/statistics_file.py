@@ -55,16 +55,17 @@ def save(statistics: Statistics, path: str | os.PathLike, made_from: str) -> Non
 
 def load(path: str | os.PathLike, made_from: str) -> Statistics | None:
     """Statistics of exactly this prediction; None if there are none (any more)."""
+    if not os.path.lexists(path):
+        return None
     try:
         return _load(path, made_from)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s); it is not used", path, error)
         return None
 
 
 def _load(path: str | os.PathLike, made_from: str) -> Statistics | None:
+    path = files.require_regular(path)  # a pipe would be waited for
     with open(path, "rb") as opened, npy.Archive(opened) as file:
         facts = records.parse_json(str(file["facts"]), _FACTS, "its facts")
         if facts["made_from"] != made_from:

@@ -1,5 +1,7 @@
 """Statistics come back as they were, for exactly what they are of, or not at all."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def test_statistics_come_back_for_their_own_prediction_alone(tmp_path):
     np.testing.assert_array_equal(again.pictures, made.pictures)
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a zip", None])
+@pytest.mark.parametrize("damage", [b"", b"5\n", b"PK\x03\x04 not a zip", None])
 def test_damaged_statistics_are_not_used(tmp_path, damage, caplog):
     values = np.zeros((1, 2, 2, 2), np.float16)
     made = statistics.scan(from_array(values, "cxyz"))
@@ -38,6 +40,13 @@ def test_damaged_statistics_are_not_used(tmp_path, damage, caplog):
     path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     assert load(path, "this one") is None
     assert "is damaged" in caplog.text
+    assert "allow_pickle" not in caplog.text  # numpy's advice on what it does not know
+
+
+def test_a_pipe_in_their_place_is_not_waited_for(tmp_path, caplog):
+    os.mkfifo(tmp_path / "planes.npz")
+    assert load(tmp_path / "planes.npz", "this one") is None
+    assert "is a device, pipe or socket; wanted a file" in caplog.text
 
 
 @pytest.mark.parametrize("facts", ["5", "null", "[]", '{"made_from": 1}', "{"])
