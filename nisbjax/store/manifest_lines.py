@@ -72,8 +72,9 @@ class State:
 
 
 def state_of(artifact: pathlib.Path) -> State | None:
+    """What an artifact's manifest says; None without one. One cut to nothing says nothing."""
     lines, _ = read(artifact)
-    if not lines:
+    if not lines and not path_inside(artifact).exists():
         return None
     state = State()
     for line in lines[1:]:

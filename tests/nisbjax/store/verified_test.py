@@ -90,6 +90,15 @@ def test_a_harmed_chunk_is_named_by_whatever_reads_it(artifact, harm):
             require_finished(artifact)
 
 
+@pytest.mark.parametrize("left", [0, 9])
+def test_a_manifest_that_lost_its_lines_makes_nothing_whole(artifact, left):
+    path = artifact / ".manifest.jsonl"
+    path.write_bytes(path.read_bytes()[:left])
+    for way in (require_finished, open_volume, fingerprint):
+        with pytest.raises(InputError, match=r"labels.zarr is unfinished \(0 parts"):
+            way(artifact)
+
+
 def test_a_chunk_that_was_never_written_must_stay_so(artifact):
     shutil.copy(artifact / "0.0.0", artifact / "0.2.0")
     with pytest.raises(
