@@ -20,6 +20,7 @@ from typing import Any
 
 from absl import logging
 
+from nisbjax import skeletons
 from nisbjax.artifacts import Run, ValidationDir, VolumeDir
 from nisbjax.checkpoint import checkpoint
 from nisbjax.config import Config, optional
@@ -32,6 +33,7 @@ from nisbjax.modes.volumes import split_of
 from nisbjax.parallel import signals
 from nisbjax.store import checksums, files, lock, records
 from nisbjax.store.schema import list_of, table_of, whole
+from nisbjax.store.volume import fingerprint
 from nisbjax.train.metric_writer import EventFile
 
 _DETERMINED = ("prediction", "report", "segmentation", "study", "best")
@@ -248,8 +250,8 @@ class _Rows:
         self._made_from = {
             **determines.facts(config, *_DETERMINED),
             "decode.affinity_mask": config.decode.affinity_mask,
-            "image": split.image,
-            "skeleton": split.skeleton,
+            "image": fingerprint(split.image),
+            "skeleton": skeletons.content_hash(split.skeleton),
         }
         self._rows: dict[int, Row] = {}
         if place.json.exists():

@@ -25,7 +25,7 @@ from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.modes import tuning, validate
 from nisbjax.store import lock
-from nisbjax.store.volume import create_zarr
+from nisbjax.store.volume import create_zarr, open_volume
 
 pytestmark = pytest.mark.usefixtures("linear_network")
 
@@ -381,6 +381,21 @@ def test_scores_by_other_keys_are_not_mixed(settings, folder):
         InputError,
         match=r"nerl.json was made with decode.threshold 0.75, now it is 0.6; move .*va",
     ):
+        run(settings, folder)
+
+
+@pytest.mark.usefixtures("quick")
+def test_scores_of_other_data_are_not_mixed(settings, folder, root, tmp_path):
+    """Data may move; what was put in their place is something else."""
+    save(folder, settings, {10: 20})
+    run(settings, folder)
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+    settings.data.root = str(moved)
+    run(settings, folder)
+    image = open_volume(moved / "val/seed5/data.zarr/img", writable=True)
+    image.write((0, 0, 0, 0), np.array(7, np.uint8))
+    with pytest.raises(InputError, match=r"nerl.json was made with image '.*; move .*"):
         run(settings, folder)
 
 
