@@ -1,9 +1,11 @@
 """What a study chose: `best_params.yaml`, written beside its curve, and read for testing.
 
 PyTC's file of that name is read too; its parameters that no decoder here takes are left
-out, with a warning.
+out, with a warning. Ours begins with a checksum of the rest: a file that was cut may end
+within a number, and is a file of another threshold then.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,18 +31,27 @@ _SCHEMA = {
     "test_data_used": schema.optional(schema.boolean()),
 }
 _ADVICE = "run --mode=tune again"
+_CHECKSUM = b"# sha256 of the lines below: "
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a finished tuning chose: `decoding_params` and where they come from.
 
     Raises:
-      InputError: no such file, or one without a threshold.
+      InputError: no such file, one without a threshold, or one that changed since it was
+        written.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"no tuned parameters at {path}; run --mode=tune first")
-    return records.read_yaml(path, _SCHEMA, _ADVICE)
+    best = records.read_yaml(path, _SCHEMA, _ADVICE)
+    first, _, below = path.read_bytes().partition(b"\n")
+    if first.startswith(_CHECKSUM) and first != _checksum(below):
+        raise InputError(
+            f"{path} changed since it was written, by the checksum in its first line; "
+            f"{_ADVICE}, or remove that line if you meant to change it"
+        )
+    return best
 
 
 def parameters(
@@ -147,7 +158,11 @@ def write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> None
     best = result["decoding_params"]["threshold"]
     figure.draw(rows, best, out.figure, connected=alone)
     text = yaml.dump(dict(result), Dumper=_Dumper, sort_keys=False)
-    files.write_text(out.best_params, text)
+    files.write_text(out.best_params, f"{_checksum(text.encode()).decode()}\n{text}")
+
+
+def _checksum(below: bytes) -> bytes:
+    return _CHECKSUM + hashlib.sha256(below).hexdigest().encode()
 
 
 class _Dumper(yaml.SafeDumper):

@@ -35,6 +35,24 @@ def test_best_params_that_are_missing_or_empty(tmp_path):
         best_params.read(path)
 
 
+def test_best_params_that_were_cut_or_changed_are_refused(tmp_path):
+    text = b"decoding_params:\n  threshold: 0.46\n"
+    # sha256sum of those two lines
+    digest = b"2f8598c45e9a2454f620da721d4fcc58dd0b27270f21d650f059d9d09bcb9c12"
+    path = tmp_path / "best_params.yaml"
+    whole = b"# sha256 of the lines below: " + digest + b"\n" + text
+    path.write_bytes(whole)
+    assert best_params.read(path)["decoding_params"] == {"threshold": 0.46}
+    for harmed in (whole[:-2], whole.replace(b"0.46", b"0.64")):
+        path.write_bytes(harmed)
+        with pytest.raises(
+            InputError, match="params.yaml changed since .* run --mode="
+        ):
+            best_params.read(path)
+    path.write_bytes(text.replace(b"0.46", b"0.64"))  # by hand, and without the line
+    assert best_params.read(path)["decoding_params"] == {"threshold": 0.64}
+
+
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\ndecoding_params: {threshold: .5, b: *b}\n"
 
 
