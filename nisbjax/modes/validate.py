@@ -32,8 +32,8 @@ from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.volumes import split_of
 from nisbjax.parallel import signals
 from nisbjax.store import checksums, files, lock, records
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.schema import list_of, table_of, whole
-from nisbjax.store.volume import fingerprint
 from nisbjax.train.metric_writer import EventFile
 
 _DETERMINED = ("prediction", "report", "segmentation", "study", "best")

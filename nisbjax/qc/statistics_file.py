@@ -66,6 +66,8 @@ def load(path: str | os.PathLike, made_from: str) -> Statistics | None:
 
 def _load(path: str | os.PathLike, made_from: str) -> Statistics | None:
     path = files.require_regular(path)  # a pipe would be waited for
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no npz")
     with open(path, "rb") as opened, npy.Archive(opened) as file:
         facts = records.parse_json(str(file["facts"]), _FACTS, "its facts")
         if facts["made_from"] != made_from:
