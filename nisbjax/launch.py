@@ -35,22 +35,19 @@ if __name__ == "__main__":  # all else takes a second to import
 
 import contextlib
 import importlib
-import itertools
-import pathlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from nisbjax import artifacts, outside
-from nisbjax.artifacts import Run
-from nisbjax.config import Config, optional, require_choice
+from nisbjax import outside
+from nisbjax.config import Config, require_choice
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
-
-OUTPUTS = pathlib.Path("outputs")
+from nisbjax.modes import command_line
+from nisbjax.modes.run_folder import find_run
 
 # Mode -> the function that runs it, as (config, run, checkpoint path); imported when its
 # mode is asked for, so that decoding or scoring does not load JAX.
@@ -77,14 +74,7 @@ PATH_MODES = {"summarize": "nisbjax.modes.summarize:run"}
 _WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune")
 # Modes that write down whether a value was a default.
 _TELL_ORIGINS = ("test",)
-_START_A_RUN = ("train", "synth", "demo", "import")
-# The key by which a mode works on a file that any program wrote.
-_FOREIGN_INPUT = {
-    "qc": "qc.input",
-    "mask": "mask.report",
-    "decode": "decode.input",
-    "evaluate": "evaluate.segmentation",
-}
+
 
 FLAGS = flags.FLAGS
 
@@ -223,38 +213,6 @@ def run_mode(
     return result
 
 
-def find_run(
-    mode: str, config: Config, workdir: str, checkpoint_path: str, reset: bool = False
-) -> Run:
-    """The folder to work in: as named, a new one, the input's, the checkpoint's, the newest.
-
-    Training on from a checkpoint goes on in its run, unless something is reset.
-
-    Raises:
-      InputError: the mode needs a run and there is none.
-    """
-    if workdir:
-        return Run(pathlib.Path(workdir))
-    foreign = mode == "import"  # its file may well lie in another program's run
-    if mode in _START_A_RUN and (foreign or reset or not checkpoint_path):
-        return artifacts.new_run(OUTPUTS, config.name)
-    if mode in _FOREIGN_INPUT:
-        section, key = _FOREIGN_INPUT[mode].split(".")
-        named = optional(config[section][key])
-        if named:
-            # `raw.h5/main` names a dataset inside a file.
-            folders = (p for p in pathlib.Path(named).parents if not p.is_file())
-            return Run(next(folders))
-    if checkpoint_path:
-        path = pathlib.Path(checkpoint_path).absolute()
-        for folder in (path, *path.parents):
-            if (folder / "checkpoints").is_dir():
-                return Run(folder)
-        if mode in _START_A_RUN:
-            return artifacts.new_run(OUTPUTS, config.name)
-    return artifacts.newest_run(OUTPUTS, config.name)
-
-
 def _require_xla_flags(said: str) -> None:
     """Refuses words that are no flags of XLA, at which it would abort the process."""
     for word in said.split():
@@ -288,41 +246,10 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """The flags, or one line that says what is wrong with them."""
-    path = _config_path(arguments)
-    if path is not None and path.exists() and not path.is_file():
-        # Looked at first: a pipe would be waited for.
-        fail(f"--config={path} is no file; wanted one such as configs/liconn.py")
     try:
-        left = FLAGS(list(arguments))
-        getattr(FLAGS.config, "name", "")  # a file that did not load says so here
-        if FLAGS.config is not None and not isinstance(FLAGS.config, ConfigDict):
-            raise TypeError(f"its get_config gives a {type(FLAGS.config).__name__}")
-        return left
-    except (SyntaxError, UnicodeError) as error:  # of the file itself
-        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        fail(f"{path}{where}: {reason}; wanted Python such as configs/liconn.py")
-    except Exception as error:  # noqa: BLE001 (the library raises ten kinds)
-        text = str(error.args[0] if error.args else error)
-    if path is not None and not path.is_file():
-        fail(f"no config file at {path}; wanted one such as configs/liconn.py")
-    text = " ".join(text.replace("\\n", " ").replace("\\'", "'").split())
-    text = text.replace("''", "'")
-    if text.count("'") % 2:  # of a quoted message within a message
-        text = text.removesuffix("'")
-    fail(f"{text}; --help lists the flags, nisbjax/config.py the keys")
-
-
-def _config_path(arguments: Sequence[str]) -> pathlib.Path | None:
-    """The file of `--config=FILE` or `--config FILE`, without what stands after a colon."""
-    found = ""
-    for argument, after in itertools.zip_longest(
-        arguments, arguments[1:], fillvalue=""
-    ):
-        name, equals, value = argument.lstrip("-").partition("=")
-        if argument.startswith("-") and name == "config":
-            found = value if equals else after
-    return pathlib.Path(found.split(":")[0]) if found else None
+        return command_line.parse_flags(arguments)
+    except InputError as error:
+        fail(str(error))
 
 
 def use_huge_pages() -> None:

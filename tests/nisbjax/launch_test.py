@@ -14,6 +14,7 @@ from ml_collections import config_flags
 from nisbjax import launch
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
+from nisbjax.modes import command_line
 from nisbjax.store.volume import create_zarr, open_labels
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -87,8 +88,8 @@ def test_configs_that_are_none(tmp_path, monkeypatch, capsys, content, said, joi
         os.mkfifo(path)
     else:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    monkeypatch.setattr(launch, "FLAGS", flags.FlagValues())
-    config_flags.DEFINE_config_file("config", flag_values=launch.FLAGS)
+    monkeypatch.setattr(command_line, "FLAGS", flags.FlagValues())
+    config_flags.DEFINE_config_file("config", flag_values=command_line.FLAGS)
     given = [f"--config={path}"] if joined else ["--config", str(path)]
     with pytest.raises(SystemExit) as left:
         launch.parse_flags(["nisbjax", *given])

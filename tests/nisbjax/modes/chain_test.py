@@ -8,7 +8,7 @@ from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.modes import chain
+from nisbjax.modes import chain, run_folder
 
 FACTS = {"step": {}, "loader": {}, "model": {}, "config": {}}
 
@@ -66,11 +66,11 @@ def test_training_from_a_checkpoint_has_a_folder(
     one = str(folder / "checkpoints" / "1")
 
     def found(path, workdir="", reset=False):
-        return launch.find_run("train", settings, workdir, path, reset).path
+        return run_folder.find_run("train", settings, workdir, path, reset).path
 
     assert found(one) == found(str(folder)) == folder  # goes on there, as PyTC does
     assert found(one, workdir="other").name == "other"
-    new = launch.OUTPUTS / settings.name
+    new = run_folder.OUTPUTS / settings.name
     assert found(one, reset=True).parent == new
     assert found(str(tmp_path / "bare" / "7")).parent == new
 

@@ -1,0 +1,54 @@
+"""The folder that a mode works in, where the command line names none.
+
+BANIS and PyTC write into a folder of the configuration; here every training has its own,
+and the modes after it take the newest of that configuration, or the one that holds what
+they are given.
+"""
+
+import pathlib
+
+from nisbjax import artifacts
+from nisbjax.artifacts import Run
+from nisbjax.config import Config, optional
+
+OUTPUTS = pathlib.Path("outputs")
+_START_A_RUN = ("train", "synth", "demo", "import")
+# The key by which a mode works on a file that any program wrote.
+_FOREIGN_INPUT = {
+    "qc": "qc.input",
+    "mask": "mask.report",
+    "decode": "decode.input",
+    "evaluate": "evaluate.segmentation",
+}
+
+
+def find_run(
+    mode: str, config: Config, workdir: str, checkpoint_path: str, reset: bool = False
+) -> Run:
+    """The folder to work in: as named, a new one, the input's, the checkpoint's, the newest.
+
+    Training on from a checkpoint goes on in its run, unless something is reset.
+
+    Raises:
+      InputError: the mode needs a run and there is none.
+    """
+    if workdir:
+        return Run(pathlib.Path(workdir))
+    foreign = mode == "import"  # its file may well lie in another program's run
+    if mode in _START_A_RUN and (foreign or reset or not checkpoint_path):
+        return artifacts.new_run(OUTPUTS, config.name)
+    if mode in _FOREIGN_INPUT:
+        section, key = _FOREIGN_INPUT[mode].split(".")
+        named = optional(config[section][key])
+        if named:
+            # `raw.h5/main` names a dataset inside a file.
+            folders = (p for p in pathlib.Path(named).parents if not p.is_file())
+            return Run(next(folders))
+    if checkpoint_path:
+        path = pathlib.Path(checkpoint_path).absolute()
+        for folder in (path, *path.parents):
+            if (folder / "checkpoints").is_dir():
+                return Run(folder)
+        if mode in _START_A_RUN:
+            return artifacts.new_run(OUTPUTS, config.name)
+    return artifacts.newest_run(OUTPUTS, config.name)
