@@ -20,7 +20,6 @@ from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.models.foreign import torch_import, upkern
-from nisbjax.modes import run_folder
 from nisbjax.store.volume import open_image
 
 
@@ -157,14 +156,6 @@ def test_kernels_grow_where_the_config_asks(tmp_path, settings, state_dict):
         launch.run_mode(
             "import", settings, workdir=str(tmp_path / "b"), checkpoint_path=file
         )
-
-
-def test_a_new_run_even_inside_another_programs(tmp_path, settings, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "theirs" / "checkpoints").mkdir(parents=True)
-    file = tmp_path / "theirs" / "checkpoints" / "last.npz"
-    run = run_folder.find_run("import", settings, "", str(file))
-    assert run.path.parts[:2] == ("outputs", "demo")
 
 
 @pytest.mark.parametrize(
