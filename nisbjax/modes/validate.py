@@ -9,34 +9,26 @@ training loop on every process, or by a watcher that never ends; PyTC selects by
 """
 
 import contextlib
-import csv
-import io
-import json
 import os
 import pathlib
 import shutil
 import time
-from typing import Any
 
 from absl import logging
 
-from nisbjax import skeletons
 from nisbjax.artifacts import Run, ValidationDir, VolumeDir
 from nisbjax.checkpoint import checkpoint
 from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
-from nisbjax.keys import determines
 from nisbjax.modes import chain, tuning
+from nisbjax.modes.checkpoint_scores import CheckpointScores, Row
 from nisbjax.modes.evaluation import own_truth
 from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.volumes import split_of
 from nisbjax.parallel import signals
-from nisbjax.store import checksums, files, lock, records
-from nisbjax.store.fingerprint import fingerprint
-from nisbjax.store.schema import list_of, table_of, whole
-from nisbjax.train.metric_writer import EventFile
+from nisbjax.store import checksums, lock, records
+from nisbjax.store.schema import whole
 
-_DETERMINED = ("prediction", "report", "segmentation", "study", "best")
 _METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mergers")
 _METRICS += ("n_splits",)
 _SCORED = ("nerl", "voi")  # on the skeleton, whatever an evaluation is asked for
@@ -44,9 +36,6 @@ _SCORED = ("nerl", "voi")  # on the skeleton, whatever an evaluation is asked fo
 _BULKY = ("*.zarr", "raw_*.h5", "trials")
 
 _HALF = ".partial"  # ends the name of a copy under way
-
-Row = dict[str, Any]
-_SCORES = {"made_from": table_of(), "checkpoints": list_of({"step": whole()})}
 
 
 def run(
@@ -79,7 +68,7 @@ def run(
     chain.refuse_own(config, "validate", ("qc.input", "mask.report"))
     place = run_dir.validation
     with lock.held(place.lock), signals.ending():
-        rows = _Rows(config, place, run_dir.logs / "validate")
+        rows = CheckpointScores(config, place, run_dir.logs / "validate")
         _sweep(place, rows)
         with contextlib.closing(rows):
             if watch:
@@ -89,7 +78,9 @@ def run(
             return rows.sorted()
 
 
-def _score_all(config: Config, run_dir: Run, named: str, rows: "_Rows") -> None:
+def _score_all(
+    config: Config, run_dir: Run, named: str, rows: CheckpointScores
+) -> None:
     items = checkpoint.weight_items(config.predict.weights)
     newest = checkpoint.find(named or run_dir.path, items)
     for folder in [newest] if named else _to_score(run_dir):
@@ -105,7 +96,7 @@ def _to_score(run_dir: Run) -> list[pathlib.Path]:
     return [found[step] for step in sorted(found)]
 
 
-def _sweep(place: ValidationDir, rows: "_Rows") -> None:
+def _sweep(place: ValidationDir, rows: CheckpointScores) -> None:
     """Removes the copies that a kill left half made, or behind its score."""
     for copy in place.checkpoints.glob("*"):
         scored = copy.name.isdigit() and rows.has(int(copy.name))
@@ -113,7 +104,7 @@ def _sweep(place: ValidationDir, rows: "_Rows") -> None:
             shutil.rmtree(copy)
 
 
-def _follow(config: Config, run_dir: Run, rows: "_Rows") -> None:
+def _follow(config: Config, run_dir: Run, rows: CheckpointScores) -> None:
     place, poll = run_dir.validation, config.validate.poll_seconds
     idle = 60 * config.validate.idle_minutes
     last = time.monotonic()
@@ -147,7 +138,7 @@ def _final_step(config: Config, run_dir: Run) -> int:
 
 
 def _score_new(
-    config: Config, run_dir: Run, folder: pathlib.Path, rows: "_Rows"
+    config: Config, run_dir: Run, folder: pathlib.Path, rows: CheckpointScores
 ) -> bool:
     """Scores one checkpoint, unless it is scored, unfinished or gone; whether it did."""
     step = checkpoint.step_of(folder)
@@ -237,64 +228,3 @@ def _delete_bulky(place: VolumeDir) -> None:
     for pattern in _BULKY:
         for path in place.path.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-class _Rows:
-    """The scores so far: `nerl.json`, `nerl.csv` and the curves made from them."""
-
-    def __init__(self, config: Config, place: ValidationDir, logs: pathlib.Path):
-        self._place = place
-        self.failures: set[int] = set()
-        self.unsealed: set[int] = set()  # of which the log knows
-        split = split_of(config, "val")
-        self._made_from = {
-            **determines.facts(config, *_DETERMINED),
-            "decode.affinity_mask": config.decode.affinity_mask,
-            "image": fingerprint(split.image),
-            "skeleton": skeletons.content_hash(split.skeleton),
-        }
-        self._rows: dict[int, Row] = {}
-        if place.json.exists():
-            content = records.read_json(
-                place.json, _SCORES, f"move {place.path} away to score again"
-            )
-            determines.require_equal(
-                content["made_from"],
-                self._made_from,
-                str(place.json),
-                f"move {place.path} away to score again",
-            )
-            self._rows = {row["step"]: row for row in content["checkpoints"]}
-        # Written again from the table: a kill leaves neither gaps nor doubles.
-        shutil.rmtree(logs, ignore_errors=True)
-        self._events = EventFile(logs)
-        for row in self.sorted():
-            self._draw(row)
-
-    def has(self, step: int) -> bool:
-        return step in self._rows
-
-    def sorted(self) -> list[Row]:
-        return [self._rows[step] for step in sorted(self._rows)]
-
-    def add(self, row: Row) -> None:
-        """Notes a score; durable when this returns."""
-        self._rows[row["step"]] = row
-        content = {"made_from": self._made_from, "checkpoints": self.sorted()}
-        table = io.StringIO()
-        columns = dict.fromkeys(name for each in self.sorted() for name in each)
-        writer = csv.DictWriter(table, list(columns))
-        writer.writeheader()
-        writer.writerows(self.sorted())
-        files.write_text(self._place.csv, table.getvalue())
-        files.write_text(self._place.json, json.dumps(content, indent=1) + "\n")
-        self._draw(row)
-
-    def _draw(self, row: Row) -> None:
-        for name, value in row.items():
-            if isinstance(value, int | float) and name != "step":
-                self._events.add_scalar(f"validate/{name}", float(value), row["step"])
-        self._events.flush()
-
-    def close(self) -> None:
-        self._events.close()

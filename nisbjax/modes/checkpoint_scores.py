@@ -1,0 +1,100 @@
+"""The scores of a run's checkpoints so far: `nerl.json`, `nerl.csv` and curves of them.
+
+The JSON file is what counts, and the curves are drawn again from it at every start, so that
+a kill leaves neither gaps nor doubles. BANIS logs each score as it comes.
+"""
+
+import csv
+import io
+import json
+import pathlib
+import shutil
+from typing import Any
+
+from nisbjax import skeletons
+from nisbjax.artifacts import ValidationDir
+from nisbjax.config import Config
+from nisbjax.keys import determines
+from nisbjax.modes.volumes import split_of
+from nisbjax.store import files, records
+from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.schema import list_of, table_of, whole
+from nisbjax.train.metric_writer import EventFile
+
+_DETERMINED = ("prediction", "report", "segmentation", "study", "best")
+Row = dict[str, Any]
+_SCORES = {"made_from": table_of(), "checkpoints": list_of({"step": whole()})}
+
+
+class CheckpointScores:
+    """One row for each checkpoint that was scored.
+
+    Attributes:
+      failures: steps of checkpoints that are damaged; they are not tried again.
+      unsealed: steps of checkpoints that training has yet to seal, as the log says.
+
+    Args:
+      config: says what the scores are made from; scores of other keys are refused.
+      place: of the files.
+      logs: folder of the event file.
+
+    Raises:
+      InputError: the files that are there cannot be read, or are made from other keys.
+    """
+
+    def __init__(self, config: Config, place: ValidationDir, logs: pathlib.Path):
+        self._place = place
+        self.failures: set[int] = set()
+        self.unsealed: set[int] = set()
+        split = split_of(config, "val")
+        self._made_from = {
+            **determines.facts(config, *_DETERMINED),
+            "decode.affinity_mask": config.decode.affinity_mask,
+            "image": fingerprint(split.image),
+            "skeleton": skeletons.content_hash(split.skeleton),
+        }
+        self._rows: dict[int, Row] = {}
+        if place.json.exists():
+            content = records.read_json(
+                place.json, _SCORES, f"move {place.path} away to score again"
+            )
+            determines.require_equal(
+                content["made_from"],
+                self._made_from,
+                str(place.json),
+                f"move {place.path} away to score again",
+            )
+            self._rows = {row["step"]: row for row in content["checkpoints"]}
+        # Written again from the table: a kill leaves neither gaps nor doubles.
+        shutil.rmtree(logs, ignore_errors=True)
+        self._events = EventFile(logs)
+        for row in self.sorted():
+            self._draw(row)
+
+    def has(self, step: int) -> bool:
+        return step in self._rows
+
+    def sorted(self) -> list[Row]:
+        return [self._rows[step] for step in sorted(self._rows)]
+
+    def add(self, row: Row) -> None:
+        """Notes a score; durable when this returns."""
+        self._rows[row["step"]] = row
+        content = {"made_from": self._made_from, "checkpoints": self.sorted()}
+        table = io.StringIO()
+        columns = dict.fromkeys(name for each in self.sorted() for name in each)
+        writer = csv.DictWriter(table, list(columns))
+        writer.writeheader()
+        writer.writerows(self.sorted())
+        files.write_text(self._place.csv, table.getvalue())
+        files.write_text(self._place.json, json.dumps(content, indent=1) + "\n")
+        self._draw(row)
+
+    def _draw(self, row: Row) -> None:
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "step":
+                self._events.add_scalar(f"validate/{name}", float(value), row["step"])
+        self._events.flush()
+
+    def close(self) -> None:
+        self._events.close()

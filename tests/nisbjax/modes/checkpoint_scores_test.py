@@ -1,0 +1,51 @@
+"""Scores of checkpoints are kept by step, and refused where they were made otherwise."""
+
+import types
+
+import pytest
+
+from nisbjax.artifacts import ValidationDir
+from nisbjax.config import base_config
+from nisbjax.errors import InputError
+from nisbjax.modes import checkpoint_scores
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    for name in ("image.npy", "skeleton.pkl"):
+        (tmp_path / name).write_bytes(name.encode())
+    split = types.SimpleNamespace(
+        image=str(tmp_path / "image.npy"), skeleton=str(tmp_path / "skeleton.pkl")
+    )
+    monkeypatch.setattr(checkpoint_scores, "split_of", lambda config, name: split)
+    place = ValidationDir(tmp_path / "validate")
+    place.path.mkdir()
+    files = []
+
+    def open_(config):
+        scores = checkpoint_scores.CheckpointScores(config, place, tmp_path / "logs")
+        files.append(scores)
+        return scores
+
+    open_.place = place
+    yield open_
+    for each in files:
+        each.close()
+
+
+def test_scores_are_known_again_by_step(opened):
+    scores = opened(base_config())
+    scores.add({"step": 20, "nerl": 0.5})
+    scores.add({"step": 5, "nerl": 0.25})
+    again = opened(base_config())
+    assert again.sorted() == [{"step": 5, "nerl": 0.25}, {"step": 20, "nerl": 0.5}]
+    assert again.has(5) and not again.has(6)
+    assert opened.place.csv.read_text().split() == ["step,nerl", "5,0.25", "20,0.5"]
+
+
+def test_scores_by_other_keys_are_refused(opened):
+    opened(base_config()).add({"step": 5, "nerl": 0.25})
+    config = base_config()
+    config.decode.threshold = 0.125
+    with pytest.raises(InputError, match="decode.threshold"):
+        opened(config)
