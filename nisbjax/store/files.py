@@ -7,6 +7,7 @@ in place, so that a kill leaves half a file under the final name.
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -22,6 +23,7 @@ from nisbjax.store import processes
 _ENDING = ".partial"
 # What SQLite keeps beside a database while it is written.
 _ENDINGS = (_ENDING, *(f"{_ENDING}-{kind}" for kind in ("journal", "wal", "shm")))
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DEEPEST = 32  # levels of containers in JSON
 _LONGEST = 1024  # bits of a whole number; Python refuses to write very long ones
 _numbers = itertools.count()  # two threads may write one file
@@ -57,7 +59,8 @@ def replacing(
     # Exclusively: a link that somebody put there is not followed.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         if not scratch:
             sync(temporary)
         os.replace(temporary, target)
@@ -65,6 +68,21 @@ def replacing(
             sync(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Names a file in errors of a disk without room, which a write has no name for.
+
+    Args:
+      path: of the file that is written inside a `with`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM and error.filename is None:
+            error.filename = str(path)
         raise
 
 

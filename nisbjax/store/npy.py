@@ -17,7 +17,7 @@ import numpy as np
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import claims
+from nisbjax.store import claims, files
 from nisbjax.store.views import chunk_of, damage, view
 
 _PARSING = threading.RLock()
@@ -27,6 +27,18 @@ def load(path: str | os.PathLike) -> np.ndarray:
     """The array of an npy file; never unpickled."""
     with _PARSING:
         return np.load(path, allow_pickle=False)
+
+
+def save(path: str | os.PathLike, values: np.ndarray) -> None:
+    """Writes an npy file in place, with the system's own error where the disk is full.
+
+    numpy's own has no number then ("1920 requested and 1520 written").
+    """
+    values = np.asarray(values, order="C")
+    with files.naming(path), open(path, "wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(values)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(values.data)
 
 
 def mapped(path: str | os.PathLike, mode: Literal["r", "r+"] = "r") -> np.memmap:

@@ -178,6 +178,6 @@ class BoxRecord:
 
     def set_orphans(self, positions: Int[np.ndarray, " m"]) -> None:
         if len(positions):
-            np.save(self._orphans, positions)
+            npy.save(self._orphans, positions)
         elif self._orphans.exists():
             self._orphans.unlink()

@@ -73,7 +73,7 @@ class LabelTables:
             kept = box.kept(self.min_size)
             counts.add(box.size[kept])
             rows = np.bincount(box.row[kept], minlength=box.rows)
-            np.save(self._rows(index), rows.reshape(box.shape[:2]))
+            npy.save(self._rows(index), rows.reshape(box.shape[:2]))
         return counts
 
     def _label_firsts(self, k: int) -> None:
@@ -89,7 +89,7 @@ class LabelTables:
             in_row = np.arange(len(row)) - np.searchsorted(row, row)
             table = np.zeros(len(box.first), np.int64)
             table[kept] = npy.load(self._rows(index)).ravel()[row] + in_row + 1
-            np.save(table_path(self.seams.folder, index), table)
+            npy.save(table_path(self.seams.folder, index), table)
             np.maximum.at(leaf["label"], box.component, table[box.open])
         self.seams.tree.save(0, k, leaf)
 
@@ -101,7 +101,7 @@ class LabelTables:
             box = self._members(leaf, index, starts)
             table = npy.load(table_path(self.seams.folder, index))
             table[box.open] = leaf["label"][box.component]
-            np.save(table_path(self.seams.folder, index), table)
+            npy.save(table_path(self.seams.folder, index), table)
 
     def _members(
         self, layer: dict[str, np.ndarray], index: int, starts: dict[int, int]

@@ -141,7 +141,7 @@ class Seams:
         layers = self.layers()
         starts = self.starts(layers[k]) | self.starts(layers[k + 1])
         pairs = [self._pairs(index, self._along, starts) for index in layers[k]]
-        np.save(self.tree.crossing(k), np.hstack([np.empty((2, 0), np.int64), *pairs]))
+        npy.save(self.tree.crossing(k), np.hstack([np.empty((2, 0), np.int64), *pairs]))
 
     def _unite_layer(self, k: int) -> None:
         """Makes the leaf of a layer: its components that touch a seam."""

@@ -5,6 +5,7 @@ The inverse of `torch_import`: names, axes and the parameter that holds nothing
 writes pickles of Lightning, which need its classes and run code when they are read.
 """
 
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -61,4 +62,13 @@ def write_safetensors(
     """
     with files.replacing(path) as temporary:
         # Not by `save_file`, which makes errors of its own of a full disk's.
-        temporary.write_bytes(save(arrays, dict(facts)))
+        temporary.write_bytes(_in_order(save(arrays, dict(facts))))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same with a sorted header: the library's order of facts is another each time."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]

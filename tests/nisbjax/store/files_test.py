@@ -40,6 +40,17 @@ def test_a_body_that_fails_leaves_the_file_as_it_was(tmp_path):
     assert os.listdir(tmp_path) == ["report.txt"]
 
 
+def test_a_disk_that_is_full_meanwhile_is_named_by_the_file(tmp_path):
+    path = tmp_path / "a.txt"
+    with (
+        pytest.raises(OSError, match="No space left on device: '.*a.txt'"),
+        files.replacing(path),
+        open("/dev/full", "wb", buffering=0) as full,
+    ):
+        full.write(b"a")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_link_stays_and_its_file_is_replaced(tmp_path):
     (tmp_path / "real").write_text("before")
     (tmp_path / "link").symlink_to("real")

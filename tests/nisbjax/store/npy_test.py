@@ -2,6 +2,7 @@
 
 import ast
 import concurrent.futures
+import errno
 import time
 
 import numpy as np
@@ -63,3 +64,24 @@ def test_one_array_is_no_archive_and_nothing_is_unpickled(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         npy.load(tmp_path / "objects.npy")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 0)])
+def test_what_is_saved_is_what_numpy_saves(tmp_path, shape):
+    values = np.asarray(np.random.default_rng(0).integers(0, 9, shape))
+    for each in (values, values.T):  # numpy keeps Fortran's order, we do not
+        npy.save(tmp_path / "ours.npy", each)
+        found = npy.load(tmp_path / "ours.npy")
+        np.testing.assert_array_equal(found, each, strict=True)
+    np.save(tmp_path / "numpys.npy", values)
+    npy.save(tmp_path / "ours.npy", values)
+    assert (tmp_path / "ours.npy").read_bytes() == (
+        tmp_path / "numpys.npy"
+    ).read_bytes()
+
+
+def test_a_full_disk_is_the_systems_error_by_name():
+    """numpy's own has neither number nor name."""
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'") as info:
+        npy.save("/dev/full", np.arange(100_000))
+    assert info.value.errno == errno.ENOSPC

@@ -43,3 +43,15 @@ def test_the_file_is_read_by_safetensors_and_by_us(tmp_path):
     header = json.loads(content[8 : 8 + length])
     assert header["b"] == {"dtype": "F32", "shape": [1], "data_offsets": [24, 28]}
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    arrays = {"b": np.float32([7]), "a": np.float32([8])}
+    facts = {"step": "20", "model": "{}", "weights": "ema", "format": "pt"}
+    written = set()
+    for _ in range(4):  # facts came out in any of 24 orders
+        torch_export.write_safetensors(path, arrays, facts)
+        written.add(path.read_bytes())
+    (content,) = written
+    assert content.index(b'"format"') < content.index(b'"model"')
