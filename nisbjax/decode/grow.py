@@ -19,11 +19,9 @@ from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import edge_range, label_box
 from nisbjax.decode.kernels import kernel
 from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.ordered_edges import BUCKETS, edges_between
 from nisbjax.errors import InputError
-from nisbjax.geometry import Box
 from nisbjax.typing import Affinities
-
-_BUCKETS = 1 << 24  # of edges by affinity, at most; float16 needs fewer
 
 
 def memory_bytes(dtype: np.dtype, voxels: int) -> int:
@@ -33,7 +31,7 @@ def memory_bytes(dtype: np.dtype, voxels: int) -> int:
     bytes a voxel of float16; two thirds of that where few edges lie between.
     """
     wide = 4 if 3 * voxels < 2**32 else 8
-    fixed = 8 * min(_BUCKETS, 256 ** np.dtype(dtype).itemsize)
+    fixed = 8 * min(BUCKETS, 256 ** np.dtype(dtype).itemsize)
     return fixed + voxels * (3 * np.dtype(dtype).itemsize + 2 + (wide + 1) + 3 * wide)
 
 
@@ -53,63 +51,6 @@ def _plant(seeds, first, large, parent, holds):
         label = seeds[v]
         parent[v] = first[label] if label > 0 else v
         holds[v] = large[label]
-
-
-@no_type_check
-@kernel
-def _collect(values, mask, low, high, shift, destination, both, place, edges):
-    """Sorts edges with low < affinity <= high into buckets, strongest first.
-
-    Args:
-      values: bits of the affinities, [3 x y z].
-      mask: [x y z], or of size 0.
-      shift: of a difference of bits, to make it a bucket.
-      destination, both: edge convention and `mask_edges`.
-      place: where the next edge of each bucket goes; advanced, which counts them too.
-      edges: receives 3 * (flat index of the lower voxel) + axis; of size 0 to count only.
-    """
-    nx, ny, nz = values.shape[1:]
-    for x in range(nx):
-        for y in range(ny):
-            for z in range(nz):
-                for axis in range(3):
-                    x1, y1, z1 = x + (axis == 0), y + (axis == 1), z + (axis == 2)
-                    if x1 == nx or y1 == ny or z1 == nz:
-                        continue
-                    value = values[axis, x, y, z]
-                    if destination:
-                        value = values[axis, x1, y1, z1]
-                    if value <= low or value > high:
-                        continue
-                    if mask.size:
-                        near, far = mask[x, y, z], mask[x1, y1, z1]
-                        stored = far if destination else near
-                        if not stored or (both and not (near and far)):
-                            continue
-                    bucket = (np.int64(high) - np.int64(value)) >> shift
-                    if edges.size:
-                        edges[place[bucket]] = 3 * ((x * ny + y) * nz + z) + axis
-                    place[bucket] += 1
-
-
-@no_type_check
-@kernel
-def _order(values, strides, destination, edges):
-    """Puts edges of one bucket in order too: insertion into what is almost sorted."""
-    flat = values.reshape(3, -1)
-    for i in range(edges.size):
-        edge = np.int64(edges[i])
-        v = edge // 3 + (strides[edge % 3] if destination else 0)
-        value = flat[edge % 3, v]
-        j = i
-        while j > 0:
-            before = np.int64(edges[j - 1])
-            u = before // 3 + (strides[before % 3] if destination else 0)
-            if flat[before % 3, u] >= value:
-                break
-            edges[j] = edges[j - 1]
-            j -= 1
-        edges[j] = edge
 
 
 @no_type_check
@@ -194,7 +135,11 @@ def grow_affinities(
     _plant(seeds.reshape(-1), first, large, parent, holds)
     del seeds
     strides = np.array([shape[1] * shape[2], shape[2], 1])
-    ordered = _edges_between(affinities, low, threshold, edges, strides)
+    bits, weakest, _ = edge_range(affinities.dtype, low)
+    _, strongest, _ = edge_range(affinities.dtype, threshold)
+    values = np.ascontiguousarray(affinities[:3]).view(bits)
+    ordered = edges_between(values, weakest, strongest, edges)
+    del values
     _grow(ordered, strides, parent, holds)
     del ordered, holds
     labels, _ = label_box(affinities, low, edges, threads=threads, dtype=wide)
@@ -217,28 +162,3 @@ def check(dtype: np.dtype, threshold: float, low: float, min_seed: int) -> None:
         )
     if min_seed < 0:
         raise InputError(f"decode.min_seed is {min_seed}; wanted 0 or more voxels")
-
-
-def _edges_between(
-    affinities: Affinities, low: float, high: float, edges: MaskedEdges, strides
-) -> UInt[np.ndarray, " e"]:
-    """3 voxel + axis of the edges with low < affinity <= high, strongest first."""
-    bits, weakest, _ = edge_range(affinities.dtype, low)
-    _, strongest, _ = edge_range(affinities.dtype, high)
-    values = np.ascontiguousarray(affinities[:3]).view(bits)
-    mask = edges.mask_of(Box.whole(values.shape[1:]))
-    mask = np.empty((0, 0, 0), bool) if mask is None else mask
-    destination = bool(edges.edge_offset)
-    span = int(strongest) - int(weakest)
-    shift = max(0, span.bit_length() - _BUCKETS.bit_length() + 1)
-    place = np.zeros((span >> shift) + 1, np.int64)
-    rule = (weakest, strongest, shift, destination, edges.both)
-    wide = np.uint32 if values.size < 2**32 else np.uint64
-    _collect(values, mask, *rule, place, np.empty(0, wide))
-    ordered = np.empty(place.sum(), wide)
-    place = np.cumsum(place) - place
-    if ordered.size:
-        _collect(values, mask, *rule, place, ordered)
-    if shift:
-        _order(values, strides, destination, ordered)
-    return ordered
