@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 from safetensors.numpy import save
 
-from nisbjax.models.foreign.torch_import import is_transposed, original_names
+from nisbjax.models.foreign.torch_names import is_transposed, original_names
 from nisbjax.store import files
 
 Arrays = dict[str, Float32[np.ndarray, "..."]]

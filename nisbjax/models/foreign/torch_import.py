@@ -6,7 +6,6 @@ that is missing, left over or of another shape is an error, and all are listed.
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,9 @@ import numpy as np
 from flax import nnx
 
 from nisbjax.errors import InputError
-from nisbjax.models.foreign import torch_file
-from nisbjax.models.mednext import KERNEL_SIZES, LEVELS, SIZES, MedNeXt
+from nisbjax.models.foreign import torch_file, torch_names
+from nisbjax.models.mednext import KERNEL_SIZES, MedNeXt
 
-PREFIXES = ("model.", "module.", "_orig_mod.")
-NOT_THE_NETWORK = ("loss_functions.", "dummy_tensor")
-STAGE = re.compile(r"(enc_block_\d+|dec_block_\d+|bottleneck)\.(.+)")
-STEM = "stem.weight"
-_LONGEST_NAME = 500  # characters; a MedNeXt's has some 40
 NESTS = ("state_dict", "model_state_dict", "network_weights", "model")
 
 
@@ -141,11 +135,16 @@ def to_model(state_dict: Mapping[str, np.ndarray]) -> MedNeXt:
     Raises:
       InputError: no MedNeXt, none of the known sizes, or not exactly its names.
     """
-    weights = _from_monai(_strip(state_dict))
-    model = nnx.eval_shape(lambda: MedNeXt(**_architecture(weights), rngs=nnx.Rngs(0)))
+    weights = torch_names.from_monai(torch_names.plain(state_dict))
+    model = nnx.eval_shape(
+        lambda: MedNeXt(**torch_names.architecture(weights), rngs=nnx.Rngs(0))
+    )
     graph, state = nnx.split(model)
     flat = nnx.to_flat_state(state)
-    wanted = {path: original_names(path, variable.shape) for path, variable in flat}
+    wanted = {
+        path: torch_names.original_names(path, variable.shape)
+        for path, variable in flat
+    }
     names = {name for sources in wanted.values() for name in sources}
     missing, left_over = sorted(names - set(weights)), sorted(set(weights) - names)
     if missing or left_over:
@@ -170,7 +169,9 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Raises:
       InputError: no MedNeXt, or kernels that the configuration has no words for.
     """
-    described = _architecture(_from_monai(_strip(state_dict)))
+    described = torch_names.architecture(
+        torch_names.from_monai(torch_names.plain(state_dict))
+    )
     kernels = described.pop("kernels")
     sizes = {size for kernel in kernels for size in kernel}
     if len(sizes) > 1 or not sizes <= set(KERNEL_SIZES):
@@ -179,116 +180,6 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
             "for all: use `torch_import.to_model` from Python"
         )
     return {**described, "kernel_size": sizes.pop()}
-
-
-def _strip(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    weights = dict(state_dict)
-    longest = max(map(len, weights), default=0)
-    if longest > _LONGEST_NAME:
-        raise InputError(
-            f"a weight's name has {longest} characters; give a checkpoint of BANIS, PyTC, "
-            "nnunet_mednext or MONAI"
-        )
-    while STEM not in weights:
-        stripped = {}
-        for name, value in weights.items():
-            prefix = next((p for p in PREFIXES if name.startswith(p)), "")
-            stripped[name[len(prefix) :]] = value
-        if stripped.keys() == weights.keys():
-            raise InputError(
-                f"no MedNeXt among {len(state_dict)} weights: no name ends in {STEM!r}; "
-                "give a checkpoint of BANIS, PyTC, nnunet_mednext or MONAI"
-            )
-        weights = stripped
-    return {
-        name: value
-        for name, value in weights.items()
-        if not name.startswith(NOT_THE_NETWORK)
-    }
-
-
-def _from_monai(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """MONAI's names to those of `nnunet_mednext`."""
-    if not any(name.startswith("enc_stages.") for name in weights):
-        return weights
-    rules = (
-        (r"enc_stages\.(\d+)\.", lambda i: f"enc_block_{i}."),
-        (r"down_blocks\.(\d+)\.", lambda i: f"down_{i}."),
-        (r"up_blocks\.(\d+)\.", lambda i: f"up_{LEVELS - 1 - i}."),
-        (r"dec_stages\.(\d+)\.", lambda i: f"dec_block_{LEVELS - 1 - i}."),
-        (r"out_blocks\.(\d+)\.", lambda i: f"out_{LEVELS - i}."),
-    )
-    renamed = {}
-    for name, value in weights.items():
-        for pattern, rename in rules:
-            if match := re.match(pattern, name):
-                name = rename(int(match[1])) + name[match.end() :]
-                break
-        renamed[name] = value
-    if _expansion(renamed, "down_0.") != _expansion(renamed, "enc_block_1.0."):
-        raise InputError(
-            "these are MONAI's MedNeXt B, M or L, whose down blocks expand as the "
-            "level above and not, as the original's, as the level below: the networks "
-            "differ; only S can be imported from MONAI"
-        )
-    return renamed
-
-
-def _expansion(weights: Mapping[str, np.ndarray], block: str) -> int:
-    rows, columns = _shape(weights, f"{block}conv2.weight", 5)[:2]
-    return rows // columns if columns else 0
-
-
-def _shape(weights: Mapping[str, np.ndarray], name: str, rank: int) -> tuple[int, ...]:
-    if name not in weights or np.ndim(weights[name]) != rank:
-        raise InputError(
-            f"the weights are not exactly a MedNeXt's: missing {name} with {rank} axes; "
-            "import the whole, unchanged state dict"
-        )
-    return np.shape(weights[name])
-
-
-def _architecture(weights: Mapping[str, np.ndarray]) -> dict:
-    """Arguments of MedNeXt, read from names and shapes."""
-    width, in_channels = _shape(weights, STEM, 5)[:2]
-    stages = [
-        *(f"enc_block_{i}" for i in range(LEVELS)),
-        "bottleneck",
-        *(f"dec_block_{i}" for i in reversed(range(LEVELS))),
-    ]
-    kernels = tuple(
-        _shape(weights, f"{stage}.0.conv1.weight", 5)[2:]
-        for stage in stages[: LEVELS + 1]
-    )
-    expansions = tuple(_expansion(weights, f"{stage}.0.") for stage in stages)
-    counts = tuple(
-        len({name.split(".")[1] for name in weights if name.startswith(f"{stage}.")})
-        for stage in stages
-    )
-    for size, table in SIZES.items():
-        if table == (expansions, counts):
-            break
-    else:
-        raise InputError(
-            f"a MedNeXt of expansions {expansions} and {counts} blocks is none of "
-            f"{sorted(SIZES)}; only these can be imported"
-        )
-    return {
-        "size": size,
-        "kernels": kernels,
-        "in_channels": in_channels,
-        "out_channels": _shape(weights, "out_0.conv_out.weight", 5)[1],
-        "channels": width,
-        "deep_supervision": any(name.startswith("out_1.") for name in weights),
-    }
-
-
-def original_names(path: tuple, shape: tuple[int, ...]) -> list[str]:
-    """Original names of our parameter at `path`, one per block of a stage."""
-    stage, *rest = path
-    if stage.startswith(("enc_", "dec_", "bottleneck")):
-        return [".".join((stage, str(j), *rest)) for j in range(shape[0])]
-    return [".".join(path)]
 
 
 def _read(
@@ -311,19 +202,13 @@ def _read(
     return single
 
 
-def is_transposed(path: tuple) -> bool:
-    """Whether torch has the input channels first."""
-    up = str(path[0]).startswith("up_")
-    return path[-2] == "conv_out" or (up and path[-2] == "res_conv")
-
-
 def _original_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
     """torch's shape of one of our parameters, see `_turn`."""
     if len(shape) == 4:
         i, j, k, c = shape
         return c, 1, i, j, k
     if len(shape) == 2:
-        return *(shape if is_transposed(path) else shape[::-1]), 1, 1, 1
+        return *(shape if torch_names.is_transposed(path) else shape[::-1]), 1, 1, 1
     return shape
 
 
@@ -334,7 +219,7 @@ def _turn(path: tuple, value: np.ndarray) -> np.ndarray:
     if path[-2] == "conv1":
         return value[:, 0].transpose(1, 2, 3, 0)
     value = value[:, :, 0, 0, 0]
-    return value if is_transposed(path) else value.T
+    return value if torch_names.is_transposed(path) else value.T
 
 
 def _listed(label: str, names: list[str]) -> str:

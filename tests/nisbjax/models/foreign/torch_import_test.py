@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from nisbjax.errors import InputError
-from nisbjax.models.foreign import torch_import
+from nisbjax.models.foreign import torch_import, torch_names
 from nisbjax.models.mednext import MedNeXt
 
 OUTPUTS = ["S_k3", "B_k3", "M_k3", "L_k3", "L_k5"]  # their gradients: make test-slow
@@ -100,7 +100,7 @@ def assert_objective(recorded, graph, state, image):
     norms = {}
     for path, variable in nnx.to_flat_state(by_state):
         values = np.asarray(variable[...], np.float64)
-        names = torch_import.original_names(path, values.shape)
+        names = torch_names.original_names(path, values.shape)
         for name, value in zip(names, values if len(names) > 1 else values[None]):
             norms[name] = np.linalg.norm(value)
     return pyramid, by_image, norms
