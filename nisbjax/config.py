@@ -85,6 +85,7 @@ def base_config() -> Config:
     c.evaluate.skeleton = ""
     c.evaluate.label = ""
     c.evaluate.metrics = ("nerl", "voi")
+    c.evaluate.ceiling = True  # beside NERL, what the volume's own labels score
     c.tune = _tune()
     c.validate = ConfigDict()
     c.validate.poll_seconds = 60.0

@@ -18,6 +18,7 @@ modes:
   export     weights of a checkpoint for torch, under MedNeXt's names (.safetensors)
   validate   NERL of every checkpoint on the validation volume; with --watch beside training
   summarize  mean and spread over trainings: --mode=summarize RUN RUN ..., no --config
+  compare    two evaluations of one volume, by skeleton: --mode=compare A.json B.json
   demo       synth, train, tune, test, and the untrained and intensity baselines beside them
 
 Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
@@ -70,7 +71,10 @@ MODES = {
 # Flag -> the modes that take it.
 _EXTRAS = {"reset": ("train",), "watch": ("validate",), "coordinator": ("train",)}
 # Modes that take paths and need no config, as (paths, workdir).
-PATH_MODES = {"summarize": "nisbjax.modes.summarize:run"}
+PATH_MODES = {
+    "summarize": "nisbjax.modes.summarize:run",
+    "compare": "nisbjax.modes.compare:run",
+}
 _WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune")
 # Modes that write down whether a value was a default.
 _TELL_ORIGINS = ("test",)

@@ -17,10 +17,10 @@ ERL = sum l_ks^2 / L, and NERL = ERL / ERL of the ground truth itself.
 """
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Float64, Integer
 
 from nisbjax.errors import InputError
-from nisbjax.evaluate import node_pairs
+from nisbjax.evaluate import node_pairs, spread
 from nisbjax.skeletons import Skeletons
 
 IGNORED_MERGER_SIZES = {"5": 5.0, "20": 20.0, "100": 100.0, "inf": np.inf}
@@ -43,7 +43,8 @@ def score(
     Returns:
       erl, max_erl [nm]; nerl. nerl_5, nerl_20, nerl_100, nerl_inf: pairs of skeleton
       and segment with at most so many nodes cause no merger. nerl_em_erl_50: as
-      `Overlap.merging_em_erl`; not comparable with the leaderboard. voi_split,
+      `Overlap.merging_em_erl`; not comparable with the leaderboard. nerl_mean, nerl_sd,
+      nerl_share: see `spread.spread`. voi_split,
       voi_merge, voi_sum [bit], rand_split, rand_merge: over nodes of id other than 0.
       n_mergers: skeletons in shared segments, summed over these segments, background
       among them; n_non0_mergers: without it; n_splits: split edges; n_correct,
@@ -61,11 +62,8 @@ def score(
 
     ids = skeletons.node_id[counts.edges]
     within = ids[:, 0] == ids[:, 1]
-    # the truth as its own segmentation: id 0 would be background there too
-    own = np.where(within & (ids[:, 0] != 0), lengths, 0.0)
-    own_skeleton = counts.pair_skeleton[counts.edge_pair]
-    own_lengths = np.bincount(own_skeleton, own, minlength=len(counts.skeleton_ids))
-    max_erl = float((own_lengths**2).sum() / total)
+    own = own_squares(skeletons, counts)
+    max_erl = float(own.sum() / total)
     if not max_erl > 0:
         raise InputError(
             f"{skeletons.source} has no edge between nodes of one id other than 0, so "
@@ -77,6 +75,7 @@ def score(
 
     result: dict[str, float | int] = {"erl": erl(counts.merging()), "max_erl": max_erl}
     result["nerl"] = result["erl"] / max_erl
+    result |= spread.spread(kept_squares(counts), own)
     for name, size in IGNORED_MERGER_SIZES.items():
         result[f"nerl_{name}"] = erl(counts.merging(size)) / max_erl
     result["nerl_em_erl_50"] = _nerl_em_erl(counts, within)
@@ -102,6 +101,25 @@ def score(
         "coverage": float(counts.pair_nodes[background].sum() / len(skeletons.node_id)),
         "coverage_length": float(lengths[status == node_pairs.OMITTED].sum() / total),
     }
+
+
+def kept_squares(counts: node_pairs.Overlap) -> Float64[np.ndarray, " k"]:
+    """Of each skeleton, the sum of its squared correct lengths, by segment [nm^2]."""
+    kept = node_pairs.kept_lengths_nm(counts, counts.merging())
+    return np.bincount(
+        counts.pair_skeleton, kept**2, minlength=len(counts.skeleton_ids)
+    )
+
+
+def own_squares(
+    skeletons: Skeletons, counts: node_pairs.Overlap
+) -> Float64[np.ndarray, " k"]:
+    """The squared length of each skeleton [nm^2], as the truth itself keeps it: edges
+    between two skeletons do not count, and id 0 is background there too."""
+    ids = skeletons.node_id[counts.edges]
+    own = np.where((ids[:, 0] == ids[:, 1]) & (ids[:, 0] != 0), counts.lengths_nm, 0.0)
+    of_skeleton = counts.pair_skeleton[counts.edge_pair]
+    return np.bincount(of_skeleton, own, minlength=len(counts.skeleton_ids)) ** 2
 
 
 def _nerl_em_erl(counts: node_pairs.Overlap, within: Bool[np.ndarray, " e"]) -> float:

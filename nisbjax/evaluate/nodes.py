@@ -8,6 +8,7 @@ import math
 from collections import deque
 
 import numpy as np
+import tensorstore as ts
 from jaxtyping import Bool, Integer
 
 from nisbjax.errors import InputError
@@ -77,20 +78,7 @@ def in_region(skeletons: Skeletons, volume: Volume) -> tuple[Skeletons, str]:
     Raises:
       InputError: nodes outside the volume, or none in the region.
     """
-    region, shape = Box.whole(volume.spatial_shape), volume.spatial_shape
-    if {"box", "volume_shape"} <= volume.attributes.keys():
-        wanted = {"box": text(), "volume_shape": list_of(whole(1), 3)}
-        found = records.check(
-            dict(volume.attributes), wanted, f"attributes of {volume.source}"
-        )
-        region = Box.parse(found["box"])
-        x, y, z = found["volume_shape"]
-        shape = x, y, z
-        if region.shape != volume.spatial_shape:
-            raise InputError(
-                f"{volume.source} has the shape {volume.spatial_shape} and says that it is "
-                f"the box {region}; wanted a box of its own shape, or no attribute box"
-            )
+    region, shape = _region(volume)
     check_inside(skeletons, shape, volume.source)
     if region == Box.whole(shape):
         return skeletons, ""
@@ -105,6 +93,40 @@ def in_region(skeletons: Skeletons, volume: Volume) -> tuple[Skeletons, str]:
         f"{len(skeletons.node_id)} nodes, {len(part.edges)} of {len(skeletons.edges)} "
         "edges; not the volume's NERL"
     )
+
+
+def volume_shape(volume: Volume) -> Triple:
+    """Shape of the volume that an array covers, all or a part of.
+
+    Raises:
+      InputError: as `in_region`.
+    """
+    return _region(volume)[1]
+
+
+def same_region(whole_volume: Volume, volume: Volume) -> Volume:
+    """The part of a whole volume that an array covers; see `in_region`."""
+    region, _ = _region(volume)
+    part = whole_volume.at(region)
+    return whole_volume.view(part[ts.d[:].translate_to[0]])
+
+
+def _region(volume: Volume) -> tuple[Box, Triple]:
+    """Which part of which volume an array says that it is."""
+    if not {"box", "volume_shape"} <= volume.attributes.keys():
+        return Box.whole(volume.spatial_shape), volume.spatial_shape
+    wanted = {"box": text(), "volume_shape": list_of(whole(1), 3)}
+    found = records.check(
+        dict(volume.attributes), wanted, f"attributes of {volume.source}"
+    )
+    region = Box.parse(found["box"])
+    x, y, z = found["volume_shape"]
+    if region.shape != volume.spatial_shape:
+        raise InputError(
+            f"{volume.source} has the shape {volume.spatial_shape} and says that it is "
+            f"the box {region}; wanted a box of its own shape, or no attribute box"
+        )
+    return region, (x, y, z)
 
 
 def outside(skeletons: Skeletons, shape: Triple) -> Bool[np.ndarray, " n"]:

@@ -18,6 +18,17 @@ _NERL_NAMES = {
     "nerl_inf": "NERL, all mergers ignored",
     "nerl_em_erl_50": "NERL em_erl 50 (no board)",
 }
+# What judges a NERL: its spread, and how high it could be.
+_TRUST_NAMES = {
+    "nerl_sd": "Sd over skeletons",
+    "nerl_mean": "Mean over skeletons",
+    "nerl_share": "Largest skeleton's share",
+    "nerl_ceiling": "Ceiling (the truth)",
+    "nerl_mean_ceiling": "  Its mean over skeletons",
+    "nerl_oracle_fill": "Oracle: background filled",
+    "nerl_oracle_merge": "Oracle: splits joined",
+    "nerl_oracle_both": "Oracle: both",
+}
 
 
 def coverage(score: Mapping[str, float]) -> str:
@@ -29,9 +40,17 @@ def coverage(score: Mapping[str, float]) -> str:
 
 
 def summary(score: Mapping[str, float]) -> str:
-    """One line for a log: NERL with its coverage, VOI, mergers and splits."""
+    """One line for a log: NERL with its coverage and spread, VOI, mergers and splits.
+
+    Scores of studies that were begun before there was a spread go without it.
+    """
+    spread = mean = ""
+    if "nerl_sd" in score:
+        spread = f" +- {score['nerl_sd']:.2f}"
+        mean = f"mean over skeletons {score['nerl_mean']:.4f}, "
     return (
-        f"NERL {score['nerl']:.4f} ({coverage(score)}), VOI {score['voi_sum']:.3f} = "
+        f"NERL {score['nerl']:.4f}{spread} ({coverage(score)}), {mean}"
+        f"VOI {score['voi_sum']:.3f} = "
         f"split {score['voi_split']:.3f} + merge {score['voi_merge']:.3f}, "
         f"{score['n_non0_mergers']} in mergers, {score['n_splits']} split edges"
     )
@@ -95,6 +114,9 @@ def _skeletons(score: Mapping[str, float]) -> list[str]:
     lines += [
         _row(label, f"{score[key]:.6f}  ({covered})")
         for key, label in _NERL_NAMES.items()
+    ]
+    lines += [
+        _row(label, score[key]) for key, label in _TRUST_NAMES.items() if key in score
     ]
     return [
         *lines,

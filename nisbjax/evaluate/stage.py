@@ -9,11 +9,12 @@ import datetime
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import logging
 
 from nisbjax import skeletons
@@ -24,8 +25,10 @@ from nisbjax.evaluate import (
     nerl,
     node_pairs,
     nodes,
+    oracles,
     published,
     score_text,
+    spread,
     tables,
 )
 from nisbjax.evaluate.truth import Truth, require_metrics
@@ -38,6 +41,10 @@ from nisbjax.store.volume import Volume, open_labels
 
 DEFAULT_THRESHOLD = "default"
 UNKNOWN_THRESHOLD = "of unknown origin"
+
+
+# Of the labels of a volume and voxels x y z: the component of its label at each voxel.
+Components = Callable[[Volume, np.ndarray], np.ndarray]
 
 
 class _Scored(NamedTuple):
@@ -57,6 +64,7 @@ def run(
     memory_gb: float,
     setting: str = "",
     threshold_origin: str = DEFAULT_THRESHOLD,
+    components: Components | None = None,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Scores a segmentation and writes `eval_<its name>.{txt,json}` and the tables.
@@ -70,6 +78,8 @@ def run(
       setting: of `published.LEADERBOARD`, whose figures the report shows; "" for none.
       threshold_origin: `default`, `tuned on FILE` or `command line`, for the record;
         "" for what an earlier evaluation of the same file said.
+      components: of the truth's dense labels, for the ceiling that they set; None for no
+        ceiling.
       config: the flat configuration, for the record.
 
     Returns:
@@ -101,8 +111,11 @@ def run(
         facts = _origin(out, path, made, labels, origin) | {"config": dict(config)}
         against = []
         if truth.skeleton:
-            against.append(_against_skeletons(out, name, labels, truth))
-            against[0].notes.extend(published.lines(setting, origin))
+            scored = _against_skeletons(out, name, labels, truth)
+            if components is not None:
+                _add_ceiling(scored, labels, truth, components, out)
+            scored.notes.extend(published.lines(setting, origin))
+            against.append(scored)
         if truth.label:
             against.append(_against_labels(out, metrics, labels, truth, memory_gb))
         _write(out, name, facts, against)
@@ -192,6 +205,8 @@ def _against_skeletons(
         logging.warning(said)
     counts = node_pairs.overlap(found, nodes.read_node_segments(labels, found))
     score = nerl.score(found, counts.node_segments, counts=counts)
+    score |= oracles.scores(found, counts)
+    notes += filter(None, [spread.note(score["nerl_share"])])
     logging.info("%s: %s", out.name, score_text.summary(score))
     facts = {
         "skeleton": truth.skeleton,
@@ -199,6 +214,36 @@ def _against_skeletons(
         "skeletons": score,
     }
     return _Scored(facts, notes, tables.write(out, name, found, counts))
+
+
+def _add_ceiling(
+    scored: _Scored,
+    labels: Volume,
+    truth: Truth,
+    components: Components,
+    out: VolumeDir,
+) -> None:
+    """Adds what the truth's own labels score, cut into components, to the scores."""
+    if not truth.dense or not os.path.exists(truth.dense):
+        scored.notes.append("no ceiling: the volume has no dense labels")
+        return
+    known = open_labels(truth.dense)
+    found, part = nodes.in_region(truth.load_skeletons(out.path), labels)
+    whole = nodes.volume_shape(labels)
+    if known.spatial_shape != whole:
+        scored.notes.append(
+            f"no ceiling: {truth.dense} has shape {known.spatial_shape}, and the volume "
+            f"{whole}"
+        )
+        return
+    if part:
+        known = nodes.same_region(known, labels)
+    at_nodes = components(known, found.index_position)
+    best = nerl.score(found, at_nodes)
+    scored.facts["skeletons"] |= {
+        "nerl_ceiling": best["nerl"],
+        "nerl_mean_ceiling": best["nerl_mean"],
+    }
 
 
 def _against_labels(

@@ -30,12 +30,15 @@ class Truth:
       label: path of dense labels [x y z]; "" for none.
       voxel_size_nm: x, y, z; for skeletons without positions in nm.
       unlabeled: labels that say nothing, see `unlabeled.parse_codes`.
+      dense: path of dense labels of the volume whose components are the ceiling of a
+        score by skeletons, compared with or not; "" for none.
     """
 
     skeleton: str
     label: str
     voxel_size_nm: tuple[float, float, float]
     unlabeled: str = DEFAULT
+    dense: str = ""
 
     def load_skeletons(self, cache: Path | None = None) -> skeletons.Skeletons:
         """The skeletons; `cache` is a folder that keeps them as arrays, or None."""

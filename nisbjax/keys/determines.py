@@ -132,6 +132,7 @@ _KEYS = {
     "evaluate.skeleton": "",
     "evaluate.label": "",
     "evaluate.metrics": "scores",
+    "evaluate.ceiling": "scores",
     "tune.study": "",
     "tune.storage": "",
     "tune.sampler": "best",

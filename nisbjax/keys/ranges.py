@@ -172,6 +172,7 @@ RANGES: dict[str, Kind] = {
     "evaluate.metrics": several(
         one_of("nerl", "voi", "adapted_rand", "instance_accuracy")
     ),
+    "evaluate.ceiling": switch(),
     "tune.study": name(),
     "tune.storage": path(),
     "tune.sampler": one_of("grid", "tpe", "random", "qmc"),

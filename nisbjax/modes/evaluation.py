@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import Config, flatten, optional
 from nisbjax.modes.volumes import Split, voxel_size_nm
@@ -25,16 +27,22 @@ def truth_of(config: Config, split: Split) -> "Truth":
       split: the volume that is scored.
     """
     named = config.evaluate
+    label = optional(named.label)
     return own_truth(
-        config, optional(named.skeleton) or split.skeleton, optional(named.label)
+        config,
+        optional(named.skeleton) or split.skeleton,
+        label,
+        label or ("" if optional(named.skeleton) else split.label),
     )
 
 
-def own_truth(config: Config, skeleton: str, label: str = "") -> "Truth":
+def own_truth(
+    config: Config, skeleton: str, label: str = "", dense: str = ""
+) -> "Truth":
     """A skeleton and labels by their paths, whatever `evaluate` names; "" for none."""
     from nisbjax.evaluate.truth import Truth
 
-    return Truth(skeleton, label, voxel_size_nm(config), config.data.unlabeled)
+    return Truth(skeleton, label, voxel_size_nm(config), config.data.unlabeled, dense)
 
 
 def check(
@@ -72,7 +80,7 @@ def score(
     """Scores a segmentation; see `evaluate.stage.run`.
 
     Args:
-      config: keys `decode.memory_gb`, `name`; all are recorded.
+      config: keys `decode.memory_gb`, `evaluate.ceiling`, `name`; all are recorded.
       place: where the scores go.
       segmentation: its path.
       truth: of its volume.
@@ -82,14 +90,23 @@ def score(
     Returns:
       What the JSON holds.
     """
+    from nisbjax.decode import label_components
     from nisbjax.evaluate import published, stage
+
+    memory_gb = config.decode.memory_gb
+
+    def components(labels: Volume, positions: np.ndarray) -> np.ndarray:
+        return label_components.at_nodes(
+            labels, positions, memory_gb=memory_gb, unlabeled=truth.unlabeled
+        )
 
     return stage.run(
         tuple(metrics),
         place,
         segmentation,
         truth,
-        memory_gb=config.decode.memory_gb,
+        memory_gb=memory_gb,
+        components=components if config.evaluate.ceiling else None,
         setting=published.setting_of(config.name),
         threshold_origin=threshold_origin,
         config=flatten(config.to_dict()),

@@ -23,12 +23,28 @@ def view(
     shape: tuple[int, ...],
     dtype: Any,
     chunks: tuple[int, ...],
+    *,
+    own_threads: bool = False,
 ) -> ts.TensorStore:
-    """A TensorStore over `reader(domain, chunk, parameters)`, which fills `chunk`."""
+    """A TensorStore over `reader(domain, chunk, parameters)`, which fills `chunk`.
+
+    Args:
+      reader: a function of a module, called in TensorStore's threads.
+      shape: of the array.
+      dtype: of the array.
+      chunks: of what is read at once.
+      own_threads: for a reader that reads other TensorStores itself: in the threads that
+        all share, it would wait for those who wait for it.
+    """
+    context = ts.Context({"data_copy_concurrency": {"limit": 2}} if own_threads else {})
     layout = ts.ChunkLayout(chunk_shape=chunks, inner_order=range(len(shape)))
     reader = functools.partial(_alone, reader)
     return ts.virtual_chunked(
-        reader, dtype=ts.dtype(dtype), shape=shape, chunk_layout=layout
+        reader,
+        dtype=ts.dtype(dtype),
+        shape=shape,
+        chunk_layout=layout,
+        context=context if own_threads else None,
     )
 
 

@@ -3,14 +3,21 @@
 from nisbjax.evaluate import score_text
 
 SCORE = {"nerl": 0.25, "coverage": 0.27, "coverage_length": 0.294, "voi_sum": 3.0}
+SCORE |= {"nerl_sd": 0.061, "nerl_mean": 0.31}
 SCORE |= {"voi_split": 1.0, "voi_merge": 2.0, "n_non0_mergers": 3, "n_splits": 7}
 
 
 def test_a_score_in_one_line():
     assert score_text.summary(SCORE) == (
-        "NERL 0.2500 (on background: 27.0 % of nodes, 29.4 % of length), "
-        "VOI 3.000 = split 1.000 + merge 2.000, 3 in mergers, 7 split edges"
+        "NERL 0.2500 +- 0.06 (on background: 27.0 % of nodes, 29.4 % of length), "
+        "mean over skeletons 0.3100, VOI 3.000 = split 1.000 + merge 2.000, 3 in mergers, 7 split edges"
     )
+
+
+def test_a_score_of_before_there_was_a_spread():
+    old = {k: v for k, v in SCORE.items() if k not in ("nerl_sd", "nerl_mean")}
+    assert score_text.summary(old).startswith("NERL 0.2500 (on background: 27.0 % of")
+    assert "nodes, 29.4 % of length), VOI 3.000" in score_text.summary(old)
 
 
 def test_sections_appear_where_there_is_something_to_say():

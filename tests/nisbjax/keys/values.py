@@ -133,6 +133,7 @@ OTHER = {
     "evaluate.skeleton": "",
     "evaluate.label": "",
     "evaluate.metrics": ("nerl",),
+    "evaluate.ceiling": False,
     "tune.study": "another",
     "tune.storage": "another.db",
     "tune.sampler": "random",

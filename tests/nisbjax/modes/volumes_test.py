@@ -327,8 +327,10 @@ def test_where_a_threshold_comes_from(config):
 def test_truth_that_is_named_wins_over_the_volumes_own(config):
     test = split_of(config, "test")
     assert evaluation.truth_of(config, test) == Truth(
-        test.skeleton, "", (9.0, 9.0, 12.0), config.data.unlabeled
+        test.skeleton, "", (9.0, 9.0, 12.0), config.data.unlabeled, dense=test.label
     )
-    config.evaluate.skeleton, config.evaluate.label = "a.pkl", "b.zarr"
+    config.evaluate.skeleton = "a.pkl"  # of who knows which volume: no ceiling
+    assert evaluation.truth_of(config, test).dense == ""
+    config.evaluate.label = "b.zarr"
     found = evaluation.truth_of(config, test)
-    assert (found.skeleton, found.label) == ("a.pkl", "b.zarr")
+    assert (found.skeleton, found.label, found.dense) == ("a.pkl", "b.zarr", "b.zarr")
