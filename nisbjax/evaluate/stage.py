@@ -225,7 +225,9 @@ def _add_ceiling(
 ) -> None:
     """Adds what the truth's own labels score, cut into components, to the scores."""
     if not truth.dense or not os.path.exists(truth.dense):
-        scored.notes.append("no ceiling: the volume has no dense labels")
+        scored.notes.append(
+            "no ceiling: no dense labels of the volume are there (evaluate.label names them)"
+        )
         return
     known = open_labels(truth.dense)
     found, part = nodes.in_region(truth.load_skeletons(out.path), labels)

@@ -3,7 +3,6 @@
 PyTC runs the stages of a chain only; its scripts for QC and masks stand beside it.
 """
 
-import dataclasses
 import pathlib
 from typing import Any
 
@@ -15,7 +14,7 @@ from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.modes import chain, evaluation, quality, segmentation
 from nisbjax.modes.outputs import NamedOutputs
-from nisbjax.modes.volumes import image_of, split_of, split_with
+from nisbjax.modes.volumes import Split, image_of, split_of, split_with
 from nisbjax.store.volume import open_affinities, open_labels
 
 
@@ -93,8 +92,7 @@ def evaluate(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, An
     place = _place(config, run_dir, checkpoint_path, named)
     split = split_of(config, "test")
     if named:
-        skeleton = optional(config.evaluate.skeleton) or _own_skeleton(config, named)
-        split = dataclasses.replace(split, skeleton=skeleton)
+        split = _own_split(config, named)
     else:
         decoded = sorted(
             place.path.glob("decoded_*.zarr"), key=lambda p: p.stat().st_mtime
@@ -122,18 +120,20 @@ def _predicted_image(config: Config, prediction: str | pathlib.Path, named: str)
     return path if path and pathlib.Path(path).exists() else ""
 
 
-def _own_skeleton(config: Config, segmentation: str) -> str:
-    """The skeleton of the volume that a segmentation is of; "" where none is needed.
+def _own_split(config: Config, segmentation: str) -> Split:
+    """The volume that a segmentation is of; empty where its truth is named or not needed.
 
     Raises:
       InputError: it is of none of the configuration's volumes, and NERL is asked for.
     """
+    if optional(config.evaluate.skeleton):
+        return Split("", "", "")
     image = image_of(config, open_labels(segmentation))
     split = split_with(config, image) if image else None
     if split is not None:
-        return split.skeleton
+        return split
     if "nerl" not in config.evaluate.metrics:
-        return ""
+        return Split("", "", "")
     whose = f"is of {image}, which is" if image else "does not say that it is of one of"
     raise InputError(
         f"{segmentation} {whose} {'none of ' * bool(image)}the volumes of the configuration; "

@@ -235,7 +235,7 @@ def test_the_ceiling_of_a_region_is_that_of_its_part_of_the_labels(
 @pytest.mark.parametrize(
     ("dense", "said"),
     [
-        (None, "no ceiling: the volume has no dense labels"),
+        (None, "no ceiling: no dense labels of the volume are there"),
         (np.ones((2, 3, 4), np.uint8), r"no ceiling: .* has shape \(2, 3, 4\)"),
     ],
 )

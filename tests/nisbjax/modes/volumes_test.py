@@ -93,6 +93,23 @@ def test_decoding_and_scoring_a_named_prediction(tmp_path, config, prediction):
     assert launch.run_mode("evaluate", config)["skeletons"]["nerl"] == 0.0
 
 
+def test_the_ceiling_of_a_named_segmentation_is_its_own_volumes(
+    tmp_path, config, prediction
+):
+    """The validation line is one label in val and cut at x = 5 in test."""
+    whole = np.ones(SHAPE, np.uint8)
+    cut = whole.copy()
+    cut[5] = 0
+    for volume, values in (("val/seed5", whole), ("test/seed6", cut)):
+        write(tmp_path / "data" / volume / "data.zarr/seg", values, "xyz")
+    config.decode.input = str(prediction)
+    config.evaluate.segmentation = str(launch.run_mode("decode", config))
+    facts = launch.run_mode("evaluate", config)
+    assert facts["skeletons"]["nerl_ceiling"] == 1.0
+    config.evaluate.ceiling = False
+    assert "nerl_ceiling" not in launch.run_mode("evaluate", config)["skeletons"]
+
+
 def test_qc_of_a_named_prediction(tmp_path, config, prediction):
     config.qc.input = str(prediction)
     report = front_matter.read(launch.run_mode("qc", config))
