@@ -216,6 +216,8 @@ def _decode() -> Section:
     # grow: seeds at `threshold` grow down to it; mutex: long-range edges repel below it.
     d.low_threshold = 0.5
     d.min_seed = 100  # grow: voxels of a component at `threshold` that make it a seed
+    # grow: voxels that two seeds reach about as well stay background; 0: none do.
+    d.grow_margin = 0.0
     d.memory_gb = 4.0
     return d
 

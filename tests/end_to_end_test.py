@@ -83,7 +83,7 @@ def test_another_decoder_is_tuned_and_tested(config, workdir):
     recorded = facts["config"]
     assert recorded["decode.low_threshold"] == c.decode.low_threshold
     assert recorded["decode.min_seed"] == c.decode.min_seed
-    name = "grow_{:g}_{:g}_{:g}".format(*tuned)
+    name = "grow_{:g}_{:g}_{:g}_0".format(*tuned)
     assert facts["segmentation"].endswith(f"decoded_x1_ch0-1-2_{name}.zarr")
     c.decode.threshold_from = "study"
     again = launch.run_mode("decode", c, workdir=str(workdir))

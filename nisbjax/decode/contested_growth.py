@@ -148,7 +148,7 @@ def contested_growth(
 
     Args:
       affinities: [c x y z], channels 0-2 for the neighbours on x, y, z; float16, float32, or
-        uint8 meaning value / 255 (in single precision). NaN and negative values are no edges.
+        uint8 meaning value / 255 (in single precision). Only values above 0 are edges.
       labels: [x y z], 0 = background. All of them take part, however small.
       low: a label is taken whose bottleneck exceeds this.
       margin: by which the bottleneck of any other label must be less, at least.
@@ -158,8 +158,8 @@ def contested_growth(
       [x y z] labels, of the same type.
 
     Raises:
-      InputError: another type of affinities, `low` outside [0, 1], a margin that is not
-        above 0 and at most `low`, or labels or a mask of another shape.
+      InputError: another type of affinities, `low` outside [0, 1], a margin outside (0, 1],
+        or labels or a mask of another shape.
     """
     check(affinities.dtype, low, margin)
     shape = affinities.shape[1:]
@@ -192,13 +192,12 @@ def check(dtype: np.dtype, low: float, margin: float) -> None:
     """Refuses parameters that mean nothing.
 
     Raises:
-      InputError: `low` outside [0, 1], or a margin that is not above 0 and at most `low`.
+      InputError: `low` outside [0, 1], or a margin outside (0, 1].
     """
     edge_range(dtype, low)
-    if not 0 < margin <= low:
+    if not 0 < margin <= 1:
         raise InputError(
-            f"the margin of contested growth is {margin}; wanted more than 0 and at most "
-            f"{low}, down to which labels grow"
+            f"the margin of contested growth is {margin}; wanted more than 0 and at most 1"
         )
 
 

@@ -15,7 +15,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import UInt
 
-from nisbjax.decode import numbering
+from nisbjax.decode import contested_growth, numbering
 from nisbjax.decode.connected_components import edge_range, label_box
 from nisbjax.decode.kernels import kernel
 from nisbjax.decode.masked_edges import MaskedEdges
@@ -24,12 +24,15 @@ from nisbjax.errors import InputError
 from nisbjax.typing import Affinities
 
 
-def memory_bytes(dtype: np.dtype, voxels: int) -> int:
+def memory_bytes(dtype: np.dtype, voxels: int, margin: float = 0.0) -> int:
     """What growing needs at most, its input with it: every edge between the thresholds.
 
     Three channels, a mask and its image, the forest, and three edges for each voxel: 25
-    bytes a voxel of float16; two thirds of that where few edges lie between.
+    bytes a voxel of float16; two thirds of that where few edges lie between. With a margin
+    as `contested_growth`, 40 bytes.
     """
+    if margin:
+        return contested_growth.memory_bytes(dtype, voxels)
     wide = 4 if 3 * voxels < 2**32 else 8
     fixed = 8 * min(BUCKETS, 256 ** np.dtype(dtype).itemsize)
     return fixed + voxels * (3 * np.dtype(dtype).itemsize + 2 + (wide + 1) + 3 * wide)
@@ -95,6 +98,7 @@ def grow_affinities(
     low: float,
     *,
     min_seed: int = 100,
+    margin: float = 0.0,
     edges: MaskedEdges | None = None,
     threads: int | None = None,
 ) -> UInt[np.ndarray, "x y z"]:
@@ -108,7 +112,9 @@ def grow_affinities(
       threshold: of the seeds.
       low: down to which they grow; at most `threshold`.
       min_seed: voxels of a component at `threshold` that make it a seed; smaller ones join
-        freely.
+        freely. With a margin all components are seeds, for they oppose one another.
+      margin: above 0, a voxel that two seeds reach by bottlenecks that differ by less stays
+        background, and so does what no seed reaches (`contested_growth`).
       edges: which of them count; all, stored at their source, where None.
 
     Returns:
@@ -117,7 +123,7 @@ def grow_affinities(
     Raises:
       InputError: as `label_affinities`, or `low` above `threshold`.
     """
-    check(affinities.dtype, threshold, low, min_seed)
+    check(affinities.dtype, threshold, low, min_seed, margin)
     edges = edges or MaskedEdges()
     shape = affinities.shape[1:]
     edges.require_shape(shape)
@@ -126,6 +132,12 @@ def grow_affinities(
     voxels = seeds.size
     if voxels == 0:
         return seeds
+    if margin:
+        found = contested_growth.contested_growth(
+            affinities, seeds, low, margin, edges=edges
+        )
+        numbering.renumber(found.reshape(-1), np.zeros(count + 1, seeds.dtype))
+        return found
     parent = np.empty(voxels, seeds.dtype)
     holds = np.empty(voxels, bool)
     first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
@@ -147,11 +159,14 @@ def grow_affinities(
     return labels
 
 
-def check(dtype: np.dtype, threshold: float, low: float, min_seed: int) -> None:
+def check(
+    dtype: np.dtype, threshold: float, low: float, min_seed: int, margin: float = 0.0
+) -> None:
     """Refuses parameters that mean nothing.
 
     Raises:
-      InputError: a threshold outside [0, 1], `low` above `threshold`, or no size.
+      InputError: a threshold or a margin outside [0, 1], `low` above `threshold`, or no
+        size.
     """
     edge_range(dtype, threshold)
     edge_range(dtype, low)
@@ -162,3 +177,5 @@ def check(dtype: np.dtype, threshold: float, low: float, min_seed: int) -> None:
         )
     if min_seed < 0:
         raise InputError(f"decode.min_seed is {min_seed}; wanted 0 or more voxels")
+    if not 0 <= margin <= 1:
+        raise InputError(f"decode.grow_margin is {margin}; wanted a number in [0, 1]")

@@ -35,7 +35,9 @@ class Method:
 
 METHODS = {
     "affinity_cc": Method(label_volume, check_affinities, streamed=True),
-    "grow": Method(grow_volume, check_grow, ("low_threshold", "min_seed")),
+    "grow": Method(
+        grow_volume, check_grow, ("low_threshold", "min_seed", "grow_margin")
+    ),
     "mutex": Method(mutex_volume, check_mutex, ("low_threshold",)),
 }
 

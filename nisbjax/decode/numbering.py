@@ -179,6 +179,26 @@ def measure(labels, first, size):
 
 @no_type_check
 @kernel
+def renumber(labels, table):
+    """Gives labels the numbers 1..N in C order of their first voxels, in place.
+
+    Args:
+      labels: flat.
+      table: zeroed room for every label.
+    """
+    count = 0
+    for i in range(labels.size):
+        label = labels[i]
+        if label == 0:
+            continue
+        if table[label] == 0:
+            count += 1
+            table[label] = count
+        labels[i] = table[label]
+
+
+@no_type_check
+@kernel
 def relabel(labels, table, result):
     """result[i] = table[labels[i]], flat; run by run, as neighbours are mostly equal.
 

@@ -45,6 +45,7 @@ def grow_volume(
     *,
     low_threshold: float,
     min_seed: int,
+    grow_margin: float = 0.0,
     memory_gb: float,
     edges: MaskedEdges | None = None,
     min_size: int = 0,
@@ -57,6 +58,7 @@ def grow_volume(
       output: [x y z], an unsigned type.
       threshold, low_threshold, min_seed: of the seeds, down to which they grow, and the
         voxels that make one.
+      grow_margin: within which two seeds leave a voxel on background; 0 = they never do.
       memory_gb: refused where more might be needed (`grow.memory_bytes`).
       edges: which of them count; all, stored at their source, where None.
       min_size: segments of fewer voxels become background.
@@ -74,6 +76,7 @@ def grow_volume(
         threshold,
         low_threshold=low_threshold,
         min_seed=min_seed,
+        grow_margin=grow_margin,
         memory_gb=memory_gb,
     )
     edges = edges or MaskedEdges()
@@ -86,6 +89,7 @@ def grow_volume(
             threshold,
             low_threshold,
             min_seed=min_seed,
+            margin=grow_margin,
             edges=edges.stored_at(edge_offset),
         )
 
@@ -93,6 +97,7 @@ def grow_volume(
         "threshold": threshold,
         "low_threshold": low_threshold,
         "min_seed": min_seed,
+        "grow_margin": grow_margin,
         "edge_offset": edges.edge_offset,
         "mask_edges": edges.mask_edges,
         "min_size": min_size,
@@ -160,6 +165,7 @@ def check_grow(
     *,
     low_threshold: float,
     min_seed: int,
+    grow_margin: float = 0.0,
     memory_gb: float,
 ) -> None:
     """Refuses what `grow_volume` refuses, without a mask and an output.
@@ -168,8 +174,9 @@ def check_grow(
       InputError: as there.
     """
     check_affinities(affinities, threshold)
-    grow.check(affinities.dtype, threshold, low_threshold, min_seed)
-    _check_memory("grow", affinities, grow.memory_bytes, memory_gb)
+    grow.check(affinities.dtype, threshold, low_threshold, min_seed, grow_margin)
+    needed = functools.partial(grow.memory_bytes, margin=grow_margin)
+    _check_memory("grow", affinities, needed, memory_gb)
 
 
 def check_mutex(

@@ -165,6 +165,7 @@ RANGES: dict[str, Kind] = {
     "decode.min_size": whole(0, 2**62),
     "decode.low_threshold": _SHARE,
     "decode.min_seed": whole(0, 2**62),
+    "decode.grow_margin": _SHARE,
     "decode.memory_gb": _MEMORY,
     "evaluate.segmentation": path(),
     "evaluate.skeleton": path(),

@@ -82,7 +82,7 @@ def grown(affinities, labels, low, margin, mask, edges):
     dtype=st.sampled_from([np.float16, np.float32, np.uint8]),
     levels=st.sampled_from([8, 16, 1000]),  # few: many edges are equal
     low=st.sampled_from([0.125, 0.5]),
-    margin=st.sampled_from([0.001, 0.03, 0.125]),
+    margin=st.sampled_from([0.001, 0.03, 0.125, 0.75]),
     masked=st.booleans(),
     options=st.tuples(st.integers(0, 1), st.sampled_from(["both", "source"])),
 )
@@ -112,9 +112,9 @@ def test_memory_is_what_it_says():
         (
             0.5,
             0.0,
-            "margin of contested growth is 0.0; wanted more than 0 and at most 0.5",
+            "margin of contested growth is 0.0; wanted more than 0 and at most 1",
         ),
-        (0.5, 0.6, "margin of contested growth is 0.6"),
+        (0.5, 1.5, "margin of contested growth is 1.5"),
         (0.5, float("nan"), "margin of contested growth is nan"),
         (1.5, 0.1, "threshold 1.5"),
     ],

@@ -110,6 +110,33 @@ def test_its_limits_are_plain_decodes(edge_offset):
         )
 
 
+def test_with_a_margin_two_seeds_leave_what_they_reach_alike():
+    # Along z: a -.9- a -.6- . -.55- . -.65- b -.9- b; the third voxel is reached at .6 and
+    # .55, the fourth at .65 and .55. The pair below is reached by no seed.
+    affinities = np.zeros((3, 1, 2, 6), np.float32)
+    affinities[2, 0, 0] = [0.9, 0.6, 0.55, 0.65, 0.9, 0]
+    affinities[2, 0, 1, 1] = 0.7
+    found = grow_affinities(affinities, 0.8, 0.5, min_seed=1)
+    assert found.tolist() == [[[1, 1, 1, 2, 2, 2], [0, 3, 3, 0, 0, 0]]]
+    # A margin of 0 is the same; small seeds stay seeds with another one.
+    for margin, grown in ((0.04, [1, 1, 1, 2, 2, 2]), (0.07, [1, 1, 0, 2, 2, 2])):
+        found = grow_affinities(affinities, 0.8, 0.5, min_seed=100, margin=margin)
+        assert found.tolist() == [[grown, [0] * 6]]
+    # Labels count by first voxels: that of the second seed comes first now.
+    affinities = np.zeros((3, 1, 2, 3), np.float32)
+    affinities[2, 0] = [[0, 0.9, 0], [0.9, 0, 0]]
+    affinities[1, 0, 0, 0] = 0.6
+    found = grow_affinities(affinities, 0.8, 0.5, margin=0.1)
+    assert found.tolist() == [[[1, 2, 2], [1, 1, 0]]]
+
+
+def test_a_margin_outside_its_range_is_refused():
+    with pytest.raises(
+        InputError, match=r"decode.grow_margin is 1.5; wanted .* \[0, 1"
+    ):
+        grow_affinities(np.zeros((3, 2, 2, 2), np.float32), 0.7, 0.6, margin=1.5)
+
+
 def test_a_low_threshold_above_the_seeds_is_refused():
     with pytest.raises(
         InputError,

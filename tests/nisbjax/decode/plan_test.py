@@ -33,6 +33,7 @@ def test_it_says_what_made_it_and_what_its_affinities_say():
         "compared_threshold": 0.7001953125,  # the float16 next to .7
         "low_threshold": 0.25,
         "min_seed": 7,
+        "grow_margin": 0.0,
         "mask": "",
         "mask_edges": "both",
         "min_size": 3,

@@ -100,7 +100,10 @@ def affinities(tmp_path):
 @pytest.mark.parametrize(
     ("method", "idle"),
     [
-        ("affinity_cc", ("decode.low_threshold", "decode.min_seed")),
+        (
+            "affinity_cc",
+            ("decode.low_threshold", "decode.min_seed", "decode.grow_margin"),
+        ),
         ("grow", ()),
     ],
 )

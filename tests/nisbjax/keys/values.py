@@ -128,6 +128,7 @@ OTHER = {
     "decode.min_size": 4,
     "decode.low_threshold": 0.3,
     "decode.min_seed": 2,
+    "decode.grow_margin": 0.1,
     "decode.memory_gb": 1.0,
     "evaluate.segmentation": "",
     "evaluate.skeleton": "",

@@ -21,7 +21,7 @@ def test_a_file_is_named_by_its_method_and_parameters():
     decode.threshold, decode.low_threshold, decode.min_seed = 0.75, 0.25, 7
     names = {
         "affinity_cc": "decoded_x1_ch0-1-2_affinity_cc_0.75.zarr",
-        "grow": "decoded_x1_ch0-1-2_grow_0.75_0.25_7.zarr",
+        "grow": "decoded_x1_ch0-1-2_grow_0.75_0.25_7_0.zarr",
         "mutex": "decoded_x1_ch0-1-2_mutex_0.75_0.25.zarr",
     }
     for method, name in names.items():

@@ -243,7 +243,12 @@ def test_growing_is_tuned_over_all_of_its_parameters(config, masked, out, decode
     best = run(config, out, **masked, decode=decode_file)
     assert best["best_value"] == pytest.approx(1)
     assert best["decoding_function"] == "grow"
-    assert set(best["decoding_params"]) == {"threshold", "low_threshold", "min_seed"}
+    assert set(best["decoding_params"]) == {
+        "threshold",
+        "low_threshold",
+        "min_seed",
+        "grow_margin",
+    }
     trials = load_study(config, out).trials
     assert len(trials) == 8
     assert all(t.params["low_threshold"] <= t.params["threshold"] for t in trials)
