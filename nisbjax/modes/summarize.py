@@ -34,6 +34,7 @@ CONFIDENCE = 0.95
 # Key of a score -> name, unit's factor, digits.
 METRICS = {
     "nerl": ("NERL [%]", 100, 2),
+    "nerl_mean": ("mean over skeletons [%]", 100, 2),
     "voi_sum": ("VOI [bit]", 1, 3),
     "voi_split": ("VOI split", 1, 3),
     "voi_merge": ("VOI merge", 1, 3),

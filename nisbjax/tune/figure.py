@@ -4,6 +4,7 @@ Neither PyTC nor BANIS draws it; a best threshold without its curve hides whethe
 at the edge of the grid, on a plateau, or trades coverage against mergers.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -21,14 +22,18 @@ def draw(
 
     Args:
       rows: one for each threshold, ascending: threshold, nerl, voi_split, voi_merge,
-        voi_sum, coverage, coverage_length, n_non0_mergers, n_splits.
+        voi_sum, coverage, coverage_length, n_non0_mergers, n_splits; nerl_mean and
+        nerl_sd, but for trials of before these were kept.
       best: the chosen threshold.
       path: of the file.
       connected: by lines; not where trials differ in more than their threshold.
     """
     figure = figures.figure(figsize=(9, 6.5), layout="constrained")
     panels = {
-        "NERL": {"nerl": "NERL"},
+        "NERL": {
+            "nerl": "NERL, with its sd over skeletons",
+            "nerl_mean": "mean over skeletons",
+        },
         "skeleton VOI [bit]": {
             "voi_sum": "sum",
             "voi_split": "split",
@@ -45,7 +50,7 @@ def draw(
         figure.subplots(2, 2, sharex=True).flat, panels.items(), strict=True
     ):
         for name, legend in series.items():
-            values = [row[name] for row in rows]
+            values = [row.get(name, math.nan) for row in rows]
             axes.plot(
                 thresholds,
                 values,
@@ -54,6 +59,9 @@ def draw(
                 linestyle="-" if connected else "",
                 label=legend,
             )
+            if name == "nerl":
+                spread = [row.get("nerl_sd", math.nan) for row in rows]
+                axes.errorbar(thresholds, values, spread, fmt="none", elinewidth=1)
         axes.axvline(best, color="0.5", linestyle=":", linewidth=1)
         axes.set_ylabel(label)
         axes.set_xlabel("threshold")

@@ -26,7 +26,7 @@ from nisbjax.store import processes
 ATTRIBUTES = (
     *("erl", "max_erl", "nerl_5", "nerl_20", "nerl_100", "nerl_inf", "nerl_em_erl_50"),
     *("voi_sum", "voi_split", "voi_merge", "n_mergers", "n_non0_mergers", "n_splits"),
-    *("n_segments", "coverage", "coverage_length"),
+    *("n_segments", "coverage", "coverage_length", "nerl_mean", "nerl_sd"),
 )
 DECADES = 100  # whole numbers that span more are drawn on a logarithmic scale
 Score = Mapping[str, float | int]

@@ -1,5 +1,7 @@
 """The tuning curve: four panels of the scores, and the best threshold among them."""
 
+import numpy as np
+
 from nisbjax import figures
 from nisbjax.tune import figure
 
@@ -16,14 +18,25 @@ def test_panels_hold_the_scores_by_threshold(tmp_path, monkeypatch):
     names = ("voi_split", "voi_merge", "voi_sum", "coverage", "coverage_length")
     names += ("n_non0_mergers", "n_splits")
     rows = [
-        {"threshold": t, "nerl": nerl, **{n: 10 * k + i for i, n in enumerate(names)}}
+        {
+            "threshold": t,
+            "nerl": nerl,
+            "nerl_sd": 0.05,
+            **{n: 10 * k + i for i, n in enumerate(names)},
+        }
         for k, (t, nerl) in enumerate([(0.4, 0.2), (0.5, 0.6), (0.7, 0.1)])
     ]
     path = tmp_path / "tune.png"
     figure.draw(rows, 0.5, path, connected=False)
     assert path.read_bytes()[:4] == b"\x89PNG"
     nerl, voi, background, counts = drawn[0].axes
-    curve, best = nerl.get_lines()
+    curve, mean, best = nerl.get_lines()
+    assert np.isnan(
+        np.asarray(mean.get_ydata(), float)
+    ).all()  # trials of before it was kept
+    (bars,) = nerl.collections
+    ends = [s[:, 1].tolist() for s in bars.get_segments()]
+    np.testing.assert_allclose(ends, [[0.15, 0.25], [0.55, 0.65], [0.05, 0.15]])
     assert curve.get_xdata().tolist() == [0.4, 0.5, 0.7]
     assert curve.get_ydata().tolist() == [0.2, 0.6, 0.1]
     assert curve.get_linestyle() == "None"
