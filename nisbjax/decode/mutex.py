@@ -16,6 +16,7 @@ from jaxtyping import UInt
 
 from nisbjax.decode import mutex_components
 from nisbjax.decode.connected_components import edge_range
+from nisbjax.decode.edge_weights import weights_of
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.errors import InputError
 from nisbjax.offsets import OFFSETS_6
@@ -56,7 +57,7 @@ def mutex_affinities(
         return low - values if repels else values - threshold
 
     repels = [channel >= 3 for channel in range(len(offsets))]
-    weights = mutex_components.weights_of(affinities, repels, weigh)
+    weights = weights_of(affinities, repels, weigh)
     return mutex_components.components(weights, repels, offsets, edges or MaskedEdges())
 
 
