@@ -15,6 +15,7 @@ from nisbjax.errors import InputError
 from nisbjax.modes import chain, evaluation, quality, segmentation
 from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.volumes import Split, image_of, split_of, split_with
+from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities, open_labels
 
 
@@ -117,7 +118,7 @@ def _predicted_image(config: Config, prediction: str | pathlib.Path, named: str)
     if found or named:
         return found
     path = split_of(config, "test").image
-    return path if path and pathlib.Path(path).exists() else ""
+    return path if path and is_there(path) else ""
 
 
 def _own_split(config: Config, segmentation: str) -> Split:

@@ -21,6 +21,7 @@ from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
 from nisbjax.modes.volumes import Split, split_of, split_with
 from nisbjax.store import files
+from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities, open_image, open_labels
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
@@ -178,7 +179,7 @@ def draw_slices(
         "affinity (mean)": open_affinities(prediction),
         "segmentation": open_labels(segmentation),
     }
-    if split.label and pathlib.Path(split.label).exists():
+    if split.label and is_there(split.label):
         columns["truth"] = open_labels(split.label)
     path = plots.slices(place.slices_png, columns, config.data.voxel_size_nm)
     logging.info("wrote %s", path)

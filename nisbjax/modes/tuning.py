@@ -22,6 +22,7 @@ from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
 from nisbjax.modes.volumes import Split, split_of
+from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
@@ -98,7 +99,7 @@ def guard_test_data(config: Config, skeleton: str, image: str = "") -> bool:
     """
     test = split_of(config, "test")
     same = skeleton if _same_file(skeleton, test.skeleton) else ""
-    if not same and image and test.image and os.path.exists(image):
+    if not same and image and test.image and is_there(image):
         same = image * (os.path.realpath(image) == os.path.realpath(test.image))
     if same and not config.tune.allow_test_data:
         raise InputError(

@@ -15,6 +15,7 @@ from nisbjax.artifacts import volume_name
 from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_affinities
 
 
@@ -57,12 +58,12 @@ def split_with(config: Config, image: str, known: str = "") -> Split | None:
       known: its fingerprint, for an image that has moved; "" where that is not known.
     """
     for split in (split_of(config, name) for name in ("val", "test")):
-        if not split.image or not os.path.exists(split.image):
+        if not split.image or not is_there(split.image):
             continue
         if image and os.path.realpath(split.image) == os.path.realpath(image):
             return split
         # A copy, or the same image where the data have moved.
-        here = bool(image) and os.path.exists(image)
+        here = bool(image) and is_there(image)
         wanted = known or (fingerprint(image) if here else "")
         if wanted and fingerprint(split.image) == wanted:
             return split
@@ -86,12 +87,12 @@ def image_of(config: Config, volume: Volume) -> str:
     named, known = _named_image(volume)
     if not named:
         return ""
-    if os.path.exists(named) and known in ("", fingerprint(named)):
+    if is_there(named) and known in ("", fingerprint(named)):
         return named
     moved = split_with(config, "", known) if known else None
     if moved is not None:
         return moved.image
-    if os.path.exists(named):
+    if is_there(named):
         raise InputError(
             f"{volume.source} was made from {named}, which has changed since; name its "
             "image with --config.qc.image, or predict it again"
@@ -107,7 +108,7 @@ def _named_image(volume: Volume) -> tuple[str, str]:
         keys = ("image", "image_fingerprint")
         if "image" not in found:  # of another program, or without its words
             prediction = _text(found, "source")
-            if not prediction or not os.path.exists(prediction):
+            if not prediction or not is_there(prediction):
                 return "", ""
             return _named_image(open_affinities(prediction))
     return _text(found, keys[0]), _text(found, keys[1])

@@ -25,6 +25,7 @@ from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import front_matter
 from nisbjax.store import files, hdf5_output
 from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.formats import is_there
 from nisbjax.store.lock import writing
 from nisbjax.store.volume import Volume, open_image
 
@@ -169,7 +170,7 @@ def _attributes(image: Volume, spec: MaskSpec, path: pathlib.Path) -> dict[str, 
         "axis_order": "XYZ",
         "source_image": "",
     }
-    if os.path.exists(image.source):
+    if is_there(image.source):
         source = os.path.abspath(image.source)
         attributes["source_image"] = source
         attributes["source_image_relative"] = os.path.relpath(source, path.parent)
@@ -182,4 +183,4 @@ def _beside(file: str | os.PathLike, path: str) -> str:
     if not path or "://" in path or os.path.isabs(path):
         return path
     beside = os.path.join(os.path.dirname(os.path.abspath(file)), path)
-    return beside if os.path.exists(beside) or not os.path.exists(path) else path
+    return beside if is_there(beside) or not is_there(path) else path

@@ -123,6 +123,15 @@ def local_path(text: str) -> pathlib.Path:
     return pathlib.Path(text)
 
 
+def is_there(path: str | os.PathLike) -> bool:
+    """Whether something lies where a volume is named, be it a dataset of a file."""
+    try:
+        split_path(str(path))
+    except InputError:
+        return False
+    return True
+
+
 def split_path(text: str) -> tuple[pathlib.Path, str | None]:
     """Separates a dataset's name from the HDF5 file that it follows (`raw.h5/main`).
 

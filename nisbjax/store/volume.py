@@ -235,7 +235,9 @@ def _opened(
     """A volume with the axes that `wanted` chooses, given the file's own and its rank."""
     path, inner = formats.split_path(str(path))
     store, attributes, facts = formats.open_array(path, dataset or inner, writable)
-    source, shape = str(path), tuple(store.shape)
+    named_inside = dataset or inner  # datasets of one file are volumes of their own
+    source = f"{path}/{named_inside}" if named_inside else str(path)
+    shape = tuple(store.shape)
     # Whoever writes changes what the manifest knows.
     guard = None if writable else verified.guard(path, store, attributes)
     if guard is None and not writable and path.is_dir():

@@ -4,6 +4,7 @@ import pathlib
 import pickle
 import shutil
 
+import h5py
 import networkx as nx
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from nisbjax.artifacts import Run
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.evaluate.truth import Truth
+from nisbjax.mask import MaskSpec, open_mask
 from nisbjax.modes import chain, evaluation, tuning
 from nisbjax.modes.volumes import image_of, split_of, split_with
-from nisbjax.qc import front_matter
+from nisbjax.qc import front_matter, mask_file
 from nisbjax.store.fingerprint import fingerprint
-from nisbjax.store.volume import create_zarr, open_affinities, open_labels
+from nisbjax.store.volume import create_zarr, open_affinities, open_image, open_labels
 
 SHAPE = (12, 10, 9)
 
@@ -114,6 +116,31 @@ def test_qc_of_a_named_prediction(tmp_path, config, prediction):
     config.qc.input = str(prediction)
     report = front_matter.read(launch.run_mode("qc", config))
     assert report.img == str(tmp_path / "data/val/seed5/data.zarr/img")
+
+
+def test_an_image_may_be_one_dataset_of_a_file(tmp_path, config):
+    """Its name goes with the path of the file, which alone would be another volume."""
+    draw = np.random.default_rng(0)
+    file = tmp_path / "both.h5"
+    with h5py.File(file, "w") as opened:
+        for name in ("main", "second"):
+            opened[name] = draw.integers(0, 9, SHAPE, np.uint8)
+    image = f"{file}/second"
+    said = {
+        "source": open_image(image).source,
+        "source_fingerprint": fingerprint(image),
+    }
+    assert said["source"] == image and open_image(file).source == str(file)
+    values = np.ones((3, *SHAPE), np.float16)
+    predicted = open_affinities(write(tmp_path / "raw.zarr", values, "cxyz", **said))
+    assert image_of(config, predicted) == image
+    config.data.test.image = image
+    split = split_with(config, image)
+    assert split is not None and split.image == image
+    spec = MaskSpec(SHAPE, 0, 4, 2, 3.0)
+    mask_file.build(open_image(image), spec, tmp_path / "mask.h5")
+    mask, found = open_mask(tmp_path / "mask.h5")
+    assert isinstance(mask, MaskSpec) and found is not None and found.source == image
 
 
 def test_data_that_moved_are_found_by_their_fingerprint(tmp_path, config, prediction):
