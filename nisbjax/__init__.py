@@ -12,7 +12,7 @@ from nisbjax.parallel import kernel_cache
 if TYPE_CHECKING:
     from nisbjax.data.affinities import affinity_targets
     from nisbjax.decode.connected_components import label_affinities
-    from nisbjax.decode.streamed.volume import label_volume
+    from nisbjax.decode.streamed.labeling import label_volume
     from nisbjax.decode.thresholds.sweep import nodes_by_threshold
     from nisbjax.errors import InputError
     from nisbjax.evaluate.nerl import score

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from nisbjax.config import Section, require_choice
 from nisbjax.decode.segment_counts import SegmentCounts
-from nisbjax.decode.streamed.volume import check_affinities, label_volume
+from nisbjax.decode.streamed.labeling import check_affinities, label_volume
 from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
 from nisbjax.errors import InputError
 from nisbjax.parallel.cluster import check_cluster

@@ -26,7 +26,7 @@ from nisbjax.decode.channels import (
 )
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.segment_counts import SegmentCounts, without_small
-from nisbjax.decode.streamed.volume import check_affinities
+from nisbjax.decode.streamed.labeling import check_affinities
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid
 from nisbjax.offsets import OFFSETS_6

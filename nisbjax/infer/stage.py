@@ -19,7 +19,7 @@ from nisbjax.config import optional, require_choice
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
-from nisbjax.infer.attributes import EdgeGeometry, attributes
+from nisbjax.infer.affinity_attributes import EdgeGeometry, attributes
 from nisbjax.infer.check import check
 from nisbjax.infer.conversion import Conversion, Normalization
 from nisbjax.infer.network import Network

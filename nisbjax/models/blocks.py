@@ -42,7 +42,7 @@ def pointwise(
 def block(
     x: Float[Array, "b x y z c"],
     parameters: Parameters,
-    space: halo.Space | None = None,
+    space: halo.SplitAxis | None = None,
 ) -> Float[Array, "b x y z c"]:
     """x + conv3(gelu(conv2(norm(conv1(x))))).
 
@@ -56,7 +56,7 @@ def down_block(
     x: Float[Array, "b x y z c"],
     parameters: Parameters,
     strides: Triple,
-    space: halo.Space | None = None,
+    space: halo.SplitAxis | None = None,
 ) -> Float[Array, "b u v w d"]:
     """Halves the resolution and doubles the channels; the residual is 1x1, strided."""
     y = halo.convolved(x, parameters["conv1"]["weight"], strides, space)
@@ -69,7 +69,7 @@ def up_block(
     x: Float[Array, "b x y z c"],
     parameters: Parameters,
     strides: Triple,
-    space: halo.Space | None = None,
+    space: halo.SplitAxis | None = None,
 ) -> Float[Array, "b u v w d"]:
     """Doubles the resolution and halves the channels; the low planes are zero.
 

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from nisbjax.errors import InputError
-from nisbjax.models.halo import Space, levels
+from nisbjax.models.halo import SplitAxis, levels
 from nisbjax.models.mednext import MedNeXt
 
 DESCRIPTION = ("size", "kernel_size", "in_channels", "out_channels", "channels")
@@ -49,7 +49,7 @@ def make_apply(
     dtype: Any,
     *,
     remat: bool,
-    space: Space | None = None,
+    space: SplitAxis | None = None,
 ) -> Callable[[Any, Any], Any]:
     """(params, images [b x y z c]) -> logits, or their pyramid under deep supervision.
 
@@ -81,7 +81,7 @@ def require_parts(arguments: Mapping[str, Any], planes: int, parts: int) -> None
       InputError: see `halo.levels`; or a head's logits are fewer than the parts.
     """
     model = _abstract_model(arguments)
-    space = Space("space", parts)
+    space = SplitAxis("space", parts)
     split = levels(planes, model.strides, model.kernels, space)
     if model.deep_supervision and split[-1] is None:
         coarsest = planes // math.prod(stride[0] for stride in model.strides)

@@ -60,7 +60,7 @@ def plain_stage(
     x: Float[Array, "b x y z c"],
     parameters: Parameters,
     remat: bool,
-    space: halo.Space | None = None,
+    space: halo.SplitAxis | None = None,
 ) -> Float[Array, "b x y z c"]:
     """`stage` as it is differentiated, also of a crop that is split over `space`."""
 

@@ -34,7 +34,7 @@ from nisbjax.typing import Triple
 WHOLE = 16
 
 
-class Space(NamedTuple):
+class SplitAxis(NamedTuple):
     """The mesh axis that splits x, and over how many devices."""
 
     axis: str
@@ -42,8 +42,8 @@ class Space(NamedTuple):
 
 
 def levels(
-    planes: int, strides: Sequence[Triple], kernels: Sequence[Triple], space: Space
-) -> list[Space | None]:
+    planes: int, strides: Sequence[Triple], kernels: Sequence[Triple], space: SplitAxis
+) -> list[SplitAxis | None]:
     """How each level of a network lies: split over `space`, or None for whole.
 
     Args:
@@ -54,7 +54,7 @@ def levels(
     Raises:
       InputError: the crop cannot be split so.
     """
-    split: list[Space | None] = []
+    split: list[SplitAxis | None] = []
     for level, kernel in enumerate(kernels):
         if planes <= WHOLE or split[-1:] == [None]:
             split.append(None)
@@ -78,7 +78,7 @@ def levels(
 
 
 def fetch(
-    x: Float[Array, "b x y z c"], before: int, after: int, space: Space
+    x: Float[Array, "b x y z c"], before: int, after: int, space: SplitAxis
 ) -> Float[Array, "b w y z c"]:
     """x with so many planes of its neighbours on either side; zeros beyond the crop."""
     parts = [x]
@@ -92,12 +92,14 @@ def fetch(
     return jnp.concatenate(parts, axis=1) if len(parts) > 1 else x
 
 
-def whole(x: Float[Array, "b x y z c"], space: Space) -> Float[Array, "b w y z c"]:
+def whole(x: Float[Array, "b x y z c"], space: SplitAxis) -> Float[Array, "b w y z c"]:
     """All planes, on every device."""
     return lax.all_gather(x, space.axis, axis=1, tiled=True)
 
 
-def own_part(x: Float[Array, "b w y z c"], space: Space) -> Float[Array, "b x y z c"]:
+def own_part(
+    x: Float[Array, "b w y z c"], space: SplitAxis
+) -> Float[Array, "b x y z c"]:
     """A device's planes of what all of them have whole.
 
     Raises:
@@ -116,7 +118,7 @@ def convolved(
     x: Float[Array, "b x y z c"],
     weight: Float[Array, "i j k c"],
     strides: Triple,
-    space: Space | None,
+    space: SplitAxis | None,
 ) -> Float[Array, "b u v w c"]:
     """`depthwise` of a crop that is split over `space`, or whole for None."""
     if space is None:
@@ -135,7 +137,7 @@ def convolved_transposed(
     x: Float[Array, "b x y z c"],
     weight: Float[Array, "i j k c"],
     strides: Triple,
-    space: Space | None,
+    space: SplitAxis | None,
 ) -> Float[Array, "b u v w c"]:
     """`depthwise_transposed` of a crop that is split over `space`, or whole for None."""
     if space is None:
@@ -152,7 +154,7 @@ def convolved_transposed(
 
 
 def cleared(
-    x: Float[Array, "b x y z c"], strides: Triple, space: Space | None
+    x: Float[Array, "b x y z c"], strides: Triple, space: SplitAxis | None
 ) -> Float[Array, "b x y z c"]:
     """`clear_low_planes` of a crop that is split over `space`, or whole for None."""
     if space is None:
@@ -161,14 +163,14 @@ def cleared(
     return jnp.where(_counted(x, strides[0] - 1, space), x, jnp.zeros((), x.dtype))
 
 
-def _counted(x: Array, skipped: int, space: Space) -> Array:
+def _counted(x: Array, skipped: int, space: SplitAxis) -> Array:
     """False for the crop's first planes, which the first device has."""
     plane = lax.broadcasted_iota(jnp.int32, (1, x.shape[1], 1, 1, 1), 1)
     return (plane >= skipped) | (lax.axis_index(space.axis) > 0)
 
 
 def moments(
-    y: Float[Array, "b x y z c"], skipped: int, space: Space
+    y: Float[Array, "b x y z c"], skipped: int, space: SplitAxis
 ) -> tuple[Float32[Array, "b c"], Float32[Array, "b c"]]:
     """Mean and biased variance over space, all devices together, in float32.
 
@@ -200,7 +202,7 @@ def _moments(y, skipped, space):
     return mean, (squares + between).sum(0) / total
 
 
-def _count(y: Array, skipped: int, space: Space) -> int:
+def _count(y: Array, skipped: int, space: SplitAxis) -> int:
     _, planes, *others, _ = y.shape
     return (planes * space.size - skipped) * math.prod(others)
 

@@ -71,7 +71,7 @@ class MedNeXt(nnx.Module):
         remat: bool = True,
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
-        space: halo.Space | None = None,
+        space: halo.SplitAxis | None = None,
         *,
         rngs: nnx.Rngs,
     ):
@@ -174,14 +174,14 @@ class MedNeXt(nnx.Module):
             features.append(x)
         return features[::-1]
 
-    def _split(self, images: Array) -> list[halo.Space | None]:
+    def _split(self, images: Array) -> list[halo.SplitAxis | None]:
         """What splits the x axis of each level."""
         if self.space is None:
             return [None] * (LEVELS + 1)
         planes = images.shape[1] * self.space.size
         return halo.levels(planes, self.strides, self.kernels, self.space)
 
-    def _stage(self, x: Array, name: str, space: halo.Space | None) -> Array:
+    def _stage(self, x: Array, name: str, space: halo.SplitAxis | None) -> Array:
         """All blocks of a stage, compiled once."""
         parameters = getattr(self, name).parameters()
         if space is None:
@@ -189,14 +189,14 @@ class MedNeXt(nnx.Module):
         return forward.plain_stage(x, parameters, self.remat, space)
 
     def _down(
-        self, x: Array, name: str, strides: Triple, space: halo.Space | None
+        self, x: Array, name: str, strides: Triple, space: halo.SplitAxis | None
     ) -> Array:
         down = functools.partial(blocks.down_block, strides=strides, space=space)
         down = jax.checkpoint(down) if self.remat else down
         return down(x, getattr(self, name).parameters())
 
     def _up(
-        self, x: Array, name: str, strides: Triple, space: halo.Space | None
+        self, x: Array, name: str, strides: Triple, space: halo.SplitAxis | None
     ) -> Array:
         parameters = getattr(self, name).parameters()
         if space is None:

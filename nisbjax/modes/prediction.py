@@ -58,7 +58,7 @@ def predict_by(
       InputError: as `infer.stage.run`.
     """
     from nisbjax.infer import stage
-    from nisbjax.infer.attributes import EdgeGeometry
+    from nisbjax.infer.affinity_attributes import EdgeGeometry
     from nisbjax.infer.conversion import Normalization
     from nisbjax.qc import gathering
 

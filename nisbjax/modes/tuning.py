@@ -52,7 +52,8 @@ def run(
       InputError: whatever one of the stages refuses; what can be known beforehand, before
         anything is written.
     """
-    from nisbjax.tune import scratch, stage
+    from nisbjax.tune import stage
+    from nisbjax.tune.trial_folder import trial_folder
 
     guard_test_data(config, split.skeleton, split.image)
     space = stage.check(config.tune, config.decode)
@@ -67,7 +68,7 @@ def run(
     path = segmentation.path_in(trial.decode, VolumeDir(out.trials))
     segmentation.check(trial, path, prediction)
     mask = affinity_mask(config, place, prediction, split.image, outputs)
-    with scratch.trial_folder(out.trials) as folder:
+    with trial_folder(out.trials) as folder:
 
         def decode_whole(parameters: Mapping[str, float | int]) -> pathlib.Path:
             # One trial's segmentation at a time is kept, for each process that tunes.

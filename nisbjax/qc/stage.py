@@ -17,7 +17,7 @@ from nisbjax.errors import InputError
 from nisbjax.qc import (
     gathering,
     mask_file,
-    plots,
+    pictures,
     report,
     report_file,
     statistics,
@@ -145,7 +145,7 @@ def check(
             shape=affinities.shape,
             dtype=str(affinities.dtype),
             image=front.img,
-            plots=plots.draw_all(paths.report, affinities, found, cuts),
+            plots=pictures.draw_all(paths.report, affinities, found, cuts),
         )
         text = report.text(front, subject, found, cuts, section.to_dict())
         report_file.write(paths.report, front, text)
@@ -191,7 +191,7 @@ def _statistics(
 
 def _require_files(path: pathlib.Path) -> None:
     """Refuses a report that, or a plot of which, would take the place of a device."""
-    for output in (path, *plots.paths(path).values()):
+    for output in (path, *pictures.paths(path).values()):
         files.require_file(output)
 
 

@@ -15,7 +15,7 @@ from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
 from nisbjax.models import build
-from nisbjax.models.halo import Space
+from nisbjax.models.halo import SplitAxis
 from nisbjax.parallel import devices
 from nisbjax.train import losses, optimizer, step
 
@@ -82,7 +82,7 @@ def make_recipe_on(mesh: Mesh, config: Config) -> step.Recipe:
         arguments,
         build.COMPUTE[config.train.precision],
         remat=config.model.remat,
-        space=Space(devices.SPACE, count),
+        space=SplitAxis(devices.SPACE, count),
     )
     return dataclasses.replace(recipe, apply=apply)
 

@@ -18,7 +18,7 @@ from nisbjax.decode.methods import METHODS
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import require, shown
 from nisbjax.keys.ranges import RANGES
-from nisbjax.tune import grid as grids
+from nisbjax.tune import grid_search as grids
 from nisbjax.tune.trials import DECADES, LARGEST, Range
 
 # By method: a parameter that does not exceed another.

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nisbjax.errors import InputError
-from nisbjax.tune.grid import GRIDS, SAME, any_value, missing, run_grid
+from nisbjax.tune.grid_search import GRIDS, SAME, any_value, missing, run_grid
 from nisbjax.tune.samplers import SeededTPE, UnitPoints
 from nisbjax.tune.search import run_sampled
 from nisbjax.tune.trials import Range, complete, drawn_from, release_orphans

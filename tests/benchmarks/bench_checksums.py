@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 
-from nisbjax.decode.streamed.volume import label_volume
+from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.geometry import Box
 from nisbjax.qc import statistics
 from nisbjax.store.manifest import Manifest

@@ -24,7 +24,7 @@ import psutil
 from scipy import ndimage
 
 from nisbjax.decode.connected_components import label_affinities
-from nisbjax.decode.streamed.volume import label_volume
+from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.decode.thresholds.sweep import nodes_by_threshold
 from nisbjax.geometry import Box
 from nisbjax.store.volume import create_zarr, open_labels, open_volume

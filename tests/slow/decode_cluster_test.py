@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.decode.streamed.schedule import Schedule
-from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.store.volume import create_zarr
 
 pytestmark = pytest.mark.slow

@@ -31,7 +31,7 @@ def peaks(axis, what, folder):
 def decode(axis, length, what, folder):
     import tensorstore as ts
 
-    from nisbjax.decode.streamed.volume import label_volume
+    from nisbjax.decode.streamed.labeling import label_volume
     from nisbjax.decode.thresholds.sweep import nodes_by_threshold
     from nisbjax.store.volume import Volume, create_zarr
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from nisbjax.decode import channels, whole
 from nisbjax.decode.channels import short_range, with_long_range
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.decode.streamed.schedule import Schedule
-from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.decode.thresholds.sweep import nodes_by_threshold
 from nisbjax.errors import InputError
 from nisbjax.offsets import SHORT_RANGE, edge_slices

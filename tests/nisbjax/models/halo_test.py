@@ -15,7 +15,7 @@ from nisbjax.errors import InputError
 from nisbjax.models import blocks, halo
 from nisbjax.models.depthwise import clear_low_planes, depthwise, depthwise_transposed
 
-SPACE = halo.Space("space", 4)
+SPACE = halo.SplitAxis("space", 4)
 ROWS = PartitionSpec(None, "space")
 # Compiling takes longer than running here, and as long again with LLVM's optimisation.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -138,7 +138,7 @@ def test_whole_and_parted_again():
     with pytest.raises(
         InputError, match="8 planes in x are not shared evenly by 3 dev"
     ):
-        halo.own_part(x, halo.Space("space", 3))
+        halo.own_part(x, halo.SplitAxis("space", 3))
 
 
 def test_levels_of_few_planes_are_whole():
@@ -167,6 +167,6 @@ def test_levels_of_few_planes_are_whole():
     ],
 )
 def test_crops_that_cannot_be_split_are_refused(planes, kernel, size, message):
-    space, cubes = halo.Space("space", size), ((2, 2, 2),) * 4
+    space, cubes = halo.SplitAxis("space", size), ((2, 2, 2),) * 4
     with pytest.raises(InputError, match=message):
         halo.levels(planes, cubes, ((kernel,) * 3,) * 5, space)

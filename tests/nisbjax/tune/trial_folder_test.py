@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from nisbjax.tune.scratch import trial_folder
+from nisbjax.tune.trial_folder import trial_folder
 
 
 @pytest.fixture

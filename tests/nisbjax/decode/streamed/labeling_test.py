@@ -16,9 +16,9 @@ from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.streamed import boxes, relabeling
-from nisbjax.decode.streamed import volume as streamed
+from nisbjax.decode.streamed import labeling as streamed
+from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.decode.streamed.schedule import Schedule
-from nisbjax.decode.streamed.volume import label_volume
 from nisbjax.errors import InputError
 from nisbjax.mask import MaskSpec
 from nisbjax.store.volume import Volume, create_zarr, from_array, open_volume

@@ -6,7 +6,7 @@ import numpy as np
 
 from nisbjax.config import base_config
 from nisbjax.geometry import Box
-from nisbjax.infer.attributes import EdgeGeometry, attributes
+from nisbjax.infer.affinity_attributes import EdgeGeometry, attributes
 from nisbjax.keys import determines
 from nisbjax.store.volume import from_array
 
