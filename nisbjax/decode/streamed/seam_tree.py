@@ -1,20 +1,24 @@
-"""Components that layers of boxes share, merged two by two: a reduction tree on disk.
+r"""Components that layers of boxes share, merged two by two: a reduction tree on disk.
 
 A leaf holds the components of one layer that touch a seam, a node those of its children
 that go on beyond them, so no table grows with the number of layers, and the merges of one
 level run side by side. What the root knows travels down again. PyTC's streamed decoder
-keeps one union-find over the labels of all chunks in one process. Three layers:
+keeps one union-find over the labels of all chunks in one process. Three layers, a letter
+for each component that touches a seam, and the keys there:
 
-    leaf 0   a (first voxel 0, size 2), key 1 at its high seam
-    leaf 1   b (10, 3), key 4 at its low and at its high seam; c (12, 1), key 7 at the high
-    leaf 2   d (20, 5), key 2 at its low seam
-    crossing 0 joins the keys 1-4; crossing 1 the keys 4-2 and 7-2
+                 layer 0   seam 0   layer 1   seam 1   layer 2
+                 a ...... 1 --- 4 .. b ..... 4 --- 2 ...... d
+                                     c ..... 7 ---/
 
-    level 1, node 0   of leaves 0 and 1: a and b are one (0, 5), key 4 high; c, key 7 high
-    level 1, node 1   of leaf 2 alone: d
-    level 2, root     all are one: (0, 11), and no seam goes on
+    leaves       a (first voxel 0, size 2)   b (10, 3)   c (12, 1)   d (20, 5)
 
-`up` of a is 0, the place of a and b in node 0. On the way down all leaves learn (0, 11).
+    level 1      ab (0, 5), key 4 high                   d (20, 5), key 2 low
+                 c (12, 1), key 7 high
+                     \_______________ seam 1 _____________/
+    level 2      abcd (0, 11), and no seam goes on
+
+`merge` works down this page: `up` of a and b is 0, their place in level 1, and that of c is
+1. `descend` works up again, until all leaves know (0, 11).
 """
 
 import dataclasses

@@ -6,7 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 
-from nisbjax.decode.streamed.seam_tree import SeamTree, gather, unite
+from nisbjax.decode.streamed.seam_tree import SeamTree, gather, one_by_one, unite
 from nisbjax.parallel import cluster
 
 
@@ -87,3 +87,47 @@ def test_levels():
     # 5 leaves: 3 pairs of which one is alone, 2, 1.
     assert SeamTree(pathlib.Path(), 5).counts == [5, 3, 2, 1]
     assert SeamTree(pathlib.Path(), 1).counts == [1]
+
+
+def leaf(first, size, low, high):
+    """Keys and components at a side are pairs."""
+    node = {"first": np.array(first), "size": np.array(size)}
+    for side, ends in (("low", low), ("high", high)):
+        keys, components = np.array(ends, np.int64).reshape(-1, 2).T
+        node |= {f"keys_{side}": keys, f"component_{side}": components}
+    return node
+
+
+def test_the_three_layers_that_are_drawn(tmp_path):
+    tree = SeamTree(tmp_path, 3)
+    tree.save(0, 0, leaf([0], [2], [], [(1, 0)]))  # a
+    # b is 0 and c is 1: key 4 of b at both sides, key 7 of c at the high one.
+    tree.save(0, 1, leaf([10, 12], [3, 1], [(4, 0)], [(4, 0), (7, 1)]))
+    tree.save(0, 2, leaf([20], [5], [(2, 0)], []))  # d
+    np.save(tree.crossing(0), [[1], [4]])
+    np.save(tree.crossing(1), [[4, 7], [2, 2]])
+
+    tree.merge(one_by_one)
+    # Level 1: a and b are one, 2 + 3 voxels from 0; c goes on beside it.
+    pair = tree.load(1, 0)
+    assert pair["first"].tolist() == [0, 12] and pair["size"].tolist() == [5, 1]
+    assert pair["keys_high"].tolist() == [4, 7] and not len(pair["keys_low"])
+    assert tree.load(1, 1)["keys_low"].tolist() == [2]  # d alone
+    assert [tree.load(0, k)["up"].tolist() for k in range(3)] == [[0], [0, 1], [0]]
+    # The root: 5 + 1 + 5 voxels, and no seam goes on.
+    root = tree.load(2, 0)
+    assert (root["first"].tolist(), root["size"].tolist()) == ([0], [11])
+    assert not len(root["keys_low"]) and not len(root["keys_high"])
+
+    tree.descend(one_by_one, ("first", "size"))
+    leaves = [tree.load(0, k) for k in range(3)]
+    assert [node["first"].tolist() for node in leaves] == [[0], [0, 0], [0]]
+    assert [node["size"].tolist() for node in leaves] == [[11], [11, 11], [11]]
+
+    # Leaf 0 labels the component 7; all others learn it.
+    for k, (node, label) in enumerate(zip(leaves, ([7], [0, 0], [0]), strict=True)):
+        tree.save(0, k, node | {"label": np.array(label)})
+    tree.ascend_labels(one_by_one)
+    tree.descend(one_by_one, ("label",))
+    labels = [tree.load(0, k)["label"].tolist() for k in range(3)]
+    assert labels == [[7], [7, 7], [7]]
