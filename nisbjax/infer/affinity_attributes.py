@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nisbjax
+from nisbjax.config import Section
 from nisbjax.geometry import Box
 from nisbjax.keys import determines
 from nisbjax.store.volume import Volume
@@ -41,7 +42,7 @@ class EdgeGeometry:
 
 
 def attributes(
-    section: Any,
+    section: Section,
     edges: EdgeGeometry,
     image: Volume,
     region: Box,

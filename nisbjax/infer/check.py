@@ -5,12 +5,12 @@ computed. PyTC and BANIS find out in the middle of their first batch, with the o
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nisbjax.config import Section
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
@@ -23,7 +23,7 @@ from nisbjax.typing import Triple
 
 
 def check(
-    section: Any,
+    section: Section,
     network: Network,
     image: Volume,
     grid: Grid,
@@ -84,7 +84,7 @@ def check(
         normalization.range_of(image)
 
 
-def _bytes(section: Any) -> int:
+def _bytes(section: Section) -> int:
     """The memory budget, less what the weights of a window take.
 
     Raises:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from nisbjax.checkpoint import checkpoint, restore
+from nisbjax.config import Section
 from nisbjax.infer.compute_dtype import compute_dtype
 from nisbjax.infer.conversion import Apply
 from nisbjax.models import build
@@ -36,7 +37,9 @@ class Network:
     in_channels: int = 1
 
 
-def load_network(section: Any, model: Mapping[str, Any], path: pathlib.Path) -> Network:
+def load_network(
+    section: Section, model: Mapping[str, Any], path: pathlib.Path
+) -> Network:
     """The network of a checkpoint, with the weights that `predict.weights` names.
 
     Args:
@@ -56,7 +59,7 @@ def load_network(section: Any, model: Mapping[str, Any], path: pathlib.Path) -> 
     return _network(section, model, params, facts)
 
 
-def untrained_network(section: Any, model: Mapping[str, Any], seed: int) -> Network:
+def untrained_network(section: Section, model: Mapping[str, Any], seed: int) -> Network:
     """The network as it is drawn from the seed, for comparison.
 
     Args:
@@ -72,7 +75,7 @@ def untrained_network(section: Any, model: Mapping[str, Any], seed: int) -> Netw
 
 
 def _network(
-    section: Any, model: Mapping[str, Any], params: Any, facts: dict[str, Any]
+    section: Section, model: Mapping[str, Any], params: Any, facts: dict[str, Any]
 ) -> Network:
     dtype = compute_dtype(section.precision, section.activation, section.scale)
     apply = build.make_apply(model, dtype, remat=False)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from nisbjax.config import optional, require_choice
+from nisbjax.config import Section, optional, require_choice
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
@@ -67,7 +67,7 @@ MakeObserver = Callable[[Volume, Volume], Observer]  # of the image and the pred
 
 
 def run(
-    section: Any,
+    section: Section,
     network: Network,
     image_path: str | pathlib.Path,
     target: PredictionFiles,
@@ -127,7 +127,7 @@ class _Prediction:
       attributes: of the file.
     """
 
-    section: Any
+    section: Section
     network: Network
     image: Volume
     grid: Grid
@@ -138,7 +138,7 @@ class _Prediction:
 
 
 def _planned(
-    section: Any,
+    section: Section,
     network: Network,
     image_path: str | pathlib.Path,
     normalization: Normalization,

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import Config
+from nisbjax.config import Config, Section
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.modes.outputs import OWN, NamedOutputs
@@ -84,7 +84,7 @@ def predict_by(
 
 
 def output_paths(
-    section: Any, place: VolumeDir, named: str = ""
+    section: Section, place: VolumeDir, named: str = ""
 ) -> tuple[pathlib.Path, pathlib.Path]:
     """The zarr that a prediction is worked in, and the file that is asked for.
 

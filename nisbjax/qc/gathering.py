@@ -16,6 +16,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Shaped
 
+from nisbjax.config import Section
 from nisbjax.geometry import Box
 from nisbjax.qc import statistics, statistics_file
 from nisbjax.qc.border import Border, find_border
@@ -26,7 +27,7 @@ _BORDER = ("n_z_border", "border_width", "bg_thresh")  # keys that choose its vo
 
 
 def begin(
-    section: Any, path: pathlib.Path, image: Volume, prediction: Volume
+    section: Section, path: pathlib.Path, image: Volume, prediction: Volume
 ) -> "Gathering":
     """Statistics of a prediction that is about to be written.
 
@@ -117,7 +118,7 @@ class Gathering:
                 statistics_file.save(whole, self._path, self._made_from)
 
 
-def border_of(image: Volume, section: Any) -> Border:
+def border_of(image: Volume, section: Section) -> Border:
     """The border's planes of an image, as the section `qc` says."""
     return find_border(
         image,
@@ -127,7 +128,7 @@ def border_of(image: Volume, section: Any) -> Border:
     )
 
 
-def identity(attributes: Mapping[str, Any], section: Any) -> str:
+def identity(attributes: Mapping[str, Any], section: Section) -> str:
     """sha256 of what determines the statistics of one of our own predictions.
 
     Args:

@@ -9,10 +9,10 @@ import math
 import os
 import pathlib
 import time
-from typing import Any
 
 from absl import logging
 
+from nisbjax.config import Section
 from nisbjax.errors import InputError
 from nisbjax.qc import (
     gathering,
@@ -50,7 +50,7 @@ class Paths:
 
 
 def run(
-    section: Any,
+    section: Section,
     paths: Paths,
     *,
     prediction: str | os.PathLike,
@@ -80,7 +80,7 @@ def run(
     return mask_file.from_report(written, image_path=str(image), out=str(paths.mask))
 
 
-def check_outputs(section: Any, paths: Paths) -> None:
+def check_outputs(section: Section, paths: Paths) -> None:
     """Refuses what lies where report, plots or mask are to go; writes nothing.
 
     Args:
@@ -96,7 +96,7 @@ def check_outputs(section: Any, paths: Paths) -> None:
 
 
 def check(
-    section: Any,
+    section: Section,
     paths: Paths,
     *,
     prediction: str | os.PathLike,
@@ -178,7 +178,7 @@ def _pixels(image: str | os.PathLike, affinities: Volume) -> Volume | None:
 
 
 def _statistics(
-    section: Any, paths: Paths, affinities: Volume, pixels: Volume | None
+    section: Section, paths: Paths, affinities: Volume, pixels: Volume | None
 ) -> tuple[statistics.Statistics, str]:
     """Those that were gathered of exactly this prediction, or of a scan; and which."""
     made_from = gathering.identity(affinities.attributes, section)
@@ -195,7 +195,7 @@ def _require_files(path: pathlib.Path) -> None:
         files.require_file(output)
 
 
-def _refuse_nonsense(section: Any) -> None:
+def _refuse_nonsense(section: Section) -> None:
     for key in ("z_stride", "refine_window", "n_z_border"):
         if section[key] < 1:
             raise InputError(f"qc.{key} is {section[key]}; wanted 1 or more planes")

@@ -16,6 +16,7 @@ import yaml
 from absl import logging
 
 from nisbjax.artifacts import TuneDir
+from nisbjax.config import Section
 from nisbjax.decode.methods import METHODS
 from nisbjax.errors import InputError
 from nisbjax.evaluate import score_text
@@ -55,7 +56,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parameters(
-    section: Any, best: Mapping[str, Any], path: str | os.PathLike[str]
+    section: Section, best: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> dict[str, float | int]:
     """The keys of `decode` that a study chose, for the method of the configuration.
 
@@ -93,7 +94,7 @@ def parameters(
 
 
 def conclude(
-    section: Any,
+    section: Section,
     opened: optuna.Study,
     storage: str,
     made_from: Mapping[str, Any],

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from nisbjax.config import Section
 from nisbjax.decode.thresholds import sweep
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
@@ -44,7 +45,7 @@ class Scorer:
         inputs: Inputs,
         affinities: Volume,
         truth: Skeletons,
-        section: Any,
+        section: Section,
         tuned: Iterable[str],
         decode: Decode | None,
     ):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from nisbjax.config import optional, require_choice
+from nisbjax.config import Section, optional, require_choice
 from nisbjax.decode.methods import METHODS
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import require, shown
@@ -45,7 +45,7 @@ class Space:
     at_most: Mapping[str, str]
 
     @classmethod
-    def of(cls, section: Any, decode: Any) -> "Space":
+    def of(cls, section: Section, decode: Any) -> "Space":
         """The space of a configuration.
 
         Args:
@@ -74,7 +74,7 @@ class Space:
         return {k: ends[k == "threshold"] for k, ends in self.ranges.items()}
 
 
-def ranges(section: Any, decode: Any) -> dict[str, Range]:
+def ranges(section: Section, decode: Any) -> dict[str, Range]:
     """Lowest and highest values of `tune.space`, the threshold first.
 
     Raises:
@@ -151,7 +151,7 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def grid(section: Any) -> tuple[float, ...]:
+def grid(section: Section) -> tuple[float, ...]:
     """The thresholds: of `tune.grid` by name, or `tune.thresholds`.
 
     Raises:
@@ -173,7 +173,7 @@ def grid(section: Any) -> tuple[float, ...]:
     return tuple(thresholds)
 
 
-def points(section: Any, decode: Any) -> list[Any]:
+def points(section: Section, decode: Any) -> list[Any]:
     """The grid: thresholds, or each with every combination of the others in `tune.space`.
 
     Raises:

@@ -11,7 +11,7 @@ import optuna
 from absl import logging
 
 from nisbjax.artifacts import TuneDir
-from nisbjax.config import optional, require_choice
+from nisbjax.config import Section, optional, require_choice
 from nisbjax.decode.methods import METHODS
 from nisbjax.evaluate import nodes
 from nisbjax.store import files, finished
@@ -23,7 +23,7 @@ from nisbjax.tune.space import Space
 
 
 def run(
-    section: Any,
+    section: Section,
     decode: Any,
     out: TuneDir,
     inputs: Inputs,
@@ -106,7 +106,7 @@ def _complete(
     )
 
 
-def check(section: Any, decode: Any) -> Space:
+def check(section: Section, decode: Any) -> Space:
     """What a study varies, if its keys can be; asked before anything is written.
 
     Args:
@@ -126,7 +126,7 @@ def check(section: Any, decode: Any) -> Space:
     return space
 
 
-def check_study(section: Any, decode: Any, out: TuneDir, inputs: Inputs) -> None:
+def check_study(section: Section, decode: Any, out: TuneDir, inputs: Inputs) -> None:
     """Refuses what `run` would, as far as it can be known, and writes nothing.
 
     Args:
@@ -147,6 +147,6 @@ def check_study(section: Any, decode: Any, out: TuneDir, inputs: Inputs) -> None
     storage.require_fitting(storage_of(section, out), section.study, facts)
 
 
-def storage_of(section: Any, out: TuneDir) -> str:
+def storage_of(section: Section, out: TuneDir) -> str:
     """`tune.storage`, or the database in the study's folder."""
     return optional(section.storage) or str(out.database(section.study))
