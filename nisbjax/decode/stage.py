@@ -17,7 +17,7 @@ from nisbjax.decode.methods import check_keys
 from nisbjax.decode.plan import Plan
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError
-from nisbjax.keys import determines
+from nisbjax.keys import determines, ranges
 from nisbjax.mask import mask_facts, open_mask
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.finished import require_finished
@@ -115,8 +115,11 @@ def check_path(path: pathlib.Path) -> None:
     Raises:
       InputError: naming the path.
     """
-    if path.suffix != ".zarr":
-        raise InputError(f"decode.output is {path}; wanted a name that ends in .zarr")
+    endings = ranges.OUTPUT_ENDINGS["decode.output"]
+    if path.suffix not in endings:
+        raise InputError(
+            f"decode.output is {path}; wanted a name that ends in {' or '.join(endings)}"
+        )
     require_same(path, {})
 
 

@@ -27,6 +27,9 @@ from nisbjax.keys.checks import (
 )
 from nisbjax.store.schema import Kind, either, number, one_of
 
+# How the names of outputs may end.
+OUTPUT_ENDINGS = {"predict.output": (".zarr", ".h5"), "decode.output": (".zarr",)}
+
 _SHARE = number(0.0, 1.0)  # a probability, or a threshold of affinities
 _POSITIVE = number(0.0, above=True)
 _NOT_NEGATIVE = number(0.0)
@@ -126,7 +129,7 @@ RANGES: dict[str, Kind] = {
     "ema.warmup_steps": whole(0),
     "ema.validate": switch(),
     "predict.input": path(),
-    "predict.output": path(".zarr", ".h5"),
+    "predict.output": path(*OUTPUT_ENDINGS["predict.output"]),
     "predict.format": one_of("h5", "zarr"),
     "predict.weights": one_of("ema", "raw"),
     "predict.window": _VOXELS,
@@ -156,7 +159,7 @@ RANGES: dict[str, Kind] = {
     "mask.report": path(),
     "mask.output": path(".h5", ".hdf5"),
     "decode.input": path(),
-    "decode.output": path(".zarr"),
+    "decode.output": path(*OUTPUT_ENDINGS["decode.output"]),
     "decode.method": one_of("affinity_cc", "grow", "mutex"),
     "decode.threshold": _SHARE,
     "decode.threshold_from": either(one_of("value", "study"), number_text(_SHARE)),

@@ -11,7 +11,7 @@ from typing import Any
 from nisbjax.artifacts import VolumeDir
 from nisbjax.config import Config, Section
 from nisbjax.errors import InputError
-from nisbjax.keys import determines
+from nisbjax.keys import determines, ranges
 from nisbjax.modes.outputs import OWN, NamedOutputs
 
 
@@ -100,8 +100,10 @@ def output_paths(
         work = place.raw("zarr", section.channels)
         return work, place.raw(section.format, section.channels)
     path = pathlib.Path(named)
-    if path.suffix not in (".zarr", ".h5"):
+    endings = ranges.OUTPUT_ENDINGS["predict.output"]
+    if path.suffix not in endings:
         raise InputError(
-            f"predict.output is {named!r}; wanted a name that ends in .zarr or .h5"
+            f"predict.output is {named!r}; wanted a name that ends in "
+            f"{' or '.join(endings)}"
         )
     return path.with_suffix(".zarr"), path
