@@ -8,19 +8,17 @@ import shutil
 import networkx
 import numpy as np
 import pytest
+from small_neurites import SIZE_NM, THIN
 
 from nisbjax import skeletons
 from nisbjax.config import Section
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
 from nisbjax.store import volume
-from nisbjax.synth import rendering, tissue, tracing
+from nisbjax.synth import rendering, tissue
 from nisbjax.synth import stage as synthetic
-from nisbjax.synth.tissue import Tissue
 
 SHAPE = (72, 70, 66)  # one chunk of 64 and a rest along every axis
-SIZE_NM = (9.0, 9.0, 12.0)
-THIN = Tissue(median_radius=50.0, radius_range=(36.0, 90.0), defects=(3, 2))
 VOLUMES = ("train/seed0", "test/seed6")
 
 
@@ -172,58 +170,6 @@ def test_every_sample_follows_its_parent_on_a_neurite(neurites):
     np.testing.assert_array_equal(np.sort(roots), np.arange(1, neurites.count + 1))
 
 
-def _line(positions, parents, numbers):
-    """Neurites of radius 60 nm through given voxels."""
-    n = len(parents)
-    return tissue.Neurites(
-        position=np.array(positions) * np.array(SIZE_NM),
-        radius=np.full(n, 60.0),
-        parent=np.array(parents),
-        neurite=np.array(numbers),
-        axis=np.tile([1.0, 0.0, 0.0], (n, 1)),
-        flatness=np.zeros(n),
-        organelle=np.zeros(n),
-    )
-
-
-def test_labels_are_the_nearest_line_less_the_gap():
-    # Two parallel lines along z at x = 20 and x = 32, of equal radius: the membrane's
-    # middle is x = 26, i.e. 6 voxels = 54 nm from each; labels end 13 nm before it, so
-    # x = 24 (18 nm) is the last of the first and x = 28 the first of the second.
-    positions = [(x, 30, z) for x in (20, 32) for z in (-20, 100)]
-    lines = _line(positions, [-1, 0, -1, 2], [1, 1, 2, 2])
-    kind = dataclasses.replace(THIN, halo_voxels=0, defects=(0, 0), gap=13.0)
-    box = Box((0, 30, 20), (60, 31, 21))
-    _, labels = rendering.render_box(lines, kind, box, (60, 60, 60), SIZE_NM, 0)
-    # A neurite reaches 2 * 60 = 120 nm where nothing stops it, less the gap: 107 nm,
-    # which is 11 voxels.
-    wanted = np.zeros(60, int)
-    wanted[20 - 11 : 25] = 1
-    wanted[28 : 32 + 12] = 2
-    np.testing.assert_array_equal(labels[:, 0, 0], wanted)
-
-
-def test_skeletons_move_into_labels_and_join_over_gaps():
-    labels = np.zeros((30, 30, 30), np.uint16)
-    labels[5:26, 10, 10] = 1
-    labels[15, 10, 10] = 0
-    # Voxels of five samples in a row: in the label; in it; one beside it; off by four
-    # (left out); in it. And a neurite whose label vanished.
-    positions = [(5, 10, 10), (9, 10, 10), (13, 11, 10), (17, 14, 10), (21, 10, 10)]
-    positions += [(20, 20, 20), (24, 20, 20)]
-    lines = _line(positions, [-1, 0, 1, 2, 3, -1, 5], [1] * 5 + [2] * 2)
-    stored = volume.from_array(labels, "xyz")
-    whole = Box.whole((30, 30, 30))
-    for box_shape in ((30, 30, 30), (7, 11, 30)):
-        graph = tracing.skeleton_graph(lines, whole, stored, SIZE_NM, box_shape)
-        at = [graph.nodes[n]["index_position"] for n in graph]
-        assert at == [(5, 10, 10), (9, 10, 10), (13, 10, 10), (21, 10, 10)]
-        assert list(graph.edges) == [(0, 1), (1, 2), (2, 3)]
-    # Where the labelled part ends in between, nothing is joined.
-    graph = tracing.skeleton_graph(lines, Box((0, 0, 0), (30, 13, 30)), stored, SIZE_NM)
-    assert list(graph.edges) == [(0, 1), (1, 2)]
-
-
 def test_many_neurites_need_wider_labels(tmp_path, monkeypatch, neurites):
     many = dataclasses.replace(neurites, neurite=neurites.neurite + 70_000)
     monkeypatch.setattr(tissue, "grow_neurites", lambda *_: many)
@@ -268,15 +214,6 @@ def test_other_parameters_in_the_same_place_are_refused(folders):
     root = folders[0].parents[1]
     with pytest.raises(InputError, match=r"other seed \(seed: 42, now 1\)"):
         synthetic.write_dataset(root, SHAPE, VOLUMES[:1], THIN, 1, SIZE_NM)
-
-
-def test_impossible_tissue_is_refused():
-    with pytest.raises(InputError, match="wanted 0 < thinnest <= median <= thickest"):
-        Tissue(radius_range=(80.0, 200.0))
-    with pytest.raises(InputError, match=r"synth.fill is 0.0; wanted more than 0"):
-        Tissue(fill=0.0)
-    with pytest.raises(InputError, match="a ring of 11 and 4 .* holds no tissue"):
-        Tissue(halo_voxels=11).labelled((24, 24, 24))
 
 
 def test_the_stage_reads_its_section(tmp_path):
