@@ -2,19 +2,13 @@
 
 import os
 import shutil
-import subprocess
-import sys
-import zlib
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
 from nisbjax.store import hdf5
-from nisbjax.store.filters import fletcher32, undo
 from nisbjax.store.volume import open_image, open_labels, open_volume
 
 VALUES = np.arange(5 * 6 * 7, dtype=np.uint16).reshape(5, 6, 7)
@@ -290,63 +284,6 @@ def test_labels_and_scales_of_dimensions(tmp_path):
     refused(
         path, "contradicts itself: its axes says x y z and its dimension scales says z"
     )
-
-
-@given(st.binary(max_size=300))
-def test_checksums_are_hdf5s(data):
-    """Against HDF5's own words, one by one, as its format's specification has them."""
-    low = high = 0
-    padded = data + b"\0" * (len(data) % 2)
-    for i in range(0, len(padded), 2):
-        low = (low + padded[i] * 256 + padded[i + 1]) % 65535
-        high = (high + low) % 65535
-    assert fletcher32(data) == (low, high)
-
-
-@given(st.binary(max_size=60), st.integers(0, 80))
-def test_any_bytes_are_unpacked_or_refused(data, size):
-    for code in (1, 2, 3, 32000):
-        out, problem = undo(data, ((code, (2, 0, 64)),), 0, size)
-        assert problem or len(out) == size
-
-
-def test_reading_starts_no_numba_and_no_jax(tmp_path):
-    path = file_of(tmp_path / "a.h5", chunks=(2, 3, 4), compression="gzip")
-    program = (
-        "import sys; from nisbjax.store.volume import open_volume; "
-        f"open_volume({str(path)!r}).read(); "
-        "print({'jax', 'numba', 'hdf5plugin'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "set()"
-
-
-def test_a_chunk_without_filters_that_is_too_short(tmp_path):
-    """HDF5 itself takes what stands behind it in the file for its other voxels."""
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset("main", (4, 4, 4), "u2", chunks=(4, 4, 2))
-        data.id.write_direct_chunk((0, 0, 0), bytes(40))
-        data[..., 2:] = 1
-        data.attrs["note"] = "x" * 200
-    with pytest.raises(InputError, match="holds 40 bytes and should hold 64"):
-        open_labels(path).read()
-
-
-def test_what_is_wrong_with_a_chunk():
-    assert undo(b"abcd", (), 0, 4) == (b"abcd", "")
-    assert undo(b"abc", (), 0, 4)[1] == "it holds 3 bytes and should hold 4"
-    assert undo(b"abc", ((3, ()),), 0, 4)[1] == "it is too short for its checksum"
-    assert "(fletcher32) is another" in undo(b"abcd0000", ((3, ()),), 0, 4)[1]
-    assert "gzip cannot inflate it" in undo(b"junk", ((1, (4,)),), 0, 4)[1]
-    cut = zlib.compress(b"abcd")[:-5]
-    assert "has no end" in undo(cut, ((1, (4,)),), 0, 4)[1]
-    bomb = zlib.compress(bytes(1 << 20))
-    assert "inflates to more than a chunk" in undo(bomb, ((1, (4,)),), 0, 4)[1]
-    # One literal byte was announced, and none follows.
-    assert undo(b"\x00", ((32000, ()),), 0, 4)[1] == "LZF cannot unpack it"
 
 
 @pytest.mark.parametrize("name", ["axes", "axis_order", "axistags", "offsets"])
