@@ -58,7 +58,7 @@ _HOMES = {
     "affinity_targets": "data.affinities",
     "create_zarr": "store.volume",
     "label_affinities": "decode.connected_components",
-    "label_volume": "decode.streamed.volume",
+    "label_volume": "decode.streamed.labeling",
     "load_skeletons": "skeletons:load",
     "nodes_by_threshold": "decode.thresholds.sweep",
     "open_affinities": "store.volume",

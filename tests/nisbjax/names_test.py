@@ -21,7 +21,7 @@ STABLE = {
     "predict_volume": ("infer.predict", "predict_volume"),
     "Grid": ("infer.windows", "Grid"),
     "label_affinities": ("decode.connected_components", "label_affinities"),
-    "label_volume": ("decode.streamed.volume", "label_volume"),
+    "label_volume": ("decode.streamed.labeling", "label_volume"),
     "nodes_by_threshold": ("decode.thresholds.sweep", "nodes_by_threshold"),
     "load_skeletons": ("skeletons", "load"),
     "score": ("evaluate.nerl", "score"),

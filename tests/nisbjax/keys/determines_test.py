@@ -214,7 +214,7 @@ def test_reports_and_masks_change_with_their_keys(tmp_path, monkeypatch):
     from nisbjax.modes.quality import paths
     from nisbjax.qc import stage as qc
 
-    monkeypatch.setattr(qc.plots, "draw_all", lambda *_: ())
+    monkeypatch.setattr(qc.pictures, "draw_all", lambda *_: ())
 
     draw = np.random.default_rng(0)
     shape = (24, 20, 60)
