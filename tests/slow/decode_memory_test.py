@@ -7,8 +7,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-BUDGET_GB = 0.03
-# 10, 30 and 60 times the budget as float16 affinities, long in x or in z: far enough apart
+BUDGET_GB = 0.06
+# 5, 15 and 30 times the budget as float16 affinities, long in x or in z: far enough apart
 # that a megabyte of chance in a process's peak does not count.
 LENGTHS = (4096, 12288, 24576)
 
