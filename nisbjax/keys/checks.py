@@ -22,14 +22,18 @@ _SHOWN = 60  # characters of a value in a message
 
 
 def shown(value: Any) -> str:
-    """A value for a message, cut where it is long."""
+    """A value for a message, cut in its middle where it is long: a path ends with what
+    tells it from others."""
     try:
         text = repr(tuple(value) if isinstance(value, list) else value)
     except ValueError:  # a whole number of thousands of digits
         text = "a number of thousands of digits"
     except RecursionError:
         text = "values within values without end"
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    if len(text) <= _SHOWN:
+        return text
+    half = (_SHOWN - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
 
 
 def require(key: str, value: Any, wanted: Kind) -> None:
