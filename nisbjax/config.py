@@ -10,22 +10,13 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from nisbjax.errors import InputError
 from nisbjax.offsets import OFFSETS_6
 from nisbjax.store import files
-
-NONE_WORDS = ("", "null", "None", "none")
-
-# The whole configuration is called `config` everywhere, a part of it `section`.
-if TYPE_CHECKING:  # to pyright a key is of any of the types that values have
-    Config: TypeAlias = Any
-    Section: TypeAlias = Any
-else:
-    Config = Section = ConfigDict
+from nisbjax.typing import Config, Section
 
 
 def base_config() -> Config:
@@ -244,11 +235,6 @@ def _synth() -> Section:
     return s
 
 
-def optional(value: str) -> str:
-    """ "" for any of the words that mean none on a command line."""
-    return "" if value in NONE_WORDS else value
-
-
 def flatten(config: Config | Mapping, prefix: str = "") -> dict[str, Any]:
     """`{"decode.threshold": 0.75, ...}`, values as JSON has them."""
     flat: dict[str, Any] = {}
@@ -267,13 +253,3 @@ def _plain(value: Any) -> Any:
 def write(config: Config, path: str | os.PathLike) -> None:
     """config.json: every key, dotted, as it was resolved."""
     files.write_text(path, json.dumps(flatten(config), indent=1) + "\n")
-
-
-def require_choice(key: str, value: str, choices: tuple[str, ...] | Mapping) -> None:
-    """Refuses a word that is none of the choices.
-
-    Raises:
-      InputError: naming the key, the value and the choices.
-    """
-    if value not in choices:
-        raise InputError(f"{key} is {value!r}; wanted one of {', '.join(choices)}")

@@ -43,12 +43,11 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from nisbjax import outside
-from nisbjax.config import Config, require_choice
-from nisbjax.errors import InputError
+from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import ranges
-from nisbjax.modes import command_line
+from nisbjax.modes import command_line, outside
 from nisbjax.modes.run_folder import find_run
+from nisbjax.typing import Config
 
 # Mode -> the function that runs it, as (config, run, checkpoint path); imported when its
 # mode is asked for, so that decoding or scoring does not load JAX.

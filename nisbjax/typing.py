@@ -12,11 +12,21 @@ Host volumes are `[x y z]`, images `[x y z c]`, affinities `[c x y z]`, device b
 one writer. Voxel sizes and skeleton positions are in nm.
 """
 
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 from jaxtyping import Bool, Float32, Integer, Shaped, UInt64
+from ml_collections import ConfigDict
 from numpy import ndarray
 
 Triple = tuple[int, int, int]
 FloatTriple = tuple[float, float, float]
+
+# The whole configuration is called `config` everywhere, a part of it `section`.
+if TYPE_CHECKING:  # to pyright a key is of any of the types that values have
+    Config: TypeAlias = Any
+    Section: TypeAlias = Any
+else:
+    Config = Section = ConfigDict
 
 Image = Shaped[ndarray, "x y z c"]
 Labels = Integer[ndarray, "x y z"]

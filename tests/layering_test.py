@@ -18,22 +18,19 @@ ROOT = pathlib.Path(__file__).parents[1] / "nisbjax"
 WALLS = """
 errors
 typing
-outside      errors
-unlabeled    errors
 geometry     errors typing
 offsets      errors typing
-ground       errors typing outside unlabeled geometry offsets
+ground       errors typing geometry offsets
 
 store        ground
 mask         ground store
-figures      ground store
 config       ground store
 keys         ground store config
 artifacts    ground store config
 skeletons    ground store
 parallel     ground store +jax
 checkpoint   ground store parallel +jax
-base         ground store mask figures config keys artifacts skeletons parallel checkpoint
+base         ground store mask config keys artifacts skeletons parallel checkpoint
 
 data         base +jax
 synth        base

@@ -18,8 +18,8 @@ from jaxtyping import Int, Int32, Integer
 from numpy import ndarray
 
 from nisbjax.errors import InputError
+from nisbjax.store.unlabeled import to_int32
 from nisbjax.typing import Triple
-from nisbjax.unlabeled import to_int32
 
 EROSION_AXES = ("legacy", "xy", "xyz")
 

@@ -15,14 +15,13 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer, Shaped
 
-from nisbjax.config import require_choice
 from nisbjax.data.intensity import intensity_range
 from nisbjax.data.labels import relabel_components
 from nisbjax.data.nisb import Pair
-from nisbjax.errors import InputError
+from nisbjax.errors import InputError, require_choice
 from nisbjax.geometry import Box
+from nisbjax.store.unlabeled import DEFAULT, parse_codes, to_int32
 from nisbjax.typing import Triple
-from nisbjax.unlabeled import DEFAULT, parse_codes, to_int32
 
 SAMPLINGS = ("uniform", "volume")
 _ATTEMPTS = 32  # at a crop with a labeled object

@@ -14,10 +14,10 @@ from jaxtyping import Integer
 from nisbjax.decode.thresholds import sweep
 from nisbjax.errors import InputError
 from nisbjax.offsets import OFFSETS_6
+from nisbjax.store.unlabeled import DEFAULT, is_unlabeled
 from nisbjax.store.views import view
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
-from nisbjax.unlabeled import DEFAULT, is_unlabeled
 
 _HALF = 0.5  # any threshold between absent and present edges
 

@@ -7,12 +7,12 @@ called alike, and a method says which keys of `decode` it takes besides.
 import dataclasses
 from collections.abc import Callable
 
-from nisbjax.config import Section, require_choice
 from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed.labeling import check_affinities, label_volume
 from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
-from nisbjax.errors import InputError
+from nisbjax.errors import InputError, require_choice
 from nisbjax.parallel.cluster import check_cluster
+from nisbjax.typing import Section
 
 
 @dataclasses.dataclass(frozen=True)

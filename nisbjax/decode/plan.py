@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 import nisbjax
-from nisbjax.config import Section
 from nisbjax.decode.methods import METHODS, Method
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.volume import Volume
+from nisbjax.typing import Section
 
 # As predictions are chunked, so that boxes fit both; neuroglancer reads 1 to 4 MB at once.
 _CHUNKS = (64, 128, 128)

@@ -11,12 +11,11 @@ from typing import Any
 
 from absl import logging
 
-from nisbjax.config import Section, require_choice
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.methods import check_keys
 from nisbjax.decode.plan import Plan
 from nisbjax.decode.streamed.schedule import Schedule
-from nisbjax.errors import InputError
+from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import determines, ranges
 from nisbjax.mask import mask_facts, open_mask
 from nisbjax.store.fingerprint import fingerprint
@@ -25,6 +24,7 @@ from nisbjax.store.lock import writing
 from nisbjax.store.manifest import require_same
 from nisbjax.store.volume import Volume, create_zarr, open_affinities
 from nisbjax.store.zarr_output import require_writable
+from nisbjax.typing import Section
 
 
 def run(

@@ -17,8 +17,8 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.store.claims import require_chunks_fit
+from nisbjax.store.unlabeled import DEFAULT, is_unlabeled
 from nisbjax.store.volume import Volume
-from nisbjax.unlabeled import DEFAULT, is_unlabeled
 
 
 @dataclass(frozen=True, eq=False)

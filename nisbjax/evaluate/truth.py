@@ -12,11 +12,10 @@ from pathlib import Path
 from absl import logging
 
 from nisbjax import skeletons
-from nisbjax.config import require_choice
-from nisbjax.errors import InputError
+from nisbjax.errors import InputError, require_choice
 from nisbjax.evaluate import nodes
+from nisbjax.store.unlabeled import DEFAULT
 from nisbjax.store.volume import Volume, open_labels
-from nisbjax.unlabeled import DEFAULT
 
 METRICS = ("nerl", "voi", "adapted_rand", "instance_accuracy")
 

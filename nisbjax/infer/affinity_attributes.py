@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nisbjax
-from nisbjax.config import Section
 from nisbjax.geometry import Box
 from nisbjax.keys import determines
 from nisbjax.store.volume import Volume
-from nisbjax.typing import Triple
+from nisbjax.typing import Section, Triple
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nisbjax.config import Section
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
@@ -19,7 +18,7 @@ from nisbjax.infer.network import Network
 from nisbjax.infer.tiles import Layout, tile_shape
 from nisbjax.infer.windows import Grid
 from nisbjax.store.volume import Volume
-from nisbjax.typing import Triple
+from nisbjax.typing import Section, Triple
 
 
 def check(

@@ -8,8 +8,7 @@ demo's test volume. Norm statistics, head and activation are float32 in both.
 
 from typing import Any
 
-from nisbjax.config import require_choice
-from nisbjax.errors import InputError
+from nisbjax.errors import InputError, require_choice
 from nisbjax.models import build
 
 COMPUTE = {word: build.COMPUTE[word] for word in ("fp32", "fp16")}

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 
 from nisbjax.checkpoint import checkpoint, restore
-from nisbjax.config import Section
 from nisbjax.infer.compute_dtype import compute_dtype
 from nisbjax.infer.conversion import Apply
 from nisbjax.models import build
+from nisbjax.typing import Section
 
 
 @dataclasses.dataclass(frozen=True)

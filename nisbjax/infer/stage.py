@@ -15,8 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from nisbjax.config import Section, optional, require_choice
-from nisbjax.errors import InputError
+from nisbjax.errors import InputError, require_choice
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
 from nisbjax.infer.affinity_attributes import EdgeGeometry, attributes
@@ -25,6 +24,7 @@ from nisbjax.infer.conversion import Conversion, Normalization
 from nisbjax.infer.network import Network
 from nisbjax.infer.predict import Job, predict_volume
 from nisbjax.infer.windows import Grid
+from nisbjax.keys.checks import optional
 from nisbjax.parallel import devices
 from nisbjax.store import exported, lock
 from nisbjax.store.claims import require_chunks_fit
@@ -32,6 +32,7 @@ from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.manifest import Manifest, require_same
 from nisbjax.store.manifest_lines import noted, path_inside
 from nisbjax.store.volume import Volume, create_zarr, open_affinities, open_image
+from nisbjax.typing import Section
 
 _DTYPES = ("float16", "float32", "uint8")
 _CHUNK = (64, 128, 128)  # thin in x, along which prediction sweeps

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
-from nisbjax.config import NONE_WORDS
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import schema
 from nisbjax.store.schema import Kind, kind
 
+NONE_WORDS = ("", "null", "None", "none")
 LARGEST = 2**31 - 1  # JAX counts steps, samples and voxels of a crop in int32
 _SHOWN = 60  # characters of a value in a message
 
@@ -34,6 +34,11 @@ def shown(value: Any) -> str:
         return text
     half = (_SHOWN - 3) // 2
     return f"{text[:half]}...{text[-half:]}"
+
+
+def optional(value: str) -> str:
+    """ "" for any of the words that mean none on a command line."""
+    return "" if value in NONE_WORDS else value
 
 
 def require(key: str, value: Any, wanted: Kind) -> None:

@@ -12,9 +12,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nisbjax.config import Config, flatten
+from nisbjax.config import flatten
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import shown
+from nisbjax.typing import Config
 
 # weights      of a training
 # checkpoints  which of its states are kept, and the scores by which they are

@@ -9,7 +9,7 @@ the first file is written; here a key without an entry does not pass either.
 from collections.abc import Mapping
 from typing import Any
 
-from nisbjax.config import Config, flatten
+from nisbjax.config import flatten
 from nisbjax.errors import InputError
 from nisbjax.keys import shapes
 from nisbjax.keys.checks import (
@@ -26,6 +26,7 @@ from nisbjax.keys.checks import (
     whole,
 )
 from nisbjax.store.schema import Kind, either, number, one_of
+from nisbjax.typing import Config
 
 # How the names of outputs may end.
 OUTPUT_ENDINGS = {"predict.output": (".zarr", ".h5"), "decode.output": (".zarr",)}

@@ -9,7 +9,7 @@ from typing import Any
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import LARGEST, several, triple, whole
 from nisbjax.store.schema import Kind, kind, number
-from nisbjax.unlabeled import parse_codes
+from nisbjax.store.unlabeled import parse_codes
 
 _SIZE = whole(-1)
 _STEP = triple(whole(-LARGEST))

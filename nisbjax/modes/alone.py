@@ -10,13 +10,14 @@ from absl import logging
 
 from nisbjax.artifacts import Run, VolumeDir, volume_name
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
+from nisbjax.keys.checks import optional
 from nisbjax.modes import chain, evaluation, quality, segmentation
 from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.volumes import Split, image_of, split_of, split_with
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities, open_labels
+from nisbjax.typing import Config
 
 
 def predict(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:

@@ -13,8 +13,8 @@ from absl import logging
 
 from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
+from nisbjax.keys.checks import optional
 from nisbjax.modes import evaluation, segmentation, tuning
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
@@ -23,6 +23,7 @@ from nisbjax.modes.volumes import Split, split_of, split_with
 from nisbjax.store import files
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities, open_image, open_labels
+from nisbjax.typing import Config
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.evaluate.truth import Truth

@@ -13,13 +13,13 @@ from typing import Any
 
 from nisbjax import skeletons
 from nisbjax.artifacts import ValidationDir
-from nisbjax.config import Config
 from nisbjax.keys import determines
 from nisbjax.modes.volumes import split_of
 from nisbjax.store import files, records
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.schema import list_of, table_of, whole
 from nisbjax.train.metric_writer import EventFile
+from nisbjax.typing import Config
 
 _DETERMINED = ("prediction", "report", "segmentation", "study", "best")
 Row = dict[str, Any]

@@ -13,7 +13,6 @@ import numpy as np
 from absl import logging
 
 from nisbjax.artifacts import Run
-from nisbjax.config import Config
 from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
 from nisbjax.modes import chain, train
@@ -24,7 +23,7 @@ from nisbjax.store import files
 from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
 from nisbjax.synth import baselines
 from nisbjax.synth import stage as synthetic
-from nisbjax.typing import Affinities
+from nisbjax.typing import Affinities, Config
 
 _COLUMNS = {
     "nerl": ("NERL", "{:.3f}"),

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import Config, flatten, optional
+from nisbjax.config import flatten
+from nisbjax.keys.checks import optional
 from nisbjax.modes.volumes import Split, voxel_size_nm
 from nisbjax.store.volume import Volume
+from nisbjax.typing import Config
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.evaluate.truth import Truth

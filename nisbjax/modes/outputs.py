@@ -7,7 +7,8 @@ demo's second network) names none or its own.
 
 import dataclasses
 
-from nisbjax.config import Config, optional
+from nisbjax.keys.checks import optional
+from nisbjax.typing import Config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ import pathlib
 from typing import Any
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import Config, Section
 from nisbjax.errors import InputError
 from nisbjax.keys import determines, ranges
 from nisbjax.modes.outputs import OWN, NamedOutputs
+from nisbjax.typing import Config, Section
 
 
 def predict(

@@ -7,14 +7,14 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.keys.checks import optional
 from nisbjax.mask import open_mask, require_mask
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.store.finished import require_finished
 from nisbjax.store.volume import open_image
-from nisbjax.typing import Triple
+from nisbjax.typing import Config, Triple
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.qc.stage import Paths

@@ -9,7 +9,8 @@ import pathlib
 
 from nisbjax import artifacts
 from nisbjax.artifacts import Run
-from nisbjax.config import Config, optional
+from nisbjax.keys.checks import optional
+from nisbjax.typing import Config
 
 OUTPUTS = pathlib.Path("outputs")
 _START_A_RUN = ("train", "synth", "demo", "import")

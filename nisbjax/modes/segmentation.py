@@ -8,8 +8,10 @@ import pathlib
 from collections.abc import Mapping
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import Config, Section, optional, require_choice
+from nisbjax.errors import require_choice
 from nisbjax.keys import determines
+from nisbjax.keys.checks import optional
+from nisbjax.typing import Config, Section
 
 
 def with_parameters(

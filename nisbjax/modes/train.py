@@ -12,9 +12,11 @@ from importlib import metadata
 
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import Config, optional, write
+from nisbjax.config import write
 from nisbjax.keys import determines
+from nisbjax.keys.checks import optional
 from nisbjax.store import files
+from nisbjax.typing import Config
 
 
 def run(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from nisbjax import skeletons
 from nisbjax.artifacts import TuneDir, VolumeDir
-from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
+from nisbjax.keys.checks import optional
 from nisbjax.mask import open_mask
 from nisbjax.modes import segmentation
 from nisbjax.modes.evaluation import own_truth
@@ -24,6 +24,7 @@ from nisbjax.modes.quality import affinity_mask, check_mask
 from nisbjax.modes.volumes import Split, split_of
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities
+from nisbjax.typing import Config
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.tune.inputs import Inputs

@@ -18,8 +18,8 @@ from absl import logging
 
 from nisbjax.artifacts import Run, ValidationDir, VolumeDir
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
+from nisbjax.keys.checks import optional
 from nisbjax.modes import chain, tuning
 from nisbjax.modes.checkpoint_scores import CheckpointScores, Row
 from nisbjax.modes.evaluation import own_truth
@@ -28,6 +28,7 @@ from nisbjax.modes.volumes import split_of
 from nisbjax.parallel import signals
 from nisbjax.store import checksums, lock, records
 from nisbjax.store.schema import whole
+from nisbjax.typing import Config
 
 _METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mergers")
 _METRICS += ("n_splits",)

@@ -12,11 +12,12 @@ import pathlib
 from typing import Any
 
 from nisbjax.artifacts import volume_name
-from nisbjax.config import Config, optional
 from nisbjax.errors import InputError
+from nisbjax.keys.checks import optional
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_affinities
+from nisbjax.typing import Config
 
 
 @dataclasses.dataclass(frozen=True)

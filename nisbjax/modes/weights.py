@@ -17,8 +17,9 @@ from flax import nnx
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.checkpoint.series import Checkpoints
-from nisbjax.config import Config, flatten, optional
+from nisbjax.config import flatten
 from nisbjax.errors import InputError
+from nisbjax.keys.checks import optional
 from nisbjax.models import build
 from nisbjax.models.foreign import torch_export, torch_import, upkern
 from nisbjax.modes.train import describe_run
@@ -26,6 +27,7 @@ from nisbjax.store import lock
 from nisbjax.train import step
 from nisbjax.train.optimizer import order
 from nisbjax.train.recipe import make_recipe
+from nisbjax.typing import Config
 
 
 def run(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:

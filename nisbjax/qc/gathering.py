@@ -16,12 +16,11 @@ import numpy as np
 from absl import logging
 from jaxtyping import Shaped
 
-from nisbjax.config import Section
 from nisbjax.geometry import Box
 from nisbjax.qc import statistics, statistics_file
 from nisbjax.qc.border import Border, find_border
 from nisbjax.store.volume import Volume
-from nisbjax.typing import Triple
+from nisbjax.typing import Section, Triple
 
 _BORDER = ("n_z_border", "border_width", "bg_thresh")  # keys that choose its voxels
 

@@ -9,13 +9,13 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float64
 
-from nisbjax import figures
-from nisbjax.figures import Figure
 from nisbjax.geometry import Box
 from nisbjax.qc import end_planes
 from nisbjax.qc.cuts import Cuts
 from nisbjax.qc.report import channel_name
 from nisbjax.qc.statistics import Statistics
+from nisbjax.store import figures
+from nisbjax.store.figures import Figure
 from nisbjax.store.volume import Volume
 
 _POINTS = 1024  # of a curve, at most twice

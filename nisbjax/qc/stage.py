@@ -12,7 +12,6 @@ import time
 
 from absl import logging
 
-from nisbjax.config import Section
 from nisbjax.errors import InputError
 from nisbjax.qc import (
     gathering,
@@ -30,6 +29,7 @@ from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
 from nisbjax.store.volume import Volume, open_affinities, open_image
+from nisbjax.typing import Section
 
 _CUTS = ("z_stride", "k_edge", "refine_window", "drift_thresh", "auto_extend")
 

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from nisbjax.config import Section
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid, fit_box
 from nisbjax.parallel import cluster
@@ -25,7 +24,7 @@ from nisbjax.store.manifest import Manifest, require_same
 from nisbjax.synth import cube as cubes
 from nisbjax.synth import rendering
 from nisbjax.synth.tissue import Tissue
-from nisbjax.typing import FloatTriple, Triple
+from nisbjax.typing import FloatTriple, Section, Triple
 
 _SMALLEST = 24  # voxels along an axis
 

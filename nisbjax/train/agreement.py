@@ -14,11 +14,12 @@ from typing import Any
 from absl import logging
 
 from nisbjax.checkpoint import checkpoint
-from nisbjax.config import Config, flatten
+from nisbjax.config import flatten
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.models import build
 from nisbjax.train import optimizer, step
+from nisbjax.typing import Config
 
 RESETS = ("optimizer", "schedule", "step")
 

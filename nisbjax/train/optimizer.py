@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from nisbjax.config import require_choice
+from nisbjax.errors import require_choice
 
 
 def learning_rate(

@@ -13,8 +13,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
-from nisbjax import figures
 from nisbjax.data.targets import Examples
+from nisbjax.store import figures
 from nisbjax.typing import Triple
 
 PLANES = ((2, "z", "x", "y"), (1, "y", "x", "z"), (0, "x", "y", "z"))

@@ -9,15 +9,15 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from nisbjax.config import Config, require_choice
 from nisbjax.data import labels, nisb, targets
 from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Loader
-from nisbjax.errors import InputError
+from nisbjax.errors import InputError, require_choice
 from nisbjax.models import build
 from nisbjax.models.halo import SplitAxis
 from nisbjax.parallel import devices
 from nisbjax.train import losses, optimizer, step
+from nisbjax.typing import Config
 
 _IN_MEMORY_GB = 2.0  # volumes that fit are read once
 

@@ -18,7 +18,7 @@ from absl import logging
 
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
-from nisbjax.config import Config, flatten
+from nisbjax.config import flatten
 from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
@@ -30,6 +30,7 @@ from nisbjax.train.agreement import Origin, TrainingPlan
 from nisbjax.train.metric_writer import MetricWriter, Unwritten
 from nisbjax.train.recipe import make_recipe_on, training_loader, validation_loader
 from nisbjax.train.start import begin
+from nisbjax.typing import Config
 
 
 def run(

@@ -16,7 +16,6 @@ import yaml
 from absl import logging
 
 from nisbjax.artifacts import TuneDir
-from nisbjax.config import Section
 from nisbjax.decode.methods import METHODS
 from nisbjax.errors import InputError
 from nisbjax.evaluate import score_text
@@ -24,6 +23,7 @@ from nisbjax.keys.checks import require
 from nisbjax.keys.ranges import RANGES
 from nisbjax.store import files, records, schema
 from nisbjax.tune import figure, study, trials
+from nisbjax.typing import Section
 
 # PyTC's files have more, and not all of these.
 _SCHEMA = {

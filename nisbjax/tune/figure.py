@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 
-from nisbjax import figures
+from nisbjax.store import figures
 
 
 def draw(

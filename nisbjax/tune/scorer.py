@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from nisbjax.config import Section
 from nisbjax.decode.thresholds import sweep
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
@@ -20,6 +19,7 @@ from nisbjax.skeletons import Skeletons
 from nisbjax.store.volume import Volume, open_labels
 from nisbjax.tune.inputs import Inputs
 from nisbjax.tune.trials import Point, Score
+from nisbjax.typing import Section
 
 # Takes {"threshold": 0.7, "min_size": 100}, returns the segmentation's path.
 Decode = Callable[[Point], str | os.PathLike[str]]

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from nisbjax.config import Section, optional, require_choice
 from nisbjax.decode.methods import METHODS
-from nisbjax.errors import InputError
-from nisbjax.keys.checks import require, shown
+from nisbjax.errors import InputError, require_choice
+from nisbjax.keys.checks import optional, require, shown
 from nisbjax.keys.ranges import RANGES
 from nisbjax.tune import grid_search as grids
 from nisbjax.tune.trials import DECADES, LARGEST, Range
+from nisbjax.typing import Section
 
 # By method: a parameter that does not exceed another.
 AT_MOST = {"grow": {"low_threshold": "threshold"}}

@@ -11,15 +11,17 @@ import optuna
 from absl import logging
 
 from nisbjax.artifacts import TuneDir
-from nisbjax.config import Section, optional, require_choice
 from nisbjax.decode.methods import METHODS
+from nisbjax.errors import require_choice
 from nisbjax.evaluate import nodes
+from nisbjax.keys.checks import optional
 from nisbjax.store import files, finished
 from nisbjax.store.volume import open_affinities
 from nisbjax.tune import best_params, place, storage, study
 from nisbjax.tune.inputs import Inputs
 from nisbjax.tune.scorer import Decode, Scorer
 from nisbjax.tune.space import Space
+from nisbjax.typing import Section
 
 
 def run(

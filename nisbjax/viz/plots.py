@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 
-from nisbjax import figures
 from nisbjax.geometry import Box
+from nisbjax.store import figures
 from nisbjax.store.volume import Volume
 
 _PLANES = ((2, "z"), (1, "y"), (0, "x"))

@@ -26,13 +26,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nisbjax.artifacts import Run, VolumeDir
-from nisbjax.config import optional
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.evaluate import nerl
 from nisbjax.geometry import Box
+from nisbjax.keys.checks import optional
 from nisbjax.mask import mask_of_box, open_mask
 from nisbjax.modes import chain
 from nisbjax.modes.evaluation import own_truth

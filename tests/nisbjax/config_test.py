@@ -4,14 +4,9 @@ import json
 
 import pytest
 
-from nisbjax.config import (
-    base_config,
-    flatten,
-    optional,
-    require_choice,
-    write,
-)
-from nisbjax.errors import InputError
+from nisbjax.config import base_config, flatten, write
+from nisbjax.errors import InputError, require_choice
+from nisbjax.keys.checks import optional
 
 
 def test_the_tutorials_values():

@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from nisbjax import launch, outside
+from nisbjax import launch
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.models import build
 from nisbjax.models.foreign import torch_export
+from nisbjax.modes import outside
 from nisbjax.store.volume import create_zarr
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -5,8 +5,9 @@ import pathlib
 import pytest
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.config import base_config, optional
+from nisbjax.config import base_config
 from nisbjax.errors import InputError
+from nisbjax.keys.checks import optional
 from nisbjax.modes.prediction import output_paths
 
 PLACE = VolumeDir(pathlib.Path("/run/seed6"))

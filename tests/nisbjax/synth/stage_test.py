@@ -11,12 +11,12 @@ import pytest
 from small_neurites import SIZE_NM, THIN
 
 from nisbjax import skeletons
-from nisbjax.config import Section
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
 from nisbjax.store import volume
 from nisbjax.synth import rendering, tissue
 from nisbjax.synth import stage as synthetic
+from nisbjax.typing import Section
 
 SHAPE = (72, 70, 66)  # one chunk of 64 and a rest along every axis
 VOLUMES = ("train/seed0", "test/seed6")

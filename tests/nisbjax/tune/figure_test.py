@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nisbjax import figures
+from nisbjax.store import figures
 from nisbjax.tune import figure
 
 

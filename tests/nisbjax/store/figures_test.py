@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from nisbjax import figures
+from nisbjax.store import figures
 
 ROOT = pathlib.Path(figures.__file__).parent
 
@@ -19,7 +19,7 @@ ROOT = pathlib.Path(figures.__file__).parent
 )
 def test_a_backend_of_the_environment_is_left_to_others(tmp_path, backend, after):
     program = (
-        "import os; from nisbjax import figures; "
+        "import os; from nisbjax.store import figures; "
         "figures.save(figures.figure(), 'a.png', dpi=10); "
         "import matplotlib; print(os.environ['MPLBACKEND'], "
         "matplotlib.rcParams['backend'] if 'svg' in os.environ['MPLBACKEND'] else '')"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nisbjax.errors import InputError
-from nisbjax.unlabeled import is_unlabeled, parse_codes, to_int32
+from nisbjax.store.unlabeled import is_unlabeled, parse_codes, to_int32
 
 TYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8")
 

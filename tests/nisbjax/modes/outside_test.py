@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from nisbjax import launch, outside
+from nisbjax import launch
 from nisbjax.errors import InputError
+from nisbjax.modes import outside
 from nisbjax.store.volume import create_zarr
 
 
