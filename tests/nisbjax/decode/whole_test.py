@@ -8,6 +8,7 @@ from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
 from nisbjax.errors import InputError
+from nisbjax.offsets import edge_slices
 from nisbjax.store.manifest_lines import path_inside
 from nisbjax.store.volume import create_zarr, from_array
 
@@ -75,6 +76,31 @@ def test_mutex_takes_the_offsets_of_the_file():
         from_array(affinities, "cxyz"), from_array(output, "xyz"), 0.7, **options
     )
     np.testing.assert_array_equal(output, mutex_affinities(affinities, 0.7, 0.2))
+
+
+def test_mutex_reads_the_same_edges_in_any_order_and_from_either_end():
+    """An edge o stored at v is the edge -o stored at v + o; no two values are equal."""
+    offsets = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (3, 0, 0), (0, 3, 0), (0, 0, 3)]
+    affinities = np.random.default_rng(0).random((6, *SHAPE), np.float32)
+    expected = mutex_affinities(affinities, 0.7, 0.2, offsets=offsets)
+    written = np.ones_like(affinities)  # what leaves the volume is no edge
+    named = []
+    for row, (channel, sign) in enumerate(zip([4, 2, 0, 5, 1, 3], [1, -1] * 3)):
+        offset = offsets[channel]
+        named.append([sign * o for o in offset])
+        source, target = edge_slices(SHAPE, offset)
+        place = source if sign > 0 else target
+        written[(row, *place)] = affinities[(channel, *source)]
+    output = np.zeros(SHAPE, np.uint32)
+    whole.mutex_volume(
+        from_array(written, "cxyz", {"offsets": named}),
+        from_array(output, "xyz"),
+        0.7,
+        low_threshold=0.2,
+        memory_gb=1.0,
+    )
+    np.testing.assert_array_equal(output, expected)
+    assert len(np.unique(output)) > 2
 
 
 def test_a_finished_file_is_taken_and_another_setting_refused(tmp_path, monkeypatch):
