@@ -13,7 +13,7 @@ from jaxtyping import Integer
 
 from nisbjax.decode.thresholds import sweep
 from nisbjax.errors import InputError
-from nisbjax.offsets import OFFSETS_6
+from nisbjax.offsets import SHORT_RANGE, edge_slices
 from nisbjax.store.unlabeled import DEFAULT, is_unlabeled
 from nisbjax.store.views import view
 from nisbjax.store.volume import Volume
@@ -75,7 +75,7 @@ def _read(
 ) -> None:
     channels, *box = domain.index_exp
     for row, channel in enumerate(range(channels.start, channels.stop)):
-        offset = OFFSETS_6[channel]
+        offset = SHORT_RANGE[channel]
         ends = [
             slice(b.start, min(b.stop + o, s))
             for b, o, s in zip(box, offset, shape, strict=True)
@@ -84,10 +84,7 @@ def _read(
         missing = is_unlabeled(values, unlabeled)
         if missing is not None:
             values = np.where(missing, 0, values)
-        source = tuple(
-            slice(0, v - o) for v, o in zip(values.shape, offset, strict=True)
-        )
-        target = tuple(slice(o, None) for o in offset)
+        source, target = edge_slices(values.shape, offset)
         same = (values[source] == values[target]) & (values[source] > 0)
         chunk[row] = 0
         chunk[(row, *map(slice, same.shape))] = np.where(same, 255, 0)

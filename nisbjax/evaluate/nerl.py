@@ -44,8 +44,8 @@ def score(
       erl, max_erl [nm]; nerl. nerl_5, nerl_20, nerl_100, nerl_inf: pairs of skeleton
       and segment with at most so many nodes cause no merger. nerl_em_erl_50: as
       `Overlap.merging_em_erl`; not comparable with the leaderboard. nerl_mean, nerl_sd,
-      nerl_share: see `spread.spread`. voi_split,
-      voi_merge, voi_sum [bit], rand_split, rand_merge: over nodes of id other than 0.
+      nerl_share: see `spread.spread`. voi_split, voi_merge, voi_sum [bit], rand_split,
+      rand_merge: over nodes of id other than 0.
       n_mergers: skeletons in shared segments, summed over these segments, background
       among them; n_non0_mergers: without it; n_splits: split edges; n_correct,
       n_merged, n_omitted: the others. n_nodes, n_edges, n_skeletons, n_segments

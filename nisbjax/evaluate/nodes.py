@@ -8,7 +8,6 @@ import math
 from collections import deque
 
 import numpy as np
-import tensorstore as ts
 from jaxtyping import Bool, Integer
 
 from nisbjax.errors import InputError
@@ -78,7 +77,7 @@ def in_region(skeletons: Skeletons, volume: Volume) -> tuple[Skeletons, str]:
     Raises:
       InputError: nodes outside the volume, or none in the region.
     """
-    region, shape = _region(volume)
+    region, shape = region_of(volume)
     check_inside(skeletons, shape, volume.source)
     if region == Box.whole(shape):
         return skeletons, ""
@@ -95,24 +94,12 @@ def in_region(skeletons: Skeletons, volume: Volume) -> tuple[Skeletons, str]:
     )
 
 
-def volume_shape(volume: Volume) -> Triple:
-    """Shape of the volume that an array covers, all or a part of.
+def region_of(volume: Volume) -> tuple[Box, Triple]:
+    """Which part an array says that it is, and the shape of the whole volume.
 
     Raises:
-      InputError: as `in_region`.
+      InputError: attributes that mean nothing, or of a box of another shape.
     """
-    return _region(volume)[1]
-
-
-def same_region(whole_volume: Volume, volume: Volume) -> Volume:
-    """The part of a whole volume that an array covers; see `in_region`."""
-    region, _ = _region(volume)
-    part = whole_volume.at(region)
-    return whole_volume.view(part[ts.d[:].translate_to[0]])
-
-
-def _region(volume: Volume) -> tuple[Box, Triple]:
-    """Which part of which volume an array says that it is."""
     if not {"box", "volume_shape"} <= volume.attributes.keys():
         return Box.whole(volume.spatial_shape), volume.spatial_shape
     wanted = {"box": text(), "volume_shape": list_of(whole(1), 3)}

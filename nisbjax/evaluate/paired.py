@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Integer
 
-from nisbjax.evaluate import nerl, node_pairs, oracles
+from nisbjax.evaluate import nerl, node_pairs, oracles, spread
 from nisbjax.skeletons import Skeletons
 
 DRAWS = 1000
@@ -39,10 +39,8 @@ class Comparison:
         """What `compare` documents, for a JSON."""
         change = self.second - self.first
         low, high = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
-        draw = np.random.default_rng(0)
         by_nerl, by_mean = [], []
-        for _ in range(DRAWS):
-            chosen = draw.integers(0, len(change), len(change))
+        for chosen in spread.resamples(len(change), DRAWS):
             weight = self.weights[chosen]
             by_nerl.append((weight * change[chosen]).sum() / weight.sum())
             by_mean.append(change[chosen].mean())

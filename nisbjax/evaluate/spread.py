@@ -5,12 +5,20 @@ merger of two of them moves it by tenths, and one skeleton may hold half of the 
 plain mean over skeletons orders decoders more steadily. BANIS and PyTC print NERL alone.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 DRAWS = 200  # resamples of the skeletons
 # From this share of the weight on, one skeleton's fate is most of what a NERL says.
 LARGE_SHARE = 1 / 3
+
+
+def resamples(n: int, draws: int) -> Iterator[Int64[np.ndarray, " n"]]:
+    """Rows of n skeletons, drawn with replacement; the same draws each time."""
+    draw = np.random.default_rng(0)
+    return (draw.integers(0, n, n) for _ in range(draws))
 
 
 def spread(
@@ -33,10 +41,8 @@ def spread(
       the largest part that one skeleton has in the weight.
     """
     measured = own > 0
-    draw = np.random.default_rng(0)
     found = []
-    for _ in range(DRAWS):
-        chosen = draw.integers(0, len(own), len(own))
+    for chosen in resamples(len(own), DRAWS):
         weight = own[chosen].sum()
         # Draws of background alone have no NERL.
         found += [kept[chosen].sum() / weight] if weight > 0 else []

@@ -9,12 +9,11 @@ import datetime
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from absl import logging
 
 from nisbjax import skeletons
@@ -31,6 +30,7 @@ from nisbjax.evaluate import (
     spread,
     tables,
 )
+from nisbjax.evaluate.ceiling import Components, ceiling
 from nisbjax.evaluate.truth import Truth, require_metrics
 from nisbjax.store import files, finished, records
 from nisbjax.store.claims import require_chunks_fit
@@ -41,10 +41,6 @@ from nisbjax.store.volume import Volume, open_labels
 
 DEFAULT_THRESHOLD = "default"
 UNKNOWN_THRESHOLD = "of unknown origin"
-
-
-# Of the labels of a volume and voxels x y z: the component of its label at each voxel.
-Components = Callable[[Volume, np.ndarray], np.ndarray]
 
 
 class _Scored(NamedTuple):
@@ -111,11 +107,8 @@ def run(
         facts = _origin(out, path, made, labels, origin) | {"config": dict(config)}
         against = []
         if truth.skeleton:
-            scored = _against_skeletons(out, name, labels, truth)
-            if components is not None:
-                _add_ceiling(scored, labels, truth, components, out)
-            scored.notes.extend(published.lines(setting, origin))
-            against.append(scored)
+            against.append(_against_skeletons(out, name, labels, truth, components))
+            against[0].notes.extend(published.lines(setting, origin))
         if truth.label:
             against.append(_against_labels(out, metrics, labels, truth, memory_gb))
         _write(out, name, facts, against)
@@ -194,7 +187,11 @@ def _said(threshold: Any) -> str:
 
 
 def _against_skeletons(
-    out: VolumeDir, name: Path, labels: Volume, truth: Truth
+    out: VolumeDir,
+    name: Path,
+    labels: Volume,
+    truth: Truth,
+    components: Components | None,
 ) -> _Scored:
     """Scores at the skeletons' nodes, with their tables."""
     found = truth.load_skeletons(out.path)
@@ -206,46 +203,19 @@ def _against_skeletons(
     counts = node_pairs.overlap(found, nodes.read_node_segments(labels, found))
     score = nerl.score(found, counts.node_segments, counts=counts)
     score |= oracles.scores(found, counts)
-    notes += filter(None, [spread.note(score["nerl_share"])])
+    notes.append(spread.note(score["nerl_share"]))
+    if components is not None:
+        best, reason = ceiling(found, truth.dense, labels, components)
+        score |= best
+        notes.append(reason)
     logging.info("%s: %s", out.name, score_text.summary(score))
     facts = {
         "skeleton": truth.skeleton,
         "skeleton_sha256": skeletons.content_hash(truth.skeleton),
         "skeletons": score,
     }
+    notes = [note for note in notes if note]
     return _Scored(facts, notes, tables.write(out, name, found, counts))
-
-
-def _add_ceiling(
-    scored: _Scored,
-    labels: Volume,
-    truth: Truth,
-    components: Components,
-    out: VolumeDir,
-) -> None:
-    """Adds what the truth's own labels score, cut into components, to the scores."""
-    if not truth.dense or not os.path.exists(truth.dense):
-        scored.notes.append(
-            "no ceiling: no dense labels of the volume are there (evaluate.label names them)"
-        )
-        return
-    known = open_labels(truth.dense)
-    found, part = nodes.in_region(truth.load_skeletons(out.path), labels)
-    whole = nodes.volume_shape(labels)
-    if known.spatial_shape != whole:
-        scored.notes.append(
-            f"no ceiling: {truth.dense} has shape {known.spatial_shape}, and the volume "
-            f"{whole}"
-        )
-        return
-    if part:
-        known = nodes.same_region(known, labels)
-    at_nodes = components(known, found.index_position)
-    best = nerl.score(found, at_nodes)
-    scored.facts["skeletons"] |= {
-        "nerl_ceiling": best["nerl"],
-        "nerl_mean_ceiling": best["nerl_mean"],
-    }
 
 
 def _against_labels(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.evaluate import node_pairs
+from nisbjax.evaluate import node_pairs, oracles
 from nisbjax.skeletons import Skeletons
 from nisbjax.store import files
 
@@ -104,7 +104,8 @@ def per_skeleton(skeletons: Skeletons, counts: node_pairs.Overlap) -> Table:
             edge_skeleton[chosen], counts.lengths_nm[chosen], minlength=n
         ).astype(np.float64)
     table["coverage"] = dark / nodes
-    table["main_segment"] = _main_segment(counts, background)
+    main = oracles.main_segments(counts)
+    table["main_segment"] = np.where(main < 0, 0, counts.segment_ids[main])
     table["shares_segment"] = np.bincount(of_pair[shared], minlength=n) > 0
     return table
 
@@ -212,15 +213,6 @@ def write_npz(table: Table, path: str | os.PathLike[str]) -> None:
     """Writes arrays, compressed, renamed into place when complete."""
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **table)
-
-
-def _main_segment(counts: node_pairs.Overlap, background: np.ndarray) -> np.ndarray:
-    main = np.zeros(len(counts.skeleton_ids), counts.segment_ids.dtype)
-    pairs = np.flatnonzero(~background)
-    pairs = pairs[np.argsort(counts.pair_nodes[pairs], kind="stable")]
-    # ascending, so that the largest of each skeleton is assigned last
-    main[counts.pair_skeleton[pairs]] = counts.segment_ids[counts.pair_segment[pairs]]
-    return main
 
 
 def _nearest(

@@ -117,7 +117,7 @@ def _at_nodes(
             f"{skeleton} has changed since {paths[0]} was written; evaluate again"
         )
     truth = skeletons.load(skeleton, voxel_size_nm=(x, y, z))
-    found = []
+    found, regions = [], []
     part = truth
     for facts, path in zip((first, second), paths, strict=True):
         named = facts["segmentation"]
@@ -131,9 +131,11 @@ def _at_nodes(
             )
         labels = open_labels(named)
         part, _ = nodes.in_region(truth, labels)
+        regions.append(nodes.region_of(labels))
         found.append(nodes.read_node_segments(labels, part))
-    if len(found[0]) != len(found[1]):
+    if regions[0] != regions[1]:
+        boxes = " and ".join(f"{box} of {shape}" for box, shape in regions)
         raise InputError(
-            f"{paths[0]} and {paths[1]} are of different regions; wanted one"
+            f"{paths[0]} and {paths[1]} are of different regions ({boxes}); wanted one"
         )
     return part, found

@@ -72,7 +72,8 @@ def of_box(
       artifact: the folder that the manifest is of: the array's, or one above it.
 
     Returns:
-      Facts by name relative to `artifact`; none where there are no `files`. A chunk that was not written, since it equals the fill value, has None.
+      Facts by name relative to `artifact`; none where there are no `files`. A chunk that
+      was not written, since it equals the fill value, has None.
     """
     if files is None:
         return {}

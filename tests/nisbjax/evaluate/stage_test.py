@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import pickle
-import re
 import tempfile
 
 import h5py
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 
 from nisbjax import artifacts
 from nisbjax.config import base_config, flatten
-from nisbjax.decode import label_components
 from nisbjax.errors import InputError
 from nisbjax.evaluate import stage
 from nisbjax.evaluate.truth import Truth
@@ -175,83 +173,24 @@ def test_report_and_tables_lie_beside_each_other(tmp_path, config, inputs):
     assert not list(out.path.glob("*.partial"))
 
 
-def components(labels, positions):
-    return label_components.at_nodes(labels, positions, memory_gb=1.0)
-
-
-def test_the_ceiling_is_what_the_labels_components_score(tmp_path, config, inputs):
-    """Neurite 5 leaves the volume at x = 5 and comes back: the truth is two pieces."""
-    truth = made_truth()
-    truth[5, 2:] = 0
-    found = run(
-        config,
-        artifacts.VolumeDir(tmp_path / "seed5"),
-        segmentation=as_zarr(tmp_path, made_segmentation()),
-        skeleton=inputs,
-        dense=as_npy(tmp_path, truth),
-        components=components,
-    )
-    back = (81 + 36**2) ** 0.5
-    whole = 9 * 15 + 2 * back
-    # Steps 1-4 (one goes back), then two to and from the background, 7-11 (one back).
-    kept = (3 * 15 + back) ** 2 + (4 * 15 + back) ** 2
-    score = found["skeletons"]
-    assert score["nerl_ceiling"] == pytest.approx((whole**2 + kept) / (2 * whole**2))
-    assert score["nerl_mean_ceiling"] == pytest.approx(score["nerl_ceiling"])
-    # The segmentation's node on background, filled, joins segment 2 (6 of 11 nodes).
-    assert score["nerl_oracle_fill"] == pytest.approx(score["nerl"])
-    assert score["nerl_oracle_both"] == pytest.approx(1)
-    text = next((tmp_path / "seed5").glob("eval_*.txt")).read_text()
-    assert f"{score['nerl_ceiling']:.6f}" in text
-    assert "one skeleton has 50 % of the weight" in text
-
-
-def test_the_ceiling_of_a_region_is_that_of_its_part_of_the_labels(
+def test_ceiling_oracles_and_the_share_of_the_largest_are_in_the_report(
     tmp_path, config, inputs
 ):
-    """In x 6..11 neurite 5 is whole, wherever the labels of x < 6 are cut."""
-    truth = made_truth()
-    truth[4, 2:] = 0
-    region = volume.create_zarr(
-        tmp_path / "region.zarr",
-        shape=(6, 4, 4),
-        dtype="uint32",
-        chunks=(6, 4, 4),
-        axes="xyz",
-        attributes={"box": "6:12,0:4,0:4", "volume_shape": list(SHAPE)},
-    )
-    region.write(..., made_segmentation()[6:])
-    found = run(
-        config,
-        artifacts.VolumeDir(tmp_path / "seed5"),
-        segmentation=region.source,
-        skeleton=inputs,
-        dense=as_npy(tmp_path, truth),
-        components=components,
-    )
-    assert found["skeletons"]["nerl_ceiling"] == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("dense", "said"),
-    [
-        (None, "no ceiling: no dense labels of the volume are there"),
-        (np.ones((2, 3, 4), np.uint8), r"no ceiling: .* has shape \(2, 3, 4\)"),
-    ],
-)
-def test_without_its_labels_a_volume_has_no_ceiling(
-    tmp_path, config, inputs, dense, said
-):
     found = run(
         config,
         artifacts.VolumeDir(tmp_path / "seed5"),
         segmentation=as_zarr(tmp_path, made_segmentation()),
         skeleton=inputs,
-        dense="" if dense is None else as_npy(tmp_path, dense),
-        components=components,
+        dense=as_npy(tmp_path, made_truth()),
+        components=lambda labels, at: labels.read()[tuple(at.T)],
     )
-    assert "nerl_ceiling" not in found["skeletons"]
-    assert re.search(said, " ".join(found["notes"]))
+    score = found["skeletons"]
+    assert score["nerl_ceiling"] == score["nerl_oracle_both"] == pytest.approx(1)
+    # The node on background, filled, joins segment 2 (6 of 11 nodes), across a split.
+    assert score["nerl_oracle_fill"] == pytest.approx(score["nerl"])
+    text = next((tmp_path / "seed5").glob("eval_*.txt")).read_text()
+    assert "Ceiling (the truth):          1.000000" in text
+    assert "one skeleton has 50 % of the weight" in text
 
 
 def test_dense_labels_alone_and_together(tmp_path, config, inputs):

@@ -37,11 +37,16 @@ def evaluated(tmp_path):
     """A function that scores rows of labels, x by y, and returns the JSON's path."""
     skeleton = skeleton_at(tmp_path / "skeleton.pkl")
 
-    def evaluated_(name, rows, skeleton=skeleton):
+    def evaluated_(name, rows, skeleton=skeleton, box=""):
         path = tmp_path / f"{name}.zarr"
         labels = np.array(rows, np.uint32).T[..., None]
         create_zarr(
-            path, shape=labels.shape, dtype="uint32", chunks=labels.shape, axes="xyz"
+            path,
+            shape=labels.shape,
+            dtype="uint32",
+            chunks=labels.shape,
+            axes="xyz",
+            attributes={"box": box, "volume_shape": [4, 2, 1]} if box else {},
         ).write(..., labels)
         out = VolumeDir(tmp_path / name)
         truth = Truth(str(skeleton), "", (10.0, 10.0, 10.0))
@@ -100,6 +105,16 @@ def _changed_segmentation(pair, folder):
     create_zarr(
         folder / "b.zarr", shape=shape, dtype="uint32", chunks=shape, axes="xyz"
     ).write(..., np.ones(shape, np.uint32))
+
+
+def test_other_regions_with_as_many_nodes(evaluated, tmp_path):
+    """x 0..1 and x 2..3 of the same volume."""
+    a, b = (
+        evaluated(name, [[5, 5], [7, 7]], box=f"{x}:{x + 2},0:2,0:1")
+        for name, x in (("a", 0), ("b", 2))
+    )
+    with pytest.raises(InputError, match=r"different regions \(0:2,0:2,0:1 of .* 2:4,"):
+        launch.run_paths("compare", [a, b])
 
 
 def _moved(pair, folder):

@@ -4,20 +4,10 @@ import json
 
 import h5py
 import numpy as np
+from small_volumes import VALUES, written
 
 from nisbjax.store.exported import export_hdf5
-from nisbjax.store.volume import create_zarr, open_volume
-
-SHAPE = (5, 6, 7)
-VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)
-
-
-def written(path, **options):
-    volume = create_zarr(
-        path, shape=SHAPE, dtype="uint16", chunks=(4, 4, 4), axes="xyz", **options
-    )
-    volume.write(..., VALUES)
-    return volume
+from nisbjax.store.volume import open_volume
 
 
 def test_export_to_hdf5(tmp_path):

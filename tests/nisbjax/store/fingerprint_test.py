@@ -3,22 +3,11 @@
 import h5py
 import numpy as np
 import pytest
+from small_volumes import VALUES, written
 
 from nisbjax.errors import InputError
 from nisbjax.store.fingerprint import fingerprint
-from nisbjax.store.volume import create_zarr
 from nisbjax.store.zarr_output import write_attributes
-
-SHAPE = (5, 6, 7)
-VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)
-
-
-def written(path, **options):
-    volume = create_zarr(
-        path, shape=SHAPE, dtype="uint16", chunks=(4, 4, 4), axes="xyz", **options
-    )
-    volume.write(..., VALUES)
-    return volume
 
 
 def test_a_fingerprint_is_of_the_content_not_of_the_place(tmp_path):

@@ -9,6 +9,7 @@ import tifffile
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from small_volumes import SHAPE, VALUES, written
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
@@ -23,9 +24,6 @@ from nisbjax.store.volume import (
 )
 from nisbjax.store.zarr_output import write_attributes
 
-SHAPE = (5, 6, 7)
-VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)
-
 
 def zarr_array(path, values=VALUES, *, version=2, axes=None):
     """An array as zarr-python writes it."""
@@ -35,14 +33,6 @@ def zarr_array(path, values=VALUES, *, version=2, axes=None):
     if axes is not None:
         array.attrs["axes"] = axes
     return path
-
-
-def written(path, **options):
-    volume = create_zarr(
-        path, shape=SHAPE, dtype="uint16", chunks=(4, 4, 4), axes="xyz", **options
-    )
-    volume.write(..., VALUES)
-    return volume
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -2,21 +2,11 @@
 
 import numpy as np
 import pytest
+from small_volumes import SHAPE, VALUES, written
 
 from nisbjax.errors import InputError
 from nisbjax.store import zarr_output
 from nisbjax.store.volume import create_zarr, open_volume
-
-SHAPE = (5, 6, 7)
-VALUES = np.random.default_rng(0).integers(0, 60_000, SHAPE).astype(np.uint16)
-
-
-def written(path, **options):
-    volume = create_zarr(
-        path, shape=SHAPE, dtype="uint16", chunks=(4, 4, 4), axes="xyz", **options
-    )
-    volume.write(..., VALUES)
-    return volume
 
 
 def test_an_interrupted_writer_opens_its_file_again(tmp_path):
