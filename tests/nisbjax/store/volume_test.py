@@ -13,6 +13,7 @@ from small_volumes import SHAPE, VALUES, written
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.store import stored
 from nisbjax.store.volume import (
     Volume,
     create_zarr,
@@ -64,6 +65,19 @@ def test_a_file_reads_as_it_was_made(tmp_path):
     assert other.attrs["axes"] == ["x", "y", "z"]
     write_attributes(tmp_path / "a.zarr", {"axes": ["x", "y", "z"], "step": 7})
     assert open_volume(tmp_path / "a.zarr").attributes["step"] == 7
+
+
+def test_chunk_files_are_looked_up_once_for_all_boxes(tmp_path, monkeypatch):
+    """TensorStore keeps what each such look-up returns for ever."""
+    volume, calls = written(tmp_path / "a.zarr"), []
+    find = stored.ChunkFiles.of
+    monkeypatch.setattr(
+        stored.ChunkFiles, "of", lambda store: calls.append(store) or find(store)
+    )
+    for start in (0, 4):
+        box = Box((0, 0, start), (4, 4, min(start + 4, 7)))
+        assert list(volume.chunk_facts(box, volume.source)) == [f"0.0.{start // 4}"]
+    assert len(calls) == 1
 
 
 def test_a_box_selects_the_spatial_axes():
