@@ -29,6 +29,7 @@ class SegmentCounts:
       labelled: voxels inside of segments.
       largest: voxels of the largest segment.
       by_decade: segments of 1-9 voxels, 10-99, 100-999, ...
+      nonfinite: affinities that are NaN or infinite, of all that were read.
     """
 
     voxels: int
@@ -36,6 +37,7 @@ class SegmentCounts:
     labelled: int = 0
     largest: int = 0
     by_decade: list[int] = dataclasses.field(default_factory=list)
+    nonfinite: int = 0
 
     def __str__(self) -> str:
         background = 100 * self.attributes()["background"]
@@ -109,6 +111,7 @@ class SegmentCounts:
             "largest_segment_voxels": self.largest,
             "mean_segment_voxels": round(self.labelled / max(self.segments, 1), 2),
             "segments_by_decade_of_voxels": self.by_decade,
+            **({"nonfinite_affinities": self.nonfinite} if self.nonfinite else {}),
         }
 
 

@@ -25,6 +25,7 @@ from nisbjax.decode.channels import (
     with_long_range,
 )
 from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.nonfinite import Nonfinite
 from nisbjax.decode.segment_counts import SegmentCounts, without_small
 from nisbjax.decode.streamed.labeling import check_affinities
 from nisbjax.errors import InputError
@@ -33,7 +34,7 @@ from nisbjax.offsets import OFFSETS_6
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
-from nisbjax.typing import Triple
+from nisbjax.typing import Affinities, Triple
 
 _WRITTEN = (512, 512, 512)  # voxels at once
 
@@ -83,9 +84,9 @@ def grow_volume(
     edges.require_shape(affinities.spatial_shape)
     chosen, edge_offset = short_range(affinities, edges.edge_offset)
 
-    def decode() -> UInt[np.ndarray, "x y z"]:
+    def decode(values: Affinities) -> UInt[np.ndarray, "x y z"]:
         return grow.grow_affinities(
-            chosen.read(np.s_[:3]),
+            values,
             threshold,
             low_threshold,
             min_seed=min_seed,
@@ -103,7 +104,8 @@ def grow_volume(
         "min_size": min_size,
         **(fingerprint or {}),
     }
-    return _write(decode, output, min_size, made_from)
+    read = chosen.view(chosen.store[:3])
+    return _write(read, decode, output, min_size, made_from)
 
 
 def mutex_volume(
@@ -139,9 +141,9 @@ def mutex_volume(
     edges.require_shape(affinities.spatial_shape)
     chosen, offsets = _with_offsets(affinities)
 
-    def decode() -> UInt[np.ndarray, "x y z"]:
+    def decode(values: Affinities) -> UInt[np.ndarray, "x y z"]:
         return mutex.mutex_affinities(
-            chosen.read(),
+            values,
             threshold,
             low_threshold,
             offsets=offsets,
@@ -156,7 +158,7 @@ def mutex_volume(
         "min_size": min_size,
         **(fingerprint or {}),
     }
-    return _write(decode, output, min_size, made_from)
+    return _write(chosen, decode, output, min_size, made_from)
 
 
 def check_grow(
@@ -220,7 +222,8 @@ def _check_memory(
 
 
 def _write(
-    decode: Callable[[], UInt[np.ndarray, "x y z"]],
+    affinities: Volume,
+    decode: Callable[[Affinities], UInt[np.ndarray, "x y z"]],
     output: Volume,
     min_size: int,
     made_from: Mapping[str, Any],
@@ -233,8 +236,13 @@ def _write(
             manifest.verify(opened=True)
             if manifest.finished:
                 return SegmentCounts.of_finished(manifest, output)
-            labels = decode()
+            values = affinities.read()
+            nonfinite = Nonfinite.of(values)
+            nonfinite.warn(affinities.source)
+            labels = decode(values)
+            del values
             counts = without_small(labels, min_size)
+            counts.nonfinite = nonfinite.count
             for index, box in enumerate(box_grid(output.spatial_shape, _WRITTEN)):
                 part = np.ascontiguousarray(labels[box.slices], output.dtype)
                 output.write(box, part)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int, Integer, Shaped
 from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import edge_range, label_box
 from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.nonfinite import Nonfinite
 from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.decode.streamed.scratch import checksum_of, checksum_of_file, record_path
 from nisbjax.geometry import Box
@@ -48,6 +49,7 @@ class BoxDecoder:
     def __call__(self, index: int) -> dict[str, Any]:
         box = self.grid.boxes[index]
         values = read_channels(self.affinities, box)
+        nonfinite = Nonfinite.of(values, box.start)
         _, low, high = edge_range(values.dtype, self.threshold)
         faces = crossing(values, self.grid, index, self.edges)
         labels, count = label_box(
@@ -59,6 +61,7 @@ class BoxDecoder:
         }
         for axis, side in self.grid.seams(index):
             record[f"face{axis}{side}"] = labels.take(side, axis)
+        record["nonfinite"] = np.array([nonfinite.count, *nonfinite.first])
         first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
         numbering.measure(labels.reshape(-1), first, size)
         record |= {"first": first, "size": size}
@@ -142,6 +145,12 @@ class BoxRecord:
     def checksum(self) -> int:
         """Of the box's labels."""
         return int(self._arrays["checksum"])
+
+    @property
+    def nonfinite(self) -> Nonfinite:
+        """What of the box's affinities is NaN or infinite."""
+        count, x, y, z = self._arrays["nonfinite"].tolist()
+        return Nonfinite(count, (x, y, z))
 
     def edges(self, axis: int) -> Bool[np.ndarray, "a b"]:
         return self._arrays[f"edges{axis}"]

@@ -23,9 +23,10 @@ from absl import logging
 from nisbjax.decode.channels import short_range
 from nisbjax.decode.connected_components import edge_range
 from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.nonfinite import Nonfinite
 from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed import scratch
-from nisbjax.decode.streamed.boxes import BoxDecoder
+from nisbjax.decode.streamed.boxes import BoxDecoder, BoxRecord
 from nisbjax.decode.streamed.grid import BoxGrid, choose_box
 from nisbjax.decode.streamed.label_tables import LabelTables
 from nisbjax.decode.streamed.relabeling import relabel_boxes, warn_of_damage
@@ -174,11 +175,21 @@ def _decode(
     seams = Seams(folder, grid, decoder.edges.edge_offset)
     seams.join(team.map)
     counts = LabelTables(seams, min_size).write(team.map)
+    nonfinite = _nonfinite(decoder)
+    nonfinite.warn(decoder.affinities.source)
+    counts.nonfinite = nonfinite.count
     _check_labels(output, counts.segments)
     relabel_boxes(decoder, output, manifest, team)
     counts.note(output)
     manifest.finish(**dataclasses.asdict(counts))
     return counts
+
+
+def _nonfinite(decoder: BoxDecoder) -> Nonfinite:
+    """What of the affinities is no number, by the records of all boxes."""
+    indices = range(len(decoder.grid.boxes))
+    records = (BoxRecord(decoder.folder, decoder.grid, i) for i in indices)
+    return sum((record.nonfinite for record in records), Nonfinite())
 
 
 def check_affinities(

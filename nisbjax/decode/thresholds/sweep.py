@@ -20,6 +20,7 @@ from jaxtyping import Int, Integer
 from nisbjax.decode.channels import short_range
 from nisbjax.decode.connected_components import edge_range, label_box
 from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.nonfinite import Nonfinite
 from nisbjax.decode.streamed.boxes import crossing, read_channels
 from nisbjax.decode.streamed.grid import AT_ONCE, BoxGrid, choose_box
 from nisbjax.decode.thresholds import spanning
@@ -109,8 +110,11 @@ def nodes_by_threshold(
     order = sorted(range(len(grid.boxes)), key=lambda i: (grid.position(i)[axis], i))
     frontier = Frontier(grid, len(positions), len(lows))
     found = cluster.map_boxes(sweep, order, workers=AT_ONCE, description="sweep")
-    for index, part in zip(order, found, strict=True):
+    nonfinite = Nonfinite()
+    for index, (part, seen) in zip(order, found, strict=True):
         frontier.add(index, part)
+        nonfinite += seen
+    nonfinite.warn(affinities.source)
     return frontier.segments()[levels]
 
 
@@ -134,10 +138,17 @@ class _BoxSweep:
         bounds = np.searchsorted(box[order], np.arange(len(self.grid.boxes) + 1))
         return [order[a:b] for a, b in itertools.pairwise(bounds)]
 
-    def __call__(self, index: int) -> BoxPart:
+    def __call__(self, index: int) -> tuple[BoxPart, Nonfinite]:
         box = self.grid.boxes[index]
+        values = read_channels(self.affinities, box)
+        nonfinite = Nonfinite.of(values, box.start)
+        levels, leaving = self._levels(values, box, index)
+        del values
+        return self._contract(levels, leaving, box, index), nonfinite
+
+    def _contract(self, levels, leaving, box: Box, index: int) -> BoxPart:
+        """What of a box can still be met, from the levels of its edges."""
         top = len(self.lows)
-        levels, leaving = self._levels(box, index)
         rows = self.nodes_by_box[index]
         at = np.ravel_multi_index((self.positions[rows] - box.start).T, box.shape)
         faces = {seam: _voxels(box.shape, *seam) for seam in self.grid.seams(index)}
@@ -167,9 +178,8 @@ class _BoxSweep:
             },
         )
 
-    def _levels(self, box: Box, index: int):
+    def _levels(self, values, box: Box, index: int):
         """Levels of the edges inside of a box, and by axis of those that leave it."""
-        values = read_channels(self.affinities, box)
         crossing(values, self.grid, index, self.edges)
         mask = self.edges.mask_of(box)
         masked = mask is not None
