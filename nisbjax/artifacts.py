@@ -82,7 +82,7 @@ class VolumeDir:
         return self.path / "check_aff_report.md"
 
     def decoded(self, method: str, *parameters: float) -> pathlib.Path:
-        """Segments by a method and its parameters, the threshold first."""
+        """Segments by a method and the parameters that tell its files apart."""
         numbers = "_".join(f"{parameter:g}" for parameter in parameters)
         name = f"decoded_{_raw(_CHANNELS).removeprefix('raw_')}_{method}_{numbers}.zarr"
         return self.path / name

@@ -129,7 +129,13 @@ def reads(path):
         for n in ast.walk(tree)
         if isinstance(n, ast.Constant) and isinstance(n.value, str)
     }
-    found = set()
+    found = {
+        f"*.{field.target.id}"  # decode/methods.py makes them of a section by its names
+        for each in ast.walk(tree)
+        if isinstance(each, ast.ClassDef) and each.name.endswith("Parameters")
+        for field in each.body
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    }
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
     for function in functions:
         aliases = {}
@@ -187,8 +193,10 @@ def test_a_key_that_nothing_reads_is_found(tmp_path):
         "    f(settings.window, **config.augment)\n"
         "    config.data.root = 'x'\n"
         "    return [config.data[s].image for s in place], config.qc[place], 'report'\n"
+        "class GrowParameters:\n    min_seed: int = 100\n"
     )
     found = reads(module)
     assert {"predict.window", "augment.*", "data.*.image", "qc.report"} <= found
+    assert "*.min_seed" in found
     assert "data.root" not in found and "predict.overlap" not in found
     assert not any(fnmatch.fnmatchcase("decode.input", p) for p in found)

@@ -9,6 +9,7 @@ watershed by maximum spanning forest (Meyer; Cousty et al., PAMI 2009) on the af
 In memory alone, and at most `memory_bytes`.
 """
 
+import dataclasses
 import math
 from typing import no_type_check
 
@@ -22,6 +23,33 @@ from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.ordered_edges import BUCKETS, edges_between
 from nisbjax.errors import InputError
 from nisbjax.typing import Affinities
+
+
+@dataclasses.dataclass(frozen=True)
+class GrowParameters:
+    """The keys of `decode` that growing takes.
+
+    Attributes:
+      threshold: of the seeds.
+      low_threshold: down to which they grow.
+      min_seed: voxels that make one.
+      grow_margin: within which two seeds leave a voxel on background; 0 = they never do.
+    """
+
+    threshold: float
+    low_threshold: float
+    min_seed: int = 100
+    grow_margin: float = 0.0
+
+    def check(self, dtype: np.dtype) -> None:
+        """Refuses what means nothing for affinities of this type.
+
+        Raises:
+          InputError: as `check`.
+        """
+        check(
+            dtype, self.threshold, self.low_threshold, self.min_seed, self.grow_margin
+        )
 
 
 def memory_bytes(dtype: np.dtype, voxels: int, margin: float = 0.0) -> int:

@@ -1,17 +1,21 @@
 """The methods of decoding: what each takes, and what it refuses before it begins.
 
 PyTC names decoders in a registry of functions with keywords of their own; here all are
-called alike, and a method says which keys of `decode` it takes besides.
+called alike, with parameters of the method's own type, whose fields are keys of `decode`.
 """
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+from nisbjax.decode.grow import GrowParameters
+from nisbjax.decode.mutex import MutexParameters
 from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed.labeling import check_affinities, label_volume
 from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
 from nisbjax.errors import InputError, require_choice
 from nisbjax.parallel.cluster import check_cluster
+from nisbjax.store.volume import Volume
 from nisbjax.typing import Section
 
 
@@ -20,26 +24,72 @@ class Method:
     """One way to decode.
 
     Attributes:
-      decode: takes affinities, output, threshold, and what all methods share by name.
-      check: takes affinities, threshold, `memory_gb` and parameters; refuses what `decode`
-        would refuse, before anything is written.
-      parameters: keys of `decode` that both take besides, under the same names.
+      decode: takes affinities, output, `parameters`, and what all methods share by name.
+      check: takes affinities, `parameters` and `memory_gb`; refuses what `decode` would
+        refuse, before anything is written.
+      takes: type of the parameters.
+      named_by: those that the name of a segmentation's file holds; none = all.
       streamed: whether volumes may exceed memory, and boxes may go to a cluster.
     """
 
     decode: Callable[..., SegmentCounts]
     check: Callable[..., None]
-    parameters: tuple[str, ...] = ()
+    takes: type
+    named_by: tuple[str, ...] = ()
     streamed: bool = False
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Their names, which are those of the keys of `decode`."""
+        return tuple(field.name for field in dataclasses.fields(self.takes))
+
+    def parameters_of(self, section: Section) -> Any:
+        """The parameters, of type `takes`, that `decode` holds."""
+        return self.takes(**{name: section[name] for name in self.parameters})
+
+    def numbers_of(self, section: Section) -> tuple[float, ...]:
+        """What the name of a segmentation's file holds of them."""
+        return tuple(float(section[name]) for name in self.named_by or self.parameters)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainParameters:
+    """The key of `decode` that connected components take.
+
+    Attributes:
+      threshold: above which affinities are edges.
+    """
+
+    threshold: float
+
+
+def _label(
+    affinities: Volume, output: Volume, *, parameters: PlainParameters, **shared: Any
+) -> SegmentCounts:
+    return label_volume(affinities, output, parameters.threshold, **shared)
+
+
+def _check_label(
+    affinities: Volume, *, parameters: PlainParameters, memory_gb: float
+) -> None:
+    check_affinities(affinities, parameters.threshold, memory_gb=memory_gb)
 
 
 METHODS = {
-    "affinity_cc": Method(label_volume, check_affinities, streamed=True),
-    "grow": Method(
-        grow_volume, check_grow, ("low_threshold", "min_seed", "grow_margin")
-    ),
-    "mutex": Method(mutex_volume, check_mutex, ("low_threshold",)),
+    "affinity_cc": Method(_label, _check_label, PlainParameters, streamed=True),
+    "grow": Method(grow_volume, check_grow, GrowParameters),
+    "mutex": Method(mutex_volume, check_mutex, MutexParameters),
 }
+
+
+def method_of(section: Section) -> Method:
+    """The method of `decode`.
+
+    Raises:
+      InputError: there is none of that name.
+    """
+    require_choice("decode.method", section.method, METHODS)
+    return METHODS[section.method]
 
 
 def check_keys(section: Section, cluster: Section) -> None:
@@ -52,9 +102,8 @@ def check_keys(section: Section, cluster: Section) -> None:
     Raises:
       InputError: naming the key.
     """
-    require_choice("decode.method", section.method, METHODS)
-    method = METHODS[section.method]
-    for name in ("threshold", *method.parameters):
+    method = method_of(section)
+    for name in method.parameters:
         value = section[name]
         if name.endswith("threshold") and not 0 <= value <= 1:  # NaN too
             raise InputError(f"decode.{name} is {value}; wanted a number in [0, 1]")

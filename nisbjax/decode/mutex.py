@@ -9,6 +9,7 @@ those that speak for one neuron.
 In memory alone, and in one thread.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,19 @@ from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.errors import InputError
 from nisbjax.offsets import OFFSETS_6
 from nisbjax.typing import Affinities, Triple
+
+
+@dataclasses.dataclass(frozen=True)
+class MutexParameters:
+    """The keys of `decode` that the mutex watershed takes.
+
+    Attributes:
+      threshold: above which short edges attract.
+      low_threshold: below which long ones repel.
+    """
+
+    threshold: float
+    low_threshold: float
 
 
 def mutex_affinities(

@@ -1,4 +1,4 @@
-"""One decode that was checked and is not begun: what it takes, and what its file will say.
+"""One decode that is not begun: what is asked for, what it takes, what its file will say.
 
 PyTC's segmentations are bare arrays; here each names the affinities, the mask, the method
 and the software that made it.
@@ -8,6 +8,7 @@ import dataclasses
 import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,28 @@ from nisbjax.typing import Section
 
 # As predictions are chunked, so that boxes fit both; neuroglancer reads 1 to 4 MB at once.
 _CHUNKS = (64, 128, 128)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """What is asked for: one prediction's segments, in one file.
+
+    Attributes:
+      section: `decode`; where input, mask and output lie is said by others.
+      cluster: `cluster`, which decodes boxes where the method is streamed.
+      path: of the zarr array that is written.
+      affinities: path of [c x y z].
+      edge_stored_at: `source` or `destination`, where the file does not say.
+      determined_by: the keys that determine the segments, with their values: an output
+        that others made is refused.
+    """
+
+    section: Section
+    cluster: Section
+    path: pathlib.Path
+    affinities: str | pathlib.Path
+    edge_stored_at: str
+    determined_by: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +70,9 @@ class Plan:
         return METHODS[self.section.method]
 
     @property
-    def threshold(self) -> float:
-        return float(self.section.threshold)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Those of the method, besides its threshold."""
-        return {name: self.section[name] for name in self.method.parameters}
+    def parameters(self) -> Any:
+        """Of the method, as its type says."""
+        return self.method.parameters_of(self.section)
 
     @property
     def array(self) -> dict[str, Any]:
@@ -74,9 +93,7 @@ class Plan:
         return {
             "axes": list("xyz"),
             "method": self.section.method,
-            "threshold": self.threshold,
-            "compared_threshold": compared(self.threshold, self.affinities.dtype),
-            **self.parameters,
+            **self._parameters(),
             "mask": str(mask),
             "mask_edges": self.section.mask_edges,
             "min_size": self.section.min_size,
@@ -87,6 +104,15 @@ class Plan:
             "software": f"nisbjax {nisbjax.__version__}",
             **_inherited(self.affinities),
         }
+
+    def _parameters(self) -> dict[str, Any]:
+        """By their names; with a threshold, what it is for affinities of this type."""
+        found = {}
+        for name, value in dataclasses.asdict(self.parameters).items():
+            found[name] = value
+            if name == "threshold":
+                found["compared_threshold"] = compared(value, self.affinities.dtype)
+        return found
 
 
 def compared(threshold: float, dtype: np.dtype) -> float:

@@ -6,14 +6,13 @@ is resumed after a kill, and the segmentation says what made it and what it cons
 
 import pathlib
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
 
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.methods import check_keys
-from nisbjax.decode.plan import Plan
+from nisbjax.decode.plan import Decoding, Plan
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import determines, ranges
@@ -24,45 +23,30 @@ from nisbjax.store.lock import writing
 from nisbjax.store.manifest import require_same
 from nisbjax.store.volume import Volume, create_zarr, open_affinities
 from nisbjax.store.zarr_output import require_writable
-from nisbjax.typing import Section
 
 
-def run(
-    section: Section,
-    cluster: Section,
-    path: pathlib.Path,
-    *,
-    affinities: str | pathlib.Path,
-    mask: str | pathlib.Path = "",
-    edge_stored_at: str,
-    determined_by: Mapping[str, Any],
-) -> pathlib.Path:
+def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
     """Decodes one prediction; an earlier attempt that was stopped is resumed.
 
     Args:
-      section: `decode`; where input, mask and output lie is said by the next ones.
-      cluster: `cluster`, which decodes boxes where the method is streamed.
-      path: of the zarr array that is written.
-      affinities: path of [c x y z].
+      decoding: what is asked for.
       mask: path of [x y z], 0 = masked; "" for none.
-      edge_stored_at: `source` or `destination`, where the file does not say.
-      determined_by: the keys that determine the segments, with their values: an output
-        that others made is refused.
 
     Returns:
-      `path`, finished.
+      The path that was asked for, finished.
 
     Raises:
       InputError: a key without meaning, unfinished input, too few channels, a mask of
         another shape, or an output that other inputs or settings began.
     """
-    plan = _planned(section, cluster, path, affinities, edge_stored_at, determined_by)
+    plan = _planned(decoding)
     edges, facts = _masked(plan, mask)
     made_from = {**plan.made_from, **facts}
+    path, cluster = decoding.path, decoding.cluster
     require_same(path, made_from)
     attributes = plan.attributes(mask)
     started = time.monotonic()
-    options: dict[str, Any] = plan.parameters
+    options: dict[str, Any] = {}
     if plan.method.streamed:
         options["schedule"] = Schedule(cluster.kind, cluster.workers, cluster.address)
     with writing(path):
@@ -70,12 +54,12 @@ def run(
         counts = plan.method.decode(
             plan.affinities,
             output,
-            plan.threshold,
-            **options,
-            memory_gb=section.memory_gb,
+            parameters=plan.parameters,
+            memory_gb=plan.section.memory_gb,
             edges=edges,
-            min_size=section.min_size,
+            min_size=plan.section.min_size,
             fingerprint=made_from,
+            **options,
         )
     logging.info(
         "wrote %s in %.1f s: %d segments, %.2f %% background",
@@ -87,26 +71,15 @@ def run(
     return path
 
 
-def check(
-    section: Section,
-    cluster: Section,
-    path: pathlib.Path,
-    *,
-    affinities: str | pathlib.Path,
-    edge_stored_at: str,
-    determined_by: Mapping[str, Any],
-) -> None:
+def check(decoding: Decoding) -> None:
     """Refuses what `run` would, but for the mask, before that is made.
-
-    Args:
-      section, cluster, path, affinities, edge_stored_at, determined_by: as `run`.
 
     Raises:
       InputError: as `run`.
     """
-    plan = _planned(section, cluster, path, affinities, edge_stored_at, determined_by)
-    require_same(path, plan.made_from)
-    require_writable(path, **plan.array)
+    plan = _planned(decoding)
+    require_same(decoding.path, plan.made_from)
+    require_writable(decoding.path, **plan.array)
 
 
 def check_path(path: pathlib.Path) -> None:
@@ -138,33 +111,25 @@ def edge_offset(edge_stored_at: str, affinities: Volume) -> int:
     return int(stored == "destination")
 
 
-def _planned(
-    section: Section,
-    cluster: Section,
-    path: pathlib.Path,
-    affinities: str | pathlib.Path,
-    edge_stored_at: str,
-    determined_by: Mapping[str, Any],
-) -> Plan:
+def _planned(decoding: Decoding) -> Plan:
     """Opens the affinities, once nothing speaks against the keys and the output's path."""
-    check_keys(section, cluster)
-    check_path(path)
-    source = str(affinities)
+    section = decoding.section
+    check_keys(section, decoding.cluster)
+    check_path(decoding.path)
+    source = str(decoding.affinities)
     require_finished(source)
     volume = open_affinities(source)
     made_from = {
-        **determined_by,
+        **decoding.determined_by,
         # The word of the file wins over that of the configuration.
-        "data.edge_stored_at": _stored_at(edge_stored_at, volume),
+        "data.edge_stored_at": _stored_at(decoding.edge_stored_at, volume),
         "affinities": fingerprint(source),
     }
-    offset = edge_offset(edge_stored_at, volume)
+    offset = edge_offset(decoding.edge_stored_at, volume)
     MaskedEdges(offset, mask_edges=section.mask_edges)
-    digest = determines.digest(determined_by)
+    digest = determines.digest(decoding.determined_by)
     plan = Plan(section, source, volume, offset, made_from, digest)
-    plan.method.check(
-        volume, plan.threshold, **plan.parameters, memory_gb=section.memory_gb
-    )
+    plan.method.check(volume, parameters=plan.parameters, memory_gb=section.memory_gb)
     return plan
 
 

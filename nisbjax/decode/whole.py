@@ -24,7 +24,9 @@ from nisbjax.decode.channels import (
     short_range,
     with_long_range,
 )
+from nisbjax.decode.grow import GrowParameters
 from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.mutex import MutexParameters
 from nisbjax.decode.nonfinite import Nonfinite
 from nisbjax.decode.segment_counts import SegmentCounts, without_small
 from nisbjax.decode.streamed.labeling import check_affinities
@@ -42,11 +44,8 @@ _WRITTEN = (512, 512, 512)  # voxels at once
 def grow_volume(
     affinities: Volume,
     output: Volume,
-    threshold: float,
     *,
-    low_threshold: float,
-    min_seed: int,
-    grow_margin: float = 0.0,
+    parameters: GrowParameters,
     memory_gb: float,
     edges: MaskedEdges | None = None,
     min_size: int = 0,
@@ -57,9 +56,7 @@ def grow_volume(
     Args:
       affinities: [c x y z], its channels taken as `label_volume` does.
       output: [x y z], an unsigned type.
-      threshold, low_threshold, min_seed: of the seeds, down to which they grow, and the
-        voxels that make one.
-      grow_margin: within which two seeds leave a voxel on background; 0 = they never do.
+      parameters: of the seeds, and of their growth.
       memory_gb: refused where more might be needed (`grow.memory_bytes`).
       edges: which of them count; all, stored at their source, where None.
       min_size: segments of fewer voxels become background.
@@ -72,14 +69,7 @@ def grow_volume(
       InputError: as `grow_affinities`, too little memory, or an output that belongs to
         other inputs or settings.
     """
-    check_grow(
-        affinities,
-        threshold,
-        low_threshold=low_threshold,
-        min_seed=min_seed,
-        grow_margin=grow_margin,
-        memory_gb=memory_gb,
-    )
+    check_grow(affinities, parameters=parameters, memory_gb=memory_gb)
     edges = edges or MaskedEdges()
     edges.require_shape(affinities.spatial_shape)
     chosen, edge_offset = short_range(affinities, edges.edge_offset)
@@ -87,18 +77,15 @@ def grow_volume(
     def decode(values: Affinities) -> UInt[np.ndarray, "x y z"]:
         return grow.grow_affinities(
             values,
-            threshold,
-            low_threshold,
-            min_seed=min_seed,
-            margin=grow_margin,
+            parameters.threshold,
+            parameters.low_threshold,
+            min_seed=parameters.min_seed,
+            margin=parameters.grow_margin,
             edges=edges.stored_at(edge_offset),
         )
 
     made_from = {
-        "threshold": threshold,
-        "low_threshold": low_threshold,
-        "min_seed": min_seed,
-        "grow_margin": grow_margin,
+        **dataclasses.asdict(parameters),
         "edge_offset": edges.edge_offset,
         "mask_edges": edges.mask_edges,
         "min_size": min_size,
@@ -111,9 +98,8 @@ def grow_volume(
 def mutex_volume(
     affinities: Volume,
     output: Volume,
-    threshold: float,
     *,
-    low_threshold: float,
+    parameters: MutexParameters,
     memory_gb: float,
     edges: MaskedEdges | None = None,
     min_size: int = 0,
@@ -125,7 +111,7 @@ def mutex_volume(
       affinities: [c x y z], with its offsets among the attributes, or those of `OFFSETS_6`.
         The edges to the next voxel attract, whatever their place, all others repel.
       output: [x y z], an unsigned type.
-      threshold, low_threshold: above and below which edges attract and repel.
+      parameters: above and below which edges attract and repel.
       memory_gb: refused where more is needed (`mutex_components.memory_bytes`).
       edges, min_size, fingerprint: as `grow_volume`.
 
@@ -136,7 +122,7 @@ def mutex_volume(
       InputError: as `mutex_affinities`, too little memory, or an output that belongs to
         other inputs or settings.
     """
-    check_mutex(affinities, threshold, low_threshold=low_threshold, memory_gb=memory_gb)
+    check_mutex(affinities, parameters=parameters, memory_gb=memory_gb)
     edges = edges or MaskedEdges()
     edges.require_shape(affinities.spatial_shape)
     chosen, offsets = _with_offsets(affinities)
@@ -144,15 +130,14 @@ def mutex_volume(
     def decode(values: Affinities) -> UInt[np.ndarray, "x y z"]:
         return mutex.mutex_affinities(
             values,
-            threshold,
-            low_threshold,
+            parameters.threshold,
+            parameters.low_threshold,
             offsets=offsets,
             edges=edges,
         )
 
     made_from = {
-        "threshold": threshold,
-        "low_threshold": low_threshold,
+        **dataclasses.asdict(parameters),
         "edge_offset": edges.edge_offset,
         "mask_edges": edges.mask_edges,
         "min_size": min_size,
@@ -162,27 +147,21 @@ def mutex_volume(
 
 
 def check_grow(
-    affinities: Volume,
-    threshold: float,
-    *,
-    low_threshold: float,
-    min_seed: int,
-    grow_margin: float = 0.0,
-    memory_gb: float,
+    affinities: Volume, *, parameters: GrowParameters, memory_gb: float
 ) -> None:
     """Refuses what `grow_volume` refuses, without a mask and an output.
 
     Raises:
       InputError: as there.
     """
-    check_affinities(affinities, threshold)
-    grow.check(affinities.dtype, threshold, low_threshold, min_seed, grow_margin)
-    needed = functools.partial(grow.memory_bytes, margin=grow_margin)
+    check_affinities(affinities, parameters.threshold)
+    parameters.check(affinities.dtype)
+    needed = functools.partial(grow.memory_bytes, margin=parameters.grow_margin)
     _check_memory("grow", affinities, needed, memory_gb)
 
 
 def check_mutex(
-    affinities: Volume, threshold: float, *, low_threshold: float, memory_gb: float
+    affinities: Volume, *, parameters: MutexParameters, memory_gb: float
 ) -> None:
     """Refuses what `mutex_volume` refuses, without a mask and an output.
 
@@ -191,7 +170,9 @@ def check_mutex(
     """
     chosen, offsets = _with_offsets(affinities)
     mutex.check(chosen.shape, offsets)
-    mutex.check_thresholds(affinities.dtype, threshold, low_threshold)
+    mutex.check_thresholds(
+        affinities.dtype, parameters.threshold, parameters.low_threshold
+    )
     needed = functools.partial(mutex_components.memory_bytes, channels=len(offsets))
     _check_memory("mutex", affinities, needed, memory_gb)
 

@@ -6,12 +6,15 @@ decides again below.
 
 import pathlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from nisbjax.artifacts import VolumeDir
-from nisbjax.errors import require_choice
 from nisbjax.keys import determines
 from nisbjax.keys.checks import optional
 from nisbjax.typing import Config, Section
+
+if TYPE_CHECKING:  # stages are imported when they are asked for
+    from nisbjax.decode.plan import Decoding
 
 
 def with_parameters(
@@ -35,11 +38,10 @@ def path_in(section: Section, place: VolumeDir) -> pathlib.Path:
     Raises:
       InputError: no such method.
     """
-    from nisbjax.decode.methods import METHODS
+    from nisbjax.decode.methods import method_of
 
-    require_choice("decode.method", section.method, METHODS)
-    names = ("threshold", *METHODS[section.method].parameters)
-    return place.decoded(section.method, *(float(section[name]) for name in names))
+    numbers = method_of(section).numbers_of(section)
+    return place.decoded(section.method, *numbers)
 
 
 def output_path(section: Section, place: VolumeDir, named: str = "") -> pathlib.Path:
@@ -84,14 +86,7 @@ def check(config: Config, path: pathlib.Path, prediction: str | pathlib.Path) ->
     """
     from nisbjax.decode import stage
 
-    stage.check(
-        config.decode,
-        config.cluster,
-        path,
-        affinities=prediction,
-        edge_stored_at=config.data.edge_stored_at,
-        determined_by=determines.facts(config, "segmentation"),
-    )
+    stage.check(_decoding(config, path, prediction))
 
 
 def decode(
@@ -114,12 +109,20 @@ def decode(
     """
     from nisbjax.decode import stage
 
-    return stage.run(
+    return stage.run(_decoding(config, path, prediction), mask)
+
+
+def _decoding(
+    config: Config, path: pathlib.Path, prediction: str | pathlib.Path
+) -> "Decoding":
+    """What the configuration asks for."""
+    from nisbjax.decode.plan import Decoding
+
+    return Decoding(
         config.decode,
         config.cluster,
         path,
         affinities=prediction,
-        mask=mask,
         edge_stored_at=config.data.edge_stored_at,
         determined_by=determines.facts(config, "segmentation"),
     )

@@ -77,7 +77,7 @@ def parameters(
             f"--config.decode.method={function}, or run --mode=tune"
         )
     found = best["decoding_params"]
-    known = ("threshold", "min_size", *METHODS[method].parameters)
+    known = (*METHODS[method].parameters, "min_size")
     unknown = sorted(str(key) for key in found if key not in known)
     if unknown:
         logging.warning("%s: %s are no parameters of %s", path, unknown, method)
@@ -120,7 +120,8 @@ def conclude(
         logging.warning(warning)
     score = {"nerl": top.value, **top.user_attrs}
     fixed = METHODS[section.method].parameters + ("min_size",) * bool(section.min_size)
-    chosen = {name: section[name] for name in fixed} | top.params
+    # The threshold comes last, as in files of before: it is always tuned.
+    chosen = {n: section[n] for n in fixed if n != "threshold"} | top.params
     logging.info("best %s: %s", chosen, score_text.summary(score))
     return {
         "best_trial": top.number,

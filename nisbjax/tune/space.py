@@ -99,7 +99,7 @@ def ranges(section: Section, decode: Any) -> dict[str, Range]:
         )
     space = {"threshold": space.pop("threshold"), **space}
     method = decode.method
-    taken = ("threshold", "min_size", *METHODS[method].parameters)
+    taken = (*METHODS[method].parameters, "min_size")
     unknown = sorted(set(space) - set(taken))
     if unknown:
         raise InputError(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nisbjax.decode import channels, whole
 from nisbjax.decode.channels import short_range, with_long_range
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.grow import GrowParameters
 from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.thresholds.sweep import nodes_by_threshold
@@ -119,9 +120,7 @@ def test_streamed_grown_and_swept_alike_from_a_file(tmp_path, offsets):
     whole.grow_volume(
         file,
         from_array(grown, "xyz"),
-        0.6,
-        low_threshold=0.6,
-        min_seed=1,
+        parameters=GrowParameters(0.6, 0.6, min_seed=1),
         memory_gb=1.0,
     )
     np.testing.assert_array_equal(grown, expected)

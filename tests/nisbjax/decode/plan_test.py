@@ -3,6 +3,8 @@
 import numpy as np
 
 from nisbjax.config import base_config
+from nisbjax.decode.methods import PlainParameters
+from nisbjax.decode.mutex import MutexParameters
 from nisbjax.decode.plan import Plan, compared
 from nisbjax.store.volume import from_array
 
@@ -48,8 +50,8 @@ def test_it_says_what_made_it_and_what_its_affinities_say():
 
 
 def test_a_method_notes_its_own_parameters():
-    assert planned("affinity_cc", {}).parameters == {}
-    assert planned("mutex", {}).parameters == {"low_threshold": 0.25}
+    assert planned("affinity_cc", {}).parameters == PlainParameters(0.7)
+    assert planned("mutex", {}).parameters == MutexParameters(0.7, 0.25)
 
 
 def test_the_array_has_the_shape_of_the_affinities():

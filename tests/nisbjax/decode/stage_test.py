@@ -12,6 +12,7 @@ from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
+from nisbjax.decode.plan import Decoding
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.mask import MaskSpec, open_mask
@@ -54,15 +55,15 @@ def run(config, path, affinities, mask="", **decode):
     """The stage on values, with other ones for some keys of `decode`."""
     config = config.copy_and_resolve_references()
     config.decode.update(decode)
-    return stage.run(
+    wanted = Decoding(
         config.decode,
         config.cluster,
         path,
         affinities=affinities,
-        mask=mask,
         edge_stored_at=config.data.edge_stored_at,
         determined_by=determines.facts(config, "segmentation"),
     )
+    return stage.run(wanted, mask)
 
 
 def write_mask(path, mask, **attributes):

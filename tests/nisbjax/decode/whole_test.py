@@ -1,19 +1,22 @@
 """Decoders that hold their volume: files in and out, statistics, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from nisbjax.decode import grow, whole
-from nisbjax.decode.grow import grow_affinities
+from nisbjax.decode.grow import GrowParameters, grow_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
-from nisbjax.decode.mutex import mutex_affinities
+from nisbjax.decode.mutex import MutexParameters, mutex_affinities
 from nisbjax.errors import InputError
 from nisbjax.offsets import edge_slices
 from nisbjax.store.manifest_lines import path_inside
 from nisbjax.store.volume import create_zarr, from_array
 
 SHAPE = (12, 11, 13)
-GROWTH = {"low_threshold": 0.6, "min_seed": 5, "memory_gb": 1.0}
+GROWN = GrowParameters(0.8, 0.6, min_seed=5)
+MUTEX = MutexParameters(0.7, 0.2)
 
 
 def random_affinities(channels=3):
@@ -39,10 +42,10 @@ def test_growing_writes_the_labels_with_mask_and_statistics(min_size):
     statistics = whole.grow_volume(
         from_array(affinities, "cxyz"),
         from_array(output, "xyz"),
-        0.8,
+        parameters=GROWN,
+        memory_gb=1.0,
         min_size=min_size,
         edges=edges,
-        **GROWTH,
     )
     expected = grow_affinities(affinities, 0.8, 0.6, min_seed=5, edges=edges)
     if min_size:
@@ -59,11 +62,10 @@ def test_mutex_takes_the_offsets_of_the_file():
     affinities = random_affinities(6)
     offsets = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [3, 0, 0], [0, 3, 0], [0, 0, 3]]
     output = np.zeros(SHAPE, np.uint32)
-    options = {"low_threshold": 0.2, "memory_gb": 1.0}
+    options = {"parameters": MUTEX, "memory_gb": 1.0}
     whole.mutex_volume(
         from_array(affinities, "cxyz", {"offsets": offsets}),
         from_array(output, "xyz"),
-        0.7,
         **options,
     )
     expected = mutex_affinities(
@@ -73,7 +75,7 @@ def test_mutex_takes_the_offsets_of_the_file():
     assert len(np.unique(output)) > 2
     # A file that names none has those of BANIS, ten voxels long.
     whole.mutex_volume(
-        from_array(affinities, "cxyz"), from_array(output, "xyz"), 0.7, **options
+        from_array(affinities, "cxyz"), from_array(output, "xyz"), **options
     )
     np.testing.assert_array_equal(output, mutex_affinities(affinities, 0.7, 0.2))
 
@@ -95,8 +97,7 @@ def test_mutex_reads_the_same_edges_in_any_order_and_from_either_end():
     whole.mutex_volume(
         from_array(written, "cxyz", {"offsets": named}),
         from_array(output, "xyz"),
-        0.7,
-        low_threshold=0.2,
+        parameters=MUTEX,
         memory_gb=1.0,
     )
     np.testing.assert_array_equal(output, expected)
@@ -108,12 +109,14 @@ def test_a_finished_file_is_taken_and_another_setting_refused(tmp_path, monkeypa
         tmp_path / "labels.zarr", shape=SHAPE, dtype=np.uint32, chunks=SHAPE, axes="xyz"
     )
     affinities = from_array(random_affinities(), "cxyz")
-    done = whole.grow_volume(affinities, output, 0.8, **GROWTH)
+    given = {"parameters": GROWN, "memory_gb": 1.0}
+    done = whole.grow_volume(affinities, output, **given)
     assert path_inside(output.source).exists()
     monkeypatch.setattr(grow, "grow_affinities", None)  # not called again
-    assert whole.grow_volume(affinities, output, 0.8, **GROWTH) == done
+    assert whole.grow_volume(affinities, output, **given) == done
     with pytest.raises(InputError, match="other min_seed .*: 5, now 6"):
-        whole.grow_volume(affinities, output, 0.8, **{**GROWTH, "min_seed": 6})
+        given["parameters"] = dataclasses.replace(GROWN, min_seed=6)
+        whole.grow_volume(affinities, output, **given)
 
 
 def test_too_little_memory_is_said_beforehand():
@@ -130,30 +133,30 @@ def test_too_little_memory_is_said_beforehand():
         whole.grow_volume(
             from_array(random_affinities(), "cxyz"),
             output,
-            0.8,
-            **{**GROWTH, "memory_gb": 0.0005},
+            parameters=GROWN,
+            memory_gb=0.0005,
         )
     with pytest.raises(InputError, match="method=mutex .* may need 0.000117 GB"):
         whole.mutex_volume(
             from_array(random_affinities(6), "cxyz"),
             output,
-            0.8,
-            low_threshold=0.2,
+            parameters=MUTEX,
             memory_gb=0.0001,
         )
 
 
 def test_bad_parameters_are_named():
-    affinities = from_array(random_affinities(), "cxyz")
     output = from_array(np.zeros(SHAPE, np.uint32), "xyz")
-    with pytest.raises(InputError, match="decode.min_seed is -1; wanted 0 or more"):
-        whole.grow_volume(affinities, output, 0.8, **{**GROWTH, "min_seed": -1})
-    with pytest.raises(InputError, match="decode.low_threshold is 0.9"):
-        whole.grow_volume(affinities, output, 0.8, **{**GROWTH, "low_threshold": 0.9})
-    with pytest.raises(InputError, match="threshold nan came"):
-        whole.grow_volume(affinities, output, float("nan"), **GROWTH)
-    one = from_array(random_affinities(1), "cxyz")
-    with pytest.raises(InputError, match=r"has 1 channel\(s\); wanted at least 3"):
-        whole.grow_volume(one, output, 0.8, **GROWTH)
-    with pytest.raises(InputError, match="3 channels for 3 offsets; wanted the long-"):
-        whole.mutex_volume(affinities, output, 0.8, low_threshold=0.2, memory_gb=1.0)
+
+    def refused(message, channels=3, parameters=GROWN, **changed):
+        decode = whole.mutex_volume if parameters is MUTEX else whole.grow_volume
+        parameters = dataclasses.replace(parameters, **changed)
+        affinities = from_array(random_affinities(channels), "cxyz")
+        with pytest.raises(InputError, match=message):
+            decode(affinities, output, parameters=parameters, memory_gb=1.0)
+
+    refused("decode.min_seed is -1; wanted 0 or more", min_seed=-1)
+    refused("decode.low_threshold is 0.9", low_threshold=0.9)
+    refused("threshold nan came", threshold=float("nan"))
+    refused(r"has 1 channel\(s\); wanted at least 3", channels=1)
+    refused("3 channels for 3 offsets; wanted the long-", parameters=MUTEX)
