@@ -52,8 +52,13 @@ def _said_again(record: logging.LogRecord) -> bool:
 
     Each of its threads and tasks does: a full disk makes some 400 lines of it.
     """
-    if not (record.exc_info and record.exc_info[2]):
+    if not record.exc_info:
         return False
+    if record.exc_info[2] is None:
+        # TensorStore's answer to a write that nobody waits for any more: it has no frames.
+        # Orbax raises the first that fails, and drops the others.
+        error = record.exc_info[1]
+        return isinstance(error, Exception) and is_of_outside(error)
     frames = traceback.extract_tb(record.exc_info[2])
     return any(
         _ORBAX in path for path in [record.pathname, *(f.filename for f in frames)]

@@ -256,9 +256,10 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
-# A checkpoint takes some 250 KB: the first is cut off, or is committed with perhaps no
-# room left for its seal, or is sealed and the second one is cut off.
-@pytest.mark.parametrize("size", ["192k", "256k", "384k"])
+# A checkpoint takes 220 to 250 KB, as its writes fall into pages. Where the disk is 160 KB
+# the first is cut off; where it is 512 KB the first is sealed. Between them any of these may
+# be, and one that is committed without room left for its seal.
+@pytest.mark.parametrize("size", ["160k", "240k", "256k", "512k"])
 def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path, keys, small_disk, size):
     keys = keys | {"train.steps": 40, "train.val_every": 8, "train.val_crops": 2}
     folder = small_disk(size) / "run"
@@ -268,11 +269,16 @@ def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path, keys, small_disk, s
     assert "Traceback" not in said, said
     assert "No space left on device" in said
     assert [x[:9] for x in said.splitlines() if "could not be" in x] == ["nisbjax: "]
+    assert (
+        said.splitlines()[-1][:9] == "nisbjax: "
+    )  # what Orbax lost is not said besides
     kept = checkpoints(folder)
     reached = max(kept, default=0)
     assert reached < 40
-    if size != "192k":
-        assert reached
+    if size == "160k":
+        assert not reached
+    if size == "512k":
+        assert kept[reached] or len(kept) > 1
     small_disk("20m")
     child = start(folder, keys, stderr=subprocess.PIPE, text=True)
     said = child.communicate(timeout=600)[1]

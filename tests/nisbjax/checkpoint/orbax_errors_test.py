@@ -1,5 +1,6 @@
 """Which errors are a disk's, and in which words."""
 
+import asyncio
 import logging
 import sys
 import types
@@ -42,6 +43,17 @@ def test_what_orbax_raises_is_not_logged_too(path, said):
     logger.handle(record)
     logger.removeHandler(handler)
     assert len(lines) == said
+
+
+@pytest.mark.parametrize("text, said", [("NOT_FOUND: a file", 0), ("another", 1)])
+def test_a_write_that_nobody_waits_for_is_not_logged(text, said, caplog):
+    orbax_errors.say_once()
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    future.set_exception(ValueError(text))
+    del future  # asyncio says now that its exception was never retrieved
+    loop.close()
+    assert len(caplog.records) == said
 
 
 def test_only_a_closed_loop_is_ignored(monkeypatch):
