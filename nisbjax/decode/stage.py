@@ -17,6 +17,7 @@ from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import determines, ranges
 from nisbjax.mask import mask_facts, open_mask
+from nisbjax.store import absent_chunks
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
@@ -45,6 +46,7 @@ def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
     path, cluster = decoding.path, decoding.cluster
     require_same(path, made_from)
     attributes = plan.attributes(mask)
+    absent_chunks.say(plan.affinities)
     started = time.monotonic()
     options: dict[str, Any] = {}
     if plan.method.streamed:

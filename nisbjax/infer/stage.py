@@ -26,7 +26,7 @@ from nisbjax.infer.predict import Job, predict_volume
 from nisbjax.infer.windows import Grid
 from nisbjax.keys.checks import optional
 from nisbjax.parallel import devices
-from nisbjax.store import exported, lock
+from nisbjax.store import absent_chunks, exported, lock
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.manifest import Manifest, require_same
@@ -195,6 +195,7 @@ def _write(
 ) -> None:
     """What is missing of the work file, and the file that is asked for."""
     work, final, made_from = target.work, target.final, plan.made_from
+    absent_chunks.say(plan.image)
     started = time.monotonic()
     with Manifest(work, made_from) as manifest:
         manifest.verify()

@@ -29,6 +29,7 @@ class Subject:
       dtype: of the values.
       image: path; "" for none.
       plots: names of PNG files beside the report.
+      absent_chunks: what there is to say of chunks of the prediction that are not there.
     """
 
     prediction: str
@@ -36,6 +37,7 @@ class Subject:
     dtype: str
     image: str
     plots: tuple[str, ...] = ()
+    absent_chunks: str = ""
 
 
 def text(
@@ -57,6 +59,8 @@ def text(
     lines = [*front.lines(), "", "# Affinity check report", ""]
     shape = " x ".join(map(str, subject.shape))
     lines += [f"- pred: `{subject.prediction}` ({shape}, {subject.dtype})"]
+    if subject.absent_chunks:
+        lines.append(f"- {subject.absent_chunks}")
     lines += [f"- img: `{subject.image}`" if subject.image else "- img: none", ""]
     lines += _health(statistics, cuts)
     lines += _z_cuts(cuts, subject.shape[3], section)

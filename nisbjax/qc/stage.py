@@ -24,7 +24,7 @@ from nisbjax.qc import (
 )
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
-from nisbjax.store import files
+from nisbjax.store import absent_chunks, files
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
@@ -125,6 +125,7 @@ def check(
     pixels = _pixels(image, affinities) if str(image) else None
     _require_files(paths.report)
     with writing(paths.report):
+        absent = absent_chunks.say(affinities)
         started = time.monotonic()
         found, how = _statistics(section, paths, affinities, pixels)
         cuts = find_cuts(found.planes, **{key: section[key] for key in _CUTS})
@@ -145,6 +146,7 @@ def check(
             shape=affinities.shape,
             dtype=str(affinities.dtype),
             image=front.img,
+            absent_chunks=absent,
             plots=pictures.draw_all(paths.report, affinities, found, cuts),
         )
         text = report.text(front, subject, found, cuts, section.to_dict())

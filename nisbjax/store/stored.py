@@ -155,7 +155,9 @@ class ChunkFiles:
 
     def index(self, name: str) -> int:
         """Number of a chunk in C order, by its name; -1 where it is no name of a chunk."""
-        numbers = name.split(self.separator)
+        if not name.startswith(self.first):
+            return -1
+        numbers = name.removeprefix(self.first).split(self.separator)
         if len(numbers) != len(self.grid) or not all(n.isdecimal() for n in numbers):
             return -1
         position = [int(n) for n in numbers]

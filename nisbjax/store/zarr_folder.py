@@ -203,14 +203,15 @@ def _require_chunk_files(path: pathlib.Path, folder: pathlib.Path, levels: int) 
                         waiting.append((pathlib.Path(entry.path), levels - 1))
                     elif levels > 1 or not entry.is_file():
                         name = os.path.relpath(entry.path, path)
-                        raise _no_file(path, name)
+                        raise no_file(path, name)
         except FileNotFoundError:  # nothing was ever written
             continue
         except OSError as error:
             raise InputError(f"{at} cannot be read: {error.strerror}") from None
 
 
-def _no_file(path: pathlib.Path, name: str) -> InputError:
+def no_file(path: pathlib.Path, name: str) -> InputError:
+    """The error for a chunk that is a folder, a pipe or a link to nothing."""
     return InputError(
         f"{path} has a chunk {name} that is no file (a folder, pipe or broken "
         "link); copy or write it again"
@@ -220,7 +221,7 @@ def _no_file(path: pathlib.Path, name: str) -> InputError:
 def _require_folder_of_chunks(path: pathlib.Path, entry: os.DirEntry) -> None:
     """Refuses what TensorStore takes for a chunk that was never written, or waits for."""
     if "." in entry.name or not entry.is_dir():
-        raise _no_file(path, entry.name)
+        raise no_file(path, entry.name)
 
 
 def _words_above(path: pathlib.Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from nisbjax.decode.methods import METHODS
 from nisbjax.errors import require_choice
 from nisbjax.evaluate import nodes
 from nisbjax.keys.checks import optional
-from nisbjax.store import files, finished
+from nisbjax.store import absent_chunks, files, finished
 from nisbjax.store.volume import open_affinities
 from nisbjax.tune import best_params, place, storage, study
 from nisbjax.tune.inputs import Inputs
@@ -57,6 +57,7 @@ def run(
     space = check(section, decode)
     finished.require_finished(inputs.prediction)
     affinities = open_affinities(inputs.prediction)
+    absent_chunks.say(affinities)
     truth, part = nodes.in_region(inputs.truth.load_skeletons(out.path), affinities)
     made_from = inputs.made_from(space.ranges)
     where = storage_of(section, out)

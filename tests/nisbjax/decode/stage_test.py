@@ -99,6 +99,14 @@ def test_a_mask_that_is_stored_in_another_order(config, raw, affinities, tmp_pat
     np.testing.assert_array_equal(open_labels(path).read(), expected)
 
 
+def test_chunks_that_are_not_there_are_counted(config, raw, tmp_path, caplog):
+    (raw / "0.0.0.0").unlink()  # of 3 x 2 x 2 x 2
+    with caplog.at_level("INFO"):
+        run(config, tmp_path / "labels.zarr", raw)
+    said = f"{raw}: 1 of 24 chunks are not there and read as the fill value 0"
+    assert caplog.messages.count(said) == 1
+
+
 def test_a_second_run_finds_it_finished(config, raw, tmp_path):
     path = run(config, tmp_path / "labels.zarr", raw)
     before = {f: f.stat().st_mtime_ns for f in path.rglob("*") if f.name[0] != "."}

@@ -302,6 +302,17 @@ def test_without_an_image_the_border_is_skipped(tmp_path, config, files):
     assert front_matter.read(path).img == ""
 
 
+def test_a_report_says_which_chunks_are_not_there(tmp_path, config):
+    keys = {"shape": (3, 4, 4, 90), "dtype": "float16", "chunks": (3, 4, 4, 30)}
+    array = create_zarr(tmp_path / "raw.zarr", **keys, axes="cxyz")
+    array.write(np.s_[..., :60], np.full((3, 4, 4, 60), 0.5, np.float16))
+    config.qc.border_width = 0
+    target = VolumeDir(tmp_path / "a")
+    path = check(config, target, prediction=tmp_path / "raw.zarr", image="")
+    said = "- 1 of 3 chunks are not there and read as the fill value 0"
+    assert said in path.read_text().splitlines()
+
+
 @pytest.mark.parametrize(
     "key, value, text",
     [
