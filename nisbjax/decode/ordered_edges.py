@@ -20,18 +20,19 @@ BUCKETS = 1 << 24  # of edges by affinity, at most; float16 needs fewer
 
 @no_type_check
 @kernel
-def _collect(values, mask, low, high, shift, destination, both, fixed, place, edges):
+def _collect(values, mask, rule, fixed, place, edges):
     """Sorts edges with low < affinity <= high into buckets, strongest first.
 
     Args:
       values: bits of the affinities, [3 x y z].
       mask: [x y z], or of size 0.
-      shift: of a difference of bits, to make it a bucket.
-      destination, both: edge convention and `mask_edges`.
+      rule: low; high; the shift of a difference of bits that makes it a bucket; whether
+        edges are stored at their upper voxel; whether a mask asks for both of their voxels.
       fixed: flat; an edge between two voxels that are not 0 here is none. Or of size 0.
       place: where the next edge of each bucket goes; advanced, which counts them too.
       edges: receives 3 * (flat index of the lower voxel) + axis; of size 0 to count only.
     """
+    low, high, shift, destination, both = rule
     nx, ny, nz = values.shape[1:]
     for x in range(nx):
         for y in range(ny):
@@ -103,12 +104,12 @@ def edges_between(
     place = np.zeros((span >> shift) + 1, np.int64)
     wide = np.uint32 if values.size < 2**32 else np.uint64
     fixed = np.empty(0, wide) if fixed is None else fixed
-    rule = (weakest, strongest, shift, destination, edges.both, fixed)
-    _collect(values, mask, *rule, place, np.empty(0, wide))
+    rule = (weakest, strongest, shift, destination, edges.both)
+    _collect(values, mask, rule, fixed, place, np.empty(0, wide))
     ordered = np.empty(place.sum(), wide)
     place = np.cumsum(place) - place
     if ordered.size:
-        _collect(values, mask, *rule, place, ordered)
+        _collect(values, mask, rule, fixed, place, ordered)
     if shift:
         strides = np.array([shape[1] * shape[2], shape[2], 1])
         _order(values, strides, destination, ordered)
