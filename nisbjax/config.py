@@ -217,11 +217,12 @@ def _tune() -> Section:
     t = ConfigDict()
     t.study = "nisb_base_banis_cc_tuning"
     t.storage = ""
+    t.objective = "nerl_mean"  # nerl_mean | nerl | voi
     t.sampler = "grid"
     t.thresholds = (0.40, 0.46, 0.52, 0.58, 0.64, 0.70, 0.76, 0.82, 0.88, 0.94)
     t.grid = ""  # banis | pytc: instead of the thresholds above
     t.trials = 25  # of a sampler that is not a grid
-    t.space = (("threshold", 0.40, 0.94),)  # (decode key, low, high)
+    t.space = ()  # (decode key, low, high[, how many]) ...; (): the method's own
     t.allow_test_data = False
     return t
 

@@ -137,6 +137,7 @@ _KEYS = {
     "evaluate.ceiling": "scores",
     "tune.study": "",
     "tune.storage": "",
+    "tune.objective": "best",  # a study names it itself
     "tune.sampler": "best",
     "tune.thresholds": "best",
     "tune.grid": "best",

@@ -180,6 +180,7 @@ RANGES: dict[str, Kind] = {
     "evaluate.ceiling": switch(),
     "tune.study": name(),
     "tune.storage": path(),
+    "tune.objective": one_of("nerl_mean", "nerl", "voi"),
     "tune.sampler": one_of("grid", "tpe", "random", "qmc"),
     "tune.thresholds": several(number(0.0, 1.0, below=True), distinct=False),
     "tune.grid": one_of("", "null", "None", "none", "tutorial", "banis", "pytc"),

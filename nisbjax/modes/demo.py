@@ -149,6 +149,8 @@ def _scores(
 
 def _untrained(config: Config, run_dir: Run, network: Any) -> dict[str, Any]:
     """The test score of the initial weights, their threshold tuned on val likewise."""
+    from nisbjax.tune.objective import value_of
+
     chosen = run_dir.path / "untrained"
     best: dict[str, Any] = {"nerl": -1.0}
     level = 0.0
@@ -162,7 +164,8 @@ def _untrained(config: Config, run_dir: Run, network: Any) -> dict[str, Any]:
         levels = np.unique(np.quantile(affinities, np.linspace(0.02, 0.98, 49)))
         if name == "val":
             rows = _scores(config, affinities, truth, levels)
-            level = max(rows, key=lambda row: row["nerl"])["threshold"]
+            tuned = config.tune.objective
+            level = max(rows, key=lambda row: value_of(tuned, row))["threshold"]
         else:
             (best,) = _scores(config, affinities, truth, np.array([level]))
     logging.info("untrained: threshold %.4f chosen on val", level)

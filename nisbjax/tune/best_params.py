@@ -7,7 +7,7 @@ within a number, and is a file of another threshold then.
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from nisbjax.keys.checks import require
 from nisbjax.keys.ranges import RANGES
 from nisbjax.store import files, records, schema
 from nisbjax.tune import figure, study, trials
+from nisbjax.tune.objective import objective_of, score_of
 from nisbjax.typing import Section
 
 # PyTC's files have more, and not all of these.
@@ -99,8 +100,9 @@ def conclude(
     storage: str,
     made_from: Mapping[str, Any],
     *,
+    configured: trials.Point,
     on_test: bool,
-    note: str = "",
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What `best_params.yaml` is to hold.
 
@@ -109,11 +111,14 @@ def conclude(
       opened: the study, all of its trials evaluated.
       storage: where it is kept.
       made_from: what it scored.
+      configured: the values that the configuration has for what is tuned; they are kept
+        where the best ones are hardly better.
       on_test: whether that was the test volume.
-      note: what else a reader must know; "" for nothing.
+      notes: what else a reader must know; "" for nothing.
     """
-    top = study.best(opened)
-    found = study.warnings(opened) + [note] * bool(note)
+    top, kept = study.choose(opened, configured)
+    objective = objective_of(opened)
+    found = [*study.warnings(opened), *filter(None, (kept, *notes))]
     if on_test:
         found.append("the threshold was chosen on test data: not a test result")
     for warning in found:
@@ -122,11 +127,11 @@ def conclude(
     fixed = METHODS[section.method].parameters + ("min_size",) * bool(section.min_size)
     # The threshold comes last, as in files of before: it is always tuned.
     chosen = {n: section[n] for n in fixed if n != "threshold"} | top.params
-    logging.info("best %s: %s", chosen, score_text.summary(score))
+    logging.info("chosen %s: %s", chosen, score_text.summary(score))
     return {
         "best_trial": top.number,
-        "best_value": top.value,
-        "metric": "nerl",
+        "best_value": score_of(objective, top.value or 0.0),
+        "metric": objective,
         "decoding_function": section.method,
         "decoding_params": chosen,
         "scores": {k: v for k, v in score.items() if k in ("nerl", *trials.ATTRIBUTES)},
@@ -148,17 +153,15 @@ def write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> None
       result: of `conclude`.
     """
     complete = study.complete(opened)
-    rows = [
-        {"threshold": t.params["threshold"], "nerl": t.value or 0.0, **t.user_attrs}
-        for t in complete
-    ]
-    rows.sort(key=lambda row: row["threshold"])
+    rows = [{"nerl": t.value or 0.0, **t.user_attrs, **t.params} for t in complete]
+    tuned = sorted(complete[0].params, key=lambda name: (name != "threshold", name))
+    rows.sort(key=lambda row: [row[name] for name in tuned])
     for row in rows:
-        logging.info("threshold %.4g: %s", row["threshold"], score_text.summary(row))
+        at = {name: row[name] for name in tuned}
+        logging.info("%s: %s", study.said(at), score_text.summary(row))
     out.path.mkdir(parents=True, exist_ok=True)
-    alone = all(set(t.params) == {"threshold"} for t in complete)
-    best = result["decoding_params"]["threshold"]
-    figure.draw(rows, best, out.figure, connected=alone)
+    chosen = {**result["scores"], **result["decoding_params"]}
+    figure.draw(rows, chosen, tuned, out.figure)
     text = yaml.dump(dict(result), Dumper=_Dumper, sort_keys=False)
     files.write_text(out.best_params, f"{_checksum(text.encode()).decode()}\n{text}")
 

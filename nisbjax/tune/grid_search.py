@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 
 from nisbjax.errors import InputError
+from nisbjax.tune.objective import objective_of, value_of
 from nisbjax.tune.trials import (
     LARGEST,
     Point,
@@ -44,7 +45,7 @@ def missing(study: optuna.Study, grid: Sequence[Any]) -> list[Any]:
     """The thresholds, or points, of the grid that no COMPLETE trial has, ascending."""
     done = [t.params for t in complete(study)]
     ordered = sorted(grid, key=lambda x: tuple(_point(x).values()))
-    return [x for x in ordered if not any(_same(_point(x), params) for params in done)]
+    return [x for x in ordered if not any(same(_point(x), params) for params in done)]
 
 
 def run_grid(
@@ -103,8 +104,8 @@ def _leftovers(study: optuna.Study, wanted: Sequence[Any]) -> list[FrozenTrial]:
         if trial.number not in taken and not is_dead(trial):
             continue
         meant = _meant(trial)
-        known = any(_same(meant, _meant(other)) for other in kept)
-        if not known and any(_same(_point(value), meant) for value in wanted):
+        known = any(same(meant, _meant(other)) for other in kept)
+        if not known and any(same(_point(value), meant) for value in wanted):
             kept.append(trial)
         else:
             fail(study, trial, "its run ended before it did")
@@ -124,11 +125,12 @@ def _tell(
     Attributes come with the queue's entry, in one transaction rather than twenty. One of
     those that are left from a dead process is used if it is of this value.
     """
-    found, failed = measure(score)
+    objective = objective_of(study)
+    found, failed = measure(score, objective)
     point = _point(value)
     attributes = identity() | ({"error": failed} if failed else attributes_of(found))
     trial = None
-    begun = next((each for each in left if _same(point, _meant(each))), None)
+    begun = next((each for each in left if same(point, _meant(each))), None)
     if begun is not None:
         left.remove(begun)
         trial = resumed(study, begun)
@@ -139,7 +141,7 @@ def _tell(
     while trial is None:
         study.enqueue_trial(point, user_attrs=attributes)
         trial = study.ask({name: any_value(x) for name, x in point.items()})
-        if not _same(point, trial.params):
+        if not same(point, trial.params):
             fail(study, trial, "a tuner of another host enqueued it")
             trial = None
     # one transaction: a trial is COMPLETE with its value, or still RUNNING
@@ -147,7 +149,7 @@ def _tell(
         logging.warning("%s failed: %s", point, failed)
         study.tell(trial, state=TrialState.FAIL)
         return [failed]
-    study.tell(trial, float(found["nerl"]))
+    study.tell(trial, value_of(objective, found))
     return []
 
 
@@ -169,7 +171,8 @@ def _point(value: Any) -> dict[str, float | int]:
     return dict(value) if isinstance(value, Mapping) else {"threshold": value}
 
 
-def _same(point: Point, other: Point) -> bool:
+def same(point: Point, other: Point) -> bool:
+    """Whether two points have the same parameters, as near as a study tells them apart."""
     return point.keys() == other.keys() and all(
         abs(value - other[name]) <= SAME for name, value in point.items()
     )

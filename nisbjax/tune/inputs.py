@@ -35,14 +35,19 @@ class Inputs:
     edges: MaskedEdges = dataclasses.field(default_factory=MaskedEdges)
     on_test: bool = False
 
-    def made_from(self, parameters: Iterable[str]) -> dict[str, Any]:
-        """What the scores of a study depend on, apart from its parameters."""
+    def made_from(self, parameters: Iterable[str], objective: str) -> dict[str, Any]:
+        """What the values of a study depend on, apart from its parameters.
+
+        Args:
+          parameters: names of those that are tuned.
+          objective: of `objective.OBJECTIVES`.
+        """
         parameters = sorted(parameters)
         return {
             "prediction": fingerprint(self.prediction) if self.prediction else "",
             "skeleton": skeletons.content_hash(self.truth.skeleton),
             "mask": self._mask(),
-            "metric": "nerl",
+            "metric": objective,
             "parameters": parameters,
             **{
                 key: value
@@ -51,10 +56,10 @@ class Inputs:
             },
         }
 
-    def known_by_now(self, parameters: Iterable[str]) -> dict[str, Any]:
+    def known_by_now(self, parameters: Iterable[str], objective: str) -> dict[str, Any]:
         """Those of `made_from` that are known before there is a mask, or a prediction."""
         unknown = {"mask"} if self.prediction else {"mask", "prediction"}
-        facts = self.made_from(parameters)
+        facts = self.made_from(parameters, objective)
         return {key: facts[key] for key in facts if key not in unknown}
 
     def _mask(self) -> Any:

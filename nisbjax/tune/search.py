@@ -14,6 +14,7 @@ from absl import logging
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nisbjax.errors import InputError
+from nisbjax.tune.objective import objective_of, value_of
 from nisbjax.tune.trials import (
     Point,
     Range,
@@ -145,7 +146,8 @@ def _evaluate(
     for name, (low, high) in space.items():
         bound = trial.params.get(at_most.get(name, ""), high)
         suggest(trial, name, drawn_from((low, min(high, bound))))
-    found, failed = measure(lambda: score(trial.params))
+    objective = objective_of(trial.study)
+    found, failed = measure(lambda: score(trial.params), objective)
     try:
         if failed:
             logging.warning("trial %d failed: %s", trial.number, failed)
@@ -153,7 +155,8 @@ def _evaluate(
             return failed
         for name, value in attributes_of(found).items():
             trial.set_user_attr(name, value)
-        trial.study.tell(trial, float(found["nerl"]), skip_if_finished=True)
+        value = value_of(objective, found)
+        trial.study.tell(trial, value, skip_if_finished=True)
     except optuna.exceptions.UpdateFinishedTrialError:
         logging.info("trial %d was finished by another process", trial.number)
     return ""

@@ -21,6 +21,8 @@ from nisbjax.tune import grid_search as grids
 from nisbjax.tune.trials import DECADES, LARGEST, Range
 from nisbjax.typing import Section
 
+# What a study varies where `tune.space` names nothing.
+OWN = {"": (("threshold", 0.40, 0.94),)}
 # By method: a parameter that does not exceed another.
 AT_MOST = {"grow": {"low_threshold": "threshold"}}
 _MOST_POINTS = 10_000  # of a grid; each is decoded
@@ -83,7 +85,7 @@ def ranges(section: Section, decode: Any) -> dict[str, Range]:
         which one lies above another that bounds it.
     """
     space: dict[str, Range] = {}
-    for entry in section.space:
+    for entry in entries(section, decode):
         if not _names_a_range(entry):
             raise InputError(
                 f"tune.space holds {shown(entry)}; wanted (name, low, high), or (name, "
@@ -92,14 +94,15 @@ def ranges(section: Section, decode: Any) -> dict[str, Range]:
         if entry[0] in space:
             raise InputError(f"tune.space names {entry[0]} twice; wanted it once")
         space[entry[0]] = (entry[1], entry[2])
-    if "threshold" not in space:
-        raise InputError(
-            f"tune.space names {sorted(space)}; wanted (name, low, high) of the threshold "
-            "at least"
-        )
-    space = {"threshold": space.pop("threshold"), **space}
     method = decode.method
     taken = (*METHODS[method].parameters, "min_size")
+    if "threshold" in taken:
+        if "threshold" not in space:
+            raise InputError(
+                f"tune.space names {sorted(space)}; wanted (name, low, high) of the "
+                "threshold at least"
+            )
+        space = {"threshold": space.pop("threshold"), **space}
     unknown = sorted(set(space) - set(taken))
     if unknown:
         raise InputError(
@@ -131,6 +134,11 @@ def ranges(section: Section, decode: Any) -> dict[str, Range]:
             f"{section.sampler}"
         )
     return space
+
+
+def entries(section: Section, decode: Any) -> Sequence[Any]:
+    """`tune.space`, or what a study of the method varies where that names nothing."""
+    return section.space or OWN.get(decode.method, OWN[""])
 
 
 def _names_a_range(entry: Any) -> bool:
@@ -179,15 +187,17 @@ def points(section: Section, decode: Any) -> list[Any]:
     Raises:
       InputError: as `grid`, or `tune.space` does not say how many values.
     """
-    axes: dict[str, list[Any]] = {"threshold": list(grid(section))}
-    more = [entry for entry in section.space if entry[0] != "threshold"]
+    axes: dict[str, list[Any]] = {}
+    if "threshold" in METHODS[decode.method].parameters:
+        axes["threshold"] = list(grid(section))
+    more = [e for e in entries(section, decode) if e[0] != "threshold"]
     for entry in more:
         if len(entry) < 4 or entry[3] < 1:
             raise InputError(
                 f"tune.space has {shown(tuple(entry))}; tune.sampler=grid wants a fourth "
                 "number, how many values from low to high"
             )
-    counts = [len(axes["threshold"]), *(entry[3] for entry in more)]
+    counts = [*map(len, axes.values()), *(entry[3] for entry in more)]
     if math.prod(counts) > _MOST_POINTS:
         raise InputError(
             f"tune.thresholds and tune.space make a grid of {math.prod(counts)} points; "
@@ -214,9 +224,10 @@ def points(section: Section, decode: Any) -> list[Any]:
     if not found:
         raise InputError(
             f"no point of the grid has {' and '.join(limits)} at most its threshold; "
-            "raise --section.thresholds"
+            "raise --config.tune.thresholds"
         )
-    return found if len(axes) > 1 else [point["threshold"] for point in found]
+    alone = set(axes) == {"threshold"}
+    return [point["threshold"] for point in found] if alone else found
 
 
 def _values(ends: Range, count: int) -> list[Any]:

@@ -19,6 +19,7 @@ from nisbjax.store import absent_chunks, files, finished
 from nisbjax.store.volume import open_affinities
 from nisbjax.tune import best_params, place, storage, study
 from nisbjax.tune.inputs import Inputs
+from nisbjax.tune.objective import OBJECTIVES
 from nisbjax.tune.scorer import Decode, Scorer
 from nisbjax.tune.space import Space
 from nisbjax.typing import Section
@@ -59,7 +60,7 @@ def run(
     affinities = open_affinities(inputs.prediction)
     absent_chunks.say(affinities)
     truth, part = nodes.in_region(inputs.truth.load_skeletons(out.path), affinities)
-    made_from = inputs.made_from(space.ranges)
+    made_from = inputs.made_from(space.ranges, section.objective)
     where = storage_of(section, out)
     scorer = Scorer(inputs, affinities, truth, decode, space.ranges, decode_whole)
     with storage.reserved(where, alone=space.on_grid) as reservation:
@@ -70,8 +71,15 @@ def run(
             # In turn, so that who writes last has seen every trial.
             turn = out.best_params.with_name(out.best_params.name + ".lock")
             with storage.in_turn(turn):
+                few = study.few_skeletons(truth, space.ranges)
                 result = best_params.conclude(
-                    decode, opened, where, made_from, on_test=inputs.on_test, note=part
+                    decode,
+                    opened,
+                    where,
+                    made_from,
+                    configured=space.configured,
+                    on_test=inputs.on_test,
+                    notes=(few, part),
                 )
                 best_params.write(out, opened, result)
     logging.info(
@@ -122,6 +130,7 @@ def check(section: Section, decode: Any) -> Space:
     """
     require_choice("decode.method", decode.method, METHODS)
     require_choice("tune.sampler", section.sampler, study.SAMPLERS)
+    require_choice("tune.objective", section.objective, OBJECTIVES)
     space = Space.of(section, decode)
     where = optional(section.storage)
     if where:
@@ -146,7 +155,7 @@ def check_study(section: Section, decode: Any, out: TuneDir, inputs: Inputs) -> 
     if inputs.prediction:
         finished.require_finished(inputs.prediction)
         nodes.in_region(truth, open_affinities(inputs.prediction))
-    facts = inputs.known_by_now(space.ranges)
+    facts = inputs.known_by_now(space.ranges, section.objective)
     storage.require_fitting(storage_of(section, out), section.study, facts)
 
 

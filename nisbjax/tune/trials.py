@@ -22,9 +22,19 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nisbjax.errors import InputError
 from nisbjax.store import processes
+from nisbjax.tune.objective import name_of, score_of, value_of
 
 ATTRIBUTES = (
-    *("erl", "max_erl", "nerl_5", "nerl_20", "nerl_100", "nerl_inf", "nerl_em_erl_50"),
+    *(
+        "nerl",
+        "erl",
+        "max_erl",
+        "nerl_5",
+        "nerl_20",
+        "nerl_100",
+        "nerl_inf",
+        "nerl_em_erl_50",
+    ),
     *("voi_sum", "voi_split", "voi_merge", "n_mergers", "n_non0_mergers", "n_splits"),
     *("n_segments", "coverage", "coverage_length", "nerl_mean", "nerl_sd"),
 )
@@ -108,19 +118,21 @@ def release_orphans(
     return len(orphans)
 
 
-def measure(score: Callable[[], Score]) -> tuple[Score, str]:
-    """A score with a finite NERL, or the line of its error."""
+def measure(score: Callable[[], Score], objective: str = "nerl") -> tuple[Score, str]:
+    """A score with a finite NERL and a finite objective, or the line of its error."""
     try:
         found = score()
-        if not math.isfinite(found["nerl"]):
-            raise InputError(f"its NERL is {found['nerl']}")
+        for word in dict.fromkeys(("nerl", objective)):
+            value = value_of(word, found)
+            if not math.isfinite(value):
+                raise InputError(f"its {name_of(word)} is {score_of(word, value)}")
         return found, ""
     except Exception as error:  # noqa: BLE001 whatever it was, it belongs to the trial
         return {}, line_of(error)
 
 
 def complete(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials with a finite NERL, in their order."""
+    """Trials with a finite value, in their order."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return [t for t in trials if t.value is not None and math.isfinite(t.value)]
 

@@ -137,6 +137,7 @@ OTHER = {
     "evaluate.ceiling": False,
     "tune.study": "another",
     "tune.storage": "another.db",
+    "tune.objective": "voi",
     "tune.sampler": "random",
     "tune.thresholds": (0.3, 0.5),
     "tune.grid": "banis",

@@ -20,6 +20,7 @@ def test_panels_hold_the_scores_by_threshold(tmp_path, monkeypatch):
     rows = [
         {
             "threshold": t,
+            "min_size": 7,
             "nerl": nerl,
             "nerl_sd": 0.05,
             **{n: 10 * k + i for i, n in enumerate(names)},
@@ -27,7 +28,7 @@ def test_panels_hold_the_scores_by_threshold(tmp_path, monkeypatch):
         for k, (t, nerl) in enumerate([(0.4, 0.2), (0.5, 0.6), (0.7, 0.1)])
     ]
     path = tmp_path / "tune.png"
-    figure.draw(rows, 0.5, path, connected=False)
+    figure.draw(rows, rows[1], ["threshold", "min_size"], path)
     assert path.read_bytes()[:4] == b"\x89PNG"
     nerl, voi, background, counts = drawn[0].axes
     curve, mean, best = nerl.get_lines()
@@ -46,5 +47,5 @@ def test_panels_hold_the_scores_by_threshold(tmp_path, monkeypatch):
     assert split.get_ydata().tolist() == [0, 10, 20]
     # the second row is the best: its coverage is 10 + 3, a share
     assert drawn[0].get_suptitle() == (
-        "best threshold 0.5: NERL 0.6000, 1300.0 % of nodes on background"
+        "threshold 0.5, min_size 7: NERL 0.6000, 1300.0 % of nodes on background"
     )

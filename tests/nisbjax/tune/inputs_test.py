@@ -29,11 +29,11 @@ def made(paths, **more):
 
 
 def test_what_is_tuned_is_no_fact(paths):
-    assert made(paths).made_from(["threshold", "min_size"]) == {
+    assert made(paths).made_from(["threshold", "min_size"], "voi") == {
         "prediction": fingerprint(paths[0]),
         "skeleton": skeletons.content_hash(paths[1]),
         "mask": "none",
-        "metric": "nerl",
+        "metric": "voi",
         "parameters": ["min_size", "threshold"],
         "decode.method": "grow",
         "data.voxel_size_nm": [9, 9, 12],
@@ -42,15 +42,19 @@ def test_what_is_tuned_is_no_fact(paths):
 
 def test_what_is_known_before_there_is_a_prediction_or_a_mask(paths):
     names = {"skeleton", "metric", "parameters", *KEYS}
-    assert made(("", paths[1])).known_by_now(["threshold"]).keys() == names
-    assert made(paths).known_by_now(["threshold"]).keys() == names | {"prediction"}
+    assert made(("", paths[1])).known_by_now(["threshold"], "nerl").keys() == names
+    assert made(paths).known_by_now(["threshold"], "nerl").keys() == names | {
+        "prediction"
+    }
 
 
 def test_masks_of_each_kind(paths):
     specification = MaskSpec(
         shape=(2, 2, 2), low_z=1, high_z=2, border_width=0, bg_thresh=0.0
     )
-    found = made(paths, edges=MaskedEdges(mask=specification)).made_from(["threshold"])
+    found = made(paths, edges=MaskedEdges(mask=specification)).made_from(
+        ["threshold"], "nerl"
+    )
     assert found["mask"] == {
         "shape": [2, 2, 2],
         "low_z": 1,
@@ -59,8 +63,8 @@ def test_masks_of_each_kind(paths):
         "bg_thresh": 0.0,
     }
     array = MaskedEdges(mask=np.ones((2, 2, 2), bool))
-    assert made(paths, edges=array).made_from(["threshold"])["mask"] == "array"
+    assert made(paths, edges=array).made_from(["threshold"], "nerl")["mask"] == "array"
     np.save(paths[0], np.ones((2, 2, 2), np.uint8))
     volume = from_array(np.ones((2, 2, 2), np.uint8), "xyz", source=paths[0])
-    found = made(paths, edges=MaskedEdges(mask=volume)).made_from(["threshold"])
+    found = made(paths, edges=MaskedEdges(mask=volume)).made_from(["threshold"], "nerl")
     assert found["mask"] == fingerprint(paths[0])

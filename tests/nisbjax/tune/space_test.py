@@ -29,6 +29,12 @@ def test_a_space_of_a_sampler(config):
     assert found.widest == {"threshold": 0.9, "low_threshold": 0.2}
 
 
+def test_nothing_named_is_the_methods_own_space(config):
+    found = stage.check(config.tune, config.decode)
+    assert found.ranges == {"threshold": (0.4, 0.94)}
+    assert found.points == list(study.GRIDS["tutorial"])
+
+
 def test_named_grids(config):
     assert space.grid(config.tune) == study.GRIDS["tutorial"]
     config.tune.grid = "banis"
@@ -53,6 +59,10 @@ def test_named_grids(config):
         ),
         ({"thresholds": ("half",)}, r"tune.thresholds is \('half',\); wanted"),
         ({"sampler": "grdi"}, "tune.sampler is 'grdi'; wanted one of grid, tpe"),
+        (
+            {"objective": "ned"},
+            "tune.objective is 'ned'; wanted one of nerl_mean, nerl",
+        ),
         ({"sampler": "tpe", "trials": 0}, "tune.trials is 0; wanted 1 or more"),
         (
             {"sampler": "tpe", "space": (("min_size", 0, 9),)},

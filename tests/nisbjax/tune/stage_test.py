@@ -145,8 +145,18 @@ def test_finds_the_gap_between_contact_and_thin_neurite(masked, out):
     assert {"voi_sum", "n_splits", "coverage", "n_non0_mergers"} <= attributes.keys()
 
 
-def test_scores_are_those_of_decoding_at_each_threshold(config, inputs, masked, out):
-    run(config, out, **masked)
+@pytest.mark.parametrize(
+    ("objective", "key", "sign"),
+    [("nerl_mean", "nerl_mean", 1), ("nerl", "nerl", 1), ("voi", "voi_sum", -1)],
+)
+def test_scores_are_those_of_decoding_at_each_threshold(
+    config, inputs, masked, out, objective, key, sign
+):
+    config.tune.objective = objective
+    best = run(config, out, **masked)
+    assert best["metric"] == best["made_from"]["metric"] == objective
+    assert best["best_value"] == best["scores"][key]
+    assert "2 skeletons for 1 tuned parameter(s)" in " ".join(best["warnings"])
     truth = load(inputs["skeleton"])
     opened = load_study(config, out)
     for trial in opened.trials:
@@ -154,7 +164,8 @@ def test_scores_are_those_of_decoding_at_each_threshold(config, inputs, masked, 
             made_affinities(), trial.params["threshold"], mask=WITHOUT_PLANE_0
         )
         segments = nodes.read_node_segments(volume.from_array(labels, "xyz"), truth)
-        assert trial.value == pytest.approx(nerl.score(truth, segments)["nerl"])
+        expected = sign * nerl.score(truth, segments)[key]
+        assert trial.value == pytest.approx(expected)
 
 
 def test_without_the_mask_the_bad_plane_merges_all(config, inputs, out):
@@ -180,8 +191,14 @@ def test_a_second_run_appends_and_redoes_nothing(config, masked, out, monkeypatc
     assert best["trials_complete"] == 5
 
 
-def test_another_prediction_or_mask_is_another_study(config, inputs, masked, out):
+def test_another_prediction_mask_or_objective_is_another_study(
+    config, inputs, masked, out
+):
     run(config, out, **inputs)
+    config.tune.objective = "voi"
+    with pytest.raises(InputError, match="scored other metric .metric: 'nerl_mean', n"):
+        run(config, out, **inputs)
+    config.tune.objective = "nerl_mean"
     with pytest.raises(InputError, match="scored other mask"):
         run(config, out, **masked)
     config.tune.study = "masked"

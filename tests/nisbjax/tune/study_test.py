@@ -1,5 +1,6 @@
 """What a study says of itself: how its trials drew, its best one, and what that is worth."""
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import (
@@ -10,7 +11,9 @@ from optuna.distributions import (
 from optuna.trial import create_trial
 
 from nisbjax.errors import InputError
+from nisbjax.skeletons import Skeletons
 from nisbjax.tune import study
+from nisbjax.tune.database import MADE_FROM
 
 GRID = study.GRIDS["tutorial"]
 
@@ -85,6 +88,63 @@ def test_edge_of_the_grid_and_flat_curve():
         flat
     )
     assert warned([0.3], (0.5,)) == ""
+
+
+def test_the_edge_of_another_parameters_range():
+    opened = optuna.create_study(direction="maximize")
+    grid = [
+        {"threshold": t, "low_threshold": low, "min_seed": 7}
+        for t in (0.5, 0.6, 0.7)
+        for low in (0.2, 0.3)
+    ]
+    best = {"threshold": 0.6, "low_threshold": 0.3, "min_seed": 7}
+    study.run_grid(opened, grid, list, lambda p: {"nerl": 0.9 if p == best else 0.1})
+    assert study.warnings(opened) == [
+        (
+            "the best low_threshold 0.3 is the highest that was tried; the optimum may "
+            "lie beyond: extend --config.tune.space"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "sd", "kept"),
+    [
+        ("nerl", 0.125, 0.5),  # .75 - .625 = .125, no more than the spread
+        ("nerl", 0.0625, 0.75),
+        ("voi", 0.125, 0.75),  # has no spread
+    ],
+)
+def test_the_default_is_kept_where_the_best_is_hardly_better(opened, metric, sd, kept):
+    opened.set_user_attr(MADE_FROM, {"metric": metric})
+    nerls = {0.25: 0.5, 0.5: 0.625, 0.75: 0.75}
+
+    def score(threshold):
+        nerl = nerls[threshold]
+        return {"nerl": nerl, "nerl_sd": sd, "voi_sum": 1 - nerl}
+
+    study.run_grid(opened, tuple(nerls), list, score)
+    trial, said = study.choose(opened, {"threshold": 0.5})
+    assert trial.params["threshold"] == kept
+    assert said == (kept == 0.5) * (
+        "the default threshold 0.5 is kept: NERL 0.6250, and 0.7500 at the best, "
+        "threshold 0.75, which is within one standard deviation over skeletons (0.1250)"
+    )
+    # One that was not tried says nothing.
+    assert study.choose(opened, {"threshold": 0.6})[0].params["threshold"] == 0.75
+
+
+def test_few_skeletons_for_many_parameters():
+    def skeletons(count):
+        ids = np.repeat(np.arange(count), 2)
+        places = np.zeros((2 * count, 3), np.int64)
+        return Skeletons(ids, places, places * 9.0, np.zeros((0, 2), np.int64))
+
+    assert study.few_skeletons(skeletons(40), ["attract", "repel"]) == ""
+    assert study.few_skeletons(skeletons(39), ["attract", "repel"]) == (
+        "39 skeletons for 2 tuned parameter(s); wanted at least 20 for each, or the best "
+        "point is luck"
+    )
 
 
 def test_no_complete_trial_has_no_best(opened):

@@ -70,11 +70,20 @@ def test_what_is_no_number_is_no_score(nerl):
         {"nerl": 0.5, "voi_sum": 1},
         "",
     )
+    mean = {"nerl": 0.5, "nerl_mean": nerl}
+    found = trials.measure(lambda: mean, "nerl_mean")
+    assert found == ({}, f"its mean over skeletons is {nerl}")
+    found = trials.measure(lambda: {"nerl": 0.5}, "voi")
+    assert found == ({}, "its VOI is nan")
 
 
 def test_a_trial_keeps_the_figures_of_its_score():
     found = {"nerl": 0.5, "erl": 7.0, "n_splits": 3, "n_nodes": 24}
-    assert trials.attributes_of(found) == {"erl": 7.0, "n_splits": 3}
+    assert trials.attributes_of(found) == {
+        "nerl": 0.5,
+        "erl": 7.0,
+        "n_splits": 3,
+    }
 
 
 @pytest.mark.parametrize(
