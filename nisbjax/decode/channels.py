@@ -14,7 +14,7 @@ import tensorstore as ts
 from absl import logging
 
 from nisbjax.errors import InputError
-from nisbjax.offsets import SHORT_RANGE, parse_offsets
+from nisbjax.offsets import OFFSETS_6, SHORT_RANGE, parse_offsets
 from nisbjax.store import verified
 from nisbjax.store.chunk_headers import ChunkHeaders
 from nisbjax.store.volume import Volume
@@ -96,6 +96,18 @@ def with_long_range(
     found = tuple(offset for c in chosen if (offset := offsets[c]) is not None)
     store = _select(affinities, chosen)
     return _view(affinities, store, found, edge_offset), found
+
+
+def with_offsets(affinities: Volume) -> tuple[Volume, tuple[Triple, ...]]:
+    """As `with_long_range`; by the offsets that BANIS trains where the file names none.
+
+    Raises:
+      InputError: as there, or fewer than three channels.
+    """
+    if offsets_of(affinities) is None:
+        require_channels(affinities, 3)
+        return affinities, OFFSETS_6[: affinities.shape[0]]
+    return with_long_range(affinities)
 
 
 def offsets_of(affinities: Volume) -> tuple[Triple | None, ...] | None:

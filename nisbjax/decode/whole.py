@@ -18,12 +18,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from nisbjax.decode import grow, mutex, mutex_components
-from nisbjax.decode.channels import (
-    offsets_of,
-    require_channels,
-    short_range,
-    with_long_range,
-)
+from nisbjax.decode.channels import short_range, with_offsets
 from nisbjax.decode.grow import GrowParameters
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import MutexParameters
@@ -32,11 +27,10 @@ from nisbjax.decode.segment_counts import SegmentCounts, without_small
 from nisbjax.decode.streamed.labeling import check_affinities
 from nisbjax.errors import InputError
 from nisbjax.geometry import box_grid
-from nisbjax.offsets import OFFSETS_6
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
-from nisbjax.typing import Affinities, Triple
+from nisbjax.typing import Affinities
 
 _WRITTEN = (512, 512, 512)  # voxels at once
 
@@ -125,7 +119,7 @@ def mutex_volume(
     check_mutex(affinities, parameters=parameters, memory_gb=memory_gb)
     edges = edges or MaskedEdges()
     edges.require_shape(affinities.spatial_shape)
-    chosen, offsets = _with_offsets(affinities)
+    chosen, offsets = with_offsets(affinities)
 
     def decode(values: Affinities) -> UInt[np.ndarray, "x y z"]:
         return mutex.mutex_affinities(
@@ -168,21 +162,13 @@ def check_mutex(
     Raises:
       InputError: as there.
     """
-    chosen, offsets = _with_offsets(affinities)
+    chosen, offsets = with_offsets(affinities)
     mutex.check(chosen.shape, offsets)
     mutex.check_thresholds(
         affinities.dtype, parameters.threshold, parameters.low_threshold
     )
     needed = functools.partial(mutex_components.memory_bytes, channels=len(offsets))
     _check_memory("mutex", affinities, needed, memory_gb)
-
-
-def _with_offsets(affinities: Volume) -> tuple[Volume, tuple[Triple, ...]]:
-    """By the offsets that the file names, else by those that BANIS trains."""
-    if offsets_of(affinities) is None:
-        require_channels(affinities, 3)
-        return affinities, OFFSETS_6[: affinities.shape[0]]
-    return with_long_range(affinities)
 
 
 def _check_memory(

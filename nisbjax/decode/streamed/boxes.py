@@ -5,6 +5,7 @@ them, so every affinity is read once and no box waits for another; PyTC's stream
 reads a halo and shifts each chunk's labels by the running maximum of those before.
 """
 
+import abc
 import dataclasses
 import functools
 import pathlib
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer, Shaped
+from jaxtyping import Bool, Int, Integer, Shaped, UInt
 
 from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import edge_range, label_box
@@ -26,22 +27,35 @@ from nisbjax.store.volume import Volume
 
 
 @dataclasses.dataclass(frozen=True)
-class BoxDecoder:
-    """`decoder(index)` labels one box and writes its labels and its record.
+class BoxDecoder(abc.ABC):
+    """`decoder(index)` labels one box and writes its labels and its record, by `leave`.
 
     Attributes:
       affinities: [c x y z].
       provisional: [x y z], receives the labels 1..N of each box.
       folder: of the records.
       grid: of boxes.
-      threshold, threads: as `label_affinities`.
-      edges: which of them count, in the whole volume.
     """
 
     affinities: Volume
     provisional: Volume
     folder: pathlib.Path
     grid: BoxGrid
+
+    @abc.abstractmethod
+    def __call__(self, index: int) -> dict[str, Any]:
+        """Returns what the manifest says of the box."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ComponentsDecoder(BoxDecoder):
+    """Labels the components of a box, alone.
+
+    Attributes:
+      threshold, threads: as `label_affinities`.
+      edges: which of them count, in the whole volume.
+    """
+
     threshold: float
     edges: MaskedEdges
     threads: int | None
@@ -55,20 +69,39 @@ class BoxDecoder:
         labels, count = label_box(
             values, self.threshold, self.edges.inside(box), threads=self.threads
         )
-        self.provisional.write(box, labels)
         record: dict[str, np.ndarray] = {
             f"edges{a}": (f > low) & (f <= high) for a, f in faces.items()
         }
         for axis, side in self.grid.seams(index):
             record[f"face{axis}{side}"] = labels.take(side, axis)
         record["nonfinite"] = np.array([nonfinite.count, *nonfinite.first])
-        first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
-        numbering.measure(labels.reshape(-1), first, size)
-        record |= {"first": first, "size": size}
-        record["checksum"] = np.array(checksum_of(labels), np.uint32)
-        path = record_path(self.folder, index)
-        save(path, record, durable=True)
-        return {"record": checksum_of_file(path), "count": count}
+        return leave(self, index, labels, count, record)
+
+
+def leave(
+    decoder: BoxDecoder,
+    index: int,
+    labels: UInt[np.ndarray, "x y z"],
+    count: int,
+    more: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """Writes the labels of a box, then its record.
+
+    Args:
+      labels: 1..count in C order of their first voxels, contiguous.
+      more: what the record holds besides.
+
+    Returns:
+      What the manifest says of the box.
+    """
+    decoder.provisional.write(decoder.grid.boxes[index], labels)
+    first, size = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    numbering.measure(labels.reshape(-1), first, size)
+    checksum = np.array(checksum_of(labels), np.uint32)
+    path = record_path(decoder.folder, index)
+    arrays = {**more, "first": first, "size": size, "checksum": checksum}
+    save(path, arrays, durable=True)
+    return {"record": checksum_of_file(path), "count": count}
 
 
 def crossing(
@@ -151,6 +184,10 @@ class BoxRecord:
         """What of the box's affinities is NaN or infinite."""
         count, x, y, z = self._arrays["nonfinite"].tolist()
         return Nonfinite(count, (x, y, z))
+
+    def array(self, name: str) -> np.ndarray:
+        """One of the arrays that a decoder left besides those of all."""
+        return self._arrays[name]
 
     def edges(self, axis: int) -> Bool[np.ndarray, "a b"]:
         return self._arrays[f"edges{axis}"]

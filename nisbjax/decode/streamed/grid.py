@@ -14,6 +14,8 @@ from nisbjax.typing import Triple
 
 AT_ONCE = 2  # boxes, so that one computes while another reads or writes
 _UNCHUNKED = 64  # boxes are multiples of this where a store names no chunks
+PARTS = 4  # chunks of provisional labels along a side of a box whose halo is read
+_AROUND = 9_500_000  # voxels of a box and its halo; about 212 along each side
 _SMALL = 1 << 21  # voxels that are not worth dividing
 
 
@@ -44,6 +46,23 @@ class BoxGrid:
         if not 0 <= position[axis] < self.counts[axis]:
             return None
         return int(np.ravel_multi_index(position, self.counts))
+
+    def around(self, index: int, halo: int) -> Box:
+        """A box and the voxels beside it, as far as the volume goes."""
+        return self.boxes[index].grow(halo, halo).clip(self.shape)
+
+    def meeting(self, region: Box) -> list[int]:
+        """The boxes that have voxels of a region."""
+        spans = [
+            range(start // b, -(-stop // b))
+            for start, stop, b in zip(
+                region.start, region.stop, self.box_shape, strict=True
+            )
+        ]
+        return [
+            int(np.ravel_multi_index(position, self.counts))
+            for position in itertools.product(*spans)
+        ]
 
     def holds_whole(self, volume: Volume) -> bool:
         """Whether no chunk of a volume [x y z] lies in two boxes."""
@@ -113,6 +132,30 @@ def choose_box(
         )
     x, y, z = unit
     return x, y, z
+
+
+def even_grid(shape: Triple, halo: int, most: int = _AROUND) -> BoxGrid:
+    """Boxes that depend on the volume alone, for results that depend on boxes.
+
+    The longest side of a box is divided until a box is small enough; boxes of a divided
+    axis are as even as multiples of `PARTS` can be.
+
+    Args:
+      halo: voxels beside a box that are read with it.
+      most: voxels of a box and its halo.
+    """
+    box, counts = list(shape), [1, 1, 1]
+    while (
+        math.prod(min(b + 2 * halo, s) for b, s in zip(box, shape, strict=True)) > most
+    ):
+        axis = int(np.argmax(box))
+        if box[axis] <= PARTS:
+            break
+        counts[axis] += 1
+        part = -(-shape[axis] // counts[axis])
+        box[axis] = -(-part // PARTS) * PARTS
+    x, y, z = box
+    return BoxGrid(shape, (x, y, z))
 
 
 def _chunks(volume: Volume | None) -> Triple:

@@ -23,9 +23,9 @@ import pathlib
 import numpy as np
 
 from nisbjax.decode.segment_counts import SegmentCounts
+from nisbjax.decode.streamed.layers import LayeredLabels, WholeLabels
 from nisbjax.decode.streamed.scratch import table_path
 from nisbjax.decode.streamed.seam_tree import Keys, Mapper, one_by_one
-from nisbjax.decode.streamed.seams import Seams
 from nisbjax.store import npy
 
 _ROWS = 1 << 17  # of which counts are in memory at once
@@ -40,7 +40,7 @@ class LabelTables:
       min_size: segments of fewer voxels become 0.
     """
 
-    seams: Seams
+    seams: LayeredLabels
     min_size: int
 
     def write(self, mapper: Mapper = one_by_one) -> SegmentCounts:
@@ -49,7 +49,7 @@ class LabelTables:
         May be interrupted and called again.
 
         Args:
-          mapper: as `Seams.join`.
+          mapper: as `LayeredLabels.join`.
         """
         grid, tree = self.seams.grid, self.seams.tree
         layers = range(len(self.seams.layers()))
@@ -65,60 +65,46 @@ class LabelTables:
 
     def _count(self, k: int) -> SegmentCounts:
         """Counts the segments that begin in a layer, and where in its boxes."""
-        layer = self.seams.layers()[k]
-        starts, leaf = self.seams.starts(layer), self.seams.tree.load(0, k)
         counts = SegmentCounts(0)
-        for index in layer:
-            box = self._members(leaf, index, starts)
+        for index, whole in self.seams.whole(k):
+            box = self._members(index, whole)
             kept = box.kept(self.min_size)
-            counts.add(box.size[kept])
+            counts.add(whole.size[kept])
             rows = np.bincount(box.row[kept], minlength=box.rows)
             npy.save(self._rows(index), rows.reshape(box.shape[:2]))
         return counts
 
     def _label_firsts(self, k: int) -> None:
         """Labels the segments that begin in a layer."""
-        layer = self.seams.layers()[k]
-        starts, leaf = self.seams.starts(layer), self.seams.tree.load(0, k)
+        leaf = self.seams.tree.load(0, k)
         leaf["label"] = np.zeros(len(leaf["first"]), np.int64)
-        for index in layer:
-            box = self._members(leaf, index, starts)
+        for index, whole in self.seams.whole(k):
+            box = self._members(index, whole)
             kept = np.flatnonzero(box.kept(self.min_size))
-            kept = kept[np.argsort(box.first[kept])]
+            kept = kept[np.argsort(whole.own_first[kept])]
             row = box.row[kept]
             in_row = np.arange(len(row)) - np.searchsorted(row, row)
-            table = np.zeros(len(box.first), np.int64)
+            table = np.zeros(len(whole.first), np.int64)
             table[kept] = npy.load(self._rows(index)).ravel()[row] + in_row + 1
             npy.save(table_path(self.seams.folder, index), table)
-            np.maximum.at(leaf["label"], box.component, table[box.open])
+            np.maximum.at(leaf["label"], whole.component, table[whole.open])
         self.seams.tree.save(0, k, leaf)
 
     def _complete_tables(self, k: int) -> None:
         """Labels what a layer has of segments that begin elsewhere."""
-        layer = self.seams.layers()[k]
-        starts, leaf = self.seams.starts(layer), self.seams.tree.load(0, k)
-        for index in layer:
-            box = self._members(leaf, index, starts)
+        label = self.seams.tree.load(0, k)["label"]
+        for index, whole in self.seams.whole(k):
             table = npy.load(table_path(self.seams.folder, index))
-            table[box.open] = leaf["label"][box.component]
+            table[whole.open] = label[whole.component]
             npy.save(table_path(self.seams.folder, index), table)
 
-    def _members(
-        self, layer: dict[str, np.ndarray], index: int, starts: dict[int, int]
-    ) -> "_Members":
-        first, size = self.seams.labels_of(index)
-        start = starts[index]
-        at = slice(*np.searchsorted(layer["keys"], (start, start + len(first))))
-        component = layer["component"][at]
-        opened = layer["keys"][at] - start
-        own = np.ones(len(first), bool)
+    def _members(self, index: int, whole: WholeLabels) -> "_Members":
+        own = whole.own_first == whole.first
         own[0] = False  # background
-        own[opened] = first[opened] == layer["first"][component]
-        size[opened] = layer["size"][component]
         box = self.seams.grid.boxes[index]
-        x, y, _ = np.unravel_index(first, self.seams.grid.shape)
+        x, y, _ = np.unravel_index(whole.own_first, self.seams.grid.shape)
         row = (x - box.start[0]) * box.shape[1] + y - box.start[1]
-        return _Members(box.shape, first, size, own, row, opened, component)
+        return _Members(box.shape, whole, own, row)
 
     def _accumulate_rows(self) -> None:
         """Turns counts of first voxels by row into the last label before each row."""
@@ -154,19 +140,16 @@ class LabelTables:
 
 @dataclasses.dataclass(frozen=True)
 class _Members:
-    """The labels of a box and its orphans, 0 first: what they are in the whole volume."""
+    """The labels of a box and its orphans, and where their components begin."""
 
     shape: tuple[int, int, int]
-    first: Keys  # own first voxel
-    size: Keys  # of the whole component
+    whole: WholeLabels
     own: np.ndarray  # whether the component begins with this label
     row: Keys  # of the box, in which the label begins
-    open: Keys  # labels at seams
-    component: Keys  # theirs, in the layer
 
     @property
     def rows(self) -> int:
         return self.shape[0] * self.shape[1]
 
     def kept(self, min_size: int) -> np.ndarray:
-        return self.own & (self.size >= min_size)
+        return self.own & (self.whole.size >= min_size)

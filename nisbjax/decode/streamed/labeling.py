@@ -8,13 +8,14 @@ table as large as the number of fragments. PyTC's streamed decoder needs a halo,
 chunk, and applies no mask.
 """
 
+import contextlib
 import dataclasses
 import math
 import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,10 @@ from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.nonfinite import Nonfinite
 from nisbjax.decode.segment_counts import SegmentCounts
 from nisbjax.decode.streamed import scratch
-from nisbjax.decode.streamed.boxes import BoxDecoder, BoxRecord
+from nisbjax.decode.streamed.boxes import BoxDecoder, BoxRecord, ComponentsDecoder
 from nisbjax.decode.streamed.grid import BoxGrid, choose_box
 from nisbjax.decode.streamed.label_tables import LabelTables
-from nisbjax.decode.streamed.relabeling import relabel_boxes, warn_of_damage
+from nisbjax.decode.streamed.relabeling import LabelCheck, relabel_boxes, warn_of_damage
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.seams import Seams
 from nisbjax.errors import InputError
@@ -77,7 +78,7 @@ def label_volume(
     """
     began = time.monotonic()
     check_affinities(affinities, threshold, memory_gb=memory_gb)
-    _check_output(affinities, output)
+    check_output(affinities, output)
     edges = MaskedEdges.of(edges, mask)
     edges.require_shape(affinities.spatial_shape)
     affinities, edge_offset = short_range(affinities, edges.edge_offset)
@@ -91,26 +92,17 @@ def label_volume(
         "min_size": min_size,
         **(fingerprint or {}),
     }
-    with tempfile.TemporaryDirectory() as temporary:
-        on_disk = pathlib.Path(output.source).is_dir()
-        artifact = pathlib.Path(output.source if on_disk else f"{temporary}/labels")
-        folder = artifact / scratch.NAME
-        with Manifest(artifact, settings) as manifest:
-            manifest.verify(opened=True)
-            if manifest.finished:
-                shutil.rmtree(folder, ignore_errors=True)
-                return SegmentCounts.of_finished(manifest, output)
-            grid = _resumed(manifest, grid, folder)
-            labels = scratch.open_labels(
-                folder, grid.shape, _label_chunks(output, grid)
-            )
-            threads = schedule.threads_of_a_box()
-            decoder = BoxDecoder(
-                affinities, labels, folder, grid, threshold, edges, threads
-            )
-            with schedule.team() as team:
-                counts = _decode(decoder, output, manifest, min_size, team)
-        shutil.rmtree(folder, ignore_errors=True)
+    with attempt(output, settings) as (manifest, folder):
+        if manifest.finished:
+            return SegmentCounts.of_finished(manifest, output)
+        grid = resumed(manifest, grid, folder)
+        labels = scratch.open_labels(folder, grid.shape, _label_chunks(output, grid))
+        threads = schedule.threads_of_a_box()
+        decoder = ComponentsDecoder(
+            affinities, labels, folder, grid, threshold, edges, threads
+        )
+        with schedule.team() as team:
+            counts = _decode(decoder, output, manifest, min_size, team)
     logging.info(
         "decoded %s at threshold %g into %s: %s, %d boxes, %.1f s",
         affinities.source,
@@ -121,6 +113,27 @@ def label_volume(
         time.monotonic() - began,
     )
     return counts
+
+
+@contextlib.contextmanager
+def attempt(
+    output: Volume, settings: Mapping[str, Any]
+) -> Iterator[tuple[Manifest, pathlib.Path]]:
+    """Opens an output's manifest, and the folder for what lies between the steps.
+
+    The folder is removed in the end, but after an error it stays for the next attempt.
+
+    Raises:
+      InputError: the output belongs to other settings, or is damaged.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        on_disk = pathlib.Path(output.source).is_dir()
+        artifact = pathlib.Path(output.source if on_disk else f"{temporary}/labels")
+        folder = artifact / scratch.NAME
+        with Manifest(artifact, settings) as manifest:
+            manifest.verify(opened=True)
+            yield manifest, folder
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _first_grid(
@@ -134,7 +147,7 @@ def _first_grid(
     return BoxGrid(affinities.spatial_shape, shape)
 
 
-def _resumed(manifest: Manifest, grid: BoxGrid, folder: pathlib.Path) -> BoxGrid:
+def resumed(manifest: Manifest, grid: BoxGrid, folder: pathlib.Path) -> BoxGrid:
     """The grid of the attempt that is resumed; where there is none, this one is noted."""
     noted = manifest.noted("grid")
     if noted is None:
@@ -156,40 +169,66 @@ def _resumed(manifest: Manifest, grid: BoxGrid, folder: pathlib.Path) -> BoxGrid
 
 
 def _decode(
-    decoder: BoxDecoder,
+    decoder: ComponentsDecoder,
     output: Volume,
     manifest: Manifest,
     min_size: int,
     team: cluster.Workers,
 ) -> SegmentCounts:
     """The three steps, of which the boxes are done that no attempt did before."""
-    folder, grid = decoder.folder, decoder.grid
-    all_boxes = range(len(grid.boxes))
-    names = [f"decode {box}" for box in grid.boxes]
-    found = [manifest.facts(n).get("record") if manifest.done(n) else "" for n in names]
-    damaged = [i for i in all_boxes if not scratch.is_sound(folder, i, found[i])]
-    warn_of_damage("records", [grid.boxes[i] for i in damaged if found[i]])
-    for i, facts in zip(damaged, team.map(decoder, damaged, "decode"), strict=True):
-        manifest.record(names[i], **facts)
+    label_boxes(decoder, "decode", manifest, team)
     # All tables are made from the records, in every attempt.
-    seams = Seams(folder, grid, decoder.edges.edge_offset)
+    seams = Seams(decoder.folder, decoder.grid, decoder.edges.edge_offset)
     seams.join(team.map)
     counts = LabelTables(seams, min_size).write(team.map)
-    nonfinite = _nonfinite(decoder)
+    nonfinite = nonfinite_of(decoder)
     nonfinite.warn(decoder.affinities.source)
     counts.nonfinite = nonfinite.count
-    _check_labels(output, counts.segments)
+    check_labels(output, counts.segments)
     relabel_boxes(decoder, output, manifest, team)
     counts.note(output)
     manifest.finish(**dataclasses.asdict(counts))
     return counts
 
 
-def _nonfinite(decoder: BoxDecoder) -> Nonfinite:
+def nonfinite_of(decoder: BoxDecoder) -> Nonfinite:
     """What of the affinities is no number, by the records of all boxes."""
     indices = range(len(decoder.grid.boxes))
     records = (BoxRecord(decoder.folder, decoder.grid, i) for i in indices)
     return sum((record.nonfinite for record in records), Nonfinite())
+
+
+def label_boxes(
+    decoder: BoxDecoder,
+    step: str,
+    manifest: Manifest,
+    team: cluster.Workers,
+    *,
+    sealed: bool = False,
+) -> None:
+    """Labels the boxes of which no attempt left a record that is sound.
+
+    Args:
+      step: one word, for the manifest.
+      sealed: boxes of an earlier attempt must have the labels of their records too, for
+        those who read a part of them and cannot compare.
+    """
+    folder, boxes = decoder.folder, decoder.grid.boxes
+    names = [f"{step} {box}" for box in boxes]
+    found = [manifest.facts(n).get("record") if manifest.done(n) else "" for n in names]
+    damaged = [
+        i for i in range(len(boxes)) if not scratch.is_sound(folder, i, found[i])
+    ]
+    warn_of_damage("records", [boxes[i] for i in damaged if found[i]])
+    if sealed:
+        kept = sorted(set(range(len(boxes))) - set(damaged))
+        checked = team.map(LabelCheck(decoder.provisional, decoder.grid), kept)
+        wanted = (BoxRecord(folder, decoder.grid, i).checksum for i in kept)
+        lost = [i for i, a, b in zip(kept, wanted, checked, strict=True) if a != b]
+        warn_of_damage("labels", [boxes[i] for i in lost])
+        damaged = sorted(damaged + lost)
+    for i, facts in zip(damaged, team.map(decoder, damaged, step), strict=True):
+        manifest.record(names[i], **facts)
 
 
 def check_affinities(
@@ -210,7 +249,7 @@ def check_affinities(
     require_chunks_fit(affinities, memory_gb)
 
 
-def _check_output(affinities: Volume, output: Volume) -> None:
+def check_output(affinities: Volume, output: Volume) -> None:
     if affinities.spatial_shape != output.shape:
         raise InputError(
             f"output {output.source} {output.shape} does not match affinities "
@@ -222,7 +261,7 @@ def _check_output(affinities: Volume, output: Volume) -> None:
         )
 
 
-def _check_labels(output: Volume, count: int) -> None:
+def check_labels(output: Volume, count: int) -> None:
     if count > np.iinfo(output.dtype).max:
         raise InputError(
             f"output {output.source} is {output.dtype}, too small for {count} segments; "

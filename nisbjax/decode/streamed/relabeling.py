@@ -36,7 +36,7 @@ def relabel_boxes(
     if not whole_chunks:
         done = sorted(sound)
         wanted = [manifest.facts(names[i]).get("labels") for i in done]
-        checked = team.map(OutputCheck(output, decoder.grid), done)
+        checked = team.map(LabelCheck(output, decoder.grid), done)
         damaged = [i for i, a, b in zip(done, wanted, checked, strict=True) if a != b]
         warn_of_damage("labels", [boxes[i] for i in damaged])
         if damaged:  # a chunk that cannot be read cannot be written in part either
@@ -109,8 +109,8 @@ class Relabeler:
 
 
 @dataclasses.dataclass(frozen=True)
-class OutputCheck:
-    """`check(index)` is the checksum of the final labels in a box; -1 where unreadable.
+class LabelCheck:
+    """`check(index)` is the checksum of the labels in a box; -1 where unreadable.
 
     Of values, since boxes that are no whole chunks share files.
     """

@@ -28,13 +28,16 @@ class Schedule:
     threads: int | None = None
     box_shape: Triple | None = None
 
-    def team(self) -> cluster.Workers:
+    def team(self, at_once: int = AT_ONCE) -> cluster.Workers:
         """Those who decode; threads read and write beside a box that is being labelled.
+
+        Args:
+          at_once: threads.
 
         Raises:
           InputError: as `cluster.Workers`.
         """
-        count = AT_ONCE if self.kind == "threads" else self.workers
+        count = at_once if self.kind == "threads" else self.workers
         return cluster.Workers(self.kind, count, self.address)
 
     def threads_of_a_box(self) -> int | None:

@@ -5,7 +5,7 @@ import pytest
 
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.streamed import scratch
-from nisbjax.decode.streamed.boxes import BoxDecoder
+from nisbjax.decode.streamed.boxes import ComponentsDecoder
 from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.store.volume import from_array
 
@@ -14,10 +14,10 @@ from nisbjax.store.volume import from_array
 def decoder_of(tmp_path):
     """Takes affinities, a shape of boxes and edges; returns the decoder of such boxes."""
 
-    def make(affinities, box_shape, edges=None) -> BoxDecoder:
+    def make(affinities, box_shape, edges=None) -> ComponentsDecoder:
         shape = affinities.shape[1:]
         folder = tmp_path / "scratch"
-        return BoxDecoder(
+        return ComponentsDecoder(
             from_array(affinities, "cxyz"),
             scratch.open_labels(folder, shape, box_shape),
             folder,
@@ -34,7 +34,7 @@ def decoder_of(tmp_path):
 def decoded(decoder_of):
     """As `decoder_of`, with all boxes decoded."""
 
-    def make(*arguments) -> BoxDecoder:
+    def make(*arguments) -> ComponentsDecoder:
         decoder = decoder_of(*arguments)
         for index in range(len(decoder.grid.boxes)):
             decoder(index)

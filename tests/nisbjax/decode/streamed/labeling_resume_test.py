@@ -63,18 +63,18 @@ def test_an_interrupted_decode_goes_on(on_disk, monkeypatch, part):
 
         return wrapped
 
-    decode = boxes.BoxDecoder.__call__
+    decode = boxes.ComponentsDecoder.__call__
     relabel = relabeling.Relabeler.__call__
     number = streamed.LabelTables._label_firsts
     with monkeypatch.context() as patch:
-        patch.setattr(boxes.BoxDecoder, "__call__", dies("decode", decode, 3))
+        patch.setattr(boxes.ComponentsDecoder, "__call__", dies("decode", decode, 3))
         patch.setattr(relabeling.Relabeler, "__call__", dies("relabel", relabel, 3))
         patch.setattr(streamed.LabelTables, "_label_firsts", dies("number", number, 1))
         with pytest.raises(Killed):
             label_volume(affinities, output(), 0.7, **options)
     # What lies beside a killed output says so, and what is done is not done again.
     calls.clear()
-    monkeypatch.setattr(boxes.BoxDecoder, "__call__", dies("again", decode, 0))
+    monkeypatch.setattr(boxes.ComponentsDecoder, "__call__", dies("again", decode, 0))
     statistics = label_volume(affinities, output(), 0.7, memory_gb=2.0)
     assert calls["again"] == (5 if part == "decode" else 0)  # of 2 x 2 x 2 boxes
     np.testing.assert_array_equal(output().read(), expected)
@@ -95,7 +95,7 @@ def _interrupted(on_disk, monkeypatch, name, after, box_shape=(8, 8, 8)):
     affinities, output, _ = on_disk
     calls = collections.Counter()
     schedule = Schedule(box_shape=box_shape)
-    owner = {"decode": boxes.BoxDecoder, "relabel": relabeling.Relabeler}[name]
+    owner = {"decode": boxes.ComponentsDecoder, "relabel": relabeling.Relabeler}[name]
     call = owner.__call__
 
     def dies(self, index):
@@ -243,9 +243,11 @@ def test_a_scratch_folder_of_an_output_that_was_removed_is_not_used(
     for path, content in stale.items():
         path.write_bytes(content)
     read = []
-    call = boxes.BoxDecoder.__call__
+    call = boxes.ComponentsDecoder.__call__
     monkeypatch.setattr(
-        boxes.BoxDecoder, "__call__", lambda self, i: read.append(i) or call(self, i)
+        boxes.ComponentsDecoder,
+        "__call__",
+        lambda self, i: read.append(i) or call(self, i),
     )
     schedule = Schedule(box_shape=(8, 8, 8))
     label_volume(affinities, output(), 0.7, memory_gb=1.0, schedule=schedule)

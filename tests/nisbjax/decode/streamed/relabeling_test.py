@@ -5,7 +5,7 @@ import pytest
 from absl import logging
 
 from nisbjax.decode.streamed.label_tables import LabelTables
-from nisbjax.decode.streamed.relabeling import OutputCheck, Relabeler
+from nisbjax.decode.streamed.relabeling import LabelCheck, Relabeler
 from nisbjax.decode.streamed.scratch import checksum_of, table_path
 from nisbjax.decode.streamed.seams import Seams
 from nisbjax.errors import InputError
@@ -47,7 +47,7 @@ def test_a_table_too_short_for_its_record_is_refused(relabeler):
 
 
 def test_the_output_is_checked_by_its_values(relabeler):
-    check = OutputCheck(relabeler.output, relabeler.decoder.grid)
+    check = LabelCheck(relabeler.output, relabeler.decoder.grid)
     zeros = np.zeros(2, np.uint64)
     assert check(0) == checksum_of(zeros)
     relabeler(0)

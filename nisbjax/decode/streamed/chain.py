@@ -1,0 +1,278 @@
+"""Mutex components and contested growth of a volume that is larger than memory.
+
+Fragments are made box by box, with a halo of the longest offset; those that agree where two
+boxes overlap are one (`agreement`), and know their size in the whole volume; those large
+enough grow, box by box again (`growth`); then labels are numbered and written as those of
+the streamed components are. The boxes follow from the shape of the volume and its offsets, so
+the labels depend on neither memory, workers nor resumption; a volume of one box is decoded as
+`chain_affinities` does. Nobody else decodes a mutex watershed in bounded memory.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from nisbjax.decode import chain, contested_growth, mutex_components
+from nisbjax.decode.chain import ChainParameters
+from nisbjax.decode.channels import short_range, with_offsets
+from nisbjax.decode.connected_components import edge_range
+from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.segment_counts import SegmentCounts
+from nisbjax.decode.streamed import scratch
+from nisbjax.decode.streamed.agreement import AgreeingFragments
+from nisbjax.decode.streamed.boxes import BoxDecoder, ComponentsDecoder
+from nisbjax.decode.streamed.fragments import MutexDecoder
+from nisbjax.decode.streamed.grid import PARTS, BoxGrid, even_grid
+from nisbjax.decode.streamed.growth import GrowthDecoder, NamedLabels, note_components
+from nisbjax.decode.streamed.label_tables import LabelTables
+from nisbjax.decode.streamed.labeling import (
+    attempt,
+    check_labels,
+    check_output,
+    label_boxes,
+    nonfinite_of,
+    resumed,
+)
+from nisbjax.decode.streamed.layers import LayeredLabels
+from nisbjax.decode.streamed.relabeling import relabel_boxes
+from nisbjax.decode.streamed.schedule import Schedule
+from nisbjax.decode.streamed.seams import Seams
+from nisbjax.errors import InputError
+from nisbjax.parallel import cluster
+from nisbjax.store.claims import require_chunks_fit
+from nisbjax.store.manifest import Manifest
+from nisbjax.store.volume import Volume
+from nisbjax.typing import Triple
+
+_WHOLE = 64  # voxels along an axis that are not worth dividing
+_REACH = 16  # voxels beside a box from which labels grow into it, at least
+
+
+def chain_volume(
+    affinities: Volume,
+    output: Volume,
+    *,
+    parameters: ChainParameters,
+    memory_gb: float,
+    threshold: float | None = None,
+    edges: MaskedEdges | None = None,
+    min_size: int = 0,
+    fingerprint: Mapping[str, Any] | None = None,
+    schedule: Schedule | None = None,
+) -> SegmentCounts:
+    """Decodes `affinities` into `output`, box by box.
+
+    Args:
+      affinities: [c x y z], with its offsets among the attributes, or those of `OFFSETS_6`;
+        float16, float32, or uint8 meaning value / 255.
+      output: [x y z], an unsigned type that holds the number of labels.
+      parameters: of both steps.
+      memory_gb: for everything that is held at once; in each worker of a cluster.
+      threshold: makes fragments the components of edges above it instead, for files of
+        three channels; `attract` and `repel` then mean nothing.
+      edges: which of them count; all, stored at their source, where None.
+      min_size: segments of fewer voxels become background before numbering.
+      fingerprint: of the inputs, noted in the manifest; an interrupted decode is resumed only
+        with equal inputs and settings.
+      schedule: of those who decode the boxes; of boxes of another shape, which give other
+        labels.
+
+    Returns:
+      Number and sizes of the segments, and the share of background.
+
+    Raises:
+      InputError: too few channels, parameters that mean nothing, memory for less than one
+        box, shapes that differ, an output type that cannot hold the labels, or an output
+        that belongs to other inputs or settings.
+    """
+    began = time.monotonic()
+    schedule = schedule or Schedule()
+    check_chain(affinities, parameters, memory_gb=memory_gb, threshold=threshold)
+    check_output(affinities, output)
+    edges = edges or MaskedEdges()
+    edges.require_shape(affinities.spatial_shape)
+    settings = {
+        **dataclasses.asdict(parameters),
+        "threshold": threshold,
+        "edge_offset": edges.edge_offset,
+        "mask_edges": edges.mask_edges,
+        "min_size": min_size,
+        **(fingerprint or {}),
+    }
+    with attempt(output, settings) as (manifest, folder):
+        if manifest.finished:
+            return SegmentCounts.of_finished(manifest, output)
+        grid = _grid(affinities, threshold, schedule.box_shape)
+        grid = resumed(manifest, grid, folder)
+        at_once = _at_once(affinities, grid, threshold, memory_gb)
+        steps = _steps(affinities, grid, folder, parameters, threshold, edges, schedule)
+        with schedule.team(at_once) as team:
+            counts = _decode(steps, output, manifest, min_size, team)
+    logging.info(
+        "decoded %s by %s into %s: %s, %d boxes, %.1f s",
+        affinities.source,
+        parameters,
+        output.source,
+        counts,
+        len(grid.boxes),
+        time.monotonic() - began,
+    )
+    return counts
+
+
+def check_chain(
+    affinities: Volume,
+    parameters: ChainParameters,
+    *,
+    memory_gb: float,
+    threshold: float | None = None,
+) -> None:
+    """Refuses what `chain_volume` refuses, without a mask and an output.
+
+    Raises:
+      InputError: as there.
+    """
+    if threshold is None:
+        chain.check_channels(with_offsets(affinities)[1])
+    else:
+        edge_range(affinities.dtype, threshold)
+    chain.check(affinities.dtype, parameters)
+    require_chunks_fit(affinities, memory_gb)
+    grid = _grid(affinities, threshold, None)
+    _at_once(affinities, grid, threshold, memory_gb)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """What the boxes do, one after another, and what unites them in between."""
+
+    fragments: BoxDecoder
+    united: LayeredLabels
+    growth: GrowthDecoder
+    grown: LayeredLabels
+
+
+def _steps(
+    affinities: Volume,
+    grid: BoxGrid,
+    folder: pathlib.Path,
+    parameters: ChainParameters,
+    threshold: float | None,
+    edges: MaskedEdges,
+    schedule: Schedule,
+) -> _Steps:
+    short, edge_offset = short_range(affinities, edges.edge_offset)
+    short_edges = edges.stored_at(edge_offset)
+    first, second = folder / "fragments", folder / "growth"
+    labels = scratch.open_labels(first, grid.shape, _parts(grid))
+    if threshold is None:
+        every, offsets = with_offsets(affinities)
+        halo = _halo(offsets)
+        fragments = MutexDecoder(
+            every, labels, first, grid, offsets, parameters, edges, halo
+        )
+        united = AgreeingFragments(first, grid)
+    else:
+        threads = schedule.threads_of_a_box()
+        fragments = ComponentsDecoder(
+            short, labels, first, grid, threshold, short_edges, threads
+        )
+        united = Seams(first, grid, edge_offset)
+        halo = 0
+    x, y, z = map(min, grid.box_shape, grid.shape)
+    grown = scratch.open_labels(second, grid.shape, (x, y, z))
+    growth = GrowthDecoder(
+        short,
+        grown,
+        second,
+        grid,
+        fragments,
+        parameters,
+        short_edges,
+        max(halo, _REACH),
+    )
+    return _Steps(fragments, united, growth, NamedLabels(second, grid))
+
+
+def _decode(
+    steps: _Steps,
+    output: Volume,
+    manifest: Manifest,
+    min_size: int,
+    team: cluster.Workers,
+) -> SegmentCounts:
+    """All steps, of which the boxes are done that no attempt did before."""
+    label_boxes(steps.fragments, "fragments", manifest, team, sealed=True)
+    # All tables are made from the records, in every attempt.
+    steps.united.join(team.map)
+    note = functools.partial(note_components, steps.united)
+    list(team.map(note, range(len(steps.united.layers()))))
+    label_boxes(steps.growth, "growth", manifest, team)
+    steps.grown.join(team.map)
+    counts = LabelTables(steps.grown, min_size).write(team.map)
+    nonfinite = nonfinite_of(steps.fragments)
+    nonfinite.warn(steps.fragments.affinities.source)
+    counts.nonfinite = nonfinite.count
+    check_labels(output, counts.segments)
+    relabel_boxes(steps.growth, output, manifest, team)
+    counts.note(output)
+    manifest.finish(**dataclasses.asdict(counts))
+    return counts
+
+
+def _halo(offsets: Sequence[Triple]) -> int:
+    """The longest offset along any axis."""
+    return int(np.abs(offsets).max())
+
+
+def _grid(
+    affinities: Volume, threshold: float | None, box_shape: Triple | None
+) -> BoxGrid:
+    """Of a shape that is asked for, or that follows from the volume and its offsets."""
+    shape = affinities.spatial_shape
+    if box_shape is not None:
+        return BoxGrid(shape, box_shape)
+    halo = _REACH if threshold is not None else _halo(with_offsets(affinities)[1])
+    return even_grid(shape, halo)
+
+
+def _at_once(
+    affinities: Volume, grid: BoxGrid, threshold: float | None, memory_gb: float
+) -> int:
+    """How many boxes fit into memory.
+
+    Raises:
+      InputError: none.
+    """
+    offsets = with_offsets(affinities)[1]
+    halo = max(_halo(offsets), _REACH)
+    around = map(min, (b + 2 * halo for b in grid.box_shape), grid.shape)
+    voxels = math.prod(around)
+    needed = contested_growth.memory_bytes(affinities.dtype, voxels) + 8 * voxels
+    if threshold is None:
+        mutex = mutex_components.memory_bytes(affinities.dtype, voxels, len(offsets))
+        needed = max(needed, mutex)
+    if needed > memory_gb * 1e9:
+        x, y, z = map(min, grid.box_shape, grid.shape)
+        raise InputError(
+            f"decode.memory_gb is {memory_gb:g}; a box of {x} x {y} x {z} voxels and what "
+            f"surrounds it need {needed / 1e9:.3g}: raise it to that or more"
+        )
+    return int(min(memory_gb * 1e9 // needed, len(os.sched_getaffinity(0))))
+
+
+def _parts(grid: BoxGrid) -> Triple:
+    """Chunks of labels of which a box reads the nearest ones of its neighbours."""
+    x, y, z = (
+        b // PARTS if b > _WHOLE and b % PARTS == 0 else min(b, s)
+        for b, s in zip(grid.box_shape, grid.shape, strict=True)
+    )
+    return x, y, z
