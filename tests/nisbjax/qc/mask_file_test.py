@@ -1,6 +1,8 @@
 """The mask file against an array filled by the definition."""
 
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -170,11 +172,46 @@ def test_an_image_of_another_shape_is_refused(tmp_path):
         mask.build(image, MaskSpec((4, 4, 5), 0, 1, 1, 1.0), tmp_path / "m.h5")
 
 
-def test_a_mask_that_another_process_builds_is_left_to_it(tmp_path, held_elsewhere):
-    image = from_array(draw((4, 4, 4)), "xyzc")
-    process = held_elsewhere(tmp_path / "m.h5.lock")
-    with pytest.raises(
-        InputError, match=f"m.h5 is being written by process {process} on "
-    ):
-        mask.build(image, MaskSpec((4, 4, 4), 0, 1, 1, 1.0), tmp_path / "m.h5")
-    assert not (tmp_path / "m.h5").exists()
+_BUILD = """
+import sys
+from nisbjax.qc import mask_file
+
+map_boxes = mask_file.map_boxes
+def waiting(*arguments, **options):
+    print("inside", flush=True)  # of the lock, with the file begun
+    sys.stdin.readline()
+    return map_boxes(*arguments, **options)
+mask_file.map_boxes = waiting
+mask_file.from_report(sys.argv[1])
+"""
+
+
+def test_two_processes_at_one_mask(tmp_path):
+    """The one that came first is held in the middle; the other leaves it alone."""
+    values = draw((9, 8, 6))
+    zarr_image(tmp_path / "img", values)
+    report = tmp_path / "report.md"
+    report.write_text(REPORT.format(img="img", out="masks/m.h5"))
+    with subprocess.Popen(
+        [sys.executable, "-c", _BUILD, str(report)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout.readline() == "inside\n"
+        before = sorted(os.listdir(tmp_path / "masks"))
+        with pytest.raises(
+            InputError, match=f"m.h5 is being written by process {first.pid} on "
+        ):
+            mask.from_report(report)
+        assert sorted(os.listdir(tmp_path / "masks")) == before
+        assert "m.h5" not in before
+        first.communicate("go on\n")
+    assert first.returncode == 0
+    assert os.listdir(tmp_path / "masks") == ["m.h5"]
+    with h5py.File(tmp_path / "masks" / "m.h5") as file:
+        want = brute(values, MaskSpec((9, 8, 6), 1, 5, 2, 1.0))
+        np.testing.assert_array_equal(file["main"][:], want)
+    written = (tmp_path / "masks" / "m.h5").read_bytes()
+    mask.from_report(report)  # now it may
+    assert (tmp_path / "masks" / "m.h5").read_bytes() == written
