@@ -200,13 +200,13 @@ def chosen_parameters(
     Raises:
       InputError: another word, `study` without a study, or one of another method.
     """
-    from nisbjax.tune import best_params
-
     origin = config.decode.threshold_from
     if origin == "value":
         return {}, "command line" if "decode.threshold" in given else "default"
     if origin != "study":
         return {"threshold": _as_threshold(origin)}, "command line"
+    from nisbjax.tune import best_params
+
     step = checkpoint.step_of(find_checkpoint(config, run_dir, checkpoint_path))
     path = run_dir.tune(step).best_params
     best = best_params.read(path)

@@ -1,0 +1,153 @@
+"""Modes of one stage alone, run again over what they wrote with another value of each key.
+
+A segmentation is refused by the name of the key; reports, masks and scores are made anew and
+say so. A key that determines nothing of an artifact leaves its bytes as they are.
+"""
+
+import pathlib
+import pickle
+import re
+import runpy
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from nisbjax.artifacts import Run, VolumeDir
+from nisbjax.config import base_config
+from nisbjax.errors import InputError
+from nisbjax.keys import determines, ranges
+from nisbjax.modes import alone
+from nisbjax.store.volume import create_zarr
+
+VALUES = pathlib.Path(__file__).parents[1] / "keys" / "values.py"
+OTHER = runpy.run_path(str(VALUES))["OTHER"]
+# Files, and who takes part, stay as they are; another origin of the threshold is another one.
+KEPT = (
+    "decode.input",
+    "decode.output",
+    "decode.affinity_mask",
+    "decode.threshold_from",
+)
+KEPT += ("qc.input", "qc.image", "qc.report", "mask.report", "mask.output")
+KEPT += ("evaluate.segmentation", "evaluate.skeleton", "evaluate.label", "cluster.kind")
+KEYS = sorted(set(ranges.RANGES) - set(KEPT))
+SHAPE = (12, 10, 24)
+
+
+def changed(config, *keys):
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict({key: OTHER[key] for key in keys})
+    return config
+
+
+def determining(artifact):
+    return [key for key in KEYS if artifact in determines.artifacts_of(key)]
+
+
+def others(artifact):
+    return [key for key in KEYS if artifact not in determines.artifacts_of(key)]
+
+
+def bytes_of(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def wrongly_kept(config, artifact, make):
+    """Keys that do not change what they determine; and one phrase if any other key does."""
+    before = make(config)
+    assert make(config) == before
+    keys = determining(artifact)
+    found = [key for key in keys if make(changed(config, key)) == before]
+    if make(changed(config, *others(artifact))) != before:
+        found.append("one of the others")
+    return found
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Affinities that get worse towards both ends, their image, labels and skeletons."""
+    draw = np.random.default_rng(0)
+    affinities = draw.random((3, *SHAPE)).astype(np.float16)
+    affinities[..., :5] *= np.linspace(0.2, 1, 5)
+    affinities[..., -5:] *= np.linspace(1, 0.2, 5)
+    image = draw.integers(60, 200, (*SHAPE, 1), np.uint8)
+    for name, values, axes in (("raw", affinities, "cxyz"), ("img", image, "xyzc")):
+        chunks = tuple(8 if axis in "xyz" else 1 for axis in axes)
+        keys = {"shape": values.shape, "dtype": values.dtype, "chunks": chunks}
+        create_zarr(tmp_path / f"{name}.zarr", **keys, axes=axes).write(..., values)
+    config = base_config()
+    config.qc.input = config.decode.input = str(tmp_path / "raw.zarr")
+    config.qc.image = str(tmp_path / "img.zarr")
+    config.decode.affinity_mask = ""
+    config.qc.update(
+        {"border_width": 1, "refine_window": 4, "k_edge": 5, "z_stride": 1}
+    )
+    return config
+
+
+def test_a_segmentation_is_refused_by_the_key(tmp_path, config):
+    config.qc.input = ""
+    config.decode.method = "grow"  # which takes every key
+    config.decode.min_seed = 5
+    config.decode.output = str(tmp_path / "out" / "labels.zarr")
+    run = Run(tmp_path / "out")
+    alone.decode(config, run, "")
+    before = bytes_of(tmp_path)
+    keys = set(determining("segmentation")) - {"decode.method"}  # it is grow already
+    assert {"decode.threshold", "decode.grow_margin", "decode.mask_edges"} <= keys
+    for key in sorted(keys):
+        with pytest.raises(InputError, match=f"other .*{re.escape(key)}.*, now "):
+            alone.decode(changed(config, key), run, "")
+        assert bytes_of(tmp_path) == before, key
+    # The word for where edges are stored, of a file that does not say it.
+    with pytest.raises(InputError, match=r"data\.edge_stored_at: 'source', now 'dest"):
+        alone.decode(changed(config, "data.edge_stored_at"), run, "")
+    rest = [key for key in others("segmentation") if key != "data.edge_stored_at"]
+    alone.decode(changed(config, *rest), run, "")
+    assert bytes_of(tmp_path) == before
+
+
+def test_reports_and_masks_are_made_anew(tmp_path, config, monkeypatch):
+    """The mask goes where its report says, over the one before."""
+    from nisbjax.qc import pictures
+
+    monkeypatch.setattr(pictures, "draw_all", lambda *_: ())
+    run = Run(tmp_path / "out")
+
+    config.mask.report = str(VolumeDir(run.path).qc_report)
+
+    def make(chosen):
+        report = alone.qc(chosen, run, "")
+        mask = alone.mask(chosen, run, "")
+        return report.read_text(), mask.read_bytes()
+
+    assert wrongly_kept(config, "report", make) == []
+
+
+def test_scores_are_made_anew(tmp_path, config):
+    """Two neurites of twelve nodes, and labels of which some have the code of nothing."""
+    labels = np.ones(SHAPE, np.uint16)
+    labels[6:, 5:] = 2
+    np.save(tmp_path / "labels.npy", labels)
+    labels[:, :2] = 65535
+    np.save(tmp_path / "truth.npy", labels)
+    graph = nx.Graph()
+    for neurite, y in ((1, 2), (2, 7)):
+        for x in range(12):
+            node, nm = (neurite, x), (9.0 * x, 9.0 * y, 36.0)
+            graph.add_node(node, id=neurite, index_position=(x, y, 3), nm_position=nm)
+            if x:
+                graph.add_edge((neurite, x - 1), node)
+    (tmp_path / "skeleton.pkl").write_bytes(pickle.dumps(graph))
+    config.evaluate.segmentation = str(tmp_path / "labels.npy")
+    config.evaluate.skeleton = str(tmp_path / "skeleton.pkl")
+    config.evaluate.label = str(tmp_path / "truth.npy")
+    config.evaluate.metrics = ("nerl", "adapted_rand")
+    run = Run(tmp_path / "out")
+
+    def make(chosen):
+        found = alone.evaluate(chosen, run, "")
+        return {k: v for k, v in found.items() if k not in ("config", "timestamp")}
+
+    assert wrongly_kept(config, "scores", make) == []
