@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nisbjax.parallel import kernel_cache
+from nisbjax.store import software
 
 if TYPE_CHECKING:
     from nisbjax.data.affinities import affinity_targets
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         open_volume,
     )
 
-__version__ = "0.1.0"
+__version__ = software.VERSION
 __all__ = [
     "Grid",
     "InputError",

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-import nisbjax
 from nisbjax.decode.methods import METHODS, Method
+from nisbjax.store import software
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Section
@@ -101,7 +101,7 @@ class Plan:
             "source_fingerprint": self.made_from["affinities"],
             "mask_fingerprint": fingerprint(mask) if mask else "",
             "config_fingerprint": self.config_fingerprint,
-            "software": f"nisbjax {nisbjax.__version__}",
+            "software": software.NAME,
             **_inherited(self.affinities),
         }
 

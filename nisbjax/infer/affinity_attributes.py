@@ -9,9 +9,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import nisbjax
 from nisbjax.geometry import Box
 from nisbjax.keys import determines
+from nisbjax.store import software
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Section, Triple
 
@@ -79,5 +79,5 @@ def attributes(
         "source_fingerprint": made_from["image"],
         "config_fingerprint": determines.digest(determined_by),
         "network": made_from["network"],
-        "software": f"nisbjax {nisbjax.__version__}",
+        "software": software.NAME,
     }

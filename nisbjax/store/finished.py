@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nisbjax.errors import InputError
+from nisbjax.store import software
 from nisbjax.store.comparison import damage_line, metadata_problems, problems_of
 from nisbjax.store.manifest_lines import NAME, State, path_inside, state_of
 from nisbjax.store.stored import Fact, Facts
@@ -53,7 +54,7 @@ def require_known(folder: str | os.PathLike, attributes: Mapping[str, Any]) -> N
     Raises:
       InputError: it says that it is ours.
     """
-    ours = str(attributes.get("software", "")).startswith("nisbjax ")
+    ours = software.is_ours(attributes.get("software"))
     if (ours or "made_of" in attributes) and os.path.isdir(folder):
         raise InputError(
             f"{folder} says that nisbjax wrote it and has no {NAME}, so that nobody knows "

@@ -19,14 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import nisbjax
 from nisbjax.config import base_config
 from nisbjax.data import targets
 from nisbjax.data.loader import Batch
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
 from nisbjax.parallel import devices
-from nisbjax.store import files, npy, records
+from nisbjax.store import files, npy, records, software
 from nisbjax.store.schema import list_of, table_of, text, whole
 from nisbjax.train import loss_scale, step
 from nisbjax.train.recipe import make_recipe
@@ -54,7 +53,7 @@ def keep(
         "step": int(state.step),
         "crops": list(crops),
         "config": dict(config),
-        "software": f"nisbjax {nisbjax.__version__}, jax {jax.__version__}",
+        "software": f"{software.NAME}, jax {jax.__version__}",
     }
     arrays = {f"batch/{name}": value for name, value in batch._asdict().items()}
     for tree_path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
