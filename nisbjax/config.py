@@ -198,7 +198,7 @@ def _decode() -> Section:
     d = ConfigDict()
     d.input = ""
     d.output = ""
-    d.method = "affinity_cc"  # affinity_cc | grow | mutex
+    d.method = "affinity_cc"  # affinity_cc | grow | mutex | chain | chain3
     d.threshold = 0.75
     d.threshold_from = "value"
     d.affinity_mask = "auto"
@@ -209,6 +209,14 @@ def _decode() -> Section:
     d.min_seed = 100  # grow: voxels of a component at `threshold` that make it a seed
     # grow: voxels that two seeds reach about as well stay background; 0: none do.
     d.grow_margin = 0.0
+    # chain: logits above which edges to the next voxel attract, below which long ones repel.
+    d.attract = 0.2
+    d.repel = 0.8
+    # chain, chain3: fragments of at least `anchor` voxels grow along affinities above `low`;
+    # what two of them reach by less than `margin` apart stays background.
+    d.anchor = 20
+    d.low = 0.45
+    d.margin = 0.03
     d.memory_gb = 4.0
     return d
 

@@ -8,9 +8,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from nisbjax.decode.chain import ChainParameters
 from nisbjax.decode.grow import GrowParameters
 from nisbjax.decode.mutex import MutexParameters
 from nisbjax.decode.segment_counts import SegmentCounts
+from nisbjax.decode.streamed.chain import chain_volume, check_chain
 from nisbjax.decode.streamed.labeling import check_affinities, label_volume
 from nisbjax.decode.whole import check_grow, check_mutex, grow_volume, mutex_volume
 from nisbjax.errors import InputError, require_choice
@@ -75,10 +77,52 @@ def _check_label(
     check_affinities(affinities, parameters.threshold, memory_gb=memory_gb)
 
 
+@dataclasses.dataclass(frozen=True)
+class Chain3Parameters:
+    """The keys of `decode` that the chain takes where there are three channels.
+
+    Attributes:
+      threshold: fragments are the components of affinities above it.
+      anchor, low, margin: as `ChainParameters`.
+    """
+
+    threshold: float
+    anchor: int
+    low: float
+    margin: float
+
+    @property
+    def of_growth(self) -> ChainParameters:
+        """Those of the second step; the first one has none but the threshold."""
+        return ChainParameters(anchor=self.anchor, low=self.low, margin=self.margin)
+
+
+def _chain3(
+    affinities: Volume, output: Volume, *, parameters: Chain3Parameters, **shared: Any
+) -> SegmentCounts:
+    growth, threshold = parameters.of_growth, parameters.threshold
+    return chain_volume(
+        affinities, output, parameters=growth, threshold=threshold, **shared
+    )
+
+
+def _check_chain3(
+    affinities: Volume, *, parameters: Chain3Parameters, memory_gb: float
+) -> None:
+    growth, threshold = parameters.of_growth, parameters.threshold
+    check_chain(affinities, growth, threshold=threshold, memory_gb=memory_gb)
+
+
 METHODS = {
     "affinity_cc": Method(_label, _check_label, PlainParameters, streamed=True),
     "grow": Method(grow_volume, check_grow, GrowParameters),
     "mutex": Method(mutex_volume, check_mutex, MutexParameters),
+    "chain": Method(
+        chain_volume, check_chain, ChainParameters, ("attract", "repel"), streamed=True
+    ),
+    "chain3": Method(
+        _chain3, _check_chain3, Chain3Parameters, ("threshold",), streamed=True
+    ),
 }
 
 

@@ -107,8 +107,11 @@ class Plan:
 
     def _parameters(self) -> dict[str, Any]:
         """By their names; with a threshold, what it is for affinities of this type."""
+        given = dataclasses.asdict(self.parameters)
+        if "threshold" not in given:  # which readers look for
+            return {"parameters": list(given), **given}
         found = {}
-        for name, value in dataclasses.asdict(self.parameters).items():
+        for name, value in given.items():
             found[name] = value
             if name == "threshold":
                 found["compared_threshold"] = compared(value, self.affinities.dtype)

@@ -39,6 +39,11 @@ def coverage(score: Mapping[str, float]) -> str:
     )
 
 
+def parameters(found: Mapping[str, float]) -> str:
+    """Parameters of a decoder in a sentence."""
+    return ", ".join(f"{name} {value:g}" for name, value in found.items())
+
+
 def summary(score: Mapping[str, float]) -> str:
     """One line for a log: NERL with its coverage and spread, VOI, mergers and splits.
 

@@ -157,16 +157,27 @@ def _origin(
     out: VolumeDir, segmentation: str, made: str, labels: Volume, threshold_origin: str
 ) -> dict[str, Any]:
     """What produced the segmentation."""
+    threshold = labels.attributes.get("threshold")
+    parameters = _parameters(labels.attributes) if threshold is None else {}
     return {
         "timestamp": datetime.datetime.now().astimezone().strftime("%Y%m%d_%H%M%S"),
         "volume": out.name,
         "segmentation": segmentation,
         "segmentation_fingerprint": made,
         "segmentation_attributes": labels.attributes,
-        "threshold": labels.attributes.get("threshold"),
+        "threshold": threshold,
+        **({"parameters": parameters} if parameters else {}),
         "threshold_origin": threshold_origin,
         "versions": _versions(),
     }
+
+
+def _parameters(attributes: Mapping[str, Any]) -> dict[str, float]:
+    """What a method without a threshold noted of itself; nothing of other programs."""
+    names = attributes.get("parameters")
+    names = names if isinstance(names, list) else []
+    found = {name: attributes.get(name) for name in names if isinstance(name, str)}
+    return {k: v for k, v in found.items() if isinstance(v, int | float)}
 
 
 def _earlier_origin(path: Path, fingerprint: str) -> str:
@@ -254,6 +265,9 @@ def _write(
     if facts["threshold"] is not None:  # other programs' files need not say
         said = _said(facts["threshold"])
         notes.append(f"threshold: {said} ({facts['threshold_origin']})")
+    elif "parameters" in facts:
+        said = score_text.parameters(facts["parameters"])
+        notes.append(f"parameters: {said} ({facts['threshold_origin']})")
     for scored in against:
         facts |= scored.facts
         notes += scored.notes

@@ -18,6 +18,7 @@ from nisbjax.store.schema import Kind, kind
 
 NONE_WORDS = ("", "null", "None", "none")
 LARGEST = 2**31 - 1  # JAX counts steps, samples and voxels of a crop in int32
+LARGEST_LOGIT = 20.0  # of an affinity; float16 ends below 17
 _SHOWN = 60  # characters of a value in a message
 
 

@@ -14,6 +14,7 @@ from nisbjax.errors import InputError
 from nisbjax.keys import shapes
 from nisbjax.keys.checks import (
     LARGEST,
+    LARGEST_LOGIT,
     box,
     name,
     number_text,
@@ -32,6 +33,7 @@ from nisbjax.typing import Config
 OUTPUT_ENDINGS = {"predict.output": (".zarr", ".h5"), "decode.output": (".zarr",)}
 
 _SHARE = number(0.0, 1.0)  # a probability, or a threshold of affinities
+_LOGIT = number(-LARGEST_LOGIT, LARGEST_LOGIT)
 _POSITIVE = number(0.0, above=True)
 _NOT_NEGATIVE = number(0.0)
 _MEMORY = number(0.0, 1e6, above=True)  # GB
@@ -161,7 +163,7 @@ RANGES: dict[str, Kind] = {
     "mask.output": path(".h5", ".hdf5"),
     "decode.input": path(),
     "decode.output": path(*OUTPUT_ENDINGS["decode.output"]),
-    "decode.method": one_of("affinity_cc", "grow", "mutex"),
+    "decode.method": one_of("affinity_cc", "grow", "mutex", "chain", "chain3"),
     "decode.threshold": _SHARE,
     "decode.threshold_from": either(one_of("value", "study"), number_text(_SHARE)),
     "decode.affinity_mask": path(),
@@ -170,6 +172,11 @@ RANGES: dict[str, Kind] = {
     "decode.low_threshold": _SHARE,
     "decode.min_seed": whole(0, 2**62),
     "decode.grow_margin": _SHARE,
+    "decode.attract": _LOGIT,
+    "decode.repel": _LOGIT,
+    "decode.anchor": whole(1, 2**62),
+    "decode.low": _SHARE,
+    "decode.margin": _SHARE,
     "decode.memory_gb": _MEMORY,
     "evaluate.segmentation": path(),
     "evaluate.skeleton": path(),

@@ -200,11 +200,23 @@ def chosen_parameters(
     Raises:
       InputError: another word, `study` without a study, or one of another method.
     """
+    from nisbjax.decode.methods import method_of
+
     origin = config.decode.threshold_from
+    names = method_of(config.decode).parameters
+    with_threshold = "threshold" in names
     if origin == "value":
-        return {}, "command line" if "decode.threshold" in given else "default"
+        names = ("threshold",) if with_threshold else names
+        named = any(f"decode.{name}" in given for name in names)
+        return {}, "command line" if named else "default"
     if origin != "study":
-        return {"threshold": _as_threshold(origin)}, "command line"
+        threshold = _as_threshold(origin)
+        if with_threshold:
+            return {"threshold": threshold}, "command line"
+        raise InputError(
+            f"decode.threshold_from is {origin}, and decode.method="
+            f"{config.decode.method} takes no threshold; wanted value or study"
+        )
     from nisbjax.tune import best_params
 
     step = checkpoint.step_of(find_checkpoint(config, run_dir, checkpoint_path))

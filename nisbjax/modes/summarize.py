@@ -16,6 +16,7 @@ from absl import logging
 from scipy import stats
 
 from nisbjax.errors import InputError
+from nisbjax.evaluate import score_text
 from nisbjax.keys import determines
 from nisbjax.store import files, records
 from nisbjax.store.schema import (
@@ -57,6 +58,7 @@ _TESTED = _ORIGIN | {
         key: number() if key == "nerl" else optional(number()) for key in METRICS
     },
     "threshold": either(number(), text(), nothing()),
+    "parameters": optional(table_of(number())),  # of a decoder without a threshold
     "volume": text(),
 }
 
@@ -151,6 +153,7 @@ def _training(path: pathlib.Path) -> dict[str, Any]:
         "volume": facts["volume"],
         "threshold": facts["threshold"],
         "threshold_origin": facts["threshold_origin"],
+        **{name: facts[name] for name in ("parameters",) if name in facts},
         "scores": facts["skeletons"],
         "shared": {k: v for k, v in shared.items() if k not in _FREE},
     }
@@ -198,9 +201,13 @@ def _read(path: pathlib.Path, schema: Schema) -> dict[str, Any]:
     return records.read_json(path, schema, "wanted a run that was tested")
 
 
-def _said(threshold: float | str | None) -> str:
-    """Other programs' segmentations may name none, or name it by a word."""
-    return f"{threshold:g}" if isinstance(threshold, int | float) else str(threshold)
+def _said(run: Mapping[str, Any]) -> str:
+    """Other programs' segmentations may name no threshold, or name it by a word."""
+    if "parameters" in run:
+        return score_text.parameters(run["parameters"])
+    threshold = run["threshold"]
+    said = f"{threshold:g}" if isinstance(threshold, int | float) else str(threshold)
+    return f"threshold {said}"
 
 
 def _require_one_setting(trainings: Sequence[Mapping[str, Any]]) -> None:
@@ -256,9 +263,8 @@ def _text(result: Mapping[str, Any]) -> str:
     lines.append("")
     for run in result["runs"]:
         lines.append(
-            f"seed {run['seed']}: NERL {100 * run['scores']['nerl']:.2f} % at threshold "
-            f"{_said(run['threshold'])} ({run['threshold_origin']}), step {run['step']}, "
-            f"{run['run']}"
+            f"seed {run['seed']}: NERL {100 * run['scores']['nerl']:.2f} % at "
+            f"{_said(run)} ({run['threshold_origin']}), step {run['step']}, {run['run']}"
         )
     if not all(_tuned(run) for run in result["runs"]):
         lines.append(

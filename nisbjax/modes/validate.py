@@ -166,8 +166,7 @@ def _score_new(
     row["seconds"] = round(time.monotonic() - started, 1)
     rows.add(row)
     logging.info(
-        "step %d: NERL %.4f at %g, at best %.4f at %g",
-        *(row[k] for k in ("step", "nerl", "threshold", "best_nerl", "best_threshold")),
+        "step %d: NERL %.4f, %.4f as tuned", row["step"], row["nerl"], row["best_nerl"]
     )
     shutil.rmtree(found)
     return True
@@ -218,7 +217,7 @@ def _score(config: Config, place: ValidationDir, found: pathlib.Path) -> Row:
     row: Row = {
         "step": checkpoint.step_of(found),
         "weights": config.predict.weights,
-        "threshold": facts["threshold"],
+        **facts.get("parameters", {"threshold": facts["threshold"]}),
     }
     row |= {name: score[name] for name in _METRICS}
     row |= {f"best_{name}": tuned[name] for name in _METRICS if name in tuned}

@@ -28,10 +28,13 @@ from nisbjax.typing import Section
 
 # PyTC's files have more, and not all of these.
 _SCHEMA = {
-    "decoding_params": schema.record({"threshold": schema.number(0, 1)}),
+    "decoding_params": schema.record(
+        {"threshold": schema.optional(schema.number(0, 1))}
+    ),
     "decoding_function": schema.optional(schema.text()),
     "test_data_used": schema.optional(schema.boolean()),
 }
+_WITH_THRESHOLD = {"decoding_params": schema.record({"threshold": schema.number(0, 1)})}
 _ADVICE = "run --mode=tune again"
 _CHECKSUM = b"# sha256 of the lines below: "
 
@@ -47,6 +50,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"no tuned parameters at {path}; run --mode=tune first")
     best = records.read_yaml(path, _SCHEMA, _ADVICE)
+    _require_threshold(best, str(path))
     first, _, below = path.read_bytes().partition(b"\n")
     if first.startswith(_CHECKSUM) and first != _checksum(below):
         raise InputError(
@@ -71,6 +75,7 @@ def parameters(
     """
     method = section.method
     records.check(best, _SCHEMA, str(path), _ADVICE)
+    _require_threshold(best, str(path))
     function = best.get("decoding_function", method)
     if function.removeprefix("decode_") != method:
         raise InputError(
@@ -164,6 +169,13 @@ def write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> None
     figure.draw(rows, chosen, tuned, out.figure)
     text = yaml.dump(dict(result), Dumper=_Dumper, sort_keys=False)
     files.write_text(out.best_params, f"{_checksum(text.encode()).decode()}\n{text}")
+
+
+def _require_threshold(best: Mapping[str, Any], path: str) -> None:
+    """Refuses a file without a threshold, unless its method has none."""
+    function = best.get("decoding_function", "").removeprefix("decode_")
+    if function not in METHODS or "threshold" in METHODS[function].parameters:
+        records.check(best, _WITH_THRESHOLD, path, _ADVICE)
 
 
 def _checksum(below: bytes) -> bytes:

@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 
 from nisbjax.errors import InputError
+from nisbjax.keys.checks import LARGEST_LOGIT
 from nisbjax.tune.objective import objective_of, value_of
 from nisbjax.tune.trials import (
     LARGEST,
@@ -38,6 +39,7 @@ GRIDS = {
     "banis": tuple(round(1 / (1 + math.exp(-0.2 * k)), 4) for k in range(-1, 12)),
     "pytc": tuple(round(0.50 + 0.02 * k, 2) for k in range(21)),
 }
+LOGITS = ("attract", "repel")  # all other parameters are shares, or whole numbers
 SAME = 1e-6  # two thresholds closer than this are one
 
 
@@ -137,10 +139,10 @@ def _tell(
         for name, entry in attributes.items():
             trial.set_user_attr(name, entry)
         for name, number in point.items():
-            suggest(trial, name, any_value(number))
+            suggest(trial, name, any_value(name, number))
     while trial is None:
         study.enqueue_trial(point, user_attrs=attributes)
-        trial = study.ask({name: any_value(x) for name, x in point.items()})
+        trial = study.ask({name: any_value(name, x) for name, x in point.items()})
         if not same(point, trial.params):
             fail(study, trial, "a tuner of another host enqueued it")
             trial = None
@@ -160,11 +162,12 @@ def _raiser(error: BaseException) -> Callable[[], Score]:
     return fails
 
 
-def any_value(value: Any) -> BaseDistribution:
+def any_value(name: str, value: Any) -> BaseDistribution:
     """A distribution that holds a value of the grid, the same for all of its values."""
     if isinstance(value, int):
         return IntDistribution(0, LARGEST)
-    return FloatDistribution(0.0, 1.0)
+    lowest, highest = (-LARGEST_LOGIT, LARGEST_LOGIT) if name in LOGITS else (0.0, 1.0)
+    return FloatDistribution(lowest, highest)
 
 
 def _point(value: Any) -> dict[str, float | int]:

@@ -22,7 +22,11 @@ from nisbjax.tune.trials import DECADES, LARGEST, Range
 from nisbjax.typing import Section
 
 # What a study varies where `tune.space` names nothing.
-OWN = {"": (("threshold", 0.40, 0.94),)}
+OWN = {
+    "": (("threshold", 0.40, 0.94),),
+    # The default lies on the grid, so that a study says whether it is as good.
+    "chain": (("attract", 0.0, 0.6, 4), ("repel", 0.2, 1.0, 5)),
+}
 # By method: a parameter that does not exceed another.
 AT_MOST = {"grow": {"low_threshold": "threshold"}}
 _MOST_POINTS = 10_000  # of a grid; each is decoded

@@ -73,7 +73,7 @@ def require_like(
       InputError: naming the trial, what it drew from, and what was wanted.
     """
     wanted = {
-        name: any_value(low) if on_grid else drawn_from((low, high))
+        name: any_value(name, low) if on_grid else drawn_from((low, high))
         for name, (low, high) in space.items()
     }
     for trial in study.get_trials(deepcopy=False):

@@ -49,6 +49,16 @@ def test_it_says_what_made_it_and_what_its_affinities_say():
     }
 
 
+def test_a_method_without_a_threshold_lists_its_parameters():
+    found = planned("chain", {}).attributes("")
+    assert "threshold" not in found and "compared_threshold" not in found
+    assert found["parameters"] == ["attract", "repel", "anchor", "low", "margin"]
+    assert [found[k] for k in found["parameters"]] == [0.2, 0.8, 20, 0.45, 0.03]
+    chain3 = planned("chain3", {}).attributes("")
+    assert (chain3["threshold"], chain3["anchor"]) == (0.7, 20)
+    assert "attract" not in chain3 and "parameters" not in chain3
+
+
 def test_a_method_notes_its_own_parameters():
     assert planned("affinity_cc", {}).parameters == PlainParameters(0.7)
     assert planned("mutex", {}).parameters == MutexParameters(0.7, 0.25)

@@ -8,7 +8,9 @@ import pytest
 
 from nisbjax.config import base_config
 from nisbjax.decode import stage
+from nisbjax.decode.chain import ChainParameters, chain_affinities
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.contested_growth import contested_growth
 from nisbjax.decode.grow import grow_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.mutex import mutex_affinities
@@ -231,6 +233,65 @@ def test_other_methods_write_alike(config, tmp_path, method):
     ):
         run(config, *inputs, threshold=0.75)
     assert open_labels(path).attributes == found
+
+
+@pytest.fixture
+def six(tmp_path):
+    """Path of six random channels, the long-range ones three voxels long."""
+    values = np.random.default_rng(2).random((6, *SHAPE)).astype(np.float16)
+    raw = create_zarr(
+        tmp_path / "six.zarr",
+        shape=values.shape,
+        dtype=np.float16,
+        chunks=(1, 8, 8, 8),
+        axes="cxyz",
+        attributes={"offsets": [list(offset) for offset in SIX]},
+    )
+    raw.write(..., values)
+    return values, raw.source
+
+
+SIX = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (3, 0, 0), (0, 3, 0), (0, 0, 3))
+
+
+def test_a_chain_of_one_box_is_decoded_as_in_memory(config, six, tmp_path):
+    values, raw = six
+    chosen = {"attract": 0.1, "repel": -0.4, "anchor": 3, "low": 0.6, "margin": 0.05}
+    out = tmp_path / "labels.zarr"
+    path = run(config, out, raw, method="chain", **chosen)
+    expected = chain_affinities(values, SIX, ChainParameters(**chosen))
+    np.testing.assert_array_equal(open_labels(path).read(), expected)
+    assert len(np.unique(expected)) > 2
+    with pytest.raises(InputError, match="other decode.repel .decode.repel: -0.4, now"):
+        run(config, out, raw, method="chain", **{**chosen, "repel": 0.0})
+    # decode.threshold means nothing to it.
+    assert run(config, out, raw, method="chain", threshold=0.1, **chosen) == path
+
+
+def test_a_chain_of_three_channels_begins_at_components(config, six, tmp_path):
+    values, raw = six
+    chosen = {"threshold": 0.8, "anchor": 4, "low": 0.6, "margin": 0.05}
+    path = run(config, tmp_path / "labels.zarr", raw, method="chain3", **chosen)
+    labels = label_affinities(values, 0.8)
+    labels[np.bincount(labels.ravel())[labels] < 4] = 0
+    grown = contested_growth(values[:3], labels, 0.6, 0.05)
+    # The same segments, whatever their numbers.
+    found = open_labels(path).read()
+    pairs = set(zip(found.ravel().tolist(), grown.ravel().tolist(), strict=True))
+    assert len(pairs) == len(np.unique(found)) == len(np.unique(grown)) > 2
+
+
+def test_what_a_chain_cannot_decode_is_named(config, raw, six, tmp_path):
+    def refused(match, affinities, **decode):
+        with pytest.raises(InputError, match=match):
+            run(config, tmp_path / "out" / "labels.zarr", affinities, **decode)
+        assert not (tmp_path / "out").exists()
+
+    refused("of 3 channels; wanted .*, or .*method=chain3, which", raw, method="chain")
+    refused("memory_gb is 1e-06; .* need", six[1], method="chain", memory_gb=1e-6)
+    refused("memory_gb is 1e-06; .* need", raw, method="chain3", memory_gb=1e-6)
+    refused("decode.anchor is 0; wanted 1 or more", six[1], method="chain", anchor=0)
+    refused("decode.attract is nan", six[1], method="chain", attract=float("nan"))
 
 
 def test_bad_input_is_named_and_nothing_is_written(config, raw, tmp_path):

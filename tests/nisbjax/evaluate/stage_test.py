@@ -107,6 +107,38 @@ def as_npy(folder, array):
     return path
 
 
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({"parameters": ["attract", "repel"], "attract": 0.25, "repel": 1}, True),
+        ({"parameters": "a=3"}, False),  # another program's
+        ({"parameters": [["a"], "b", 3], "b": "c"}, False),
+    ],
+)
+def test_a_segmentation_without_a_threshold(
+    tmp_path, config, inputs, attributes, expected
+):
+    array = made_segmentation()
+    written = volume.create_zarr(
+        tmp_path / "decoded_x1_ch0-1-2_chain_0.25_1.zarr",
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=(5, 2, 4),
+        axes="xyz",
+        attributes=attributes,
+    )
+    written.write(..., array)
+    out = artifacts.VolumeDir(tmp_path / "seed5")
+    config.evaluate.ceiling = False
+    found = run(config, out, segmentation=written.source, skeleton=inputs)
+    assert found["threshold"] is None
+    named = {"attract": 0.25, "repel": 1}
+    assert found.get("parameters") == (named if expected else None)
+    text = out.evaluation(pathlib.Path(written.source), ".txt")
+    said = "parameters: attract 0.25, repel 1 (default)" in text.read_text()
+    assert said == expected
+
+
 @pytest.mark.parametrize("form", [as_zarr, as_hdf5, as_npy])
 def test_scores_are_those_by_hand_whatever_the_file(tmp_path, config, inputs, form):
     out = artifacts.VolumeDir(tmp_path / "seed5")

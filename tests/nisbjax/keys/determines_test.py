@@ -102,9 +102,10 @@ def affinities(tmp_path):
     [
         (
             "affinity_cc",
-            ("decode.low_threshold", "decode.min_seed", "decode.grow_margin"),
+            ("decode.low_threshold", "decode.min_seed", "decode.anchor"),
         ),
-        ("grow", ()),
+        ("grow", ("decode.low",)),
+        ("chain3", ("decode.attract", "decode.low_threshold")),
     ],
 )
 def test_segments_change_with_their_keys_alone(tmp_path, affinities, method, idle):

@@ -59,6 +59,24 @@ def test_of_a_run_the_newest_sound_one_is_taken(settings, folder, caplog):
     assert chain.find_checkpoint(settings, Run(folder), "").name == "2"
 
 
+def test_where_the_parameters_of_a_decode_come_from(settings, folder):
+    def origin(method, *given, threshold_from="value"):
+        settings.decode.update({"method": method, "threshold_from": threshold_from})
+        return chain.chosen_parameters(settings, Run(folder), "", given)
+
+    assert origin("affinity_cc", "decode.repel") == ({}, "default")
+    assert origin("affinity_cc", "decode.threshold") == ({}, "command line")
+    assert origin("grow", "decode.min_seed") == ({}, "default")
+    assert origin("chain", "decode.threshold") == ({}, "default")
+    assert origin("chain", "decode.repel") == ({}, "command line")
+    named = {"threshold": 0.5}, "command line"
+    assert origin("chain3", threshold_from="0.5") == named
+    with pytest.raises(
+        InputError, match="threshold_from is 0.5, and .*=chain takes no threshold; want"
+    ):
+        origin("chain", threshold_from="0.5")
+
+
 def test_training_from_a_checkpoint_has_a_folder(
     settings, folder, tmp_path, monkeypatch
 ):

@@ -23,6 +23,8 @@ def test_a_file_is_named_by_its_method_and_parameters():
         "affinity_cc": "decoded_x1_ch0-1-2_affinity_cc_0.75.zarr",
         "grow": "decoded_x1_ch0-1-2_grow_0.75_0.25_7_0.zarr",
         "mutex": "decoded_x1_ch0-1-2_mutex_0.75_0.25.zarr",
+        "chain": "decoded_x1_ch0-1-2_chain_0.2_0.8.zarr",
+        "chain3": "decoded_x1_ch0-1-2_chain3_0.75.zarr",
     }
     for method, name in names.items():
         decode.method = method

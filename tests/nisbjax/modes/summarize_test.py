@@ -77,6 +77,20 @@ def test_three_runs_by_hand(trained, tmp_path, capsys):
     assert [run["seed"] for run in result["runs"]] == [1, 2, 3]
 
 
+def test_a_run_without_a_threshold_is_told_by_its_parameters(trained, capsys):
+    folder = pathlib.Path(trained("run", 1, 0.5))
+    (path,) = folder.glob("test_step=*/seed6/eval_*.json")
+    facts = json.loads(path.read_text())
+    facts |= {"threshold": None, "parameters": {"attract": 0.25, "repel": 1.0}}
+    path.write_text(json.dumps(facts))
+    result = summary.run([str(folder)])
+    assert result["runs"][0]["parameters"] == {"attract": 0.25, "repel": 1.0}
+    assert "NERL 50.00 % at attract 0.25, repel 1 (tuned on" in capsys.readouterr().out
+    path.write_text(json.dumps(facts | {"parameters": {"attract": "much"}}))
+    with pytest.raises(InputError, match="parameters.attract is 'much'; wanted a fin"):
+        summary.run([str(folder)])
+
+
 def test_five_equal_values_have_no_width(trained, tmp_path):
     runs = [trained(f"r{seed}", seed, 0.2) for seed in range(5)]
     result = summary.run(runs, str(tmp_path / "elsewhere"))

@@ -26,6 +26,20 @@ def test_parameters_of_pytc_that_are_not_ours_are_left_out(config):
     assert chosen == {"threshold": 0.66, "min_size": 5}
 
 
+def test_parameters_of_a_method_without_a_threshold(config, tmp_path):
+    config.decode.method = "chain"
+    path = tmp_path / "best_params.yaml"
+    text = "decoding_function: chain\ndecoding_params: {attract: 0.4, repel: -0.25}\n"
+    path.write_text(text)
+    best = best_params.read(path)
+    chosen = best_params.parameters(config.decode, best, path)
+    assert chosen == {"attract": 0.4, "repel": -0.25}
+    config.decode.method = "chain3"  # has one
+    best["decoding_function"] = "chain3"
+    with pytest.raises(InputError, match="decoding_params.threshold is missing"):
+        best_params.parameters(config.decode, best, path)
+
+
 def test_best_params_that_are_missing_or_empty(tmp_path):
     path = tmp_path / "best_params.yaml"
     with pytest.raises(InputError, match="no tuned parameters at .*; run --mode=tune"):

@@ -35,6 +35,23 @@ def test_nothing_named_is_the_methods_own_space(config):
     assert found.points == list(study.GRIDS["tutorial"])
 
 
+def test_a_chain_is_tuned_over_its_two_biases(config):
+    config.decode.method = "chain"
+    found = stage.check(config.tune, config.decode)
+    assert found.ranges == {"attract": (0.0, 0.6), "repel": (0.2, 1.0)}
+    assert len(found.points) == 20 and found.configured in found.points
+    assert found.points[1] == {"attract": 0.0, "repel": 0.4}
+    config.tune.sampler = "tpe"
+    assert not stage.check(config.tune, config.decode).on_grid
+    config.tune.space = (("threshold", 0.4, 0.9),)
+    with pytest.raises(
+        InputError, match="threshold, which decode.method=chain does not"
+    ):
+        stage.check(config.tune, config.decode)
+    config.decode.method = "chain3"
+    assert stage.check(config.tune, config.decode).ranges == {"threshold": (0.4, 0.9)}
+
+
 def test_named_grids(config):
     assert space.grid(config.tune) == study.GRIDS["tutorial"]
     config.tune.grid = "banis"
