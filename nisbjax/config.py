@@ -33,6 +33,8 @@ def base_config() -> Config:
     c.loss.balance_group = 2  # samples; the tutorial's per-GPU batch, 0 = whole batch
     c.loss.logit_clamp = 20.0
     c.loss.calibre_max = 1.0  # weight of true edges in the thinnest neurites; 1 = off
+    # Voxels across the neighbourhood whose worst edge of its class counts; 1 = off.
+    c.loss.scnp = 1
     c.train = ConfigDict()
     c.train.steps = 200_000
     c.train.batch_per_device = 2

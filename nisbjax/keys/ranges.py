@@ -103,6 +103,7 @@ RANGES: dict[str, Kind] = {
     "loss.balance_group": whole(0),
     "loss.logit_clamp": _NOT_NEGATIVE,
     "loss.calibre_max": number(1.0),
+    "loss.scnp": one_of(1, 3, 5, 7),
     "train.steps": whole(1),
     "train.batch_per_device": _BATCH,
     "train.global_batch": whole(0),

@@ -14,6 +14,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Float32, Shaped
 
 from nisbjax.errors import InputError
+from nisbjax.train.worst_neighbours import worst_of_class
 
 Logits = Float[Array, "b x y z c"]
 Targets = Shaped[Array, "b x y z c"]  # bool, or float after rescaling
@@ -112,8 +113,15 @@ def make_loss(
     max_pos_weight: float = 10.0,
     balance_group: int = 2,
     logit_clamp: float = 20.0,
+    scnp: int = 1,
 ) -> Callable[..., tuple[Float32[Array, ""], Terms]]:
     """The loss of that name, `(logits, targets, valid, weights=None) -> (loss, terms)`.
+
+    Args:
+      kind: `per_channel_bce` or `bce`.
+      max_pos_weight, balance_group, logit_clamp: as `per_channel_bce`.
+      scnp: voxels across the neighbourhood whose worst logit counts for each edge
+        (`worst_neighbours`), odd; 1 for the edge alone.
 
     Raises:
       InputError: another name.
@@ -129,7 +137,20 @@ def make_loss(
     }
     if kind not in losses:
         raise InputError(f"loss.kind is {kind!r}; wanted one of {', '.join(losses)}")
-    return losses[kind]
+    loss = losses[kind]
+    return loss if scnp == 1 else jax.tree_util.Partial(_of_worst, loss, scnp)
+
+
+def _of_worst(
+    loss: Loss,
+    window: int,
+    logits: Logits,
+    targets: Targets,
+    valid: Valid,
+    weights: Float32[Array, "b x y z c"] | None = None,
+) -> tuple[Float32[Array, ""], Terms]:
+    logits = worst_of_class(logits, targets, valid, window)
+    return loss(logits, targets, valid, weights)
 
 
 def deep_supervision(

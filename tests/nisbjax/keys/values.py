@@ -60,6 +60,7 @@ OTHER = {
     "loss.balance_group": 0,
     "loss.logit_clamp": 10.0,
     "loss.calibre_max": 2.0,
+    "loss.scnp": 3,
     "train.steps": 10,
     "train.batch_per_device": 1,
     "train.global_batch": 4,
