@@ -21,6 +21,8 @@ from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.geometry import Box
 from nisbjax.typing import Triple
 
+_COMPARED = 4  # voxels on either side of a face; more of them decide the same
+
 Runs = tuple[UInt[np.ndarray, " _"], UInt[np.ndarray, " _"]]
 
 
@@ -55,21 +57,21 @@ class MutexDecoder(BoxDecoder):
         numbering.renumber(core.reshape(-1), table)
         record = {"nonfinite": np.array([nonfinite.count, *nonfinite.first])}
         for axis, side in self.grid.seams(index):
-            overlap = overlap_at(self.grid, index, axis, side, self.halo)
+            overlap = overlap_at(self.grid, index, axis, side)
             found = labels[overlap.relative_to(region.start).slices]
             starts, named = runs(table[found])
             record[f"starts{axis}{side}"], record[f"labels{axis}{side}"] = starts, named
         return leave(self, index, core, int(table.max()), record)
 
 
-def overlap_at(grid: BoxGrid, index: int, axis: int, side: int, halo: int) -> Box:
-    """The voxels on both sides of a face (0 or -1) that the boxes there decode both.
+def overlap_at(grid: BoxGrid, index: int, axis: int, side: int) -> Box:
+    """The voxels on both sides of a face (0 or -1) in which its two boxes are compared.
 
     On the other axes as far as these boxes themselves.
     """
     start, stop = list(grid.boxes[index].start), list(grid.boxes[index].stop)
     face = stop[axis] if side else start[axis]
-    start[axis], stop[axis] = face - halo, face + halo
+    start[axis], stop[axis] = face - _COMPARED, face + _COMPARED
     (x0, y0, z0), (x1, y1, z1) = start, stop
     return Box((x0, y0, z0), (x1, y1, z1)).clip(grid.shape)
 
