@@ -5,7 +5,8 @@ import pytest
 import tensorstore as ts
 from absl import logging
 
-from nisbjax.decode.streamed.grid import BoxGrid, choose_box
+from nisbjax.decode.streamed.grid import BoxGrid, choose_box, even_grid
+from nisbjax.geometry import Box
 from nisbjax.store.volume import Volume, from_array
 
 GRID = BoxGrid((5, 2, 6), (2, 2, 3))  # 3 x 1 x 2 boxes
@@ -73,3 +74,33 @@ def test_a_chunk_beyond_memory_is_halved_and_named(caplog):
     assert np.prod(box) * 20.0 <= 0.15e6
     assert sorted(box) == [16, 16, 16]
     assert "each is read about 8 times" in caplog.text
+
+
+def test_a_box_and_its_halo_end_where_the_volume_does():
+    grid = BoxGrid((10, 4, 4), (5, 4, 4))
+    assert grid.around(0, 2) == Box((0, 0, 0), (7, 4, 4))
+    assert grid.around(1, 2) == Box((3, 0, 0), (10, 4, 4))
+
+
+def test_the_boxes_that_a_region_meets():
+    # Along x 0-5, 5-10; along z 0-2, 2-4. Of y all is one box.
+    grid = BoxGrid((10, 4, 4), (5, 4, 2))
+    assert grid.meeting(Box((4, 0, 0), (6, 4, 2))) == [0, 2]
+    assert grid.meeting(Box((5, 1, 1), (7, 2, 3))) == [2, 3]
+    assert grid.meeting(Box((0, 0, 0), (10, 4, 4))) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "shape, halo, most, box_shape",
+    [
+        ((80, 250, 170), 16, 9_500_000, (80, 250, 170)),  # 3.4 million voxels in all
+        # 132^3 is 2.3 million, too many; 66 is 68 in fours, then 34 is 36.
+        ((100, 132, 40), 2, 300_000, (100, 68, 40)),
+        ((100, 132, 40), 2, 200_000, (52, 68, 40)),
+        # Divided along z until 20 x 20 x (24 + 2 x 4) is at most 13,000.
+        ((20, 20, 1000), 4, 13_000, (20, 20, 24)),
+        ((8, 8, 8), 4, 1, (4, 4, 4)),  # no smaller
+    ],
+)
+def test_even_boxes_follow_from_the_volume(shape, halo, most, box_shape):
+    assert even_grid(shape, halo, most) == BoxGrid(shape, box_shape)
