@@ -115,7 +115,8 @@ def _data() -> Section:
     d.unlabeled = "default"
     d.relabel = False
     d.erosion = (0, 2, 2)  # array axes: what PyTC's scalar 2 does to x y z data
-    d.erosion_axes = "legacy"
+    d.long_erosion = ()  # of the labels of long-range channels; (): as erosion
+    d.erosion_axes = "legacy"  # of both
     return d
 
 

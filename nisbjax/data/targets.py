@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Bool, Float32, Int
@@ -34,6 +35,8 @@ class ExampleRule:
       offsets: of the affinity channels.
       stored_at: the end of an edge at which it stands, `source` or `destination`.
       erosion: radii of label erosion (x, y, z), see `labels.erosion_triple`.
+      long_erosion: of the labels that the long-range channels are made from; None for the
+        same. A long edge between two thin processes says more than their surface.
       augmentation: of training crops.
       calibre_max: weight of true edges in the thinnest neurites; 1 for no weights.
     """
@@ -42,6 +45,7 @@ class ExampleRule:
     offsets: tuple[Triple, ...] = OFFSETS_6
     stored_at: str = "source"
     erosion: Triple = (0, 0, 0)
+    long_erosion: Triple | None = None
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     calibre_max: float = 1.0
 
@@ -57,10 +61,25 @@ class Examples(NamedTuple):
     """What the network and the loss take."""
 
     images: Float32[Array, "b x y z c"]
-    labels: Int[Array, "b x y z"]  # after augmentation and erosion
+    labels: Int[Array, "b x y z"]  # after augmentation and erosion, of the short edges
     targets: Bool[Array, "b x y z o"]
     valid: Bool[Array, "b x y z o"]
     weights: Float32[Array, "b x y z o"] | None  # see `calibre`; None for none
+
+
+def _targets(
+    labels: Int[Array, "b x y z"], rule: ExampleRule
+) -> tuple[Int[Array, "b x y z"], Bool[Array, "b x y z o"], Bool[Array, "b x y z o"]]:
+    """Labels as the short edges see them, and targets of all edges with their validity."""
+    short = label_fields.erode(labels, rule.erosion)
+    targets, valid = affinity_targets(short, rule.offsets, stored_at=rule.stored_at)
+    if rule.long_erosion in (None, rule.erosion):
+        return short, targets, valid
+    long = label_fields.erode(labels, rule.long_erosion)
+    # Erosion touches no unlabeled voxel: what is known stays so.
+    far, _ = affinity_targets(long, rule.offsets, stored_at=rule.stored_at)
+    is_long = np.array([sum(map(abs, offset)) > 1 for offset in rule.offsets])
+    return short, jnp.where(is_long, far, targets), valid
 
 
 def examples(
@@ -96,10 +115,7 @@ def examples(
                 lambda s: augment(s[0], s[1], s[2], rule.augmentation),
                 (sample_keys(seed, step, batch.samples), images, labels),
             )
-        labels = label_fields.erode(labels, rule.erosion)
-        targets, valid = affinity_targets(
-            labels, rule.offsets, stored_at=rule.stored_at
-        )
+        labels, targets, valid = _targets(labels, rule)
         before, _ = target_context(rule.offsets, stored_at=rule.stored_at)
         patch = tuple(
             slice(low, low + size) for low, size in zip(before, rule.patch, strict=True)

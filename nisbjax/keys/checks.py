@@ -125,6 +125,15 @@ def triple(part: Kind, most: int | None = None, say: str = "") -> Kind:
     return kind(say or f"three values x y z, each {part.wanted}", holds)
 
 
+def or_none(values: Kind) -> Kind:
+    """A sequence of that kind, or an empty one."""
+
+    def holds(value: Any) -> bool:
+        return (_is_sequence(value) and not len(value)) or values.holds(value)
+
+    return kind(f"{values.wanted}, or ()", holds)
+
+
 def several(part: Kind, *, least: int = 1, distinct: bool = True) -> Kind:
     """A sequence of values.
 

@@ -64,6 +64,7 @@ _KEYS = {
     "data.unlabeled": "weights scores",
     "data.relabel": "weights",
     "data.erosion": "weights",
+    "data.long_erosion": "weights",
     "data.erosion_axes": "weights",
     "model.size": "weights prediction",
     "model.kernel_size": "weights prediction",

@@ -18,6 +18,7 @@ from nisbjax.keys.checks import (
     box,
     name,
     number_text,
+    or_none,
     path,
     require,
     several,
@@ -40,6 +41,7 @@ _MEMORY = number(0.0, 1e6, above=True)  # GB
 _CHANNELS = whole(1, 4096)
 _BATCH = whole(1, 65536)
 _THREADS = whole(0, 1024)
+_RADII = triple(whole(0, 1024))
 _VOXELS = triple(whole(1), LARGEST, "three whole numbers x y z, each 1 or more")
 
 
@@ -67,7 +69,8 @@ RANGES: dict[str, Kind] = {
     "data.edge_stored_at": one_of("source", "destination"),
     "data.unlabeled": shapes.unlabeled(),
     "data.relabel": switch(),
-    "data.erosion": triple(whole(0, 1024)),
+    "data.erosion": _RADII,
+    "data.long_erosion": or_none(_RADII),
     "data.erosion_axes": one_of("legacy", "xy", "xyz"),
     "augment.profile": one_of("aug_banis", "none"),
     "augment.order": one_of("pytc", "banis"),

@@ -39,11 +39,13 @@ def make_recipe(config: Config) -> step.Recipe:
     require_choice("train.precision", config.train.precision, build.COMPUTE)
     dtype = build.COMPUTE[config.train.precision]
     decay = {k: v for k, v in config.optimizer.to_dict().items() if k != "lr"}
+    axes, far = config.data.erosion_axes, config.data.long_erosion
     examples = targets.ExampleRule(
         patch=tuple(config.data.patch),
         offsets=tuple(tuple(o) for o in config.data.offsets),
         stored_at=config.data.edge_stored_at,
-        erosion=labels.erosion_triple(config.data.erosion, config.data.erosion_axes),
+        erosion=labels.erosion_triple(config.data.erosion, axes),
+        long_erosion=labels.erosion_triple(far, axes) if far else None,
         augmentation=Augmentation(**config.augment),
         calibre_max=config.loss.calibre_max,
     )

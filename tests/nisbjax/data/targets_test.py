@@ -1,5 +1,6 @@
 """Examples: the composition by hand, and the same arrays on one device and on four."""
 
+import dataclasses
 import functools
 
 import jax
@@ -15,6 +16,7 @@ from nisbjax.data.labels import erode
 from nisbjax.data.loader import Batch
 from nisbjax.data.targets import ExampleRule, examples
 
+TWO = ((0, 0, 1), (0, 0, 2))
 OFFSETS = ((1, 0, 0), (0, 1, 0), (0, 0, 3))
 RULE = ExampleRule(
     patch=(4, 4, 4),
@@ -39,6 +41,29 @@ def crops(rule, batch=4):
 @functools.partial(jax.jit, static_argnames=("rule", "training", "mesh"))
 def made(batch, step, rule, training=True, mesh=None):
     return examples(batch, rule, seed=3, step=step, training=training, mesh=mesh)
+
+
+def test_long_edges_may_have_an_erosion_of_their_own():
+    # Along z: 1 1 1 1 2 2 2 2 0 0. Eroded by one voxel, both objects lose one where they
+    # meet; the edges to the next voxel see that, those of two steps see the whole objects.
+    line = np.array([1, 1, 1, 1, 2, 2, 2, 2, 0, 0], np.int32).reshape(1, 1, 1, 10)
+    rule = ExampleRule((1, 1, 8), TWO, erosion=(0, 0, 1), long_erosion=(0, 0, 0))
+    batch = Batch(
+        np.zeros((1, 1, 1, 10, 1), np.uint8),
+        line,
+        np.float32([[0, 255]]),
+        np.zeros(1, np.int32),
+        np.ones(1, bool),
+    )
+    got = made(jax.device_put(batch), jnp.uint32(0), rule, training=False)
+    assert got.labels.ravel().tolist() == [1, 1, 1, 0, 0, 2, 2, 2]
+    short, long = np.moveaxis(np.asarray(got.targets), -1, 0)
+    assert short.ravel().astype(int).tolist() == [1, 1, 0, 0, 0, 1, 1, 0]
+    assert long.ravel().astype(int).tolist() == [1, 1, 0, 0, 1, 1, 0, 0]
+    assert got.valid.all()
+    same = dataclasses.replace(rule, long_erosion=None)
+    got = made(jax.device_put(batch), jnp.uint32(0), same, training=False)
+    assert got.targets[..., 1].ravel().astype(int).tolist() == [1, 0, 0, 0, 0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("stored_at, first", [("source", 0), ("destination", 1)])

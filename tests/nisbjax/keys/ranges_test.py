@@ -45,7 +45,7 @@ NUMBERS = [k for k in KEYS if isinstance(flatten(base_config())[k], int | float)
 SWITCHES = [k for k in NUMBERS if isinstance(flatten(base_config())[k], bool)]
 TUPLES = [k for k in KEYS if isinstance(flatten(base_config())[k], list)]
 # A search space of nothing is a grid over the thresholds alone.
-MAY_BE_EMPTY = ["tune.space"]
+MAY_BE_EMPTY = ["tune.space", "data.long_erosion"]
 
 
 def refused(keys, value):

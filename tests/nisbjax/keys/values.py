@@ -25,6 +25,7 @@ OTHER = {
     "data.unlabeled": "0,65535",
     "data.relabel": True,
     "data.erosion": (1, 1, 1),
+    "data.long_erosion": (0, 0, 0),
     "data.erosion_axes": "xyz",
     "augment.profile": "none",
     "augment.order": "banis",
