@@ -220,6 +220,12 @@ def _decode() -> Section:
     d.anchor = 20
     d.low = 0.45
     d.margin = 0.03
+    # chain: "average" joins fragments before they grow, by the mean logit of their links:
+    # common faces (`faces` at least) less `short`, long-range links less `long`; "" does not.
+    d.joins = ""  # "" | average
+    d.faces = 20
+    d.short = 1.0
+    d.long = 0.0
     d.memory_gb = 4.0
     return d
 

@@ -11,17 +11,20 @@ The volume is in memory here; `streamed.chain` does the same box by box.
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt
 
 from nisbjax.decode import contested_growth, mutex_components, numbering
+from nisbjax.decode.agglomeration.pairs import Evidence
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.segment_counts import without_small
-from nisbjax.errors import InputError
+from nisbjax.errors import InputError, require_choice
 from nisbjax.typing import Affinities, Labels, Triple
 
 LEAST = 2  # voxels of a fragment
+JOINS = ("average",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,9 @@ class ChainParameters:
       anchor: voxels of the smallest fragment that grows.
       low: a fragment grows along affinities above this.
       margin: by which no other fragment may come closer; else a voxel stays background.
+      joins: `average`: fragments join before they grow, by average linkage (box by box
+        alone, `streamed.links`); "": none does.
+      faces, short, long: as `Evidence`, for joins.
     """
 
     attract: float = 0.2
@@ -41,6 +47,30 @@ class ChainParameters:
     anchor: int = 20
     low: float = 0.45
     margin: float = 0.03
+    joins: str = ""
+    faces: int = 20
+    short: float = 1.0
+    long: float = 0.0
+
+    def counting(self) -> dict[str, Any]:
+        """By their names, without those that decide nothing."""
+        found = dataclasses.asdict(self)
+        if not self.joins:
+            for name in ("joins", "faces", "short", "long"):
+                del found[name]
+        return found
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """By which fragments join; None where they do not.
+
+        Raises:
+          InputError: a key that means nothing.
+        """
+        if not self.joins:
+            return None
+        require_choice("decode.joins", self.joins, JOINS)
+        return Evidence(self.faces, self.short, self.long)
 
 
 def chain_affinities(
@@ -62,8 +92,12 @@ def chain_affinities(
       [x y z] labels 1..N in C order of first voxels, 0 = background.
 
     Raises:
-      InputError: as `mutex_components` and `contested_growth`.
+      InputError: as `mutex_components` and `contested_growth`; or joins are asked for.
     """
+    if parameters.joins:
+        raise InputError(
+            "a volume in memory is decoded without joins; use chain_volume"
+        )
     edges = edges or MaskedEdges()
     labels = fragments(affinities, offsets, parameters, edges)
     without_small(labels, parameters.anchor)
@@ -118,6 +152,7 @@ def check(dtype: np.dtype, parameters: ChainParameters) -> None:
             f"decode.anchor is {parameters.anchor}; wanted 1 or more voxels"
         )
     contested_growth.check(dtype, parameters.low, parameters.margin)
+    _ = parameters.evidence  # refuses what means nothing
 
 
 def check_channels(offsets: Sequence[Triple]) -> None:

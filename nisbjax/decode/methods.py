@@ -126,6 +126,13 @@ METHODS = {
 }
 
 
+def counting(parameters: Any) -> dict[str, Any]:
+    """Parameters of any method by their names, without those that decide nothing."""
+    if isinstance(parameters, ChainParameters):
+        return parameters.counting()
+    return dataclasses.asdict(parameters)
+
+
 def method_of(section: Section) -> Method:
     """The method of `decode`.
 

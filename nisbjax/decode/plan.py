@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nisbjax.decode.methods import METHODS, Method
+from nisbjax.decode.methods import METHODS, Method, counting
 from nisbjax.store import software
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.volume import Volume
@@ -107,7 +107,7 @@ class Plan:
 
     def _parameters(self) -> dict[str, Any]:
         """By their names; with a threshold, what it is for affinities of this type."""
-        given = dataclasses.asdict(self.parameters)
+        given = counting(self.parameters)
         if "threshold" not in given:  # which readers look for
             return {"parameters": list(given), **given}
         found = {}

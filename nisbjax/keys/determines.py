@@ -135,6 +135,10 @@ _KEYS = {
     "decode.anchor": "segmentation study",
     "decode.low": "segmentation study",
     "decode.margin": "segmentation study",
+    "decode.joins": "segmentation study",
+    "decode.faces": "segmentation study",
+    "decode.short": "segmentation study",
+    "decode.long": "segmentation study",
     "decode.memory_gb": "",
     "evaluate.segmentation": "",
     "evaluate.skeleton": "",
@@ -169,6 +173,10 @@ _ONLY: dict[str, tuple[str, tuple[Any, ...]]] = {
     "decode.anchor": ("decode.method", ("chain", "chain3")),
     "decode.low": ("decode.method", ("chain", "chain3")),
     "decode.margin": ("decode.method", ("chain", "chain3")),
+    "decode.joins": ("decode.method", ("chain",)),
+    "decode.faces": ("decode.joins", ("average",)),
+    "decode.short": ("decode.joins", ("average",)),
+    "decode.long": ("decode.joins", ("average",)),
     "loss.max_pos_weight": ("loss.kind", ("per_channel_bce",)),
     "loss.balance_group": ("loss.kind", ("per_channel_bce",)),
     "tune.trials": ("tune.sampler", ("tpe", "random", "qmc")),
@@ -198,10 +206,17 @@ def facts(config: Config | Mapping, *artifacts: str) -> dict[str, Any]:
     for key, value in flat.items():
         if not set(artifacts_of(key)) & set(artifacts):
             continue
-        other, values = _ONLY.get(key, (key, (value,)))
-        if flat.get(other) in values:
+        if _counts(key, flat):
             chosen[key] = value
     return chosen
+
+
+def _counts(key: str, flat: Mapping[str, Any]) -> bool:
+    """Whether no other key's value makes this one idle."""
+    if key not in _ONLY:
+        return True
+    other, values = _ONLY[key]
+    return flat.get(other) in values and _counts(other, flat)
 
 
 def digest(found: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import yaml
 from absl import logging
 
 from nisbjax.artifacts import TuneDir
-from nisbjax.decode.methods import METHODS
+from nisbjax.decode.methods import METHODS, counting
 from nisbjax.errors import InputError
 from nisbjax.evaluate import score_text
 from nisbjax.keys.checks import require
@@ -129,7 +129,11 @@ def conclude(
     for warning in found:
         logging.warning(warning)
     score = {"nerl": top.value, **top.user_attrs}
-    fixed = METHODS[section.method].parameters + ("min_size",) * bool(section.min_size)
+    method = METHODS[section.method]
+    fixed = (
+        *counting(method.parameters_of(section)),
+        *["min_size"] * bool(section.min_size),
+    )
     # The threshold comes last, as in files of before: it is always tuned.
     chosen = {n: section[n] for n in fixed if n != "threshold"} | top.params
     logging.info("chosen %s: %s", chosen, score_text.summary(score))

@@ -34,10 +34,10 @@ class Evidence:
 
     def __post_init__(self):
         if self.faces < 1:
-            raise InputError(f"faces is {self.faces}; wanted 1 or more")
+            raise InputError(f"decode.faces is {self.faces}; wanted 1 or more")
         for name, value in (("short", self.short), ("long", self.long)):
             if value is not None and not np.isfinite(value):
-                raise InputError(f"{name} is {value}; wanted a finite logit")
+                raise InputError(f"decode.{name} is {value}; wanted a finite logit")
 
 
 @dataclasses.dataclass(frozen=True)

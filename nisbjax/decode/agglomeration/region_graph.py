@@ -31,6 +31,7 @@ from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.scratch import checksum_of_file
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
+from nisbjax.parallel import cluster
 from nisbjax.store import files
 from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
@@ -116,14 +117,10 @@ def region_graph(
         boxes = tuple(box_grid(labels.spatial_shape, box_shape))
         reader = LinkReader(offsets, BINS if histograms else 1, edges)
         counter = LabelCounter(labels, affinities, boxes, reader)
-        return complete(
-            manifest,
-            counter,
-            boxes,
-            reader.bins,
-            memory_gb=memory_gb,
-            schedule=schedule,
-        )
+        with schedule.team() as team:
+            return complete(
+                manifest, counter, boxes, reader.bins, memory_gb=memory_gb, team=team
+            )
 
 
 def complete(
@@ -133,7 +130,7 @@ def complete(
     bins: int,
     *,
     memory_gb: float,
-    schedule: Schedule,
+    team: cluster.Workers,
 ) -> RegionGraph:
     """Makes what is left undone of a region graph.
 
@@ -143,13 +140,13 @@ def complete(
       boxes: of the volume, disjoint; their order is that of the indices.
       bins: of the affinities of common faces.
       memory_gb: that merging may take.
-      schedule: of those who count.
+      team: counts.
     """
     folder = manifest.artifact
     _forget_damaged(manifest)
     if not manifest.finished:
         write = _TableWriter(count, folder / _BOXES)
-        _count(write, boxes, manifest, schedule)
+        _count(write, boxes, manifest, team)
         _merge(write, len(boxes), manifest, memory_gb)
     shutil.rmtree(folder / _BOXES, ignore_errors=True)
     facts = manifest.finish_facts
@@ -247,7 +244,10 @@ class _TableWriter:
 
 
 def _count(
-    write: _TableWriter, boxes: Sequence[Box], manifest: Manifest, schedule: Schedule
+    write: _TableWriter,
+    boxes: Sequence[Box],
+    manifest: Manifest,
+    team: cluster.Workers,
 ) -> None:
     """Writes the tables of the boxes of which no attempt has left one."""
     names = [f"links {box}" for box in boxes]
@@ -258,9 +258,8 @@ def _count(
         or not _sound(write.path(i), manifest.facts(name).get("table"))
     ]
     write.folder.mkdir(exist_ok=True)
-    with schedule.team() as team:
-        for i, facts in zip(missing, team.map(write, missing, "links"), strict=True):
-            manifest.record(names[i], **facts)
+    for i, facts in zip(missing, team.map(write, missing, "links"), strict=True):
+        manifest.record(names[i], **facts)
 
 
 def _merge(

@@ -21,6 +21,7 @@ import numpy as np
 from absl import logging
 
 from nisbjax.decode import chain, contested_growth, mutex_components
+from nisbjax.decode.agglomeration.region_graph import LinkReader
 from nisbjax.decode.chain import ChainParameters
 from nisbjax.decode.channels import short_range, with_offsets
 from nisbjax.decode.connected_components import edge_range
@@ -42,6 +43,7 @@ from nisbjax.decode.streamed.labeling import (
     resumed,
 )
 from nisbjax.decode.streamed.layers import LayeredLabels
+from nisbjax.decode.streamed.links import AnchorLinks
 from nisbjax.decode.streamed.relabeling import relabel_boxes
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.seams import Seams
@@ -101,7 +103,7 @@ def chain_volume(
     edges = edges or MaskedEdges()
     edges.require_shape(affinities.spatial_shape)
     settings = {
-        **dataclasses.asdict(parameters),
+        **parameters.counting(),
         "threshold": threshold,
         "edge_offset": edges.edge_offset,
         "mask_edges": edges.mask_edges,
@@ -116,7 +118,7 @@ def chain_volume(
         at_once = _at_once(affinities, grid, threshold, memory_gb)
         steps = _steps(affinities, grid, folder, parameters, threshold, edges, schedule)
         with schedule.team(at_once) as team:
-            counts = _decode(steps, output, manifest, min_size, team)
+            counts = _decode(steps, output, manifest, min_size, memory_gb, team)
     logging.info(
         "decoded %s by %s into %s: %s, %d boxes, %.1f s",
         affinities.source,
@@ -153,10 +155,14 @@ def check_chain(
 
 @dataclasses.dataclass(frozen=True)
 class _Steps:
-    """What the boxes do, one after another, and what unites them in between."""
+    """What the boxes do, one after another, and what unites them in between.
+
+    `links` is None where fragments do not join.
+    """
 
     fragments: BoxDecoder
     united: LayeredLabels
+    links: AnchorLinks | None
     growth: GrowthDecoder
     grown: LayeredLabels
 
@@ -172,11 +178,11 @@ def _steps(
 ) -> _Steps:
     short, edge_offset = short_range(affinities, edges.edge_offset)
     short_edges = edges.stored_at(edge_offset)
+    every, offsets = with_offsets(affinities)
     halo = _halo(affinities, threshold)
     first, second = folder / "fragments", folder / "growth"
     labels = scratch.open_labels(first, grid.shape, _parts(grid))
     if threshold is None:
-        every, offsets = with_offsets(affinities)
         fragments = MutexDecoder(
             every, labels, first, grid, offsets, parameters, edges, halo
         )
@@ -190,16 +196,12 @@ def _steps(
     x, y, z = map(min, grid.box_shape, grid.shape)
     grown = scratch.open_labels(second, grid.shape, (x, y, z))
     growth = GrowthDecoder(
-        short,
-        grown,
-        second,
-        grid,
-        fragments,
-        parameters,
-        short_edges,
-        halo,
+        short, grown, second, grid, fragments, parameters, short_edges, halo
     )
-    return _Steps(fragments, united, growth, NamedLabels(second, grid))
+    links, evidence = None, parameters.evidence
+    if evidence is not None:
+        links = AnchorLinks(growth, every, LinkReader(offsets, 1, edges), evidence)
+    return _Steps(fragments, united, links, growth, NamedLabels(second, grid))
 
 
 def _decode(
@@ -207,6 +209,7 @@ def _decode(
     output: Volume,
     manifest: Manifest,
     min_size: int,
+    memory_gb: float,
     team: cluster.Workers,
 ) -> SegmentCounts:
     """All steps, of which the boxes are done that no attempt did before."""
@@ -215,14 +218,18 @@ def _decode(
     steps.united.join(team.map)
     note = functools.partial(note_components, steps.united)
     list(team.map(note, range(len(steps.united.layers()))))
-    label_boxes(steps.growth, "growth", manifest, team)
+    growth = steps.growth
+    if steps.links is not None:
+        joins = steps.links.join(memory_gb, team)
+        growth = dataclasses.replace(growth, joins=joins)
+    label_boxes(growth, "growth", manifest, team)
     steps.grown.join(team.map)
     counts = LabelTables(steps.grown, min_size).write(team.map)
     nonfinite = nonfinite_of(steps.fragments)
     nonfinite.warn(steps.fragments.affinities.source)
     counts.nonfinite = nonfinite.count
     check_labels(output, counts.segments)
-    relabel_boxes(steps.growth, output, manifest, team)
+    relabel_boxes(growth, output, manifest, team)
     counts.note(output)
     manifest.finish(**dataclasses.asdict(counts))
     return counts

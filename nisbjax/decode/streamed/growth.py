@@ -39,16 +39,19 @@ class GrowthDecoder(BoxDecoder):
       parameters: of the growth.
       edges: which of them count, in the whole volume.
       halo: voxels beside a box from which fragments grow into it.
+      joins: a table [2 n] of names of fragments and what they became (`links`); None: they
+        stay what they are.
     """
 
     fragments: BoxDecoder
     parameters: ChainParameters
     edges: MaskedEdges
     halo: int
+    joins: pathlib.Path | None = None
 
     def __call__(self, index: int) -> dict[str, Any]:
         box, region = self.grid.boxes[index], self.grid.around(index, self.halo)
-        labels, names = self._fragments(region)
+        labels, names = self.anchors(region)
         if len(names) > 1:
             labels = chain.grown(
                 read_channels(self.affinities, region),
@@ -64,7 +67,7 @@ class GrowthDecoder(BoxDecoder):
         own[table[found]] = names[found]
         return leave(self, index, core, len(found), {"names": own})
 
-    def _fragments(self, region: Box) -> tuple[UInt[np.ndarray, "x y z"], Keys]:
+    def anchors(self, region: Box) -> tuple[UInt[np.ndarray, "x y z"], Keys]:
         """Anchors in a region, 1..N, 0 = none; and the name of each."""
         parts, names = [], [np.empty(0, np.int64)]
         for index in self.grid.meeting(region):
@@ -89,7 +92,8 @@ class GrowthDecoder(BoxDecoder):
         names, size = components
         anchors = size >= self.parameters.anchor
         anchors[0] = False
-        return np.where(anchors, names, -1)
+        names = np.where(anchors, names, -1)
+        return names if self.joins is None else _joined(self.joins, names)
 
     def _part(self, index: int, region: Box) -> UInt[np.ndarray, "x y z"]:
         """What a box and a region share of the labels of the box, its orphans among them."""
@@ -135,6 +139,15 @@ class NamedLabels(LayeredLabels):
             for own, start in zip(names, self.starts(layer).values(), strict=True)
         ]
         return np.concatenate(names), np.concatenate(keys)
+
+
+def _joined(path: pathlib.Path, names: Int[np.ndarray, " n"]) -> np.ndarray:
+    """What fragments became, by a table of which few pages are read."""
+    known, became = npy.mapped(path)
+    if not known.size:
+        return names
+    at = np.minimum(np.searchsorted(known, names), known.size - 1)
+    return np.where(known[at] == names, became[at], names)
 
 
 def _components_path(folder: pathlib.Path, index: int) -> pathlib.Path:

@@ -49,11 +49,27 @@ def test_fragments_below_an_anchor_leave_their_place():
         ({"anchor": 0}, r"decode.anchor is 0; wanted 1 or more voxels"),
         ({"low": 1.5}, r"threshold 1.5 came"),
         ({"margin": 0.0}, r"margin of contested growth is 0.0"),
+        ({"joins": "median"}, r"decode.joins is 'median'; wanted one of average"),
+        ({"joins": "average", "faces": 0}, r"decode.faces is 0; wanted 1 or more"),
     ],
 )
 def test_parameters_without_meaning_are_refused(changed, said):
     with pytest.raises(InputError, match=said):
         chain.check(np.dtype(np.float16), ChainParameters(**changed))
+
+
+def test_joins_decide_only_where_there_are_any():
+    assert list(ChainParameters(faces=3).counting()) == [
+        *("attract", "repel", "anchor", "low", "margin")
+    ]
+    found = ChainParameters(joins="average", faces=3).counting()
+    assert (found["joins"], found["faces"]) == ("average", 3)
+
+
+def test_joins_of_a_volume_in_memory_are_refused():
+    affinities = row([0.9, 0.0], [0.9] * 2)
+    with pytest.raises(InputError, match="without joins; use chain_volume"):
+        chain_affinities(affinities, OFFSETS, ChainParameters(joins="average"))
 
 
 def test_three_channels_are_refused_and_the_way_out_is_named():

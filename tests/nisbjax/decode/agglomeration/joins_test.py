@@ -125,6 +125,19 @@ def test_of_equal_pairs_the_first_joins():
     assert average(pairs_of(3, links)).tolist() == [0, 1, 0]
 
 
+def test_joined_pairs_keep_the_first_place_of_theirs():
+    # 0 and 1 join. Their pair with 2 has the links 0-2 and 1-2, mean 1 as 0-3, which stands
+    # between them; 2 and 3 are against each other. So 0-2 comes first, and 2 is taken.
+    links = [
+        (0, 1, True, 1, 9),
+        (0, 2, True, 1, 1),
+        (0, 3, True, 1, 1),
+        (1, 2, True, 1, 1),
+        (2, 3, True, 9, -99),
+    ]
+    assert average(pairs_of(4, links)).tolist() == [0, 0, 0, 3]
+
+
 def test_no_pairs_join_nothing():
     assert average(pairs_of(3, [])).tolist() == [0, 1, 2]
     assert absorb(pairs_of(3, []), 5).tolist() == [0, 1, 2]

@@ -110,9 +110,9 @@ def test_a_graph_without_histograms_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "values, said",
     [
-        ({"faces": 0}, "faces is 0; wanted 1 or more"),
-        ({"short": float("nan")}, "short is nan; wanted a finite logit"),
-        ({"long": float("inf")}, "long is inf; wanted a finite logit"),
+        ({"faces": 0}, "decode.faces is 0; wanted 1 or more"),
+        ({"short": float("nan")}, "decode.short is nan; wanted a finite logit"),
+        ({"long": float("inf")}, "decode.long is inf; wanted a finite logit"),
     ],
 )
 def test_evidence_that_means_nothing_is_refused(values, said):

@@ -1,0 +1,108 @@
+"""Joins in the chain: its steps one after another, boxes, and what a kill leaves."""
+
+import numpy as np
+import pytest
+
+from nisbjax.decode import chain, numbering
+from nisbjax.decode.agglomeration.joins import join_volume
+from nisbjax.decode.agglomeration.territories import territories
+from nisbjax.decode.chain import ChainParameters
+from nisbjax.decode.masked_edges import MaskedEdges
+from nisbjax.decode.segment_counts import without_small
+from nisbjax.decode.streamed import links
+from nisbjax.decode.streamed.chain import chain_volume
+from nisbjax.decode.streamed.schedule import Schedule
+from nisbjax.offsets import OFFSETS_6
+from nisbjax.store.volume import create_zarr, from_array
+
+PARAMETERS = ChainParameters(
+    anchor=6, low=0.3, margin=0.02, joins="average", faces=4, short=0.1
+)
+
+
+def broken_neurites(seed, shape, dtype=np.float16):
+    """Two neurites side by side along y; half-way on z a plane of .54 breaks both.
+
+    .54 is a logit of .16, which attracts nothing: they join by their links alone.
+    """
+    values = 0.95 - 0.2 * np.random.default_rng(seed).random((6, *shape))
+    y, z = shape[1] // 2, shape[2] // 2
+    values[2, :, :, z - 1] = 0.54
+    values[1, :, y - 1] = 0.1
+    values[4, :, max(0, y - 10) : y] = 0.02
+    return values.astype(dtype)
+
+
+def decode(affinities, output=None, box_shape=None, parameters=PARAMETERS, **options):
+    output = np.zeros(affinities.shape[1:], np.uint32) if output is None else output
+    chain_volume(
+        from_array(affinities, "cxyz"),
+        from_array(output, "xyz") if isinstance(output, np.ndarray) else output,
+        parameters=parameters,
+        memory_gb=1.0,
+        schedule=Schedule(box_shape=box_shape),
+        **options,
+    )
+    return output
+
+
+def in_steps(affinities, folder, edges):
+    labels = chain.fragments(affinities, OFFSETS_6, PARAMETERS, edges)
+    without_small(labels, PARAMETERS.anchor)
+    touching = territories(affinities, labels, 0.3, edges=edges)
+    table = join_volume(
+        from_array(touching, "xyz"),
+        from_array(affinities, "cxyz"),
+        folder,
+        PARAMETERS.evidence,
+        memory_gb=1.0,
+        edges=edges,
+    )
+    labels = table[labels].astype(labels.dtype)
+    labels = chain.grown(affinities[:3], labels, PARAMETERS, edges)
+    numbering.renumber(labels.reshape(-1), np.zeros(labels.max() + 1, labels.dtype))
+    return labels
+
+
+@pytest.mark.parametrize("edge_offset", [0, 1])
+def test_one_box_equals_its_steps(tmp_path, edge_offset):
+    affinities = broken_neurites(1, (8, 24, 24))
+    mask = np.random.default_rng(2).random((8, 24, 24)) < 0.95
+    edges = MaskedEdges(edge_offset, mask)
+    wanted = in_steps(affinities, tmp_path, edges)
+    np.testing.assert_array_equal(decode(affinities, edges=edges), wanted)
+
+
+def test_what_is_broken_joins_along_its_neurite_alone():
+    affinities = broken_neurites(3, (16, 24, 48))
+    apart = decode(affinities, parameters=ChainParameters(anchor=6, low=0.3))
+    assert apart.max() == 4
+    joined = decode(affinities)
+    assert joined.max() == 2
+    assert len(np.unique(joined[:, :12])) == len(np.unique(joined[:, 12:])) == 1
+    boxes = decode(affinities, box_shape=(8, 16, 20))
+    np.testing.assert_array_equal(boxes, joined)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_killed_attempt_is_resumed(tmp_path, monkeypatch):
+    affinities, shape = broken_neurites(4, (8, 24, 40)), (8, 24, 40)
+    wanted = decode(affinities, box_shape=(8, 12, 20))
+    output = create_zarr(
+        tmp_path / "l.zarr", shape=shape, dtype=np.uint32, chunks=shape, axes="xyz"
+    )
+
+    def stop(*_, **__):
+        raise Stopped
+
+    for place in ("territories", "joined_labels"):
+        with monkeypatch.context() as patch:
+            patch.setattr(links, place, stop)
+            with pytest.raises(Stopped):
+                decode(affinities, output, (8, 12, 20))
+    decode(affinities, output, (8, 12, 20))
+    np.testing.assert_array_equal(output.read(), wanted)
+    assert not (tmp_path / "l.zarr" / ".scratch").exists()
