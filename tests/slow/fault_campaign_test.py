@@ -1,9 +1,10 @@
-"""Kills at file operations chosen by number, over all stages: the same bytes in the end.
+"""Kills and signals at file operations chosen by number, over all stages: the same bytes.
 
 A stage is run once undisturbed, under a library that counts every operation by which it
 changes a file or folder (`kill_at.c`: Python's own, HDF5's, SQLite's and TensorStore's).
 Then it is killed at operations drawn from that count, before them or in the middle of a
-write, and started again: the folder must hold what the undisturbed run left, no more.
+write, and started again: the folder must hold what the undisturbed run left, no more. SIGTERM
+and SIGINT besides end it with their status and one line.
 """
 
 import concurrent.futures
@@ -29,6 +30,7 @@ import numpy as np
 import optuna
 import pytest
 
+from nisbjax.parallel import signals
 from nisbjax.store.volume import create_zarr
 
 pytestmark = pytest.mark.slow
@@ -62,7 +64,7 @@ class Shot:
     said: str
 
 
-def shoot(library, command, folder, at=0, torn=False) -> Shot:
+def shoot(library, command, folder, at=0, torn=False, sent=signal.SIGKILL) -> Shot:
     counter = folder.with_name(folder.name + ".count")
     counter.unlink(missing_ok=True)
     environment = {
@@ -71,6 +73,7 @@ def shoot(library, command, folder, at=0, torn=False) -> Shot:
         "KILL_AT_ROOT": str(folder),
         "KILL_AT_COUNT": str(counter),
         "KILL_AT": str(at),
+        "KILL_AT_SIGNAL": str(int(sent)),
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "",
         "PYTHONPATH": str(ROOT),
@@ -156,8 +159,17 @@ def trials(path: pathlib.Path) -> bytes:
     return json.dumps(done).encode()
 
 
-def campaign(library, template, command: Callable[[pathlib.Path], list[str]], kills):
-    """Kills a stage and starts it again; returns the numbers that were tried."""
+def campaign(
+    library,
+    template,
+    command: Callable[[pathlib.Path], list[str]],
+    kills,
+    ends=((signal.SIGKILL, -signal.SIGKILL),),
+):
+    """Ends a stage and starts it again; returns the numbers that were tried.
+
+    `ends` are signals and the status that each leaves, taken in turns.
+    """
     whole = template.with_name(template.name + "_whole")
     # The name of the folder is part of some files: each attempt has one of equal length.
     shutil.copytree(template, whole / "run")
@@ -169,12 +181,14 @@ def campaign(library, template, command: Callable[[pathlib.Path], list[str]], ki
     count = min(kills, first.operations)
     numbers = sorted(draw.sample(range(1, first.operations + 1), count))
 
-    def attempt(number: int) -> None:
+    def attempt(turn: int) -> None:
+        number, (sent, status) = numbers[turn], ends[turn % len(ends)]
         folder = template.with_name(f"{template.name}_{number:05d}") / "run"
         shutil.copytree(template, folder)
-        killed = shoot(library, command(folder), folder, number, bool(number % 2))
+        killed = shoot(library, command(folder), folder, number, bool(number % 2), sent)
         # Threads and libraries do not always do the same number of operations.
-        assert killed.status in (-signal.SIGKILL, 0), (number, killed.said)
+        assert killed.status in (status, 0), (number, killed.said)
+        assert "Traceback" not in killed.said, (number, killed.said)
         again = shoot(library, command(folder), folder)
         assert again.status == 0, (number, again.said)
         found = content(folder, folder)
@@ -186,7 +200,7 @@ def campaign(library, template, command: Callable[[pathlib.Path], list[str]], ki
         shutil.rmtree(folder.parent)
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        list(pool.map(attempt, numbers))
+        list(pool.map(attempt, range(count)))
     return numbers
 
 
@@ -327,6 +341,15 @@ def test_killed_stages_end_as_the_undisturbed_one(files, library, stage):
     campaign(library, files, stage, kills=8)
 
 
+ENDS = ((signal.SIGTERM, signals.STOPPED), (signal.SIGINT, signals.INTERRUPTED))
+
+
+@pytest.mark.parametrize("stage", [qc, mask, decode, grow, evaluate])
+def test_a_signal_ends_a_stage_in_order(files, library, stage):
+    stage(files)
+    campaign(library, files, stage, kills=4, ends=ENDS)
+
+
 def tiny(mode, folder, *flags):
     data = f"--config.data.root={folder / 'data'}"
     return launch(mode, f"--workdir={folder}", data, *flags, config=TINY)
@@ -350,6 +373,16 @@ def test_killed_modes_end_as_the_undisturbed_one(
     trained, tmp_path, library, name, kills
 ):
     """Modes with a network, on made data: locks, journals and checkpoints among them."""
+    campaign(library, *_mode(trained, tmp_path, name), kills)
+
+
+@pytest.mark.parametrize("name", ["synth", "train", "predict", "tune-test", "validate"])
+def test_a_signal_ends_a_mode_in_order(trained, tmp_path, library, name):
+    campaign(library, *_mode(trained, tmp_path, name), kills=4, ends=ENDS)
+
+
+def _mode(trained, tmp_path, name):
+    """A folder to begin with, and the command of a mode there."""
     template = tmp_path / name
     if name == "synth":
         template.mkdir()
@@ -360,4 +393,4 @@ def test_killed_modes_end_as_the_undisturbed_one(
     if name == "train":
         shutil.rmtree(template / "checkpoints")
         shutil.rmtree(template / "logs")
-    campaign(library, template, command, kills)
+    return template, command

@@ -1,10 +1,11 @@
-/* Kills its process at the file operation of a chosen number: LD_PRELOAD this.
+/* Kills or signals its process at the file operation of a chosen number: LD_PRELOAD this.
 
    Counted are the operations that change files or folders under KILL_AT_ROOT, in all threads
    and child processes, whichever library asks for them: Python, HDF5, SQLite and TensorStore
    all come through libc. The count lies in the file KILL_AT_COUNT, which is shared; at number
    KILL_AT (0: never) the process gets SIGKILL before the operation, or, where KILL_AT_TORN is
-   set and it is a write, after the first half of its bytes. */
+   set and it is a write, after the first half of its bytes. Where KILL_AT_SIGNAL names another
+   signal it gets that one, and the operation is done. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -23,6 +24,7 @@ static const char *root;
 static size_t root_length;
 static long chosen;
 static int torn;
+static int sent = SIGKILL;
 static long *count;
 
 __attribute__((constructor)) static void begin(void) {
@@ -39,6 +41,7 @@ __attribute__((constructor)) static void begin(void) {
   root_length = strlen(root);
   chosen = number ? atol(number) : 0;
   torn = getenv("KILL_AT_TORN") != NULL;
+  if (getenv("KILL_AT_SIGNAL")) sent = atoi(getenv("KILL_AT_SIGNAL"));
   count = shared; /* last: from here on operations count */
 }
 
@@ -46,8 +49,10 @@ static int under_root(const char *path) {
   return strncmp(path, root, root_length) == 0;
 }
 
+/* Not on the stack: Python's handlers write to a socket, on 8 kB of their own. */
+static __thread char whole[4096];
+
 static int path_counts(int folder, const char *path) {
-  char whole[4096];
   if (!count || !path) return 0;
   if (path[0] == '/') return under_root(path);
   if (folder == AT_FDCWD) {
@@ -63,13 +68,13 @@ static int path_counts(int folder, const char *path) {
 }
 
 static int file_counts(int file) {
-  char link[64], path[4096];
+  char link[64];
   if (!count) return 0;
   snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-  ssize_t n = readlink(link, path, sizeof path - 1);
+  ssize_t n = readlink(link, whole, sizeof whole - 1);
   if (n < 0) return 0;
-  path[n] = 0;
-  return under_root(path);
+  whole[n] = 0;
+  return under_root(whole);
 }
 
 static int is_chosen(void) {
@@ -77,8 +82,8 @@ static int is_chosen(void) {
 }
 
 static void end(void) {
-  kill(getpid(), SIGKILL);
-  for (;;) pause();
+  kill(getpid(), sent);
+  while (sent == SIGKILL) pause();
 }
 
 #define REAL(name) \
@@ -140,7 +145,7 @@ OPENS_AT(openat64)
   result name parameters { \
     REAL(name); \
     if (file_counts(file) && is_chosen()) { \
-      if (torn && real half < 0) end(); \
+      if (torn && sent == SIGKILL && real half < 0) end(); \
       end(); \
     } \
     return real arguments; \
