@@ -187,7 +187,12 @@ class Checkpoints:
     def _seal(self, step: int) -> None:
         with self._writing(step):
             self._opened().wait_until_finished()
-            checksums.write(self.directory / str(step))
+            folder = self.directory / str(step)
+            if not folder.is_dir():
+                # Its writing was cut short, and who waited first was told of it: Orbax
+                # tells nobody twice.
+                return
+            checksums.write(folder)
         self._delete_replaced()
 
     def _delete_replaced(self) -> None:

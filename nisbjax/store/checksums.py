@@ -8,6 +8,7 @@ folder without one was never finished.
 """
 
 import concurrent.futures
+import errno
 import hashlib
 import pathlib
 from collections.abc import Sequence
@@ -19,8 +20,16 @@ _THREADS = 2  # hashing releases the GIL; more threads would wait for the disk
 
 
 def write(folder: pathlib.Path) -> None:
-    """Writes the manifest of a folder that will not change any more."""
+    """Writes the manifest of a folder that will not change any more.
+
+    Raises:
+      FileNotFoundError: there is no file in it, so that nobody has written it.
+    """
     paths = _files(folder)
+    if not paths:
+        raise FileNotFoundError(
+            errno.ENOENT, "no file to take a checksum of", str(folder)
+        )
     lines = [
         f"{digest}  {path.relative_to(folder)}\n"
         for path, digest in zip(paths, _digests(paths), strict=True)
@@ -29,8 +38,11 @@ def write(folder: pathlib.Path) -> None:
 
 
 def finished(folder: pathlib.Path) -> bool:
-    """Whether the folder has a manifest."""
-    return (folder / NAME).is_file()
+    """Whether the folder has a manifest that says something."""
+    try:
+        return (folder / NAME).stat().st_size > 0
+    except OSError:
+        return False
 
 
 def damage(folder: pathlib.Path, parts: Sequence[str] | None = None) -> list[str]:

@@ -146,3 +146,23 @@ def test_nothing_is_made_before_the_first_save(checkpoints, tmp_path):
     assert kept.newest_sound() is None
     kept.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_orbax_did_not_commit_is_not_sealed(checkpoints, monkeypatch):
+    """Ctrl-C in the middle: the main thread is told, the thread that seals is not."""
+    kept = checkpoints()
+    monkeypatch.setattr(kept._opened(), "wait_until_finished", lambda: None)
+    monkeypatch.setattr(kept._opened(), "save", lambda *_, **__: True)
+    kept.save(3, small(), SAID)
+    kept._wait_for_seal()
+    assert kept.steps == []
+    assert kept.newest_sound() is None
+
+
+def test_a_seal_without_a_line_is_none(checkpoints, three):
+    """Of an older program, which sealed what was not there."""
+    for path in (three / "3").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (three / "3" / "SHA256SUMS").write_bytes(b"")
+    assert checkpoints().newest_sound() == 2
+    assert (three / "3.unfinished").is_dir()

@@ -56,3 +56,11 @@ def test_a_manifest_that_changed_is_found(folder, place):
 def test_a_folder_without_a_manifest(tmp_path):
     with pytest.raises(FileNotFoundError):
         checksums.damage(tmp_path)
+
+
+def test_an_empty_folder_is_not_finished(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file to take a checksum of"):
+        checksums.write(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    (tmp_path / checksums.NAME).write_bytes(b"")
+    assert not checksums.finished(tmp_path)
