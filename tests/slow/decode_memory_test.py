@@ -10,7 +10,8 @@ pytestmark = pytest.mark.slow
 BUDGET_GB = 0.06
 # 5 times the budget as float16 affinities and 30 or 40 times, long in x or in z: far enough
 # apart that a few megabytes of chance in a process's peak do not count.
-SHORT, LONG = 4096, {"decode": 32768, "sweep": 24576}
+SHORT = {"decode": 4096, "sweep": 4096, "chain": 2048}
+LONG = {"decode": 32768, "sweep": 24576, "chain": 10240}
 
 
 def peaks(axis, what, folder):
@@ -22,10 +23,10 @@ def peaks(axis, what, folder):
     """
     from peak_memory import forget_peak, peak_bytes
 
-    decode(axis, SHORT, what, f"{folder}/first")
+    decode(axis, SHORT[what], what, f"{folder}/first")
     forget_peak()
-    for i in range(LONG[what] // SHORT):
-        decode(axis, SHORT, what, f"{folder}/{i}")
+    for i in range(LONG[what] // SHORT[what]):
+        decode(axis, SHORT[what], what, f"{folder}/{i}")
     print(peak_bytes(), end=" ")
     forget_peak()
     decode(axis, LONG[what], what, f"{folder}/long")
@@ -35,49 +36,66 @@ def peaks(axis, what, folder):
 def decode(axis, length, what, folder):
     import tensorstore as ts
 
+    from nisbjax.decode.chain import ChainParameters
+    from nisbjax.decode.streamed.chain import chain_volume
     from nisbjax.decode.streamed.labeling import label_volume
+    from nisbjax.decode.streamed.schedule import Schedule
     from nisbjax.decode.thresholds.sweep import nodes_by_threshold
     from nisbjax.store.volume import Volume, create_zarr
 
     shape = [112, 112, 112]
     shape[axis] = length
 
-    noise = np.random.default_rng(0).random(1 << 19, np.float32) * 0.7 + 0.3
-    noise = noise.astype(np.float16)
+    noise = np.random.default_rng(0).random(1 << 19, np.float32)
+    if what == "chain":  # one edge of 25 joins, so that there is less to do
+        noise = np.where(noise < 0.04, 0.9, 0.4)
+    noise = (noise * 0.7 + 0.3 if what != "chain" else noise).astype(np.float16)
 
     def read(domain, chunk, _):
         first = hash(domain.origin) % (noise.size - chunk.size)
         chunk[...] = noise[first : first + chunk.size].reshape(chunk.shape)
+        if domain.origin[0] > 2:
+            chunk[...] = 0.9  # long edges, none of which keeps anything apart
 
     store = ts.virtual_chunked(
         read,
         dtype=ts.float16,
-        shape=(3, *shape),
+        shape=(6 if what == "chain" else 3, *shape),
         chunk_layout=ts.ChunkLayout(chunk_shape=(1, 64, 64, 64)),
     )
     affinities = Volume(store, "cxyz", source="noise")
-    if what == "decode":
-        chunks = (64, 64, 64)
-        output = create_zarr(
-            f"{folder}/labels.zarr",
-            shape=tuple(shape),
-            dtype=np.uint32,
-            chunks=chunks,
-            axes="xyz",
-        )
-        label_volume(affinities, output, 0.6, memory_gb=BUDGET_GB)
-    else:
+    if what == "sweep":
         positions = np.zeros((1000, 3), np.int64)
         positions[:, axis] = np.linspace(0, length - 1, 1000)
         nodes_by_threshold(affinities, positions, (0.5, 0.6, 0.7), memory_gb=BUDGET_GB)
+        return
+    output = create_zarr(
+        f"{folder}/labels.zarr",
+        shape=tuple(shape),
+        dtype=np.uint32,
+        chunks=(64, 64, 64),
+        axes="xyz",
+    )
+    if what == "decode":
+        label_volume(affinities, output, 0.6, memory_gb=BUDGET_GB)
+    else:
+        box = [112, 112, 112]
+        box[axis] = 128
+        chain_volume(
+            affinities,
+            output,
+            parameters=ChainParameters(anchor=2),
+            memory_gb=0.2,  # of one box and its halo: 112 x 112 x 160 of 68 bytes
+            schedule=Schedule(box_shape=tuple(box)),
+        )
 
 
-@pytest.mark.parametrize("what", ["decode", "sweep"])
+@pytest.mark.parametrize("what", ["decode", "sweep", "chain"])
 @pytest.mark.parametrize("axis", [0, 2])
 def test_memory_does_not_grow_with_the_volume(axis, what, measured, tmp_path):
     found = measured([__file__, str(axis), what, str(tmp_path)])
     short, long = map(int, found.split())
-    slope = (long - short) / (112 * 112 * (LONG[what] - SHORT))
+    slope = (long - short) / (112 * 112 * (LONG[what] - SHORT[what]))
     print(
         f"{what} along axis {axis}: {short >> 20}, {long >> 20} MiB, {slope:.4f} B/voxel"
     )

@@ -290,6 +290,50 @@ def grow(folder):
     )
 
 
+CHAIN = """
+import pathlib, sys
+from nisbjax.decode.chain import ChainParameters
+from nisbjax.decode.streamed.chain import chain_volume
+from nisbjax.decode.streamed.schedule import Schedule
+from nisbjax.store.lock import writing
+from nisbjax.store.volume import create_zarr, open_affinities
+
+folder = pathlib.Path(sys.argv[1])
+affinities = open_affinities(folder / "six.zarr")
+path = folder / "seg.zarr"
+with writing(path):
+    output = create_zarr(
+        path,
+        shape=affinities.spatial_shape,
+        dtype="uint32",
+        chunks=(16, 16, 16),
+        axes="xyz",
+    )
+    chain_volume(
+        affinities,
+        output,
+        parameters=ChainParameters(anchor=5, low=0.3),
+        memory_gb=0.1,
+        schedule=Schedule(box_shape=(20, 12, 24)),
+    )
+"""
+
+
+def chain(folder):
+    """In 2 x 2 boxes that share chunks of the output."""
+    six = folder / "six.zarr"
+    if not six.exists():
+        values = np.random.default_rng(1).random((6, *SHAPE)) * 0.6 + 0.35
+        create_zarr(
+            six,
+            shape=values.shape,
+            dtype="float16",
+            chunks=(1, 16, 16, 16),
+            axes="cxyz",
+        ).write(..., values.astype(np.float16))
+    return [sys.executable, "-c", CHAIN, str(folder)]
+
+
 def evaluate(folder):
     labels = folder / "labels.npy"
     if not labels.exists():
@@ -333,7 +377,7 @@ def tune_by_journal(folder):
 
 
 @pytest.mark.parametrize(
-    "stage", [qc, mask, decode, grow, evaluate, tune, tune_by_journal]
+    "stage", [qc, mask, decode, grow, chain, evaluate, tune, tune_by_journal]
 )
 def test_killed_stages_end_as_the_undisturbed_one(files, library, stage):
     """Stages that need no network, on files of other programs."""

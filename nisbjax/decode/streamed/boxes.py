@@ -170,9 +170,13 @@ class BoxRecord:
     """
 
     def __init__(self, folder: pathlib.Path, grid: BoxGrid, index: int):
-        self._arrays = npy.Archive(record_path(folder, index))
+        self._path = record_path(folder, index)
         self._orphans = folder / f"{index}.orphans.npy"
         self.box = grid.boxes[index]
+
+    @functools.cached_property
+    def _arrays(self) -> npy.Archive:
+        return npy.Archive(self._path)
 
     @property
     def checksum(self) -> int:

@@ -98,7 +98,13 @@ def chain_volume(
     """
     began = time.monotonic()
     schedule = schedule or Schedule()
-    check_chain(affinities, parameters, memory_gb=memory_gb, threshold=threshold)
+    check_chain(
+        affinities,
+        parameters,
+        memory_gb=memory_gb,
+        threshold=threshold,
+        box_shape=schedule.box_shape,
+    )
     check_output(affinities, output)
     edges = edges or MaskedEdges()
     edges.require_shape(affinities.spatial_shape)
@@ -137,8 +143,13 @@ def check_chain(
     *,
     memory_gb: float,
     threshold: float | None = None,
+    box_shape: Triple | None = None,
 ) -> None:
     """Refuses what `chain_volume` refuses, without a mask and an output.
+
+    Args:
+      affinities, parameters, memory_gb, threshold: as there.
+      box_shape: of the schedule.
 
     Raises:
       InputError: as there.
@@ -149,7 +160,7 @@ def check_chain(
         edge_range(affinities.dtype, threshold)
     chain.check(affinities.dtype, parameters)
     require_chunks_fit(affinities, memory_gb)
-    grid = _grid(affinities, threshold, None)
+    grid = _grid(affinities, threshold, box_shape)
     _at_once(affinities, grid, threshold, memory_gb)
 
 

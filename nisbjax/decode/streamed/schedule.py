@@ -1,7 +1,8 @@
 """How a streamed decode is divided: the shape of its boxes, and who labels them.
 
-Labels depend on none of it. PyTC's chunk shape is a setting beside its decoder's, and its
-workers are one process each; here boxes follow memory and chunks unless a shape is named.
+Labels depend on none of it, but for those of the chain on the shape of its boxes. PyTC's
+chunk shape is a setting beside its decoder's, and its workers are one process each; here
+boxes follow memory and chunks, or the volume, unless a shape is named.
 """
 
 import dataclasses
