@@ -6,12 +6,14 @@ Lightning, on which BANIS and PyTC train, lets two runs write to one folder.
 """
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
 import os
 import pathlib
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,8 @@ from nisbjax.errors import InputError
 from nisbjax.store import records
 from nisbjax.store.schema import number, optional, text, whole
 
+# Not through a link: whoever it leads to would be emptied. Nor to wait for a pipe.
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 100  # at a folder that others make and remove
 
 
@@ -37,8 +41,8 @@ def held(path: pathlib.Path, what: str | os.PathLike = "") -> Iterator[None]:
       what: is written, for the message; the folder where "". See `writing`.
 
     Raises:
-      InputError: another process has it: its host, its id and its age; or the file system
-        knows no locks.
+      InputError: another process has it: its host, its id and its age; a link or a folder
+        is in its place; or the file system knows no locks.
     """
     what = str(what or path.parent)
     made: list[pathlib.Path] = []
@@ -82,12 +86,20 @@ def _take(path: pathlib.Path, what: str, made: list[pathlib.Path]) -> int:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             made[:] = [*missing, *(f for f in made if f not in missing)]
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except (FileNotFoundError, FileExistsError):
+            descriptor = os.open(path, _FLAGS, 0o666)
+        except OSError as error:
+            strange = error.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO)
+            if strange and os.path.lexists(path):
+                raise _no_lock(path, what) from None
+            if not isinstance(error, FileNotFoundError | FileExistsError):
+                raise
             # Its last owner removed the folder as we came or looked.
             if attempt < _ATTEMPTS:
                 continue
             raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _no_lock(path, what)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -104,6 +116,14 @@ def _take(path: pathlib.Path, what: str, made: list[pathlib.Path]) -> int:
             return descriptor
         os.close(descriptor)  # its last owner removed it as we opened it
     raise AssertionError
+
+
+def _no_lock(path: pathlib.Path, what: str) -> InputError:
+    """The error for what is written to and removed with a lock, and is none."""
+    return InputError(
+        f"{path} is a link, folder, device or pipe, where the lock of {what} is to be; "
+        "remove it, or write to another path"
+    )
 
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:

@@ -155,3 +155,27 @@ def test_folders_that_were_made_for_the_lock_alone_go_with_it(tmp_path):
     with lock.held(path):
         (path.parent / "a").write_text("")
     assert os.listdir(path.parent) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["link", "nowhere", "folder", "pipe", "device"])
+def test_what_is_no_lock_is_left_alone(tmp_path, kind):
+    """A link would be followed, and what it leads to emptied and written over."""
+    (tmp_path / "precious").write_text("figures")
+    path = tmp_path / "labels.zarr.lock"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        target = {"link": "precious", "nowhere": "none", "device": "/dev/null"}[kind]
+        path.symlink_to(target)
+    with (
+        pytest.raises(
+            InputError, match="labels.zarr.lock is a link, folder, device or "
+        ),
+        lock.writing(tmp_path / "labels.zarr"),
+    ):
+        pass
+    assert (tmp_path / "precious").read_text() == "figures"
+    assert path.is_symlink() or path.exists()
+    assert not (tmp_path / "none").exists()
