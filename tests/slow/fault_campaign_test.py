@@ -192,7 +192,9 @@ def campaign(
         again = shoot(library, command(folder), folder)
         assert again.status == 0, (number, again.said)
         found = content(folder, folder)
-        assert sorted(found) == sorted(wanted), number
+        # A training saves when it is stopped, and that may be among its best.
+        surplus = [n for n in found if n not in wanted and not _CHECKPOINT.match(n)]
+        assert wanted.keys() <= found.keys() and not surplus, (number, surplus)
         differing = [name for name in wanted if found[name] != wanted[name]]
         assert not differing, {
             n: (found[n][-300:], wanted[n][-300:]) for n in differing
