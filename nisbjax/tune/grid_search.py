@@ -39,7 +39,8 @@ GRIDS = {
     "banis": tuple(round(1 / (1 + math.exp(-0.2 * k)), 4) for k in range(-1, 12)),
     "pytc": tuple(round(0.50 + 0.02 * k, 2) for k in range(21)),
 }
-LOGITS = ("attract", "repel")  # all other parameters are shares, or whole numbers
+# All other parameters are shares, or whole numbers.
+LOGITS = ("attract", "repel", "short", "long")
 SAME = 1e-6  # two thresholds closer than this are one
 
 
