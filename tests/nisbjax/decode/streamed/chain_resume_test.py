@@ -28,7 +28,7 @@ class Killed(Exception):
 
 @pytest.fixture
 def chain(tmp_path):
-    """Decodes an array on disk into another by 2 x 2 x 2 boxes that share its chunks."""
+    """Decodes an array on disk into another by 2 x 2 boxes that share its chunks."""
     values = 0.95 - 0.7 * np.random.default_rng(9).random((6, 20, 12, 14))
     affinities = create_zarr(
         tmp_path / "raw.zarr",
@@ -47,7 +47,7 @@ def chain(tmp_path):
             chunks=(8, 8, 8),
             axes="xyz",
         )
-        schedule = Schedule(box_shape=(12, 8, 8))
+        schedule = Schedule(box_shape=(12, 8, 14))
         chain_volume(
             affinities, output, parameters=parameters, memory_gb=1.0, schedule=schedule
         )
@@ -84,7 +84,7 @@ def interrupt(chain, monkeypatch, step, after):
 def test_an_interrupted_chain_goes_on(chain, monkeypatch, step):
     expected, labels = chain("undisturbed.zarr")
     assert labels.max() > 1
-    interrupt(chain, monkeypatch, step, 3)
+    interrupt(chain, monkeypatch, step, 1)
     again = dict.fromkeys(STEPS, 0)
     for name, owner in STEPS.items():
 
@@ -94,10 +94,10 @@ def test_an_interrupted_chain_goes_on(chain, monkeypatch, step):
 
         monkeypatch.setattr(owner, "__call__", counted)
     assert chain("labels.zarr")[0] == expected
-    # Of eight boxes three are done, and up to three more that were under way.
+    # Of four boxes one is done, and perhaps the next that was under way.
     done = list(STEPS)[: list(STEPS).index(step)]
     assert [again[name] for name in done] == [0] * len(done)
-    assert 2 <= again[step] <= 5
+    assert 1 <= again[step] <= 3
     # And finished is finished.
     again.update(dict.fromkeys(again, 0))
     assert chain("labels.zarr")[0] == expected
@@ -118,7 +118,12 @@ def _flip(path):
         ("growth", _flip, "fragments/provisional.zarr/0.0.0", "labels of 1 boxes"),
         ("growth", os.unlink, "fragments/provisional.zarr/0.0.0", "labels of 1 boxes"),
         ("relabel", os.unlink, "growth/3.npz", "records of 1 boxes"),
-        ("relabel", _flip, "growth/provisional.zarr/0.0.0", "labels of box 0:12,0:8,"),
+        (
+            "relabel",
+            _flip,
+            "growth/provisional.zarr/0.0.0",
+            "labels of box 0:12,0:8,0:14",
+        ),
         ("relabel", os.unlink, "fragments/3.components.npy", ""),
     ],
 )
