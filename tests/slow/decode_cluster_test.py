@@ -9,7 +9,9 @@ import numpy as np
 import psutil
 import pytest
 
+from nisbjax.decode.chain import ChainParameters
 from nisbjax.decode.connected_components import label_affinities
+from nisbjax.decode.streamed.chain import chain_volume
 from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.store.volume import create_zarr
@@ -69,3 +71,35 @@ def test_a_killed_worker_changes_nothing(tmp_path):
     assert killed
     np.testing.assert_array_equal(output.read(), expected)
     assert statistics.segments == expected.max()
+
+
+def test_processes_decode_the_chain_as_threads_do(tmp_path):
+    pytest.importorskip("distributed")
+    values = 0.95 - 0.7 * np.random.default_rng(1).random((6, 48, 24, 24))
+    affinities = create_zarr(
+        tmp_path / "raw.zarr",
+        shape=values.shape,
+        dtype=np.float16,
+        chunks=(1, 16, 16, 16),
+        axes="cxyz",
+    )
+    affinities.write(..., values.astype(np.float16))
+    found = []
+    for kind in ("threads", "local"):
+        output = create_zarr(
+            tmp_path / f"{kind}.zarr",
+            shape=(48, 24, 24),
+            dtype=np.uint32,
+            chunks=(16, 16, 16),
+            axes="xyz",
+        )
+        chain_volume(
+            affinities,
+            output,
+            parameters=ChainParameters(anchor=4, low=0.3),
+            memory_gb=1.0,
+            schedule=Schedule(kind, 2, box_shape=(20, 12, 24)),
+        )
+        found.append(output.read())
+    assert found[0].max() > 1
+    np.testing.assert_array_equal(*found)

@@ -21,9 +21,10 @@ def test_fragments_agree_as_the_docstring_says():
 
 
 def test_half_of_the_united_voxels_is_enough():
-    # 1 has 4 voxels, 3 has 2 of them: 2 of 4. Then 1 of 4 is not enough.
+    # 1 has 4 voxels, 3 has 2 of them: 2 of 4. Neither 1 of 4 nor 2 of 5 is enough.
     assert pairs([1, 1, 1, 1, 0], [0, 3, 3, 0, 0]) == [[1, 3]]
     assert pairs([1, 1, 1, 1, 0], [0, 3, 0, 0, 0]) == []
+    assert pairs([1, 1, 1, 1, 0], [0, 0, 3, 3, 3]) == []
 
 
 def test_background_agrees_with_nothing():
