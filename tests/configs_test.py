@@ -75,6 +75,9 @@ def test_presets_say_what_the_reference_systems_do():
         "train.steps": (200_000, 50_000),
         "train.batch_per_device": (2, 8),
         "train.val_crops": (200, 800),
+        # What neither of them does: six channels, and the chain.
+        "predict.channels": ([0, 1, 2, 3, 4, 5], [0, 1, 2]),
+        "decode.method": ("chain", "affinity_cc"),
     }
     for key, values in differing.items():
         assert (v3[key], banis[key]) == values, key

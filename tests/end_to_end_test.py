@@ -28,6 +28,7 @@ def config():
     c.predict.window = (32, 32, 32)
     c.qc.border_width = 4
     c.tune.thresholds = (0.3, 0.4, 0.5)
+    c.tune.space = (("attract", -0.2, -0.2, 1), ("repel", 0.2, 0.4, 2))
     return c
 
 
@@ -41,7 +42,10 @@ def workdir(config, tmp_path_factory):
 def test_the_demo_writes_what_it_names(workdir):
     result = json.loads((workdir / "demo.json").read_text())
     rows = result["rows"]
-    assert set(rows) == {"trained", "untrained", "intensity", "truth"}
+    decoders = ["trained", "chain3", "chain"]
+    assert list(rows) == [*decoders, "untrained", "intensity", "truth"]
+    assert ("threshold" in rows["chain"], "threshold" in rows["chain3"]) == (0, 1)
+    assert "decoded_x1_ch0-1-2_chain_-0.2_" in result["paths"]["segmentation"]
     for row in rows.values():
         assert 0 <= row["nerl"] <= 1
     assert rows["truth"]["nerl"] > 0.95  # 1 but for what erosion takes
@@ -51,7 +55,7 @@ def test_the_demo_writes_what_it_names(workdir):
 
 
 def test_a_second_test_takes_what_is_there(config, workdir):
-    """The threshold of the study, and no window predicted again."""
+    """The parameters of the study, and no window predicted again."""
     run = Run(workdir)
     raw = run.test(3, "seed6").find_raw()
     before = {p: p.stat().st_mtime_ns for p in raw.rglob("*") if p.is_file()}
@@ -59,7 +63,8 @@ def test_a_second_test_takes_what_is_there(config, workdir):
     facts = launch.run_mode("test", config, workdir=str(workdir))
     config.decode.threshold_from = "value"
     assert facts["threshold_origin"].startswith("tuned on")
-    assert facts["threshold"] in config.tune.thresholds
+    assert facts["threshold"] is None and facts["parameters"]["attract"] == -0.2
+    assert facts["parameters"]["repel"] in (0.2, 0.4)
     assert before == {p: p.stat().st_mtime_ns for p in raw.rglob("*") if p.is_file()}
 
 

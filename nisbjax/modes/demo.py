@@ -1,8 +1,8 @@
 """The main job on made data, and the bounds that a score lies between.
 
-A NERL by itself says little, so the demo puts three rows into one table: the trained model,
-the same model untrained, and the image's own intensity thresholded at its best. Neither
-PyTC nor BANIS ships a job that runs from nothing to a score.
+A NERL by itself says little, so the demo puts rows into one table: the trained model by the
+plain decoder and by the chain, the same model untrained, and the image's own intensity
+thresholded at its best. Neither PyTC nor BANIS ships a job that runs from nothing to a score.
 """
 
 import pathlib
@@ -18,6 +18,7 @@ from nisbjax.evaluate import nerl
 from nisbjax.modes import chain, train
 from nisbjax.modes.prediction import predict_by
 from nisbjax.modes.volumes import voxel_size_nm
+from nisbjax.offsets import SHORT_RANGE
 from nisbjax.skeletons import Skeletons, load
 from nisbjax.store import files
 from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
@@ -27,6 +28,7 @@ from nisbjax.typing import Affinities, Config
 
 _COLUMNS = {
     "nerl": ("NERL", "{:.3f}"),
+    "nerl_mean": ("mean", "{:.3f}"),
     "voi_sum": ("VOI", "{:.2f}"),
     "voi_split": ("split", "{:.2f}"),
     "voi_merge": ("merge", "{:.2f}"),
@@ -51,15 +53,21 @@ def run(config: Config, run_dir: Run, _: str) -> dict[str, Any]:
     """Mode demo: synth, train, tune on val, test; then the baselines and the table.
 
     Returns:
-      What `demo.json` holds: one row of scores each for `trained`, `untrained`,
-      `intensity` and `truth`, and the paths of what was written.
+      What `demo.json` holds: one row of scores each for `trained` (its plain components),
+      `chain3`, `chain` where long-range channels are predicted, `untrained`, `intensity`
+      and `truth`; and the paths of what was written, by the configured decoder.
     """
     from nisbjax.infer.network import untrained_network
 
     _write_data(config, run_dir)
     train.run(config, run_dir, "")
-    facts = chain.tune_test(config, run_dir, "")
-    rows = {"trained": {**facts["skeletons"], "threshold": facts["threshold"]}}
+    rows, facts = {}, {}
+    for method in _methods(config):
+        facts = chain.tune_test(_decoded_by(config, method), run_dir, "")
+        name = "trained" if method == "affinity_cc" else method
+        rows[name] = dict(facts["skeletons"])
+        if facts["threshold"] is not None:
+            rows[name]["threshold"] = facts["threshold"]
     network = untrained_network(config.predict, config.model.to_dict(), config.seed)
     rows["untrained"] = _untrained(config, run_dir, network)
     rows |= bounds(config)
@@ -80,6 +88,25 @@ def run(config: Config, run_dir: Run, _: str) -> dict[str, Any]:
     for name, path in result["paths"].items():
         print(f"{name:>12}  {path}")
     return result
+
+
+def _methods(config: Config) -> list[str]:
+    """Decoders of the trained network; the configured one last, whose files stay."""
+    found = ["affinity_cc", "chain3"]
+    if len(config.predict.channels) > len(SHORT_RANGE):
+        found.append("chain")
+    own = config.decode.method
+    return [*(method for method in found if method != own), own]
+
+
+def _decoded_by(config: Config, method: str) -> Config:
+    """The configuration with another decoder, tuned over its own space into its own files."""
+    if method == config.decode.method:
+        return config
+    config = config.copy_and_resolve_references()
+    config.decode.update({"method": method, "output": ""})
+    config.tune.update({"study": f"{config.tune.study}_{method}", "space": ()})
+    return config
 
 
 def _write_data(config: Config, run_dir: Run) -> None:
@@ -159,7 +186,7 @@ def _untrained(config: Config, run_dir: Run, network: Any) -> dict[str, Any]:
         place = Run(chosen).test(0, split.name)
         prediction = predict_by(config, network, split.image, place)
         truth = load(split.skeleton, voxel_size_nm=voxel_size_nm(config))
-        affinities = open_affinities(prediction).read()
+        affinities = open_affinities(prediction).read(np.s_[: len(SHORT_RANGE)])
         # An untrained net answers close to 1/2: its own quantiles are the levels.
         levels = np.unique(np.quantile(affinities, np.linspace(0.02, 0.98, 49)))
         if name == "val":

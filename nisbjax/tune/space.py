@@ -25,7 +25,7 @@ from nisbjax.typing import Section
 OWN = {
     "": (("threshold", 0.40, 0.94),),
     # The default lies on the grid, so that a study says whether it is as good.
-    "chain": (("attract", 0.0, 0.6, 4), ("repel", 0.2, 1.0, 5)),
+    "chain": (("attract", 0.0, 0.4, 3), ("repel", 0.2, 1.0, 5)),
 }
 # By method: a parameter that does not exceed another.
 AT_MOST = {"grow": {"low_threshold": "threshold"}}

@@ -72,6 +72,7 @@ def submit(folder, environment, *flags):
             f"--config.decode.input={folder}/raw.zarr",
             "--config.decode.affinity_mask=",
             f"--config.decode.output={folder}/labels.zarr",
+            "--config.decode.method=affinity_cc",
             "--config.decode.threshold=0.7",
             "--config.decode.memory_gb=0.06",
             *flags,

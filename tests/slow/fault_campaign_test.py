@@ -273,6 +273,7 @@ def decode(folder):
         f"--config.decode.input={folder}/raw.zarr",
         f"--config.decode.output={folder}/seg.zarr",
         f"--config.qc.image={folder}/img.zarr",
+        "--config.decode.method=affinity_cc",
         "--config.decode.threshold=0.5",
         "--config.decode.memory_gb=0.0005",
         *QC,

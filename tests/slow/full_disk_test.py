@@ -81,6 +81,7 @@ def arguments(mode, inputs, out):
             f"--config.decode.input={inputs}/raw.zarr",
             f"--config.decode.output={out}/labels.zarr",
             "--config.decode.affinity_mask=",
+            "--config.decode.method=affinity_cc",
             "--config.decode.threshold=0.8",
         ),
         "qc": (
@@ -246,6 +247,7 @@ def config_of(folder):
     c.predict.window = (32, 32, 32)
     c.predict.batch_per_device = 1
     c.qc.border_width = 4
+    c.decode.method = "affinity_cc"
     c.decode.threshold = 0.5
     c.decode.affinity_mask = ""
     c.tune.thresholds = (0.4, 0.5)

@@ -53,7 +53,7 @@ def predicted(launched, run, precision):
     """Affinities [c x y z] of the test volume before any rounding, in float32."""
     output = run / f"{precision}.zarr"
     wanted = {"predict.precision": precision, "predict.dtype": "float32"}
-    wanted["predict.output"] = output
+    wanted |= {"predict.output": output, "predict.channels": (0, 1, 2)}
     launched("predict", run, keys(run) | wanted)
     return open_affinities(output)
 

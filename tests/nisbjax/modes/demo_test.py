@@ -49,11 +49,37 @@ def test_intensity_that_decides_is_as_good_as_the_truth(config):
     assert rows["truth"]["coverage"] == 0
 
 
+def test_the_configured_decoder_comes_last_and_keeps_its_keys():
+    config = base_config()
+    assert demo._methods(config) == ["chain3", "affinity_cc"]
+    config.predict.channels = (0, 1, 2, 3, 4, 5)
+    assert demo._methods(config) == ["chain3", "chain", "affinity_cc"]
+    config.decode.update({"method": "chain", "output": "labels.zarr"})
+    config.tune.update({"study": "s", "space": (("attract", 0.1, 0.3, 2),)})
+    assert demo._methods(config) == ["affinity_cc", "chain3", "chain"]
+    assert demo._decoded_by(config, "chain") is config
+    other = demo._decoded_by(config, "chain3")
+    assert (other.decode.method, other.decode.output) == ("chain3", "")
+    assert (other.tune.study, other.tune.space) == ("s_chain3", ())
+    assert config.decode.output == "labels.zarr"
+
+
 def test_the_table_has_a_line_for_each_row():
     rows = {"trained": {"nerl": 0.5, "voi_sum": 1.25, "n_splits": 3, "coverage": -0.0}}
     head, line = demo.table(rows).splitlines()
     assert head.split() == [
-        *("test", "cube", "NERL", "VOI", "split", "merge", "mergers", "splits"),
+        *("test", "cube", "NERL", "mean", "VOI", "split", "merge", "mergers", "splits"),
         *("on", "bg", "threshold"),
     ]
-    assert line.split() == ["trained", "0.500", "1.25", "-", "-", "-", "3", "0.0%", "-"]
+    assert line.split() == [
+        "trained",
+        "0.500",
+        "-",
+        "1.25",
+        "-",
+        "-",
+        "-",
+        "3",
+        "0.0%",
+        "-",
+    ]

@@ -38,8 +38,8 @@ def test_nothing_named_is_the_methods_own_space(config):
 def test_a_chain_is_tuned_over_its_two_biases(config):
     config.decode.method = "chain"
     found = stage.check(config.tune, config.decode)
-    assert found.ranges == {"attract": (0.0, 0.6), "repel": (0.2, 1.0)}
-    assert len(found.points) == 20 and found.configured in found.points
+    assert found.ranges == {"attract": (0.0, 0.4), "repel": (0.2, 1.0)}
+    assert len(found.points) == 15 and found.configured in found.points
     assert found.points[1] == {"attract": 0.0, "repel": 0.4}
     config.tune.sampler = "tpe"
     assert not stage.check(config.tune, config.decode).on_grid
