@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 
 from nisbjax.decode import chain, contested_growth, mutex_components
-from nisbjax.decode.agglomeration.region_graph import LinkReader
+from nisbjax.decode.agglomeration.box_links import LinkReader
 from nisbjax.decode.chain import ChainParameters
 from nisbjax.decode.channels import short_range, with_offsets
 from nisbjax.decode.connected_components import edge_range

@@ -12,10 +12,11 @@ import pathlib
 
 import numpy as np
 
+from nisbjax.decode.agglomeration.box_links import LinkReader
 from nisbjax.decode.agglomeration.counting import HIGH, LOW
 from nisbjax.decode.agglomeration.joins import joined_labels
 from nisbjax.decode.agglomeration.pairs import Evidence
-from nisbjax.decode.agglomeration.region_graph import LinkReader, complete
+from nisbjax.decode.agglomeration.region_graph import complete
 from nisbjax.decode.agglomeration.tables import Rows
 from nisbjax.decode.agglomeration.territories import territories
 from nisbjax.decode.streamed.boxes import read_channels

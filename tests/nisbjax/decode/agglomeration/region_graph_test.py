@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nisbjax.decode.agglomeration import region_graph as rooms
+from nisbjax.decode.agglomeration import box_links, tables
 from nisbjax.decode.agglomeration.evidence import UNIT
 from nisbjax.decode.agglomeration.region_graph import region_graph
 from nisbjax.decode.masked_edges import MaskedEdges
@@ -151,7 +151,7 @@ def test_what_a_kill_left_undone_is_made(tmp_path, monkeypatch, boxes):
             labels, affinities, tmp_path / "whole", memory_gb=1.0, schedule=schedule
         )
     )
-    real, done = rooms.count_links, []
+    real, done = box_links.count_links, []
 
     def counting(*arguments):
         if len(done) == boxes:
@@ -161,7 +161,7 @@ def test_what_a_kill_left_undone_is_made(tmp_path, monkeypatch, boxes):
 
     folder = tmp_path / "graph"
     with monkeypatch.context() as patch:
-        patch.setattr(rooms, "count_links", counting)
+        patch.setattr(box_links, "count_links", counting)
         with pytest.raises(Stopped):
             region_graph(labels, affinities, folder, memory_gb=1.0, schedule=schedule)
     # Resumed with boxes of the first attempt, whatever is asked for.
@@ -169,7 +169,7 @@ def test_what_a_kill_left_undone_is_made(tmp_path, monkeypatch, boxes):
     assert rows(graph) == wanted
     assert not (folder / "boxes").exists()
     with monkeypatch.context() as patch:  # finished: nothing is counted
-        patch.setattr(rooms, "count_links", None)
+        patch.setattr(box_links, "count_links", None)
         assert region_graph(labels, affinities, folder, memory_gb=1.0) == graph
 
 
@@ -182,7 +182,7 @@ def test_a_damaged_table_of_a_box_is_made_again(tmp_path, monkeypatch):
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(rooms.tables, "merge", stop)
+        patch.setattr(tables, "merge", stop)
         with pytest.raises(Stopped):
             region_graph(labels, affinities, folder, memory_gb=1.0, schedule=schedule)
     path = folder / "boxes" / "1.rows"
