@@ -114,8 +114,8 @@ def quantile(
       pairs: with histograms; consumed.
       percent: 50 = the median.
       threshold: of the score, in [0, 1].
-      from_highest: a pair begins with the affinities of its highest bin alone, as waterz does
-        by default (`InitWithMax`).
+      from_highest: a pair begins with one affinity alone, in its highest bin, as waterz does by
+        default (`InitWithMax`).
 
     Raises:
       InputError: no histograms, a percentage or a threshold outside their ranges.
@@ -139,10 +139,9 @@ def quantile(
     )
     if from_highest and len(histogram):
         highest = BINS - 1 - np.argmax(histogram[:, ::-1] > 0, axis=1)
-        every = np.arange(len(histogram))
-        kept = histogram[every, highest]
+        found = histogram.any(axis=1)
         histogram[...] = 0
-        histogram[every, highest] = kept
+        histogram[np.arange(len(histogram)), highest] = found
     # A score of exactly the threshold stops waterz; quantiles are (b + .5) / 256.
     return _agglomerate(pairs, 1.0 - threshold, percent, histogram)
 
