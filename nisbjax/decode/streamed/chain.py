@@ -1,6 +1,6 @@
 """Mutex components and contested growth of a volume that is larger than memory.
 
-Fragments are made box by box, with a halo of the longest offset; those that agree where two
+Fragments are made box by box, with a halo beyond the longest offset; those that agree where two
 boxes overlap are one (`agreement`), and know their size in the whole volume; those large
 enough grow, box by box again (`growth`); then labels are numbered and written as those of
 the streamed components are. The boxes follow from the shape of the volume and its offsets, so
