@@ -65,15 +65,16 @@ def test_imported_weights_go_straight_into_a_test(tmp_path, settings, state_dict
     assert found == run.checkpoints / "0"
     assert not run.lock.exists()
     facts = launch.run_mode("test", settings, workdir=str(run.path))
-    assert facts["segmentation"].endswith("affinity_cc_0.75.zarr")
-    with h5py.File(run.test(0, "seed6").raw("h5")) as prediction:
+    assert facts["segmentation"].endswith("chain_0.2_0.4.zarr")
+    raw = run.test(0, "seed6").raw("h5", settings.predict.channels)
+    with h5py.File(raw) as prediction:
         affinities = prediction["main"][:]
     image = open_image(run.synthetic / "test/seed6/data.zarr/img").read()
     graph, state = nnx.split(torch_import.to_model(weights))
     logits = jax.jit(lambda s, x: nnx.merge(graph, s)(x))(
         state, jnp.asarray(image[None] / 255, jnp.float32)
     )
-    wanted = 1 / (1 + np.exp(-0.2 * np.asarray(logits)[0, ..., :3]))
+    wanted = 1 / (1 + np.exp(-0.2 * np.asarray(logits)[0]))
     # float16 rounds values below 1 by at most 2^-12.
     np.testing.assert_allclose(affinities, wanted.transpose(3, 0, 1, 2), atol=3e-4)
 
