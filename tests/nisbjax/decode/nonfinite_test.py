@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from nisbjax.decode import whole
 from nisbjax.decode.nonfinite import Nonfinite
 from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.decode.streamed.schedule import Schedule
@@ -41,12 +42,18 @@ def test_a_sum_names_the_first():
     assert Nonfinite.of(np.full((3, *SHAPE), 255, np.uint8)) == none
 
 
+def _with(decode, parameters):
+    return lambda affinities, output, _, **options: decode(
+        affinities, output, parameters=parameters, **options
+    )
+
+
 DECODERS = {
     "affinity_cc": functools.partial(
         label_volume, schedule=Schedule(box_shape=(2, 3, 5))
     ),
-    "grow": functools.partial(grow_volume, low_threshold=0.4, min_seed=1),
-    "mutex": functools.partial(mutex_volume, low_threshold=0.4),
+    "grow": _with(grow_volume, whole.GrowParameters(0.5, 0.4, 1)),
+    "mutex": _with(mutex_volume, whole.MutexParameters(0.5, 0.4)),
 }
 
 

@@ -94,7 +94,8 @@ def test_a_segmentation_is_refused_by_the_key(tmp_path, config):
     run = Run(tmp_path / "out")
     alone.decode(config, run, "")
     before = bytes_of(tmp_path)
-    keys = set(determining("segmentation")) - {"decode.method"}  # it is grow already
+    # Those of other methods are idle.
+    keys = set(determines.facts(config, "segmentation")) - {"decode.method"}
     assert {"decode.threshold", "decode.grow_margin", "decode.mask_edges"} <= keys
     for key in sorted(keys):
         with pytest.raises(InputError, match=f"other .*{re.escape(key)}.*, now "):
