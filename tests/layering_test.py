@@ -137,7 +137,7 @@ def test_cpu_stages_do_not_load_jax():
     ]
     assert names
     # Their modes too, and the search for the checkpoint whose files they take.
-    names += ["nisbjax.modes.alone", "nisbjax.modes.chain"]
+    names += ["nisbjax.modes.alone", "nisbjax.modes.workflow"]
     program = f"import sys, importlib\nfor n in {names}: importlib.import_module(n)\n"
     program += "print([m for m in sys.modules if m.split('.')[0] in ('jax', 'jaxlib')])"
     done = subprocess.run(

@@ -1,6 +1,6 @@
 """Modes of one stage alone: on a file that is named, or on the run's own artifact.
 
-PyTC runs the stages of a chain only; its scripts for QC and masks stand beside it.
+PyTC runs the stages one after another only; its scripts for QC and masks stand beside it.
 """
 
 import pathlib
@@ -12,7 +12,7 @@ from nisbjax.artifacts import Run, VolumeDir, volume_name
 from nisbjax.checkpoint import checkpoint
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
-from nisbjax.modes import chain, evaluation, quality, segmentation
+from nisbjax.modes import evaluation, quality, segmentation, workflow
 from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.volumes import Split, image_of, split_of, split_with
 from nisbjax.store.formats import is_there
@@ -22,10 +22,10 @@ from nisbjax.typing import Config
 
 def predict(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Mode predict: the test volume, or `predict.input`."""
-    found = chain.find_checkpoint(config, run_dir, checkpoint_path)
+    found = workflow.find_checkpoint(config, run_dir, checkpoint_path)
     image = optional(config.predict.input) or split_of(config, "test").image
     place = run_dir.test(checkpoint.step_of(found), volume_name(image))
-    return chain.predict(config, found, image, place, NamedOutputs.of(config))
+    return workflow.predict(config, found, image, place, NamedOutputs.of(config))
 
 
 def qc(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
@@ -76,7 +76,7 @@ def decode(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     place = _place(config, run_dir, checkpoint_path, config.decode.input)
     named = optional(config.decode.input)
     prediction = pathlib.Path(named or place.find_raw(config.predict.channels))
-    parameters, _ = chain.chosen_parameters(config, run_dir, checkpoint_path)
+    parameters, _ = workflow.chosen_parameters(config, run_dir, checkpoint_path)
     chosen = segmentation.with_parameters(config, parameters)
     outputs = NamedOutputs.of(config)
     path = segmentation.output_path(chosen.decode, place, outputs.segmentation)
@@ -110,7 +110,7 @@ def _place(config: Config, run_dir: Run, checkpoint_path: str, named: str) -> Vo
     """The run's folder itself for a file that was named, else that of the test volume."""
     if optional(named):
         return VolumeDir(run_dir.path)
-    return chain.test_dir(config, run_dir, checkpoint_path)
+    return workflow.test_dir(config, run_dir, checkpoint_path)
 
 
 def _predicted_image(config: Config, prediction: str | pathlib.Path, named: str) -> str:

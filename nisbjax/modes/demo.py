@@ -15,7 +15,7 @@ from absl import logging
 from nisbjax.artifacts import Run
 from nisbjax.decode.thresholds import sweep
 from nisbjax.evaluate import nerl
-from nisbjax.modes import chain, train
+from nisbjax.modes import train, workflow
 from nisbjax.modes.prediction import predict_by
 from nisbjax.modes.volumes import voxel_size_nm
 from nisbjax.offsets import SHORT_RANGE
@@ -63,7 +63,7 @@ def run(config: Config, run_dir: Run, _: str) -> dict[str, Any]:
     train.run(config, run_dir, "")
     rows, facts = {}, {}
     for method in _methods(config):
-        facts = chain.tune_test(_decoded_by(config, method), run_dir, "")
+        facts = workflow.tune_test(_decoded_by(config, method), run_dir, "")
         name = "trained" if method == "affinity_cc" else method
         rows[name] = dict(facts["skeletons"])
         if facts["threshold"] is not None:
@@ -71,7 +71,7 @@ def run(config: Config, run_dir: Run, _: str) -> dict[str, Any]:
     network = untrained_network(config.predict, config.model.to_dict(), config.seed)
     rows["untrained"] = _untrained(config, run_dir, network)
     rows |= bounds(config)
-    place = chain.test_dir(config, run_dir, "")
+    place = workflow.test_dir(config, run_dir, "")
     step = int(place.path.parent.name.split("=")[1])
     paths = {
         "slices": place.slices_png,
@@ -105,6 +105,8 @@ def _decoded_by(config: Config, method: str) -> Config:
         return config
     config = config.copy_and_resolve_references()
     config.decode.update({"method": method, "output": ""})
+    if method == "affinity_cc":
+        config.decode.affinity_mask = "auto"  # with QC and mask, as the tutorial has it
     config.tune.update({"study": f"{config.tune.study}_{method}", "space": ()})
     return config
 
@@ -128,7 +130,7 @@ def bounds(config: Config) -> dict[str, dict[str, Any]]:
     The intensity baseline may choose polarity, smoothing and threshold on the test cube
     itself: it is the best that thresholding can do.
     """
-    split = chain.split_of(config, "test")
+    split = workflow.split_of(config, "test")
     truth = load(split.skeleton, voxel_size_nm=voxel_size_nm(config))
     image = open_image(split.image).read()
     best: dict[str, Any] = {"nerl": -1.0}
@@ -182,7 +184,7 @@ def _untrained(config: Config, run_dir: Run, network: Any) -> dict[str, Any]:
     best: dict[str, Any] = {"nerl": -1.0}
     level = 0.0
     for name in ("val", "test"):
-        split = chain.split_of(config, name)
+        split = workflow.split_of(config, name)
         place = Run(chosen).test(0, split.name)
         prediction = predict_by(config, network, split.image, place)
         truth = load(split.skeleton, voxel_size_nm=voxel_size_nm(config))

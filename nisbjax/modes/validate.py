@@ -20,7 +20,7 @@ from nisbjax.artifacts import Run, ValidationDir, VolumeDir
 from nisbjax.checkpoint import checkpoint
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
-from nisbjax.modes import chain, tuning
+from nisbjax.modes import tuning, workflow
 from nisbjax.modes.checkpoint_scores import CheckpointScores, Row
 from nisbjax.modes.evaluation import own_truth
 from nisbjax.modes.outputs import NamedOutputs
@@ -66,7 +66,7 @@ def run(
     named = optional(checkpoint_path)
     if watch and named:
         raise InputError("--watch follows a whole run; leave --checkpoint out")
-    chain.refuse_own(config, "validate", ("qc.input", "mask.report"))
+    workflow.refuse_own(config, "validate", ("qc.input", "mask.report"))
     place = run_dir.validation
     with lock.held(place.lock), signals.ending():
         rows = CheckpointScores(config, place, run_dir.logs / "validate")
@@ -207,7 +207,7 @@ def _score(config: Config, place: ValidationDir, found: pathlib.Path) -> Row:
     outputs = NamedOutputs(prediction=str(raw))
     best = tuning.run(config, study, found, split, outputs)
     truth = own_truth(config, split.skeleton)
-    facts = chain.decode_and_score(
+    facts = workflow.decode_and_score(
         config, out, raw, split, truth, "decode.threshold", metrics=_SCORED
     )
     if not config.validate.keep:

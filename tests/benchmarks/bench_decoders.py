@@ -38,7 +38,7 @@ from nisbjax.evaluate import nerl
 from nisbjax.geometry import Box
 from nisbjax.keys.checks import optional
 from nisbjax.mask import mask_of_box, open_mask
-from nisbjax.modes import chain
+from nisbjax.modes import workflow
 from nisbjax.modes.evaluation import own_truth
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask
@@ -160,7 +160,7 @@ class Tissue:
 def read(settings, run: Run, split: str) -> Tissue:
     """Predicts a volume with all channels, unless that is done, and reads everything."""
     chosen = split_of(settings, split)
-    found = chain.find_checkpoint(settings, run, "")
+    found = workflow.find_checkpoint(settings, run, "")
     place = VolumeDir(run.path / "decoders" / chosen.name)
     settings.predict.channels = tuple(range(6))
     prediction = predict(settings, found, chosen.image, place)

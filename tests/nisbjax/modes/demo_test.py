@@ -61,6 +61,9 @@ def test_the_configured_decoder_comes_last_and_keeps_its_keys():
     other = demo._decoded_by(config, "chain3")
     assert (other.decode.method, other.decode.output) == ("chain3", "")
     assert (other.tune.study, other.tune.space) == ("s_chain3", ())
+    config.decode.affinity_mask = ""
+    assert demo._decoded_by(config, "chain3").decode.affinity_mask == ""
+    assert demo._decoded_by(config, "affinity_cc").decode.affinity_mask == "auto"
     assert config.decode.output == "labels.zarr"
 
 

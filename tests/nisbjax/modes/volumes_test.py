@@ -15,7 +15,7 @@ from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.evaluate.truth import Truth
 from nisbjax.mask import MaskSpec, open_mask
-from nisbjax.modes import chain, evaluation, tuning
+from nisbjax.modes import evaluation, tuning, workflow
 from nisbjax.modes.volumes import image_of, split_of, split_with
 from nisbjax.qc import front_matter, mask_file
 from nisbjax.store.fingerprint import fingerprint
@@ -203,7 +203,7 @@ MODES_THAT_COMPOSE = ["test", "tune", "tune-test"]
 
 
 @pytest.mark.parametrize("mode", MODES_THAT_COMPOSE)
-@pytest.mark.parametrize("key", chain._OWN)
+@pytest.mark.parametrize("key", workflow._OWN)
 def test_a_file_in_place_of_what_a_mode_makes(tmp_path, config, foreign, mode, key):
     config.update_from_flattened_dict({key: str(foreign)})
     before = tree(tmp_path)
@@ -224,14 +224,14 @@ def test_another_files_mask_for_a_decode(config, foreign, prediction):
 
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(chain, "find_checkpoint", lambda *_: tmp_path / "7")
+    monkeypatch.setattr(workflow, "find_checkpoint", lambda *_: tmp_path / "7")
 
 
 @pytest.mark.usefixtures("checkpoint")
 def test_a_test_of_a_named_image(tmp_path, config):
     val = tmp_path / "data/val/seed5"
     config.predict.input = str(val / "data.zarr/img")
-    split = chain._tested(config)
+    split = workflow._tested(config)
     assert (split.name, split.skeleton) == ("seed5", str(val / "skeleton.pkl"))
     config.predict.input = str(
         write(tmp_path / "seed7/img", np.ones((*SHAPE, 1), np.uint8), "xyzc")
@@ -243,7 +243,7 @@ def test_a_test_of_a_named_image(tmp_path, config):
         launch.run_mode("test", config, str(tmp_path / "run"))
     assert tree(tmp_path) == before
     config.evaluate.skeleton = str(val / "skeleton.pkl")
-    assert chain._tested(config).name == "seed7"
+    assert workflow._tested(config).name == "seed7"
 
 
 @pytest.mark.usefixtures("checkpoint")
@@ -309,7 +309,7 @@ def test_later_stages_refuse_before_an_earlier_one_writes(
     (tmp_path / "folder.md").mkdir()
     np.save(tmp_path / "small.npy", np.ones((2, 2, 2), np.uint8))
     # In test and tune, the prediction is there already; it is what comes before it here.
-    for module in (chain, tuning):
+    for module in (workflow, tuning):
         monkeypatch.setattr(module, "predict", lambda *_: prediction)
     config.update_from_flattened_dict({key: str(tmp_path / name)})
     if mode == "decode":
@@ -341,7 +341,7 @@ def test_an_array_in_the_way_of_a_decode(tmp_path, config, prediction):
 def test_a_study_of_other_inputs_is_refused_before_the_mask(
     tmp_path, config, prediction, monkeypatch, ending
 ):
-    for module in (chain, tuning):
+    for module in (workflow, tuning):
         monkeypatch.setattr(module, "predict", lambda *_: prediction)
     config.tune.storage = str(tmp_path / "run" / f"study.{ending}")
     config.tune.thresholds = (0.2, 0.5)
@@ -360,7 +360,9 @@ def test_a_study_of_other_inputs_is_refused_before_the_mask(
 
 def test_where_a_threshold_comes_from(config):
     def origin(given):
-        return chain.chosen_parameters(config, Run(pathlib.Path("run")), "", given)[1]
+        return workflow.chosen_parameters(config, Run(pathlib.Path("run")), "", given)[
+            1
+        ]
 
     assert origin(()) == origin(("decode.min_size",)) == "default"
     assert origin(("decode.threshold",)) == "command line"

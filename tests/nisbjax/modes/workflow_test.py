@@ -8,7 +8,7 @@ from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
-from nisbjax.modes import chain, run_folder
+from nisbjax.modes import run_folder, workflow
 
 FACTS = {"step": {}, "loader": {}, "model": {}, "config": {}}
 
@@ -52,17 +52,17 @@ def test_a_damaged_checkpoint_that_was_named_is_refused(settings, folder, mode):
 
 
 def test_of_a_run_the_newest_sound_one_is_taken(settings, folder, caplog):
-    found = chain.find_checkpoint(settings, Run(folder), "")
+    found = workflow.find_checkpoint(settings, Run(folder), "")
     assert found.name == "1"
     assert "checkpoints/2 is damaged" in caplog.text
     settings.predict.weights = "raw"
-    assert chain.find_checkpoint(settings, Run(folder), "").name == "2"
+    assert workflow.find_checkpoint(settings, Run(folder), "").name == "2"
 
 
 def test_where_the_parameters_of_a_decode_come_from(settings, folder):
     def origin(method, *given, threshold_from="value"):
         settings.decode.update({"method": method, "threshold_from": threshold_from})
-        return chain.chosen_parameters(settings, Run(folder), "", given)
+        return workflow.chosen_parameters(settings, Run(folder), "", given)
 
     assert origin("affinity_cc", "decode.repel") == ({}, "default")
     assert origin("affinity_cc", "decode.threshold") == ({}, "command line")
