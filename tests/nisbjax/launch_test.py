@@ -171,7 +171,8 @@ def bad_decodes(folder):
     write(folder / "begun.zarr", np.ones((3, 4, 4, 4), np.float16), "cxyz")
     begun = folder / "begun.zarr" / ".manifest.jsonl"
     begun.write_text('{"fingerprint": {}}\n{"key": "0:8"}\n')
-    raw, no_mask = f"input={folder}/raw.zarr", "affinity_mask="
+    raw = f"input={folder}/raw.zarr"
+    plain = "affinity_mask=", "method=affinity_cc"
     wanted = {
         "two.zarr has 2 channel(s); wanted at least 3": [f"input={folder}/two.zarr"],
         "decode.threshold is 1.5; wanted a number in [0, 1]": [raw, "threshold=1.5"],
@@ -183,12 +184,16 @@ def bad_decodes(folder):
         "begun.zarr is unfinished (1 parts are written)": [
             f"input={folder}/begun.zarr"
         ],
+        "decode.method=chain got affinities of 3 channels; wanted long-range": [
+            raw,
+            "method=chain",
+        ],
         "mutex decoding got 3 channels": [raw, "method=mutex", "low_threshold=0.2"],
         "decode.low_threshold is 0.9": [raw, "method=grow", "low_threshold=0.9"],
         "cluster.kind=dask needs --config.cluster.address": [raw],
     }
     return {
-        text: [f"--config.decode.{a}" for a in (no_mask, *keys)]
+        text: [f"--config.decode.{a}" for a in (*plain, *keys)]
         for text, keys in wanted.items()
     }
 
