@@ -116,7 +116,7 @@ ImageSource = Shaped[np.ndarray, "image_x image_y image_z *image_c"] | Volume
 def require_mask(
     mask: MaskSource | None, image: ImageSource | None, shape: Triple
 ) -> None:
-    """Refuses a mask, or the image that it needs, of another shape.
+    """Refuses a mask, or the image that it needs, of another shape; a mask of fractions.
 
     Args:
       mask: bool or integers (0 = masked), a volume of them, or a specification.
@@ -124,10 +124,15 @@ def require_mask(
       shape: of the affinities, x y z.
 
     Raises:
-      InputError: naming both shapes.
+      InputError: naming both shapes, or the type of the mask: NaN is neither 0 nor 1.
     """
     if mask is None:
         return
+    if not isinstance(mask, MaskSpec) and mask.dtype.kind not in "bui":
+        name = mask.source if isinstance(mask, Volume) else "the mask"
+        raise InputError(
+            f"{name} is {mask.dtype}; wanted truth values or whole numbers, 0 = masked"
+        )
     found = tuple(mask.spatial_shape if isinstance(mask, Volume) else mask.shape)
     if found != tuple(shape):
         raise InputError(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
-from nisbjax.mask import MaskSpec
+from nisbjax.mask import MaskSpec, require_mask
+from nisbjax.store.volume import from_array
 
 SHAPE = (6, 5, 4)
 
@@ -79,3 +80,15 @@ def test_the_ring_wants_the_boxes_own_image():
         spec.mask_of(box, None)
     with pytest.raises(InputError, match=r"shape \(6, 5, 4\) came for box 0:2,0:5"):
         spec.mask_of(box, np.zeros(SHAPE, np.uint8))
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_a_mask_of_fractions_is_refused(volume):
+    """NaN is not 0, and so let everything through without a word."""
+    mask = np.full((2, 2, 2), np.nan, np.float32)
+    given = from_array(mask, "xyz", source="m.zarr") if volume else mask
+    name = "m.zarr" if volume else "the mask"
+    with pytest.raises(InputError, match=f"{name} is float32; wanted truth values or"):
+        require_mask(given, None, (2, 2, 2))
+    for dtype in (bool, np.uint8, np.int64):
+        require_mask(np.zeros((2, 2, 2), dtype), None, (2, 2, 2))
