@@ -34,6 +34,15 @@ def _slices(path):
     plots.slices(path, {"image": image}, (9.0, 9.0, 12.0))
 
 
+def _sums(path):
+    content = path.with_name("content")
+    content.write_bytes(b"c")
+    try:
+        checksums.write(path.parent)
+    finally:
+        content.unlink()
+
+
 WRITERS = {
     "config.json": lambda path: config.write(config.base_config(), path),
     "table.csv": lambda path: tables.write_csv(TABLE, path),
@@ -42,7 +51,7 @@ WRITERS = {
     "planes.npz": _statistics,
     "slices.png": _slices,
     ".zattrs": lambda path: write_attributes(path.parent, {"axes": "xyz"}),
-    "SHA256SUMS": lambda path: checksums.write(path.parent),
+    "SHA256SUMS": _sums,
     "raw.h5": lambda path: export_hdf5(
         from_array(np.zeros((4, 4, 4), np.uint8), "xyz"), path
     ),

@@ -21,6 +21,7 @@ from nisbjax.store import checksums
 def test_the_newest_step_is_found_by_number(tmp_path):
     for name in ("900", "1000", "1001.orbax-checkpoint-tmp", "notes"):
         (tmp_path / name / "params").mkdir(parents=True)
+        (tmp_path / name / "params" / "weights").write_bytes(b"w")
         checksums.write(tmp_path / name)
     (tmp_path / "2000").mkdir()  # nothing in it
     assert find(tmp_path).name == "1000"
