@@ -12,6 +12,10 @@ BUDGET_GB = 0.06
 # apart that a few megabytes of chance in a process's peak do not count.
 SHORT = {"decode": 4096, "sweep": 4096, "chain": 2048}
 LONG = {"decode": 32768, "sweep": 24576, "chain": 10240}
+# Bytes a voxel. The chain has a third of the voxels, for they cost ten times as much, in boxes
+# of 1.6 megavoxels with some .1 fragments a voxel: its own boxes are 3.5 times as large, so
+# what each leaves counts as .02 there, and tissue (FIB-25) has a twentieth of the fragments.
+MOST = {"decode": 0.02, "sweep": 0.02, "chain": 0.07}
 
 
 def peaks(axis, what, folder):
@@ -99,7 +103,7 @@ def test_memory_does_not_grow_with_the_volume(axis, what, measured, tmp_path):
     print(
         f"{what} along axis {axis}: {short >> 20}, {long >> 20} MiB, {slope:.4f} B/voxel"
     )
-    assert slope < 0.02
+    assert slope < MOST[what]
 
 
 if __name__ == "__main__":
