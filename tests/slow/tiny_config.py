@@ -21,4 +21,8 @@ def get_config():
     c.predict.window = (32, 32, 32)
     c.qc.border_width = 4
     c.tune.thresholds = (0.3, 0.4, 0.5)
+    # Plain components under a mask: every stage of the tutorial, and a study of one pass.
+    c.predict.channels = (0, 1, 2)
+    c.decode.method = "affinity_cc"
+    c.decode.affinity_mask = "auto"
     return c
