@@ -128,7 +128,8 @@ def one_of(*words: Any) -> Kind:
     def fits(value: Any) -> bool:
         return any(type(value) is type(word) and value == word for word in words)
 
-    return kind(f"one of {', '.join(map(str, words))}", fits)
+    shown_words = (str(word) or '""' for word in words)
+    return kind(f"one of {', '.join(shown_words)}", fits)
 
 
 def list_of(item: Schema, length: int | None = None) -> Kind:

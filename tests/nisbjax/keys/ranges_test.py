@@ -152,7 +152,7 @@ def test_the_words_are_those_that_are_implemented():
     from nisbjax.infer import compute_dtype as precision
     from nisbjax.models import build, mednext
     from nisbjax.parallel import cluster
-    from nisbjax.tune import study
+    from nisbjax.tune import objective, study
 
     implemented = {
         "augment.shear": affine.SHEARS,
@@ -172,11 +172,13 @@ def test_the_words_are_those_that_are_implemented():
         "model.kernel_size": mednext.KERNEL_SIZES,
         "cluster.kind": cluster.KINDS,
         "train.precision": build.COMPUTE,
+        "tune.objective": objective.OBJECTIVES,
         "tune.sampler": study.SAMPLERS,
         "tune.grid": ("", "null", "None", "none", *study.GRIDS),
     }
     for key, choices in implemented.items():
-        wanted = f"one of {', '.join(map(str, choices))}"
+        named = (str(choice) or '""' for choice in choices)
+        wanted = f"one of {', '.join(named)}"
         assert ranges.RANGES[key].wanted == wanted, key
     metrics = ", ".join(truth.METRICS)
     assert ranges.RANGES["evaluate.metrics"].wanted.endswith(f"each one of {metrics}")

@@ -41,6 +41,7 @@ def test_what_a_kind_takes(kind, good, bad):
     [
         (schema.number(0, 1), 2, "", "is 2", "a number in [0, 1]"),
         (schema.number(0), -1, "", "is -1", "a finite number, 0 or more"),
+        (schema.one_of("", "average"), "mean", "", "is 'mean'", 'one of "", average'),
         (schema.whole(1, 8), 0, "", "is 0", "a whole number, 1 to 8"),
         (schema.whole(), None, "", "is null", "a whole number, 0 or more"),
         (schema.list_of(schema.whole(), 2), 5, "", "is 5",
