@@ -35,6 +35,14 @@ def test_counts_as_numpy_does(dtype, values, seed):
         assert found.first == tuple(voxels[0] + (10, 20, 30))
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_one_alone_is_found(value, dtype):
+    affinities = np.ones((3, *SHAPE), dtype)
+    affinities[1, 2, 0, 4] = value
+    assert Nonfinite.of(affinities) == Nonfinite(1, (2, 0, 4))
+
+
 def test_a_sum_names_the_first():
     none, one, two = Nonfinite(), Nonfinite(1, (0, 0, 1)), Nonfinite(2, (3, 0, 0))
     assert none + one + two == Nonfinite(3, (0, 0, 1))

@@ -45,8 +45,18 @@ def test_masked_and_fixed_edges_are_left_out():
         2
     ]  # stored at 0
     assert between(LINE, 0, 255, MaskedEdges(0, mask)) == []
+    # Stored at the upper voxel: of 0-1 at the masked one, of 1-2 at 2.
+    assert between(LINE, 0, 255, MaskedEdges(1, mask, mask_edges="source")) == [5]
     fixed = np.array([4, 4, 0], np.uint32)
     assert between(LINE, 0, 255, fixed=fixed) == [5]
+
+
+def test_numbers_that_share_a_bucket_are_put_in_order_and_equal_ones_stay():
+    # Of 32 bits 256 numbers share a bucket: 901, 902, 902 and 900 are sorted within it.
+    line = np.zeros((3, 1, 1, 5), np.uint32)
+    line[2, 0, 0] = 901, 902, 902, 900, 0
+    found = between(line, 0, np.iinfo(np.uint32).max)
+    assert found == [3 * v + 2 for v in (1, 2, 0, 3)]
 
 
 def literal(values, weakest, strongest, destination):
