@@ -37,7 +37,7 @@ test: .venv/.test
 	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
 
 test-slow: .venv/.parity
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow --numprocesses=2 --dist=worksteal $(ARGS)
 
 lint: .venv/.test
 	$(BIN)/ruff format --check .

@@ -185,7 +185,7 @@ def test_memory_below_a_box_is_refused():
         (3, {}, r"of 3 channels; .*decode.method=chain3"),
         (6, {"parameters": ChainParameters(margin=0.0)}, "margin of contested growth"),
         (3, {"threshold": 2.0}, "threshold 2.0"),
-        (6, {"edges": MaskedEdges(mask=np.ones((2, 2, 2)))}, r"\(2, 2, 2\)"),
+        (6, {"edges": MaskedEdges(mask=np.ones((2, 2, 2), bool))}, r"\(2, 2, 2\)"),
     ],
 )
 def test_bad_input_is_refused(channels, options, said):
