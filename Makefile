@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The registry's build for the CPU; a plain torch wheel is gigabytes. Parity tests only.
 TORCH ?= torch==2.13.0
 
-.PHONY: install install-test install-parity demo test test-slow lint format bench \
+.PHONY: install install-test install-parity demo test test-slow lint format docs bench \
 	bench-gpu tensorboard clean
 
 install: .venv/.core
@@ -47,6 +47,11 @@ lint: .venv/.test
 format: .venv/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The page of keys, from the tables of nisbjax/keys.
+docs: .venv/.core
+	$(BIN)/python -m nisbjax.keys.page > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
 
 bench: .venv/.parity
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

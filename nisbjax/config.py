@@ -3,7 +3,8 @@
 One locked `ml_collections.ConfigDict`; the files in `configs/` edit it, flags override it
 (`--config.decode.threshold=0.70`). Types never change: where a value may be "none" it is a
 string, and "" means none. Where PyTC merges YAML sections for each mode, every key here
-stands once and holds in every mode.
+stands once and holds in every mode. What a key means says `keys.meanings`, what it may hold
+`keys.ranges`; comments here say why a value is what it is.
 """
 
 import json
@@ -30,15 +31,14 @@ def base_config() -> Config:
     c.loss = ConfigDict()
     c.loss.kind = "per_channel_bce"
     c.loss.max_pos_weight = 10.0
-    c.loss.balance_group = 2  # samples; the tutorial's per-GPU batch, 0 = whole batch
+    c.loss.balance_group = 2  # the tutorial's per-GPU batch
     c.loss.logit_clamp = 20.0
-    c.loss.calibre_max = 1.0  # weight of true edges in the thinnest neurites; 1 = off
-    # Voxels across the neighbourhood whose worst edge of its class counts; 1 = off.
+    c.loss.calibre_max = 1.0
     c.loss.scnp = 1
     c.train = ConfigDict()
     c.train.steps = 200_000
     c.train.batch_per_device = 2
-    c.train.global_batch = 0  # 0: batch_per_device times the devices of the first start
+    c.train.global_batch = 0
     c.train.accumulate = 1
     c.train.precision = "fp16"
     c.train.val_every = 5_000
@@ -47,7 +47,6 @@ def base_config() -> Config:
     c.train.ckpt_every = 50_000
     c.train.ckpt_best = 3
     c.train.ckpt_last_minutes = 10
-    # Devices: data shares out the batch, space the x axis of each crop; -1: all the others.
     c.train.mesh = (("data", -1), ("space", 1))
     c.train.loader_threads = 4
     c.train.prefetch = 4
@@ -78,12 +77,12 @@ def base_config() -> Config:
     c.evaluate.skeleton = ""
     c.evaluate.label = ""
     c.evaluate.metrics = ("nerl", "voi")
-    c.evaluate.ceiling = True  # beside NERL, what the volume's own labels score
+    c.evaluate.ceiling = True
     c.tune = _tune()
     c.validate = ConfigDict()
     c.validate.poll_seconds = 60.0
-    c.validate.idle_minutes = 0.0  # 0: --watch waits for as long as training may take
-    c.validate.keep = False  # predictions and segmentations, as large as the volume
+    c.validate.idle_minutes = 0.0
+    c.validate.keep = False
     c.synth = _synth()
     c.cluster = ConfigDict({"kind": "threads", "address": ""})
     c.cluster.workers = 0
@@ -93,7 +92,7 @@ def base_config() -> Config:
 def _data() -> Section:
     d = ConfigDict()
     d.kind = "nisb"
-    d.root = ""  # the folder that holds train/ val/ test/
+    d.root = ""
     for split, seed in (("train", "seed*"), ("val", "seed5"), ("test", "seed6")):
         part = ConfigDict()
         part.image = f"{split}/{seed}/data.zarr/img"
@@ -101,22 +100,20 @@ def _data() -> Section:
         if split != "train":
             part.skeleton = f"{split}/{seed}/skeleton.pkl"
         if split != "test":
-            part.box = ""  # x0:x1,y0:y1,z0:z1 of every volume; "" = all of it
+            part.box = ""
         d[split] = part
     d.voxel_size_nm = (9.0, 9.0, 12.0)  # 27 um / 2250; PyTC's 18, 18, 25 is another's
-    d.normalize = "divide_255"  # divide_255 | min_max | percentile
-    d.percentiles = (0.0, 100.0)  # that become 0 and 1 where normalize is percentile
+    d.normalize = "divide_255"
+    d.percentiles = (0.0, 100.0)
     d.patch = (128, 128, 128)
-    d.sampling = "uniform"  # over volumes; volume: in proportion to their size
+    d.sampling = "uniform"
     d.offsets = OFFSETS_6
     d.edge_stored_at = "source"
-    # Label values nobody vouches for: default (the ten largest of uint32 and uint64), or
-    # numbers, "0,65535"; negative ones always.
     d.unlabeled = "default"
     d.relabel = False
-    d.erosion = (0, 2, 2)  # array axes: what PyTC's scalar 2 does to x y z data
-    d.long_erosion = ()  # of the labels of long-range channels; (): as erosion
-    d.erosion_axes = "legacy"  # of both
+    d.erosion = (0, 2, 2)  # what PyTC's scalar 2 does to x y z data
+    d.long_erosion = ()
+    d.erosion_axes = "legacy"
     return d
 
 
@@ -155,7 +152,7 @@ def _model() -> Section:
     m.channels = 32
     m.deep_supervision = False
     m.remat = True
-    m.upkern = False  # import: grow the file's kernels to kernel_size
+    m.upkern = False
     return m
 
 
@@ -173,7 +170,7 @@ def _predict(data: Section) -> Section:
     p.activation = "scale_sigmoid"
     p.scale = 0.2
     p.dtype = "float16"
-    p.precision = "fp32"  # or fp16, with scale_sigmoid; see infer/compute_dtype.py
+    p.precision = "fp32"
     p.tta = "none"
     p.batch_per_device = 8
     p.memory_gb = 8.0
@@ -201,28 +198,21 @@ def _decode() -> Section:
     d = ConfigDict()
     d.input = ""
     d.output = ""
-    d.method = "affinity_cc"  # affinity_cc | grow | mutex | chain | chain3
+    d.method = "affinity_cc"
     d.threshold = 0.75
     d.threshold_from = "value"
     d.affinity_mask = "auto"
     d.mask_edges = "both"
     d.min_size = 0
-    # grow: seeds at `threshold` grow down to it; mutex: long-range edges repel below it.
     d.low_threshold = 0.5
-    d.min_seed = 100  # grow: voxels of a component at `threshold` that make it a seed
-    # grow: voxels that two seeds reach about as well stay background; 0: none do.
+    d.min_seed = 100
     d.grow_margin = 0.0
-    # chain: logits above which edges to the next voxel attract, below which long ones repel.
     d.attract = 0.2
     d.repel = 0.8
-    # chain, chain3: fragments of at least `anchor` voxels grow along affinities above `low`;
-    # what two of them reach by less than `margin` apart stays background.
     d.anchor = 20
     d.low = 0.45
     d.margin = 0.03
-    # chain: "average" joins fragments before they grow, by the mean logit of their links:
-    # common faces (`faces` at least) less `short`, long-range links less `long`; "" does not.
-    d.joins = ""  # "" | average
+    d.joins = ""
     d.faces = 20
     d.short = 1.0
     d.long = 0.0
@@ -234,12 +224,12 @@ def _tune() -> Section:
     t = ConfigDict()
     t.study = "nisb_base_banis_cc_tuning"
     t.storage = ""
-    t.objective = "nerl_mean"  # nerl_mean | nerl | voi
+    t.objective = "nerl_mean"
     t.sampler = "grid"
     t.thresholds = (0.40, 0.46, 0.52, 0.58, 0.64, 0.70, 0.76, 0.82, 0.88, 0.94)
-    t.grid = ""  # banis | pytc: instead of the thresholds above
-    t.trials = 25  # of a sampler that is not a grid
-    t.space = ()  # (decode key, low, high[, how many]) ...; (): the method's own
+    t.grid = ""
+    t.trials = 25
+    t.space = ()
     t.allow_test_data = False
     return t
 

@@ -1,7 +1,10 @@
 """nisbjax: affinity segmentation of neurons, from crops to a NERL score.
 
-python -m nisbjax.launch --config=configs/liconn.py [--mode=M] [--workdir=DIR]
-                         [--checkpoint=DIR] [--config.any.key=value]
+python -m nisbjax --config=liconn [--mode=M] [--workdir=DIR] [--checkpoint=DIR]
+                  [--config.any.key=value]
+
+--config is a preset, a file (configs/liconn.py) or a run's (RUN/config.json); without it
+--workdir brings that of the run. -h, --help=SECTION and --version say more.
 
 modes:
   synth      write a procedural LICONN-like data set in the NISB layout
@@ -20,6 +23,7 @@ modes:
   summarize  mean and spread over trainings: --mode=summarize RUN RUN ..., no --config
   compare    two evaluations of one volume, by skeleton: --mode=compare A.json B.json
   demo       synth, train, tune, test, and the untrained and intensity baselines beside them
+  config     print every key as the run would have it, and what differs from the preset
 
 Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
 newest run of the config and say which. Input that cannot be used ends with one line and
@@ -45,7 +49,7 @@ from ml_collections import config_flags
 
 from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import ranges
-from nisbjax.modes import command_line, outside
+from nisbjax.modes import command_line, outside, presets, usage
 from nisbjax.modes.run_folder import find_run
 from nisbjax.typing import Config
 
@@ -74,6 +78,7 @@ PATH_MODES = {
     "summarize": "nisbjax.modes.summarize:run",
     "compare": "nisbjax.modes.compare:run",
 }
+_SHOW = "config"  # the mode that works on the configuration alone
 _WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune")
 # Modes that write down whether a value was a default.
 _TELL_ORIGINS = ("test",)
@@ -83,9 +88,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    config_flags.DEFINE_config_file(
-        "config", None, "A file of configs/.", lock_config=True
-    )
+    """All but `--config`, which the parser takes: its keys are flags by then."""
     flags.DEFINE_string("mode", "train", "What to do, see above.")
     flags.DEFINE_string("workdir", "", "The run's folder.")
     flags.DEFINE_string("checkpoint", "", "A checkpoint, or the run that holds it.")
@@ -123,6 +126,11 @@ def main(arguments: Sequence[str]) -> None:
 def _run(paths: list[str]) -> None:
     if FLAGS.mode in PATH_MODES:
         run_paths(FLAGS.mode, paths, FLAGS.workdir)
+        return
+    if FLAGS.mode == _SHOW and FLAGS.config is not None:
+        from nisbjax.modes import show_config
+
+        show_config.run(FLAGS.config, presets.take(sys.argv)[0])
         return
     if paths:
         raise InputError(f"{paths[0]!r} is no flag; --mode={FLAGS.mode} takes no paths")
@@ -192,9 +200,13 @@ def run_mode(
     Raises:
       InputError: whatever in the input cannot be used.
     """
-    require_choice("--mode", mode, (*MODES, *PATH_MODES))
+    require_choice("--mode", mode, (*MODES, *PATH_MODES, _SHOW))
     if config is None:
-        raise InputError("--config is missing; wanted a file such as configs/liconn.py")
+        without = f", and {workdir} has no config.json" if workdir else ""
+        raise InputError(
+            f"--config is missing{without}; wanted a preset such as liconn, a file, or the "
+            "--workdir of a run that has begun"
+        )
     ranges.check(config)
     for name in extras:
         if mode not in _EXTRAS[name]:
@@ -270,11 +282,25 @@ def use_huge_pages() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
-if __name__ == "__main__":
-    use_huge_pages()
+def start() -> None:
+    """The program: what is asked to be told is told, all else is a mode."""
     try:
         with signals.ending():
+            told = usage.asked_for(sys.argv[1:], __doc__ or "")
+            if told:
+                print(told)
+                return
+            use_huge_pages()
             define_flags()
             app.run(main, flags_parser=parse_flags)
+    except InputError as error:
+        fail(str(error))
+    except BrokenPipeError:
+        _leave_output()
+        fail("whoever read the output has closed it; start again")
     except KeyboardInterrupt:
         fail(signals.KEYBOARD, signals.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    start()

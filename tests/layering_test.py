@@ -45,6 +45,7 @@ viz          base
 modes        base data synth models train infer qc decode evaluate tune viz +jax
 foreign      modes
 launch       base modes
+__main__     parallel launch
 nisbjax      store parallel
 """
 # These start on a node of CPUs at once.

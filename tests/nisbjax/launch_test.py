@@ -38,7 +38,7 @@ DEMO = f"--config={ROOT / 'configs' / 'demo.py'}"
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ([DEMO, "--config.decode.thresold=0.7"], 'instead of "thresold"?; --help'),
+        ([DEMO, "--config.decode.thresold=0.7"], "did you mean decode.threshold,"),
         ([DEMO, "--config.train.steps=many"], "--config.train.steps=many: invalid"),
         (["--config=configs/nope.py"], "no config file at configs/nope.py"),
         ([DEMO, "--config.data.root=/no/such"], "no volume matches /no/such/train"),
@@ -109,8 +109,8 @@ def test_output_that_nobody_reads_any_more(tmp_path):
 
 def test_help_lists_the_modes(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "nisbjax.launch", "--help"],
-        check=False,
+        [sys.executable, "-m", "nisbjax", "--help"],
+        check=True,
         capture_output=True,
         text=True,
         cwd=tmp_path,

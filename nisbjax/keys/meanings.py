@@ -1,0 +1,235 @@
+"""What every key of the configuration means: one sentence each, and the only place for it.
+
+`--help=SECTION` and docs/configuration.md print the sentences beside what `keys.ranges`
+allows and the defaults of `config.base_config`; a test asks for one for every key. PyTC's
+keys are explained in the comments of its YAML files, each file its own.
+"""
+
+import functools
+from collections.abc import Mapping
+
+# A key's name, then its sentence, which goes on in lines that begin with blanks.
+_SENTENCES = """
+name  What the run is called: its folder below outputs/, and whose published scores stand
+  beside its own.
+seed  Of every random number: first weights, crops, augmentation, samplers, made tissue.
+
+[data]
+kind  Where volumes lie: nisb, in NISB's layout; files, any pairs of files.
+root  The folder that holds train/, val/ and test/; paths below are relative to it.
+train.image  Images to train on: a path or a glob.
+train.label  Their labels, in the same order.
+train.box  Part of each training volume to use, x0:x1,y0:y1,z0:z1 in voxels; "" for all.
+val.image  The validation image, for the validation loss, tune and validate.
+val.label  Its labels, for the validation loss.
+val.skeleton  Its skeletons, for tune and validate.
+val.box  Part of the validation volume for the validation loss; "" for all.
+test.image  The image that test and predict work on.
+test.label  Its labels, for adapted Rand and the picture; "" for none.
+test.skeleton  Its skeletons, for NERL and VOI.
+voxel_size_nm  Size of a voxel along x, y and z, in nm.
+normalize  How grey values become 0 to 1: divide_255; min_max of the volume; percentile, by
+  data.percentiles.
+percentiles  Of a volume's grey values, those that become 0 and 1 under percentile.
+patch  Voxels of a training crop along x, y and z.
+sampling  Which volume a crop is from: uniform, each as often; volume, by its size.
+offsets  The voxel that each affinity channel's edge leads to, relative to its own.
+edge_stored_at  Where an affinity stands: at the source or the destination of its edge.
+unlabeled  Label values nobody vouches for: default (the ten largest of uint32 and uint64),
+  numbers as in 0,65535, or "" for none; negative ones always are.
+relabel  Give the parts of a label that a crop cuts apart labels of their own.
+erosion  Radius along x, y and z by which labels that touch are eroded before training.
+long_erosion  The same for the targets of long-range channels; () as data.erosion.
+erosion_axes  How both radii are read: legacy, as they stand; xy, the largest on x and y;
+  xyz, the largest on all.
+
+[augment]
+profile  Which augmentation: aug_banis, or none.
+order  Affine before intensity and noise (pytc), or last (banis).
+permute  Probability that a crop's axes are exchanged.
+rotate90  Probability of quarter turns in each plane.
+flip  Probability of a flip, for each axis.
+drop  Probability that a crop loses slices of one axis.
+drop_slice  Probability of each slice to be lost then.
+shift  Probability that slices of one axis are shifted in their plane.
+shift_slice  Probability of each slice to be shifted then.
+shift_voxels  Furthest shift, in voxels.
+affine  Probability of rotation, scaling and shear about the crop's centre.
+rotation  Largest angle about each axis, in radians.
+scale  Largest relative change of size, for each axis.
+shear  How shear coefficients enter: offdiag, written into the matrix; composed, one by one.
+shear_range  Largest shear coefficient.
+shear_coefficients  How many: 3 (PyTC) or 6 (BANIS).
+intensity  Probability that grey values are scaled and shifted.
+intensity_scale  Largest relative change of contrast.
+intensity_shift  Largest change of brightness.
+noise  Probability of Gaussian noise.
+noise_std  Its largest standard deviation; white is 1.
+
+[model]
+size  Of MedNeXt, small to large.
+kernel_size  Of its depthwise convolutions, in voxels.
+in_channels  Channels of an image.
+out_channels  Affinity channels: as many as data.offsets.
+channels  Features at full resolution; each level below has twice as many.
+deep_supervision  Learn from coarser outputs too.
+remat  Compute activations again in the backward pass: less memory, more time.
+upkern  With import: enlarge the file's kernels to model.kernel_size.
+
+[loss]
+kind  per_channel_bce: classes balanced in each channel; bce: the plain mean over all edges.
+max_pos_weight  Largest weight of a true edge by that balance.
+balance_group  Samples over which classes are counted; 0 for the whole batch.
+logit_clamp  Logits beyond it count as it; 0 for no bound.
+calibre_max  Weight of true edges in the thinnest neurites; 1 for off.
+scnp  Voxels across the neighbourhood whose worst edge of its class counts; 1 for off.
+
+[train]
+steps  Updates of the weights.
+batch_per_device  Crops on each device at a time.
+global_batch  Crops on all of them; 0 for batch_per_device times the devices of the first
+  start.
+accumulate  Batches whose gradients make one step.
+precision  Numbers the network computes in: fp16 scales the loss; bf16; fp32.
+val_every  Steps between validations; 0 for none.
+val_crops  Crops of a validation, always the same.
+log_every  Steps between lines of the log; 0 for none.
+ckpt_every  Steps between checkpoints that are kept; 0 for none.
+ckpt_best  How many of the lowest validation loss are kept.
+ckpt_last_minutes  Most minutes of work that a crash may cost.
+mesh  Devices along data, over which the batch is split, and along space, over which x of
+  each crop is; -1 for all that are left.
+loader_threads  Threads that read crops.
+prefetch  Batches that are read ahead.
+
+[optimizer]
+lr  Highest learning rate of AdamW.
+weight_decay  Of weights.
+norm_weight_decay  Of biases and the scales of norms.
+b1  Decay of the mean of gradients.
+b2  Decay of the mean of their squares.
+eps  Added to the denominator.
+clip  Largest norm of the gradients; 0 for no bound.
+
+[schedule]
+kind  How the learning rate falls: cosine, or constant.
+steps  Step at which it has reached schedule.min_lr; follows train.steps.
+min_lr  Where the cosine ends.
+warmup_steps  Steps of a linear rise, within schedule.steps.
+
+[ema]
+decay  Of the average of the weights; 0: the average is the weights themselves.
+warmup_steps  Steps for which the average is the weights themselves.
+validate  Validate the average, not the weights.
+
+[predict]
+input  An image instead of the test volume's; "" for that.
+output  The file of affinities; "" for the run's own.
+format  Of the run's own file.
+weights  ema, their average; raw, the weights themselves.
+window  Voxels of a window along x, y and z; follows data.patch.
+overlap  Share of a window that it has in common with the next.
+edge_windows  Let windows begin half a window outside, so that borders lie in a middle too.
+blend  Weight of a voxel by its place in a window.
+channels  Channels of the network that are written, in this order.
+activation  From logits to affinities: scale_sigmoid, sigmoid(scale x); sigmoid; none.
+scale  That factor; below 1 keeps affinities apart that are close to 1.
+dtype  Of the affinities on disk; uint8 means value / 255.
+precision  Numbers the network computes in; fp16 needs scale_sigmoid.
+tta  Average over flips of each window, or none.
+batch_per_device  Windows on each device at a time.
+memory_gb  Memory for boxes under way, in GB.
+roi  Part of the image to predict, x0:x1,y0:y1,z0:z1 in voxels; "" for all.
+
+[qc]
+input  A file of affinities instead of the run's; "" for that.
+image  The image it was made from; "" for the one that it names.
+report  The report; "" for the run's own.
+z_stride  Planes between those that the interior's mean is taken of.
+k_edge  Of these, how many are left out at each end.
+refine_window  Planes at each end that PyTC's search for a cut looks at.
+drift_thresh  How far below the interior's mean a plane's may be.
+border_width  Width of the x-y ring in which dark voxels are masked.
+bg_thresh  Grey value at or below which they are dark.
+n_z_border  Planes of the report's table on that ring.
+auto_extend  Search beyond qc.refine_window where no plane of it is good.
+
+[mask]
+report  A QC report to build the mask from; "" for the run's own.
+output  The mask's file; "" for the run's own.
+
+[decode]
+input  A file of affinities instead of the run's; "" for that.
+output  The segmentation; "" for the run's own.
+method  Which decoder, see docs/decoding.md.
+threshold  Affinities above it join voxels.
+threshold_from  value, decode.threshold; study, the best of tune; or a number.
+affinity_mask  auto, made by QC; a file; or "" for none.
+mask_edges  Which edges a masked voxel takes away: both, all that touch it; source, its own.
+min_size  Segments of fewer voxels become background.
+low_threshold  grow: seeds grow along affinities down to it; mutex: long-range edges repel
+  below it.
+min_seed  grow: voxels of a component that make it a seed.
+grow_margin  grow: voxels that two seeds reach this closely stay background; 0: none do.
+attract  chain: logits above it attract along edges to the next voxel.
+repel  chain: logits below it repel along long-range edges.
+anchor  chain, chain3: voxels of a fragment that grows.
+low  chain, chain3: affinities above it are grown along.
+margin  chain, chain3: voxels that two fragments reach this closely stay background.
+joins  chain: average joins fragments by the mean logit of their links; "" joins none.
+faces  With joins: common faces that two fragments need to touch.
+short  With joins: logit of a common face that says nothing.
+long  With joins: the same of a long-range link.
+memory_gb  Memory of decode, qc, tune and evaluate, in GB.
+
+[evaluate]
+segmentation  A segmentation instead of the run's newest; "" for that.
+skeleton  Skeletons instead of the volume's; "" for those.
+label  Dense labels to compare with; "" for none.
+metrics  Which scores.
+ceiling  Beside NERL, say what the volume's own labels score.
+
+[tune]
+study  Name of the study.
+storage  A .db or .journal file, or a database's URL; "" for the run's own.
+objective  What a study maximises; of voi the lowest.
+sampler  grid, all values; tpe, random or qmc draw tune.trials of them.
+thresholds  The grid's thresholds.
+grid  Known thresholds instead of these; "" for none.
+trials  How many a sampler completes.
+space  Keys of decode and their ends, (name, low, high[, how many]); () for the method's own.
+allow_test_data  Tune on the test volume, which the results will say.
+
+[validate]
+poll_seconds  With --watch: how often it looks for new checkpoints.
+idle_minutes  With --watch: how long it waits for one; 0 for as long as it takes.
+keep  Keep predictions and segmentations, each as large as the volume.
+
+[synth]
+kind  Of tissue.
+root  Where the cubes go; "" for below the run.
+shape  Voxels of a cube along x, y and z.
+volumes  Names of the cubes, each a tissue of its own.
+
+[cluster]
+kind  Who works on boxes: threads here, local Dask processes, or a dask scheduler's workers.
+address  Of that scheduler, or its scheduler file.
+workers  How many; 0 for one for each core.
+"""
+
+
+@functools.cache
+def meanings() -> Mapping[str, str]:
+    """The sentence of each key by its dotted name, in the order in which they are shown."""
+    found: dict[str, str] = {}
+    section = key = ""
+    for line in _SENTENCES.strip().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]") + "."
+        elif line.startswith(" "):
+            found[key] += " " + line.strip()
+        elif line:
+            name, _, sentence = line.partition("  ")
+            key = section + name
+            found[key] = sentence
+    return found
