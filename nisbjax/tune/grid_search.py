@@ -82,8 +82,9 @@ def run_grid(
             segments = next(prepared)
             failures += _tell(study, threshold, lambda: score(segments), left)  # noqa: B023
             rest.remove(threshold)
-    except BaseException as error:
-        # KeyboardInterrupt too: what ends without a score is never a score
+    except Exception as error:
+        # A signal that ends the process is none: it leaves the rest to the next run, as a
+        # kill does, with the numbers that they would have had.
         for threshold in rest:
             _tell(study, threshold, _raiser(error), left)
         raise

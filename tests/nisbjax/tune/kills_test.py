@@ -118,12 +118,12 @@ def test_started_again_for_more_it_goes_on(undisturbed, kind):
 GRID = (0.4, 0.5, 0.6, 0.7)
 
 
-def tune_grid(storage):
+def tune_grid(storage, score=lambda t: {"nerl": 1 - t, "voi_sum": t}):
     opened = optuna.create_study(
         storage=storage, study_name="tuning", direction="maximize", load_if_exists=True
     )
     study.release_orphans(opened, retry=True)
-    study.run_grid(opened, GRID, list, lambda t: {"nerl": 1 - t, "voi_sum": t})
+    study.run_grid(opened, GRID, list, score)
     return opened
 
 
@@ -140,3 +140,21 @@ def test_a_grid_killed_at_each_write_has_the_same_trials(after):
         found = tune_grid(killed).trials
         assert [(t.number, t.params, t.value) for t in found] == wanted
         assert all(t.user_attrs["voi_sum"] == t.params["threshold"] for t in found)
+
+
+@pytest.mark.parametrize("ended", [KeyboardInterrupt, SystemExit])
+def test_a_grid_ended_by_a_signal_goes_on_with_the_same_numbers(ended):
+    """In a trial, or in the decode before it: Optuna is told of none that is left."""
+    wanted = [(t.number, t.params) for t in tune_grid(InMemoryStorage()).trials]
+    storage = InMemoryStorage()
+
+    def signalled(threshold):
+        if threshold == 0.5:
+            raise ended
+        return {"nerl": 1 - threshold, "voi_sum": threshold}
+
+    with pytest.raises(ended):
+        tune_grid(storage, signalled)
+    found = tune_grid(storage)
+    assert [(t.number, t.params) for t in found.trials] == wanted
+    assert study.best(found).number == 0
