@@ -25,6 +25,10 @@ from nisbjax.store.schema import number, optional, text, whole
 # Not through a link: whoever it leads to would be emptied. Nor to wait for a pipe.
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 100  # at a folder that others make and remove
+_BEGINS = (
+    b'{"host"'  # what `_write` writes; less of it after a kill, zeros after a crash
+)
+_LONGEST = 4096  # bytes
 
 
 @contextlib.contextmanager
@@ -113,6 +117,9 @@ def _take(path: pathlib.Path, what: str, made: list[pathlib.Path]) -> int:
                 "write to another one"
             ) from None
         if _is_at(descriptor, path):
+            if not _is_ours(descriptor):
+                os.close(descriptor)
+                raise _no_lock(path, what)
             return descriptor
         os.close(descriptor)  # its last owner removed it as we opened it
     raise AssertionError
@@ -121,9 +128,16 @@ def _take(path: pathlib.Path, what: str, made: list[pathlib.Path]) -> int:
 def _no_lock(path: pathlib.Path, what: str) -> InputError:
     """The error for what is written to and removed with a lock, and is none."""
     return InputError(
-        f"{path} is a link, folder, device or pipe, where the lock of {what} is to be; "
+        f"{path} is no lock of ours, and the lock of {what} is to be there; "
         "remove it, or write to another path"
     )
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Whether a file holds nothing that anybody could miss: a lock, whole or torn."""
+    found = os.pread(descriptor, _LONGEST + 1, 0).strip(b"\0")
+    begins = found.startswith(_BEGINS) or _BEGINS.startswith(found)
+    return begins and len(found) <= _LONGEST
 
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:
@@ -151,7 +165,7 @@ def _read(descriptor: int) -> dict[str, Any]:
         "job": optional(text()),
     }
     try:
-        return records.parse_json(os.pread(descriptor, 4096, 0), wanted, "the lock")
+        return records.parse_json(os.pread(descriptor, _LONGEST, 0), wanted, "the lock")
     except InputError:  # torn by a kill, or not there yet
         return {}
 

@@ -80,7 +80,7 @@ def test_a_lock_of_another_host_is_left_alone(path, monkeypatch):
         assert json.loads(path.read_text())["host"] == socket.gethostname()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
+@pytest.mark.parametrize("content", ["", "{", '{"host": "a", "pi', "\0" * 90])
 def test_a_torn_lock_is_taken_over(path, content):
     path.parent.mkdir()
     path.write_text(content)
@@ -157,12 +157,17 @@ def test_folders_that_were_made_for_the_lock_alone_go_with_it(tmp_path):
     assert os.listdir(path.parent) == ["a"]
 
 
-@pytest.mark.parametrize("kind", ["link", "nowhere", "folder", "pipe", "device"])
+@pytest.mark.parametrize(
+    "kind",
+    ["link", "nowhere", "folder", "pipe", "device", "[]", '{"host"' + " " * 4096],
+)
 def test_what_is_no_lock_is_left_alone(tmp_path, kind):
-    """A link would be followed, and what it leads to emptied and written over."""
+    """It would be emptied and removed; through a link, what that leads to."""
     (tmp_path / "precious").write_text("figures")
     path = tmp_path / "labels.zarr.lock"
-    if kind == "folder":
+    if kind[0] in "[{":
+        path.write_text(kind)
+    elif kind == "folder":
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
@@ -170,12 +175,11 @@ def test_what_is_no_lock_is_left_alone(tmp_path, kind):
         target = {"link": "precious", "nowhere": "none", "device": "/dev/null"}[kind]
         path.symlink_to(target)
     with (
-        pytest.raises(
-            InputError, match="labels.zarr.lock is a link, folder, device or "
-        ),
+        pytest.raises(InputError, match="labels.zarr.lock is no lock of ours, and the"),
         lock.writing(tmp_path / "labels.zarr"),
     ):
         pass
     assert (tmp_path / "precious").read_text() == "figures"
     assert path.is_symlink() or path.exists()
+    assert kind[0] not in "[{" or path.read_text() == kind
     assert not (tmp_path / "none").exists()
