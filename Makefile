@@ -34,7 +34,7 @@ demo: .venv/.core
 	$(BIN)/python -m nisbjax.launch --config=configs/demo.py --mode=demo $(ARGS)
 
 test: .venv/.test
-	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGS)
 
 test-slow: .venv/.parity
 	$(BIN)/python -m pytest -m slow --numprocesses=2 --dist=worksteal $(ARGS)

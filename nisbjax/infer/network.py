@@ -5,6 +5,7 @@ attributes; BANIS and PyTC name the checkpoint's file alone.
 """
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 from collections.abc import Mapping
@@ -88,5 +89,6 @@ def _network(
     return Network(apply, params, facts, model["in_channels"])
 
 
+@functools.lru_cache(maxsize=4)  # one function of one network, as `make_apply`
 def _finest(pyramid: Apply) -> Apply:
     return lambda params, images: pyramid(params, images)[0]

@@ -4,6 +4,7 @@ The NNX module is split once; what trains, is averaged, checkpointed and predict
 a nested dict of arrays under the original's names (`enc_block_0.conv1.weight`).
 """
 
+import functools
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ def describe(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def abstract_params(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Shapes and types of the parameters; computes nothing."""
-    return nnx.to_pure_dict(nnx.state(_abstract_model(arguments)))
+    return nnx.to_pure_dict(nnx.state(_abstract_model(**describe(arguments))))
 
 
 def initial_params(arguments: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -53,6 +54,9 @@ def make_apply(
 ) -> Callable[[Any, Any], Any]:
     """(params, images [b x y z c]) -> logits, or their pyramid under deep supervision.
 
+    Equal arguments give the same function, so what JAX traced and compiled of it for one
+    stage serves the next.
+
     Args:
       arguments: of `MedNeXt`, at least those of `DESCRIPTION`.
       dtype: of the computation; float32 is all of float32, also in the products, which
@@ -60,16 +64,23 @@ def make_apply(
       remat: whether blocks are computed again in the backward pass.
       space: mesh axis over which x is split, see `MedNeXt`; None for whole images.
     """
+    described = describe(arguments)
+    return _make_apply(jnp.dtype(dtype), remat=remat, space=space, **described)
+
+
+@functools.lru_cache(maxsize=8)
+def _make_apply(
+    dtype: Any, *, deep_supervision: bool, **others: Any
+) -> Callable[[Any, Any], Any]:
     graph = nnx.graphdef(
-        _abstract_model(arguments, remat=remat, dtype=dtype, space=space)
+        _abstract_model(dtype=dtype, deep_supervision=deep_supervision, **others)
     )
-    pyramid = arguments["deep_supervision"]
-    full = jnp.dtype(dtype) == jnp.float32
+    full = dtype == jnp.float32
 
     def apply(params, images):
         network = nnx.merge(graph, params)
         with jax.default_matmul_precision("float32") if full else nullcontext():
-            return network.pyramid(images) if pyramid else network(images)
+            return network.pyramid(images) if deep_supervision else network(images)
 
     return apply
 
@@ -80,7 +91,7 @@ def require_parts(arguments: Mapping[str, Any], planes: int, parts: int) -> None
     Raises:
       InputError: see `halo.levels`; or a head's logits are fewer than the parts.
     """
-    model = _abstract_model(arguments)
+    model = _abstract_model(**describe(arguments))
     space = SplitAxis("space", parts)
     split = levels(planes, model.strides, model.kernels, space)
     if model.deep_supervision and split[-1] is None:
@@ -92,9 +103,9 @@ def require_parts(arguments: Mapping[str, Any], planes: int, parts: int) -> None
             )
 
 
-def _abstract_model(arguments: Mapping[str, Any], **computation: Any) -> Any:
-    described = describe(arguments)
-    return nnx.eval_shape(lambda: MedNeXt(**described, **computation, rngs=nnx.Rngs(0)))
+@functools.lru_cache(maxsize=8)  # a second to trace; nobody writes to it
+def _abstract_model(**arguments: Any) -> Any:
+    return nnx.eval_shape(lambda: MedNeXt(**arguments, rngs=nnx.Rngs(0)))
 
 
 def _drawn(tree: Mapping[str, Any], path: tuple[str, ...], seed: int) -> dict[str, Any]:

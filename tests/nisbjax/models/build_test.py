@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -116,3 +117,19 @@ def test_crops_that_heads_cannot_share_are_refused():
         build.require_parts(arguments, 96, 4)
     with pytest.raises(InputError, match="a crop has 36 planes in x at level 1"):
         build.require_parts(arguments, 72, 4)
+
+
+def test_equal_arguments_give_the_same_function():
+    """What was compiled for it is found again; and only for it."""
+
+    def made(dtype=jnp.float32, remat=False, **changes):
+        return build.make_apply(MODEL | changes, dtype, remat=remat)
+
+    first = made()
+    assert made(jnp.dtype("float32")) is first
+    others = [made(jnp.bfloat16), made(remat=True), made(out_channels=7)]
+    others.append(made(deep_supervision=not MODEL["deep_supervision"]))
+    assert len({first, *others}) == 5
+    # Nobody's changes of a tree of parameters reach the next one.
+    build.abstract_params(MODEL).clear()
+    assert build.abstract_params(MODEL)
