@@ -212,10 +212,14 @@ def _decode() -> Section:
     d.anchor = 20
     d.low = 0.45
     d.margin = 0.03
-    d.joins = ""
+    d.joins = ()
     d.faces = 20
     d.short = 1.0
     d.long = 0.0
+    d.absorb_below = 500
+    d.absorb_least = 0.0
+    d.quantile = 50.0
+    d.quantile_threshold = 0.4
     d.memory_gb = 4.0
     return d
 

@@ -17,60 +17,49 @@ import numpy as np
 from jaxtyping import UInt
 
 from nisbjax.decode import contested_growth, mutex_components, numbering
-from nisbjax.decode.agglomeration.pairs import Evidence
+from nisbjax.decode.agglomeration.composition import JoinParameters
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.segment_counts import without_small
-from nisbjax.errors import InputError, require_choice
+from nisbjax.errors import InputError
 from nisbjax.typing import Affinities, Labels, Triple
 
 LEAST = 2  # voxels of a fragment
-JOINS = ("average",)
 
 
 @dataclasses.dataclass(frozen=True)
-class ChainParameters:
+class GrowthParameters(JoinParameters):
+    """What decides what becomes of fragments; joins come before growth.
+
+    Attributes:
+      anchor: voxels of the smallest fragment that grows.
+      low: a fragment grows along affinities above this.
+      margin: by which no other fragment may come closer; else a voxel stays background.
+    """
+
+    anchor: int = 20
+    low: float = 0.45
+    margin: float = 0.03
+
+    def counting(self) -> dict[str, Any]:
+        """The parameters that decide something, by their names."""
+        own = {name: getattr(self, name) for name in ("anchor", "low", "margin")}
+        return own | self.joining()
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainParameters(GrowthParameters):
     """What decides which voxels are one neuron.
 
     Attributes:
       attract: logit above which edges to the next voxel attract.
       repel: logit below which long ones repel.
-      anchor: voxels of the smallest fragment that grows.
-      low: a fragment grows along affinities above this.
-      margin: by which no other fragment may come closer; else a voxel stays background.
-      joins: `average`: fragments join before they grow, by average linkage (box by box
-        alone, `streamed.links`); "": none does.
-      faces, short, long: as `Evidence`, for joins.
     """
 
     attract: float = 0.2
     repel: float = 0.8
-    anchor: int = 20
-    low: float = 0.45
-    margin: float = 0.03
-    joins: str = ""
-    faces: int = 20
-    short: float = 1.0
-    long: float = 0.0
 
     def counting(self) -> dict[str, Any]:
-        """By their names, without those that decide nothing."""
-        found = dataclasses.asdict(self)
-        if not self.joins:
-            for name in ("joins", "faces", "short", "long"):
-                del found[name]
-        return found
-
-    @property
-    def evidence(self) -> Evidence | None:
-        """By which fragments join; None where they do not.
-
-        Raises:
-          InputError: a key that means nothing.
-        """
-        if not self.joins:
-            return None
-        require_choice("decode.joins", self.joins, JOINS)
-        return Evidence(self.faces, self.short, self.long)
+        return {"attract": self.attract, "repel": self.repel, **super().counting()}
 
 
 def chain_affinities(
@@ -94,7 +83,7 @@ def chain_affinities(
     Raises:
       InputError: as `mutex_components` and `contested_growth`; or joins are asked for.
     """
-    if parameters.joins:
+    if parameters.ways:
         raise InputError(
             "a volume in memory is decoded without joins; use chain_volume"
         )
@@ -152,7 +141,7 @@ def check(dtype: np.dtype, parameters: ChainParameters) -> None:
             f"decode.anchor is {parameters.anchor}; wanted 1 or more voxels"
         )
     contested_growth.check(dtype, parameters.low, parameters.margin)
-    _ = parameters.evidence  # refuses what means nothing
+    parameters.check_joins()
 
 
 def check_channels(offsets: Sequence[Triple]) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from nisbjax.decode.chain import ChainParameters
+from nisbjax.decode.chain import ChainParameters, GrowthParameters
 from nisbjax.decode.grow import GrowParameters
 from nisbjax.decode.mutex import MutexParameters
 from nisbjax.decode.segment_counts import SegmentCounts
@@ -128,7 +128,7 @@ METHODS = {
 
 def counting(parameters: Any) -> dict[str, Any]:
     """Parameters of any method by their names, without those that decide nothing."""
-    if isinstance(parameters, ChainParameters):
+    if isinstance(parameters, GrowthParameters):
         return parameters.counting()
     return dataclasses.asdict(parameters)
 

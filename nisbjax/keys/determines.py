@@ -139,6 +139,10 @@ _KEYS = {
     "decode.faces": "segmentation study",
     "decode.short": "segmentation study",
     "decode.long": "segmentation study",
+    "decode.absorb_below": "segmentation study",
+    "decode.absorb_least": "segmentation study",
+    "decode.quantile": "segmentation study",
+    "decode.quantile_threshold": "segmentation study",
     "decode.memory_gb": "",
     "evaluate.segmentation": "",
     "evaluate.skeleton": "",
@@ -159,7 +163,7 @@ _KEYS = {
     "synth.shape": "cubes",
     "synth.volumes": "cubes",
 }
-# A key that counts only under some values of another: what `affinity_cc` does not read of
+# A key that counts only under some values of another, or of one of its words: what `affinity_cc` does not read of
 # `grow` changes nothing.
 _ONLY: dict[str, tuple[str, tuple[Any, ...]]] = {
     "data.percentiles": ("data.normalize", ("percentile",)),
@@ -174,9 +178,13 @@ _ONLY: dict[str, tuple[str, tuple[Any, ...]]] = {
     "decode.low": ("decode.method", ("chain", "chain3")),
     "decode.margin": ("decode.method", ("chain", "chain3")),
     "decode.joins": ("decode.method", ("chain",)),
-    "decode.faces": ("decode.joins", ("average",)),
-    "decode.short": ("decode.joins", ("average",)),
-    "decode.long": ("decode.joins", ("average",)),
+    "decode.faces": ("decode.joins", ("average", "absorb", "quantile")),
+    "decode.short": ("decode.joins", ("average", "absorb")),
+    "decode.long": ("decode.joins", ("average", "absorb")),
+    "decode.absorb_below": ("decode.joins", ("absorb",)),
+    "decode.absorb_least": ("decode.joins", ("absorb",)),
+    "decode.quantile": ("decode.joins", ("quantile",)),
+    "decode.quantile_threshold": ("decode.joins", ("quantile",)),
     "loss.max_pos_weight": ("loss.kind", ("per_channel_bce",)),
     "loss.balance_group": ("loss.kind", ("per_channel_bce",)),
     "tune.trials": ("tune.sampler", ("tpe", "random", "qmc")),
@@ -207,7 +215,7 @@ def facts(config: Config | Mapping, *artifacts: str) -> dict[str, Any]:
         if not set(artifacts_of(key)) & set(artifacts):
             continue
         if _counts(key, flat):
-            chosen[key] = value
+            chosen[key] = _without_empty(value)
     return chosen
 
 
@@ -216,7 +224,16 @@ def _counts(key: str, flat: Mapping[str, Any]) -> bool:
     if key not in _ONLY:
         return True
     other, values = _ONLY[key]
-    return flat.get(other) in values and _counts(other, flat)
+    found = flat.get(other)
+    words = found if isinstance(found, list) else [found]
+    return any(word in values for word in words) and _counts(other, flat)
+
+
+def _without_empty(value: Any) -> Any:
+    """A value, where it is several words without the empty ones, which say nothing."""
+    if isinstance(value, list):
+        return [word for word in value if word != ""]
+    return value
 
 
 def digest(found: Mapping[str, Any]) -> str:

@@ -176,10 +176,14 @@ repel  chain: logits below it repel along long-range edges.
 anchor  chain, chain3: voxels of a fragment that grows.
 low  chain, chain3: affinities above it are grown along.
 margin  chain, chain3: voxels that two fragments reach this closely stay background.
-joins  chain: average joins fragments by the mean logit of their links; "" joins none.
+joins  chain, chain3: how fragments join, in order: average, absorb, quantile; () joins none.
 faces  With joins: common faces that two fragments need to touch.
-short  With joins: logit of a common face that says nothing.
-long  With joins: the same of a long-range link.
+short  With average, absorb: logit of a common face that says nothing.
+long  With average, absorb: the same of a long-range link, where the file has any.
+absorb_below  With absorb: smaller fragments than this join the larger one of the highest mean.
+absorb_least  With absorb: logit beyond short and long that this mean exceeds.
+quantile  With quantile: waterz', of the affinities of common faces, in percent.
+quantile_threshold  With quantile: fragments join while 1 less the quantile is below it.
 memory_gb  Memory of decode, qc, tune and evaluate, in GB.
 
 [evaluate]

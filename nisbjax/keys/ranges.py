@@ -181,10 +181,16 @@ RANGES: dict[str, Kind] = {
     "decode.anchor": whole(1, 2**62),
     "decode.low": _SHARE,
     "decode.margin": _SHARE,
-    "decode.joins": one_of("", "average"),
+    "decode.joins": several(
+        one_of("", "average", "absorb", "quantile"), least=0, distinct=False
+    ),
     "decode.faces": whole(1, 2**62),
     "decode.short": _LOGIT,
     "decode.long": _LOGIT,
+    "decode.absorb_below": whole(1, 2**62),
+    "decode.absorb_least": _LOGIT,
+    "decode.quantile": number(0.0, 100.0),
+    "decode.quantile_threshold": _SHARE,
     "decode.memory_gb": _MEMORY,
     "evaluate.segmentation": path(),
     "evaluate.skeleton": path(),

@@ -1,7 +1,7 @@
 """Which fragments are one: average linkage, absorption of small ones, and waterz's quantiles.
 
 Each takes pairs of linked fragments and says for the position of each fragment that of the
-one it becomes, so they compose: `second(pairs.joined(first))[first]`. PyTC calls waterz, whose
+one it becomes, so they compose: `second(pairs.joined(first))[first]` (`composition`). PyTC calls waterz, whose
 regions join by touching affinities alone; long-range affinities are evidence here. By average
 linkage a pair is as strong as the mean over its links of their logits less what says nothing.
 Fragments 1 and 2 touch over 20 faces, 2 and 3 over 30; 40 edges link 1 and 3 over ten voxels
@@ -15,81 +15,13 @@ Fragments 1 and 2 touch over 20 faces, 2 and 3 over 30; 40 edges link 1 and 3 ov
 """
 
 import dataclasses
-import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from nisbjax.decode.agglomeration import linkage
 from nisbjax.decode.agglomeration.evidence import BINS, UNIT, fixed
-from nisbjax.decode.agglomeration.pairs import Evidence, Pairs, Table, load_pairs
-from nisbjax.decode.agglomeration.region_graph import RegionGraph, region_graph
-from nisbjax.decode.masked_edges import MaskedEdges
-from nisbjax.decode.streamed.schedule import Schedule
+from nisbjax.decode.agglomeration.pairs import Pairs, Table
 from nisbjax.errors import InputError
-from nisbjax.store.volume import Volume
-
-
-def join_volume(
-    labels: Volume,
-    affinities: Volume,
-    folder: pathlib.Path,
-    evidence: Evidence,
-    *,
-    memory_gb: float,
-    edges: MaskedEdges | None = None,
-    fingerprint: Mapping[str, Any] | None = None,
-    schedule: Schedule | None = None,
-) -> Table:
-    """Which labels of a volume are one by average linkage.
-
-    Args:
-      labels: [x y z], 0 = background; fragments that were grown until they touch.
-      affinities: [c x y z].
-      folder: receives the region graph (`region_graph`); what an earlier attempt left
-        there is taken.
-      evidence: which links count.
-      memory_gb: for everything that is held at once.
-      edges: which affinities count; all, stored at their source, where None.
-      fingerprint: of labels and affinities.
-      schedule: of those who count links.
-
-    Returns:
-      Label -> joined label, the lowest of its segment, up to the highest label of the volume;
-      0 stays.
-
-    Raises:
-      InputError: as `region_graph` and `load_pairs`.
-    """
-    graph = region_graph(
-        labels,
-        affinities,
-        folder,
-        memory_gb=memory_gb,
-        edges=edges,
-        fingerprint=fingerprint,
-        schedule=schedule,
-    )
-    names, joined = joined_labels(graph, evidence, memory_gb=memory_gb)
-    table = np.arange(int(names.max(initial=0)) + 1)
-    table[names] = joined
-    return table
-
-
-def joined_labels(
-    graph: RegionGraph, evidence: Evidence, *, memory_gb: float
-) -> tuple[Table, Table]:
-    """As `join_volume`, of a region graph whose labels need not be consecutive.
-
-    Returns:
-      All labels, ascending, and the label that each joins.
-
-    Raises:
-      InputError: memory that does not suffice.
-    """
-    pairs = load_pairs(graph, evidence, memory_gb=memory_gb)
-    return pairs.names, pairs.names[average(pairs)]
 
 
 def average(pairs: Pairs, least: float = 0.0) -> Table:

@@ -63,6 +63,16 @@ class Pairs:
     voxels: Int[np.ndarray, " l"]
     histogram: Int32[np.ndarray, "e b"] | None = None
 
+    def copy(self) -> "Pairs":
+        """The same pairs, for who consumes them."""
+        return dataclasses.replace(
+            self,
+            touching=self.touching.copy(),
+            number=self.number.copy(),
+            total=self.total.copy(),
+            histogram=None if self.histogram is None else self.histogram.copy(),
+        )
+
     def joined(self, table: Table) -> "Pairs":
         """The pairs of what a table makes of the labels."""
         low, high = table[self.low], table[self.high]
@@ -78,8 +88,9 @@ class Pairs:
         np.add.at(voxels, table, self.voxels)
 
         def added(values: np.ndarray) -> np.ndarray:
-            found = np.add.reduceat(values[order], new) if len(new) else values[order]
-            return found.astype(values.dtype, copy=False)
+            if not len(new):
+                return values[order]
+            return np.add.reduceat(values[order], new, dtype=values.dtype)
 
         histogram = None if self.histogram is None else added(self.histogram)
         return Pairs(
@@ -94,15 +105,24 @@ class Pairs:
         )
 
 
-def memory_bytes(pairs: int, labels: int, *, histogram: bool = False) -> int:
+def memory_bytes(
+    pairs: int, labels: int, *, histogram: bool = False, ways: int = 1
+) -> int:
     """Of pairs, and of what agglomeration makes of them (`linkage.agglomerate`).
 
     A pair: two labels, a flag, number and total; lists, hash table, heap and strength. 69
-    bytes at most, and 1,024 of a histogram; a label: 40.
+    bytes at most, and 1,024 of a histogram; a label: 40. Between two ways of joining, the
+    pairs of both and the order in between (`Pairs.joined`): 64 bytes a pair more than what
+    both are, and histograms three times.
     """
     wide = 4 if 2 * pairs < 2**31 else 8
-    each = 2 * wide + 1 + 16 + (2 + 5 + 2) * wide + 8
-    return pairs * (each + 4 * BINS * histogram) + labels * (4 * wide + 24)
+    held = 2 * wide + 1 + 16
+    each = held + (2 + 5 + 2) * wide + 8
+    if ways > 1:
+        each = max(each + held, 2 * held + 16 + 64)
+    copies = 3 if ways > 1 else 1
+    of_label = 4 * wide + 24 + 24 * (ways > 1)
+    return pairs * (each + 4 * BINS * histogram * copies) + labels * of_label
 
 
 def load_pairs(
@@ -111,6 +131,7 @@ def load_pairs(
     *,
     memory_gb: float,
     histogram: bool = False,
+    ways: int = 1,
 ) -> Pairs:
     """Reads a region graph.
 
@@ -119,6 +140,7 @@ def load_pairs(
       evidence: which links count.
       memory_gb: that reading and agglomeration may take.
       histogram: whether it is read too.
+      ways: to join them, one after another.
 
     Raises:
       InputError: memory that does not suffice, or a graph without histograms.
@@ -127,7 +149,8 @@ def load_pairs(
         raise InputError(
             f"{graph.folder} has no histograms of affinities; remove it and make it again"
         )
-    needed = memory_bytes(graph.pairs, graph.labels, histogram=histogram) / 1e9
+    needed = memory_bytes(graph.pairs, graph.labels, histogram=histogram, ways=ways)
+    needed /= 1e9
     if needed > memory_gb:
         raise InputError(
             f"agglomeration of {graph.pairs} pairs of {graph.labels} fragments may need "

@@ -22,6 +22,7 @@ from absl import logging
 
 from nisbjax.decode import chain, contested_growth, mutex_components
 from nisbjax.decode.agglomeration.box_links import LinkReader
+from nisbjax.decode.agglomeration.evidence import BINS
 from nisbjax.decode.chain import ChainParameters
 from nisbjax.decode.channels import short_range, with_offsets
 from nisbjax.decode.connected_components import edge_range
@@ -209,9 +210,10 @@ def _steps(
     growth = GrowthDecoder(
         short, grown, second, grid, fragments, parameters, short_edges, halo
     )
-    links, evidence = None, parameters.evidence
-    if evidence is not None:
-        links = AnchorLinks(growth, every, LinkReader(offsets, 1, edges), evidence)
+    links = None
+    if parameters.ways:
+        bins = BINS if parameters.by_histogram else 1
+        links = AnchorLinks(growth, every, LinkReader(offsets, bins, edges), parameters)
     return _Steps(fragments, united, links, growth, NamedLabels(second, grid))
 
 

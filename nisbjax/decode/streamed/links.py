@@ -13,9 +13,8 @@ import pathlib
 import numpy as np
 
 from nisbjax.decode.agglomeration.box_links import LinkReader
+from nisbjax.decode.agglomeration.composition import JoinParameters, joined_labels
 from nisbjax.decode.agglomeration.counting import HIGH, LOW
-from nisbjax.decode.agglomeration.joins import joined_labels
-from nisbjax.decode.agglomeration.pairs import Evidence
 from nisbjax.decode.agglomeration.region_graph import complete
 from nisbjax.decode.agglomeration.tables import Rows
 from nisbjax.decode.agglomeration.territories import territories
@@ -37,13 +36,13 @@ class AnchorLinks:
       growth: that knows the fragments, not joined.
       affinities: [c x y z], all channels.
       reader: of their links.
-      evidence: which links count.
+      parameters: of the joins.
     """
 
     growth: GrowthDecoder
     affinities: Volume
     reader: LinkReader
-    evidence: Evidence
+    parameters: JoinParameters
 
     def __call__(self, index: int) -> Rows:
         growth = self.growth
@@ -65,7 +64,7 @@ class AnchorLinks:
         return rows
 
     def join(self, memory_gb: float, team: cluster.Workers) -> pathlib.Path:
-        """Joins fragments by average linkage.
+        """Joins fragments.
 
         May be interrupted and called again.
 
@@ -87,7 +86,7 @@ class AnchorLinks:
                 manifest, self, boxes, self.reader.bins, memory_gb=memory_gb, team=team
             )
         path = folder / "joined.npy"
-        found = joined_labels(graph, self.evidence, memory_gb=memory_gb)
+        found = joined_labels(graph, self.parameters, memory_gb=memory_gb)
         with files.replacing(path, scratch=True) as temporary:
             npy.save(temporary, np.stack(found))
         return path

@@ -63,7 +63,7 @@ def test_joins_decide_only_where_there_are_any():
         *("attract", "repel", "anchor", "low", "margin")
     ]
     found = ChainParameters(joins="average", faces=3).counting()
-    assert (found["joins"], found["faces"]) == ("average", 3)
+    assert (found["joins"], found["faces"]) == (("average",), 3)
 
 
 def test_joins_of_a_volume_in_memory_are_refused():

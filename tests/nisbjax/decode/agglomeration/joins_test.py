@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nisbjax.decode.agglomeration.evidence import BINS, UNIT
-from nisbjax.decode.agglomeration.joins import absorb, average, join_volume, quantile
-from nisbjax.decode.agglomeration.pairs import Evidence, Pairs
+from nisbjax.decode.agglomeration.joins import absorb, average, quantile
+from nisbjax.decode.agglomeration.pairs import Pairs
 from nisbjax.errors import InputError
-from nisbjax.store.volume import from_array
 
 
 def pairs_of(labels, links, voxels=None, histogram=None):
@@ -28,11 +27,6 @@ def pairs_of(labels, links, voxels=None, histogram=None):
         np.array(voxels if voxels else [1] * labels, np.int64),
         histogram,
     )
-
-
-def copy(pairs):
-    fields = {f.name: getattr(pairs, f.name) for f in dataclasses.fields(pairs)}
-    return Pairs(**{n: None if v is None else v.copy() for n, v in fields.items()})
 
 
 def one_after_another(pairs, strength, least):
@@ -88,8 +82,8 @@ def test_average_linkage(pairs):
         total = sum(pairs.total[links].tolist())
         return total / sum(pairs.number[links].tolist())
 
-    wanted = one_after_another(copy(pairs), mean, 0)
-    assert average(copy(pairs)).tolist() == wanted
+    wanted = one_after_another(pairs.copy(), mean, 0)
+    assert average(pairs.copy()).tolist() == wanted
 
 
 def test_many_segments_join_as_one_after_another():
@@ -106,9 +100,9 @@ def test_many_segments_join_as_one_after_another():
     def mean(links):
         return pairs.total[links].sum().item() / pairs.number[links].sum().item()
 
-    wanted = one_after_another(copy(pairs), mean, 0)
+    wanted = one_after_another(pairs.copy(), mean, 0)
     assert 2 < len(set(wanted)) < 58
-    assert average(copy(pairs)).tolist() == wanted
+    assert average(pairs.copy()).tolist() == wanted
 
 
 def test_a_long_link_keeps_two_apart_that_a_third_would_unite():
@@ -164,16 +158,6 @@ def test_small_fragments_join_the_anchor_with_the_highest_mean():
     assert absorb(pairs, 55).tolist() == [1, 1, 1, 1, 4, 5, 6]
 
 
-def test_joins_compose():
-    links = [(0, 1, True, 1, 5), (1, 2, True, 1, 1), (2, 3, True, 2, 3)]
-    pairs = pairs_of(4, links, [40, 40, 70, 1])
-    first = average(copy(pairs), least=2.0)
-    assert first.tolist() == [0, 0, 2, 3]
-    # {0 1} has 80 voxels now and is the anchor, at which 3 has no link; 2 is small.
-    second = absorb(pairs.joined(first), 80)
-    assert second[first].tolist() == [0, 0, 0, 3]
-
-
 def histograms_of(pairs, random):
     found = np.zeros((len(pairs.low), BINS), np.int32)
     for row in found:
@@ -198,7 +182,7 @@ def test_quantiles(pairs, percent, seed):
         return (every[at] + 0.5) / BINS
 
     wanted = one_after_another(alone, strength, 0.4)
-    found = quantile(copy(pairs), percent, 0.6, from_highest=False)
+    found = quantile(pairs.copy(), percent, 0.6, from_highest=False)
     assert found.tolist() == wanted
 
 
@@ -208,10 +192,10 @@ def test_a_pair_may_begin_with_its_highest_bin_alone():
     histogram[0, [25, 230]] = 2, 1
     links = [(0, 1, True, 3, 0)]
     pairs = pairs_of(2, links, histogram=histogram)
-    assert quantile(copy(pairs), 50.0, 0.5).tolist() == [0, 0]
-    assert quantile(copy(pairs), 50.0, 0.5, from_highest=False).tolist() == [0, 1]
+    assert quantile(pairs.copy(), 50.0, 0.5).tolist() == [0, 0]
+    assert quantile(pairs.copy(), 50.0, 0.5, from_highest=False).tolist() == [0, 1]
     # 1 - 230.5 / 256 = .0996 is no less than .0996.
-    assert quantile(copy(pairs), 50.0, 1 - 230.5 / 256).tolist() == [0, 1]
+    assert quantile(pairs.copy(), 50.0, 1 - 230.5 / 256).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -232,19 +216,3 @@ def test_quantiles_that_mean_nothing_are_refused(change, said):
 def test_an_anchor_of_no_voxel_is_refused():
     with pytest.raises(InputError, match="anchor is 0; wanted 1 voxel or more"):
         absorb(pairs_of(2, []), 0)
-
-
-def test_a_volume_of_labels(tmp_path):
-    # Six voxels along z: 2 2 4 4 7 7, logits log 9 = 2.2 between 2 and 4, -1.39 behind.
-    labels = np.array([2, 2, 4, 4, 7, 7], np.uint32).reshape(1, 1, 6)
-    affinities = np.full((3, 1, 1, 6), 0.5, np.float16)
-    affinities[2, 0, 0] = [0.5, 0.9, 0.5, 0.2, 0.5, 0.5]
-    table = join_volume(
-        from_array(labels, "xyz"),
-        from_array(affinities, "cxyz"),
-        tmp_path,
-        Evidence(faces=1),
-        memory_gb=1.0,
-    )
-    assert table.tolist() == [0, 1, 2, 3, 2, 5, 6, 7]
-    assert table[labels].ravel().tolist() == [2, 2, 2, 2, 7, 7]

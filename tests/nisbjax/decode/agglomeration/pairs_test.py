@@ -90,6 +90,9 @@ def test_memory_is_counted_by_pair_and_label():
     # 8 + 1 + 16 + 9 x 4 + 8 = 69 bytes a pair, 40 a label, 4 x 256 a histogram.
     assert memory_bytes(10, 2) == 770
     assert memory_bytes(1, 0, histogram=True) == 69 + 1024
+    # With another way behind: 2 x 25 + 16 + 64 = 130 a pair, 64 a label, three histograms.
+    assert memory_bytes(10, 2, ways=2) == 1300 + 128
+    assert memory_bytes(1, 0, histogram=True, ways=2) == 130 + 3 * 1024
     assert memory_bytes(1 << 30, 0) == (1 << 30) * (16 + 1 + 16 + 72 + 8)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nisbjax.decode import chain, numbering
-from nisbjax.decode.agglomeration.joins import join_volume
+from nisbjax.decode.agglomeration.composition import join_volume
 from nisbjax.decode.agglomeration.territories import territories
 from nisbjax.decode.chain import ChainParameters
 from nisbjax.decode.masked_edges import MaskedEdges
@@ -54,7 +54,7 @@ def in_steps(affinities, folder, edges):
         from_array(touching, "xyz"),
         from_array(affinities, "cxyz"),
         folder,
-        PARAMETERS.evidence,
+        PARAMETERS,
         memory_gb=1.0,
         edges=edges,
     )
