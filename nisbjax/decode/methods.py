@@ -77,24 +77,24 @@ def _check_label(
     check_affinities(affinities, parameters.threshold, memory_gb=memory_gb)
 
 
-@dataclasses.dataclass(frozen=True)
-class Chain3Parameters:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chain3Parameters(GrowthParameters):
     """The keys of `decode` that the chain takes where there are three channels.
 
     Attributes:
       threshold: fragments are the components of affinities above it.
-      anchor, low, margin: as `ChainParameters`.
     """
 
     threshold: float
-    anchor: int
-    low: float
-    margin: float
+
+    def counting(self) -> dict[str, Any]:
+        return {"threshold": self.threshold, **super().counting()}
 
     @property
     def of_growth(self) -> ChainParameters:
-        """Those of the second step; the first one has none but the threshold."""
-        return ChainParameters(anchor=self.anchor, low=self.low, margin=self.margin)
+        """Those of the steps after the first, which has none but the threshold."""
+        names = [field.name for field in dataclasses.fields(GrowthParameters)]
+        return ChainParameters(**{name: getattr(self, name) for name in names})
 
 
 def _chain3(

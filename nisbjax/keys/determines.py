@@ -177,7 +177,7 @@ _ONLY: dict[str, tuple[str, tuple[Any, ...]]] = {
     "decode.anchor": ("decode.method", ("chain", "chain3")),
     "decode.low": ("decode.method", ("chain", "chain3")),
     "decode.margin": ("decode.method", ("chain", "chain3")),
-    "decode.joins": ("decode.method", ("chain",)),
+    "decode.joins": ("decode.method", ("chain", "chain3")),
     "decode.faces": ("decode.joins", ("average", "absorb", "quantile")),
     "decode.short": ("decode.joins", ("average", "absorb")),
     "decode.long": ("decode.joins", ("average", "absorb")),

@@ -124,6 +124,57 @@ def test_segments_change_with_their_keys_alone(tmp_path, affinities, method, idl
     assert compare(config, "segmentation", make, idle) == []
 
 
+def test_segments_of_joined_fragments_change_with_their_keys_alone(tmp_path):
+    """Six channels of which each key of a join has a say; long links of two voxels."""
+    values = np.random.default_rng(1).random((6, 16, 14, 12)).astype(np.float16)
+    raw = create_zarr(
+        tmp_path / "raw.zarr",
+        shape=values.shape,
+        dtype=np.float16,
+        chunks=(1, 16, 16, 16),
+        axes="cxyz",
+        attributes={
+            "edge_stored_at": "source",
+            "offsets": [*np.eye(3, dtype=int).tolist(), *(2 * np.eye(3)).tolist()],
+        },
+    )
+    raw.write(..., values)
+    mask = np.ones((16, 14, 12), np.uint8)
+    mask[3:6, 3:6, 3:6] = 0
+    np.save(tmp_path / "mask.npy", mask)
+    config = base_config()
+    joins = {"joins": ("average", "absorb", "quantile"), "faces": 3, "short": 0.5}
+    config.decode.update({"anchor": 2, "low": 0.5, "absorb_below": 30, **joins})
+    config.decode.update({"attract": 1.0, "repel": -1.0, "threshold": 0.8})
+    made = iter(range(1000))
+
+    def make(chosen):
+        chosen = changed(chosen)
+        chosen.cluster.kind = "threads"
+        path = tmp_path / str(next(made)) / "labels.zarr"
+        return content(
+            open_labels(decode(chosen, path, raw.source, tmp_path / "mask.npy"))
+        )
+
+    for method in ("chain", "chain3"):
+        config.decode.method = method
+        assert compare(config, "segmentation", make) == []
+
+
+def test_an_empty_word_among_several_says_nothing():
+    config = base_config()
+    config.decode.method = "chain"
+    facts = determines.facts(config, "segmentation")
+    config.decode.joins = ("",)  # of --config.decode.joins=
+    assert determines.facts(config, "segmentation") == facts
+    assert "decode.faces" not in facts
+    config.decode.joins = ("quantile",)
+    facts = determines.facts(config, "segmentation")
+    assert "decode.faces" in facts and "decode.short" not in facts
+    config.decode.method = "grow"
+    assert "decode.joins" not in determines.facts(config, "segmentation")
+
+
 def test_a_mask_refuses_by_the_name_of_what_changed(tmp_path, affinities):
     """The mask of another border: not "another mask", but which number differs."""
     raw, _ = affinities

@@ -44,8 +44,8 @@ def test_a_hostile_value_is_valid_or_refused_in_one_line(key, value):
 NUMBERS = [k for k in KEYS if isinstance(flatten(base_config())[k], int | float)]
 SWITCHES = [k for k in NUMBERS if isinstance(flatten(base_config())[k], bool)]
 TUPLES = [k for k in KEYS if isinstance(flatten(base_config())[k], list)]
-# A search space of nothing is a grid over the thresholds alone.
-MAY_BE_EMPTY = ["tune.space", "data.long_erosion"]
+# A search space of nothing is a grid over the thresholds alone; no word joins nothing.
+MAY_BE_EMPTY = ["tune.space", "data.long_erosion", "decode.joins"]
 
 
 def refused(keys, value):
@@ -105,6 +105,10 @@ REFUSED = {
     "decode.threshold_from": (
         "1.5",
         "decode.threshold_from is '1.5'; wanted one of value, study or a number in",
+    ),
+    "decode.joins": (
+        ("average", "median"),
+        "decode.joins is ('average', 'median'); wanted 0 or more values, each one of",
     ),
     "cluster.workers": (-3, "cluster.workers is -3; wanted a whole number, 0 to 65536"),
     "tune.study": ("a/b", "tune.study is 'a/b'; wanted a name that a folder can have"),

@@ -109,6 +109,24 @@ def test_a_segmentation_is_refused_by_the_key(tmp_path, config):
     assert bytes_of(tmp_path) == before
 
 
+def test_a_segmentation_of_joined_fragments_is_refused_by_the_key(tmp_path, config):
+    config.qc.input = ""
+    config.decode.method = "chain3"
+    config.decode.joins = ("average", "absorb", "quantile")
+    config.decode.output = str(tmp_path / "out" / "labels.zarr")
+    run = Run(tmp_path / "out")
+    alone.decode(config, run, "")
+    before = bytes_of(tmp_path)
+    keys = set(determines.facts(config, "segmentation")) - {"decode.method"}
+    wanted = {"joins", "faces", "short", "long", "absorb_below", "absorb_least"}
+    wanted |= {"quantile", "quantile_threshold"}
+    assert {f"decode.{name}" for name in wanted} <= keys
+    for key in sorted(keys):
+        with pytest.raises(InputError, match=f"other .*{re.escape(key)}.*, now "):
+            alone.decode(changed(config, key), run, "")
+        assert bytes_of(tmp_path) == before, key
+
+
 def test_reports_and_masks_are_made_anew(tmp_path, config, monkeypatch):
     """The mask goes where its report says, over the one before."""
     from nisbjax.qc import pictures

@@ -7,7 +7,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from nisbjax import launch
+from nisbjax.decode.methods import METHODS
 from nisbjax.errors import InputError
+from nisbjax.keys import ranges
 from nisbjax.modes import command_line
 
 
@@ -150,3 +152,20 @@ def test_a_file_of_flags(parse, tmp_path):
 def test_no_configuration(parse):
     found, left = parse("A.json", "B.json")
     assert found.config is None and left == ["nisbjax", "A.json", "B.json"]
+
+
+@pytest.mark.parametrize(
+    ("given", "ways"),
+    [
+        (["average"], ("average",)),
+        (["('average','absorb')"], ("average", "absorb")),
+        (["average", "absorb"], ("average", "absorb")),
+        ([""], ()),
+        (["()"], ()),
+    ],
+)
+def test_ways_to_join_may_be_one_word_several_or_none(parse, given, ways):
+    found, _ = parse(LICONN, *(f"--config.decode.joins={word}" for word in given))
+    ranges.check(found.config)
+    parameters = METHODS["chain"].parameters_of(found.config.decode)
+    assert parameters.ways == ways

@@ -84,6 +84,37 @@ def test_what_is_broken_joins_along_its_neurite_alone():
     np.testing.assert_array_equal(boxes, joined)
 
 
+def test_components_of_three_channels_join_by_their_faces():
+    # Without long-range links the wall of .1 (logit -2.2) is what keeps the neurites apart.
+    affinities = broken_neurites(3, (16, 24, 48))[:3]
+    chosen = {"anchor": 6, "low": 0.6, "margin": 0.02}
+    apart = decode(affinities, parameters=ChainParameters(**chosen), threshold=0.6)
+    assert apart.max() == 4
+    joins = ChainParameters(joins=("average",), faces=4, short=0.1, **chosen)
+    joined = decode(affinities, parameters=joins, threshold=0.6)
+    assert joined.max() == 2
+    assert len(np.unique(joined[:, :12])) == len(np.unique(joined[:, 12:])) == 1
+    boxes = decode(affinities, None, (8, 16, 20), parameters=joins, threshold=0.6)
+    np.testing.assert_array_equal(boxes, joined)
+
+
+def test_small_fragments_are_absorbed_and_quantiles_join():
+    affinities = broken_neurites(3, (16, 24, 48))
+    # Each half of a neurite has 16 x 12 x 24 = 4,608 voxels; none is small.
+    chosen = {"anchor": 6, "low": 0.3, "faces": 4, "short": 0.1}
+    small = ChainParameters(joins=("absorb",), absorb_below=4608, **chosen)
+    assert decode(affinities, parameters=small).max() == 4
+    # The median of the plane between two halves is .54, in bin 138: 1 - .541 = .459.
+    for threshold, segments in ((0.45, 4), (0.47, 2)):
+        median = ChainParameters(
+            joins=("quantile",), quantile_threshold=threshold, **chosen
+        )
+        found = decode(affinities, parameters=median)
+        assert found.max() == segments
+        boxes = decode(affinities, None, (8, 16, 20), parameters=median)
+        np.testing.assert_array_equal(boxes, found)
+
+
 class Stopped(Exception):
     pass
 
