@@ -220,6 +220,7 @@ def _decode() -> Section:
     d.absorb_least = 0.0
     d.quantile = 50.0
     d.quantile_threshold = 0.4
+    d.shave = 0
     d.memory_gb = 4.0
     return d
 

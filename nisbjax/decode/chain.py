@@ -2,7 +2,8 @@
 
 Fragments are made by evidence for and against (`mutex_components`), which is nearly always
 right and leaves much on background; those large enough to be trusted then grow into it,
-except where two of them come equally near (`contested_growth`). Neither PyTC nor BANIS
+except where two of them come equally near (`contested_growth`); what touches another may be
+taken back (`shave`). Neither PyTC nor BANIS
 goes beyond the connected components above a threshold.
 
 The volume is in memory here; `streamed.chain` does the same box by box.
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt
 
-from nisbjax.decode import contested_growth, mutex_components, numbering
+from nisbjax.decode import contested_growth, mutex_components, numbering, shave
 from nisbjax.decode.agglomeration.composition import JoinParameters
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.segment_counts import without_small
@@ -34,16 +35,18 @@ class GrowthParameters(JoinParameters):
       anchor: voxels of the smallest fragment that grows.
       low: a fragment grows along affinities above this.
       margin: by which no other fragment may come closer; else a voxel stays background.
+      shave: voxels that segments lose where they touch, as `shave.shaved`.
     """
 
     anchor: int = 20
     low: float = 0.45
     margin: float = 0.03
+    shave: int = 0
 
     def counting(self) -> dict[str, Any]:
         """The parameters that decide something, by their names."""
         own = {name: getattr(self, name) for name in ("anchor", "low", "margin")}
-        return own | self.joining()
+        return own | self.joining() | ({"shave": self.shave} if self.shave else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +94,7 @@ def chain_affinities(
     labels = fragments(affinities, offsets, parameters, edges)
     without_small(labels, parameters.anchor)
     labels = grown(affinities[:3], labels, parameters, edges)
+    labels = shave.shaved(labels, parameters.shave)
     table = np.zeros(int(labels.max(initial=0)) + 1, labels.dtype)
     numbering.renumber(labels.reshape(-1), table)
     return labels
@@ -142,6 +146,7 @@ def check(dtype: np.dtype, parameters: ChainParameters) -> None:
         )
     contested_growth.check(dtype, parameters.low, parameters.margin)
     parameters.check_joins()
+    shave.check(parameters.shave)
 
 
 def check_channels(offsets: Sequence[Triple]) -> None:

@@ -184,6 +184,7 @@ absorb_below  With absorb: smaller fragments than this join the larger one of th
 absorb_least  With absorb: logit beyond short and long that this mean exceeds.
 quantile  With quantile: waterz', of the affinities of common faces, in percent.
 quantile_threshold  With quantile: fragments join while 1 less the quantile is below it.
+shave  chain, chain3: voxels that segments lose in the end where they touch; 0: none.
 memory_gb  Memory of decode, qc, tune and evaluate, in GB.
 
 [evaluate]

@@ -191,6 +191,7 @@ RANGES: dict[str, Kind] = {
     "decode.absorb_least": _LOGIT,
     "decode.quantile": number(0.0, 100.0),
     "decode.quantile_threshold": _SHARE,
+    "decode.shave": whole(0, 16),
     "decode.memory_gb": _MEMORY,
     "evaluate.segmentation": path(),
     "evaluate.skeleton": path(),

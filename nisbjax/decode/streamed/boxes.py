@@ -88,7 +88,8 @@ def leave(
     """Writes the labels of a box, then its record.
 
     Args:
-      labels: 1..count in C order of their first voxels, contiguous.
+      labels: 1, 2 .. in C order of their first voxels, contiguous.
+      count: the highest label, or more, for some behind it that have no voxel here.
       more: what the record holds besides.
 
     Returns:

@@ -48,6 +48,7 @@ from nisbjax.decode.streamed.links import AnchorLinks
 from nisbjax.decode.streamed.relabeling import relabel_boxes
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.decode.streamed.seams import Seams
+from nisbjax.decode.streamed.shaving import ShavingDecoder
 from nisbjax.errors import InputError
 from nisbjax.parallel import cluster
 from nisbjax.store.claims import require_chunks_fit
@@ -169,14 +170,16 @@ def check_chain(
 class _Steps:
     """What the boxes do, one after another, and what unites them in between.
 
-    `links` is None where fragments do not join.
+    `links` is None where fragments do not join, `shaving` where nothing is shaved; `named`
+    are the labels of the last step.
     """
 
     fragments: BoxDecoder
     united: LayeredLabels
     links: AnchorLinks | None
     growth: GrowthDecoder
-    grown: LayeredLabels
+    shaving: ShavingDecoder | None
+    named: LayeredLabels
 
 
 def _steps(
@@ -206,7 +209,8 @@ def _steps(
         )
         united = Seams(first, grid, edge_offset)
     x, y, z = map(min, grid.box_shape, grid.shape)
-    grown = scratch.open_labels(second, grid.shape, (x, y, z))
+    chunks = _parts(grid) if parameters.shave else (x, y, z)
+    grown = scratch.open_labels(second, grid.shape, chunks)
     growth = GrowthDecoder(
         short, grown, second, grid, fragments, parameters, short_edges, halo
     )
@@ -214,7 +218,13 @@ def _steps(
     if parameters.ways:
         bins = BINS if parameters.by_histogram else 1
         links = AnchorLinks(growth, every, LinkReader(offsets, bins, edges), parameters)
-    return _Steps(fragments, united, links, growth, NamedLabels(second, grid))
+    shaving, last = None, second
+    if parameters.shave:
+        last = folder / "shaving"
+        left = scratch.open_labels(last, grid.shape, (x, y, z))
+        shaving = ShavingDecoder(short, left, last, grid, growth, parameters.shave)
+    named = NamedLabels(last, grid)
+    return _Steps(fragments, united, links, growth, shaving, named)
 
 
 def _decode(
@@ -235,14 +245,17 @@ def _decode(
     if steps.links is not None:
         joins = steps.links.join(memory_gb, team)
         growth = dataclasses.replace(growth, joins=joins)
-    label_boxes(growth, "growth", manifest, team)
-    steps.grown.join(team.map)
-    counts = LabelTables(steps.grown, min_size).write(team.map)
+    label_boxes(growth, "growth", manifest, team, sealed=steps.shaving is not None)
+    last = steps.shaving or growth
+    if steps.shaving is not None:
+        label_boxes(steps.shaving, "shave", manifest, team)
+    steps.named.join(team.map)
+    counts = LabelTables(steps.named, min_size).write(team.map)
     nonfinite = nonfinite_of(steps.fragments)
     nonfinite.warn(steps.fragments.affinities.source)
     counts.nonfinite = nonfinite.count
     check_labels(output, counts.segments)
-    relabel_boxes(growth, output, manifest, team)
+    relabel_boxes(last, output, manifest, team)
     counts.note(output)
     manifest.finish(**dataclasses.asdict(counts))
     return counts

@@ -8,6 +8,7 @@ leaves the halo is missed. PyTC and BANIS grow nothing.
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,22 +70,7 @@ class GrowthDecoder(BoxDecoder):
 
     def anchors(self, region: Box) -> tuple[UInt[np.ndarray, "x y z"], Keys]:
         """Anchors in a region, 1..N, 0 = none; and the name of each."""
-        parts, names = [], [np.empty(0, np.int64)]
-        for index in self.grid.meeting(region):
-            part = self._part(index, region)
-            own = self._names(index)
-            present = np.zeros(len(own), bool)
-            present[part] = True
-            own[~present] = -1
-            parts.append((index, part, own))
-            names.append(own[own >= 0])
-        every = np.unique(np.concatenate([[-1], *names]))
-        result = np.empty(region.shape, np.uint32)
-        for index, part, own in parts:
-            table = np.searchsorted(every, own).astype(np.uint32)
-            met = self.grid.boxes[index].intersect(region).relative_to(region.start)
-            result[met.slices] = table[part]
-        return result, every
+        return read_named(self.fragments, self._names, region)
 
     def _names(self, index: int) -> Int[np.ndarray, " n"]:
         """Of a box's fragments; -1 for those that are no anchors."""
@@ -95,20 +81,52 @@ class GrowthDecoder(BoxDecoder):
         names = np.where(anchors, names, -1)
         return names if self.joins is None else _joined(self.joins, names)
 
-    def _part(self, index: int, region: Box) -> UInt[np.ndarray, "x y z"]:
-        """What a box and a region share of the labels of the box, its orphans among them."""
-        box = self.grid.boxes[index]
-        met = box.intersect(region)
-        labels = self.fragments.provisional.read(met)
-        record = BoxRecord(self.fragments.folder, self.grid, index)
-        if len(record.orphans):
-            labels = labels.copy()
-            where = np.stack(np.unravel_index(record.orphans, box.shape), axis=1)
-            where += np.array(box.start) - met.start
-            inside = ((where >= 0) & (where < met.shape)).all(axis=1)
-            x, y, z = where[inside].T
-            labels[x, y, z] = len(record.first) + np.flatnonzero(inside)
-        return labels
+
+def read_named(
+    decoder: BoxDecoder, names_of: Callable[[int], Int[np.ndarray, " n"]], region: Box
+) -> tuple[UInt[np.ndarray, "x y z"], Keys]:
+    """What the boxes that meet a region left there.
+
+    Args:
+      decoder: who left it.
+      names_of: the names of a box's labels, by their numbers; -1 for those to leave out.
+      region: any box of the volume.
+
+    Returns:
+      Labels 1..N, 0 = none, ascending as their names; and the name of each.
+    """
+    parts, names = [], [np.empty(0, np.int64)]
+    for index in decoder.grid.meeting(region):
+        part = _part(decoder, index, region)
+        own = names_of(index)
+        present = np.zeros(len(own), bool)
+        present[part] = True
+        own[~present] = -1
+        parts.append((index, part, own))
+        names.append(own[own >= 0])
+    every = np.unique(np.concatenate([[-1], *names]))
+    result = np.empty(region.shape, np.uint32)
+    for index, part, own in parts:
+        table = np.searchsorted(every, own).astype(np.uint32)
+        met = decoder.grid.boxes[index].intersect(region).relative_to(region.start)
+        result[met.slices] = table[part]
+    return result, every
+
+
+def _part(decoder: BoxDecoder, index: int, region: Box) -> UInt[np.ndarray, "x y z"]:
+    """What a box and a region share of the labels of the box, its orphans among them."""
+    box = decoder.grid.boxes[index]
+    met = box.intersect(region)
+    labels = decoder.provisional.read(met)
+    record = BoxRecord(decoder.folder, decoder.grid, index)
+    if len(record.orphans):
+        labels = labels.copy()
+        where = np.stack(np.unravel_index(record.orphans, box.shape), axis=1)
+        where += np.array(box.start) - met.start
+        inside = ((where >= 0) & (where < met.shape)).all(axis=1)
+        x, y, z = where[inside].T
+        labels[x, y, z] = len(record.first) + np.flatnonzero(inside)
+    return labels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ its table is [0, 2, 3, 4].
 """
 
 import dataclasses
+import math
 import pathlib
 
 import numpy as np
@@ -101,8 +102,11 @@ class LabelTables:
     def _members(self, index: int, whole: WholeLabels) -> "_Members":
         own = whole.own_first == whole.first
         own[0] = False  # background
+        voxels = math.prod(self.seams.grid.shape)
+        own &= whole.own_first < voxels
         box = self.seams.grid.boxes[index]
-        x, y, _ = np.unravel_index(whole.own_first, self.seams.grid.shape)
+        somewhere = np.minimum(whole.own_first, voxels - 1)
+        x, y, _ = np.unravel_index(somewhere, self.seams.grid.shape)
         row = (x - box.start[0]) * box.shape[1] + y - box.start[1]
         return _Members(box.shape, whole, own, row)
 

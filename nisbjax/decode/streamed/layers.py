@@ -10,6 +10,7 @@ process. Which labels are one is known by those that extend this: by edges acros
 import abc
 import dataclasses
 import itertools
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -93,13 +94,17 @@ class LayeredLabels(abc.ABC):
         return dict(zip(layer, ends, strict=False))
 
     def labels_of(self, index: int) -> tuple[Keys, Keys]:
-        """First voxels in the volume and sizes of a box's labels and orphans."""
+        """First voxels in the volume and sizes of a box's labels and orphans.
+
+        What has no voxel begins behind the last one of the volume.
+        """
         record = self.record(index)
         first = np.concatenate([record.first, record.orphans])
         voxels = np.unravel_index(first, record.box.shape)
         voxels = [v + s for v, s in zip(voxels, record.box.start, strict=True)]
         size = np.concatenate([record.size, np.ones_like(record.orphans)])
-        return np.ravel_multi_index(voxels, self.grid.shape), size
+        found = np.ravel_multi_index(voxels, self.grid.shape)
+        return np.where(size, found, math.prod(self.grid.shape)), size
 
     @property
     def along(self) -> int:

@@ -51,6 +51,7 @@ def test_fragments_below_an_anchor_leave_their_place():
         ({"margin": 0.0}, r"margin of contested growth is 0.0"),
         ({"joins": "median"}, r"decode.joins is 'median'; wanted one of average"),
         ({"joins": "average", "faces": 0}, r"decode.faces is 0; wanted 1 or more"),
+        ({"shave": -1}, r"decode.shave is -1; wanted 0 to 16 voxels"),
     ],
 )
 def test_parameters_without_meaning_are_refused(changed, said):
@@ -64,6 +65,8 @@ def test_joins_decide_only_where_there_are_any():
     ]
     found = ChainParameters(joins="average", faces=3).counting()
     assert (found["joins"], found["faces"]) == (("average",), 3)
+    assert "shave" not in found
+    assert ChainParameters(shave=2).counting()["shave"] == 2
 
 
 def test_joins_of_a_volume_in_memory_are_refused():

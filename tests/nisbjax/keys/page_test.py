@@ -22,7 +22,7 @@ def test_a_section_says_default_meaning_and_range():
         "--config.decode.threshold=0.75\n    Affinities above it join voxels.\n"
         "    A number in [0, 1].\n" in said
     )
-    assert '--config.decode.joins=""\n' in said
+    assert "--config.decode.joins=()\n" in said
     assert "data." not in said.replace("decode.", "")
 
 

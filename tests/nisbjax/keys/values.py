@@ -144,6 +144,7 @@ OTHER = {
     "decode.absorb_least": -0.5,
     "decode.quantile": 75.0,
     "decode.quantile_threshold": 0.2,
+    "decode.shave": 1,
     "decode.memory_gb": 1.0,
     "evaluate.segmentation": "",
     "evaluate.skeleton": "",

@@ -1,5 +1,6 @@
 """An interrupted chain goes on, and what was lost or damaged meanwhile is made again."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -8,16 +9,17 @@ import pytest
 from absl import logging
 
 from nisbjax.decode.chain import ChainParameters
-from nisbjax.decode.streamed import fragments, growth, relabeling
+from nisbjax.decode.streamed import fragments, growth, relabeling, shaving
 from nisbjax.decode.streamed.chain import chain_volume
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError
 from nisbjax.store.volume import create_zarr
 
-PARAMETERS = ChainParameters(anchor=4, low=0.3)
+PARAMETERS = ChainParameters(anchor=4, low=0.3, shave=1)
 STEPS = {
     "fragments": fragments.MutexDecoder,
     "growth": growth.GrowthDecoder,
+    "shave": shaving.ShavingDecoder,
     "relabel": relabeling.Relabeler,
 }
 
@@ -117,11 +119,13 @@ def _flip(path):
         ("growth", _flip, "fragments/3.npz", "records of 1 boxes"),
         ("growth", _flip, "fragments/provisional.zarr/0.0.0", "labels of 1 boxes"),
         ("growth", os.unlink, "fragments/provisional.zarr/0.0.0", "labels of 1 boxes"),
+        ("shave", _flip, "growth/provisional.zarr/0.0.0", "labels of 1 boxes"),
         ("relabel", os.unlink, "growth/3.npz", "records of 1 boxes"),
+        ("relabel", os.unlink, "shaving/3.npz", "records of 1 boxes"),
         (
             "relabel",
             _flip,
-            "growth/provisional.zarr/0.0.0",
+            "shaving/provisional.zarr/0.0.0",
             "labels of box 0:12,0:8,0:14",
         ),
         ("relabel", os.unlink, "fragments/3.components.npy", ""),
@@ -141,4 +145,4 @@ def test_what_is_lost_or_damaged_between_two_attempts_is_made_again(
 def test_other_parameters_do_not_go_on(chain):
     chain("labels.zarr")
     with pytest.raises(InputError, match=r"other attract .*0.2, now 0.3"):
-        chain("labels.zarr", ChainParameters(attract=0.3, anchor=4, low=0.3))
+        chain("labels.zarr", dataclasses.replace(PARAMETERS, attract=0.3))
