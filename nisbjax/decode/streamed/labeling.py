@@ -148,12 +148,24 @@ def _first_grid(
 
 
 def resumed(manifest: Manifest, grid: BoxGrid, folder: pathlib.Path) -> BoxGrid:
-    """The grid of the attempt that is resumed; where there is none, this one is noted."""
+    """The grid of the attempt that is resumed; where there is none, this one is noted.
+
+    What another version left between the steps is removed, and its boxes are forgotten.
+    """
     noted = manifest.noted("grid")
+    if noted is not None and noted.get("format") != scratch.FORMAT:
+        logging.warning(
+            "%s was left unfinished by another version of this program, whose boxes hold "
+            "something else; it is decoded from its beginning",
+            manifest.artifact,
+        )
+        manifest.forget(manifest.keys)
+        noted = None
     if noted is None:
         # Of an output whose manifest was removed, or of a kill before the first line.
         shutil.rmtree(folder, ignore_errors=True)
-        manifest.note("grid", box_shape=list(grid.box_shape))
+        shape = list(grid.box_shape)
+        manifest.note("grid", box_shape=shape, format=scratch.FORMAT)
         return grid
     found: Any = noted.get("box_shape")
     try:

@@ -19,6 +19,9 @@ from nisbjax.store.volume import Volume, create_zarr
 from nisbjax.typing import Triple
 
 NAME = ".scratch"
+# Of what lies in it. Raised by whoever changes what boxes leave, or what they make of the
+# same affinities: what another version left is not gone on with.
+FORMAT = 2
 _FAST = {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 2}
 _BLOCK_BYTES = 1 << 20
 

@@ -1,6 +1,7 @@
 """An interrupted decode is resumed, and what was lost or damaged meanwhile is made again."""
 
 import collections
+import json
 import os
 import pathlib
 import re
@@ -12,11 +13,12 @@ from absl import logging
 
 from nisbjax.decode import numbering
 from nisbjax.decode.connected_components import label_affinities
-from nisbjax.decode.streamed import boxes, relabeling
+from nisbjax.decode.streamed import boxes, relabeling, scratch
 from nisbjax.decode.streamed import labeling as streamed
 from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError
+from nisbjax.store.manifest_lines import path_inside
 from nisbjax.store.volume import create_zarr, open_volume
 
 
@@ -228,6 +230,42 @@ def test_without_its_scratch_folder_a_decode_begins_anew(on_disk, monkeypatch, c
         label_volume(affinities, output(), 0.7, memory_gb=1.0)
     assert "records of 3 boxes of an earlier attempt are missing" in caplog.text
     np.testing.assert_array_equal(output().read(), expected)
+
+
+@pytest.mark.parametrize("step", ["decode", "relabel"])
+@pytest.mark.parametrize("format", [None, 1, 1000])
+def test_what_another_version_left_is_begun_anew(
+    on_disk, monkeypatch, caplog, step, format
+):
+    """Records of before there were formats lack what this version looks for."""
+    affinities, output, expected = on_disk
+    folder = _interrupted(on_disk, monkeypatch, step, 3)
+    manifest = path_inside(folder)
+    noted = f'"format": {scratch.FORMAT}'
+    assert noted in manifest.read_text()
+    said = manifest.read_text().replace(noted, f'"format": {json.dumps(format)}')
+    if format is None:
+        said = said.replace(', "format": null', "")
+    manifest.write_text(said)
+    for record in (folder / ".scratch").glob("*.npz"):
+        with np.load(record) as found:
+            arrays = {name: found[name] for name in found if name != "nonfinite"}
+        np.savez(record, **arrays)
+    logging.get_absl_logger().propagate = True
+    read, call = [], boxes.ComponentsDecoder.__call__
+    with monkeypatch.context() as patch, caplog.at_level("WARNING"):
+        patch.setattr(
+            boxes.ComponentsDecoder,
+            "__call__",
+            lambda self, i: read.append(i) or call(self, i),
+        )
+        schedule = Schedule(box_shape=(6, 10, 14))
+        label_volume(affinities, output(), 0.7, memory_gb=1.0, schedule=schedule)
+    # Nothing of it is kept, the shape of its boxes neither.
+    assert sorted(read) == [0, 1]
+    assert "left unfinished by another version of this program" in caplog.text
+    np.testing.assert_array_equal(output().read(), expected)
+    assert not (folder / ".scratch").exists()
 
 
 def test_a_scratch_folder_of_an_output_that_was_removed_is_not_used(
