@@ -81,10 +81,17 @@ class VolumeDir:
     def qc_report(self) -> pathlib.Path:
         return self.path / "check_aff_report.md"
 
-    def decoded(self, method: str, *parameters: float) -> pathlib.Path:
-        """Segments by a method and the parameters that tell its files apart."""
+    def decoded(
+        self, method: str, *parameters: float, channels: Sequence[int] = _CHANNELS
+    ) -> pathlib.Path:
+        """Segments by a method and the parameters that tell its files apart.
+
+        Args:
+          method, parameters: theirs.
+          channels: of the affinities that the method reads.
+        """
         numbers = "_".join(f"{parameter:g}" for parameter in parameters)
-        name = f"decoded_{_raw(_CHANNELS).removeprefix('raw_')}_{method}_{numbers}.zarr"
+        name = f"decoded_{_raw(channels).removeprefix('raw_')}_{method}_{numbers}.zarr"
         return self.path / name
 
     def evaluation(self, segmentation: pathlib.Path, suffix: str) -> pathlib.Path:

@@ -45,7 +45,7 @@ def test_the_demo_writes_what_it_names(workdir):
     decoders = ["trained", "chain3", "chain"]
     assert list(rows) == [*decoders, "untrained", "intensity", "truth"]
     assert ("threshold" in rows["chain"], "threshold" in rows["chain3"]) == (0, 1)
-    assert "decoded_x1_ch0-1-2_chain_-0.2_" in result["paths"]["segmentation"]
+    assert "decoded_x1_ch0-1-2-3-4-5_chain_-0.2_" in result["paths"]["segmentation"]
     for row in rows.values():
         assert 0 <= row["nerl"] <= 1
     assert rows["truth"]["nerl"] > 0.95  # 1 but for what erosion takes

@@ -32,6 +32,7 @@ class Method:
       takes: type of the parameters.
       named_by: those that the name of a segmentation's file holds; none = all.
       streamed: whether volumes may exceed memory, and boxes may go to a cluster.
+      long_range: whether edges beyond the next voxel are read, whatever the parameters.
     """
 
     decode: Callable[..., SegmentCounts]
@@ -39,6 +40,7 @@ class Method:
     takes: type
     named_by: tuple[str, ...] = ()
     streamed: bool = False
+    long_range: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -48,6 +50,11 @@ class Method:
     def parameters_of(self, section: Section) -> Any:
         """The parameters, of type `takes`, that `decode` holds."""
         return self.takes(**{name: section[name] for name in self.parameters})
+
+    def reads_all(self, section: Section) -> bool:
+        """Whether all channels of a prediction are read, not the three shortest alone."""
+        parameters = self.parameters_of(section)
+        return self.long_range or bool(getattr(parameters, "ways", ()))
 
     def numbers_of(self, section: Section) -> tuple[float, ...]:
         """What the name of a segmentation's file holds of them."""
@@ -116,9 +123,14 @@ def _check_chain3(
 METHODS = {
     "affinity_cc": Method(_label, _check_label, PlainParameters, streamed=True),
     "grow": Method(grow_volume, check_grow, GrowParameters),
-    "mutex": Method(mutex_volume, check_mutex, MutexParameters),
+    "mutex": Method(mutex_volume, check_mutex, MutexParameters, long_range=True),
     "chain": Method(
-        chain_volume, check_chain, ChainParameters, ("attract", "repel"), streamed=True
+        chain_volume,
+        check_chain,
+        ChainParameters,
+        ("attract", "repel"),
+        streamed=True,
+        long_range=True,
     ),
     "chain3": Method(
         _chain3, _check_chain3, Chain3Parameters, ("threshold",), streamed=True

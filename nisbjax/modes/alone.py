@@ -79,7 +79,7 @@ def decode(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     parameters, _ = workflow.chosen_parameters(config, run_dir, checkpoint_path)
     chosen = segmentation.with_parameters(config, parameters)
     outputs = NamedOutputs.of(config)
-    path = segmentation.output_path(chosen.decode, place, outputs.segmentation)
+    path = segmentation.output_path(chosen, place, outputs.segmentation)
     segmentation.check(chosen, path, prediction)
     image = ""
     if config.decode.affinity_mask == "auto":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nisbjax.artifacts import VolumeDir
 from nisbjax.keys import determines
 from nisbjax.keys.checks import optional
-from nisbjax.typing import Config, Section
+from nisbjax.typing import Config
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.decode.plan import Decoding
@@ -28,11 +28,12 @@ def with_parameters(
     return config
 
 
-def path_in(section: Section, place: VolumeDir) -> pathlib.Path:
+def path_in(config: Config, place: VolumeDir) -> pathlib.Path:
     """Where a segmentation stands in its volume's folder, named by what it was made with.
 
     Args:
-      section: `decode`.
+      config: the configuration, with its parameters; the name says which channels are read,
+        all that are predicted or the three shortest.
       place: the folder.
 
     Raises:
@@ -40,13 +41,16 @@ def path_in(section: Section, place: VolumeDir) -> pathlib.Path:
     """
     from nisbjax.decode.methods import method_of
 
-    numbers = method_of(section).numbers_of(section)
-    return place.decoded(section.method, *numbers)
+    method = method_of(config.decode)
+    numbers = method.numbers_of(config.decode)
+    every = method.reads_all(config.decode)
+    channels = {"channels": config.predict.channels} if every else {}
+    return place.decoded(config.decode.method, *numbers, **channels)
 
 
-def output_path(section: Section, place: VolumeDir, named: str = "") -> pathlib.Path:
+def output_path(config: Config, place: VolumeDir, named: str = "") -> pathlib.Path:
     """The file that is named, or where `path_in` says."""
-    return pathlib.Path(named) if named else path_in(section, place)
+    return pathlib.Path(named) if named else path_in(config, place)
 
 
 def check_keys(config: Config) -> None:

@@ -66,7 +66,7 @@ def run(
     prediction = predict(config, found, split.image, place, outputs)
     known = _inputs(config, split, prediction)
     stage.check_study(config.tune, config.decode, out, known)
-    path = segmentation.path_in(trial.decode, VolumeDir(out.trials))
+    path = segmentation.path_in(trial, VolumeDir(out.trials))
     segmentation.check(trial, path, prediction)
     mask = affinity_mask(config, place, prediction, split.image, outputs)
     with trial_folder(out.trials) as folder:
@@ -75,7 +75,7 @@ def run(
             # One trial's segmentation at a time is kept, for each process that tunes.
             shutil.rmtree(folder, ignore_errors=True)
             chosen = segmentation.with_parameters(config, parameters)
-            path = segmentation.path_in(chosen.decode, VolumeDir(folder))
+            path = segmentation.path_in(chosen, VolumeDir(folder))
             return segmentation.decode(chosen, path, prediction, mask)
 
         return stage.run(

@@ -129,7 +129,7 @@ def decode_and_score(
     """
     metrics = metrics or config.evaluate.metrics
     chosen = segmentation.with_parameters(config, parameters)
-    path = segmentation.output_path(chosen.decode, place, outputs.segmentation)
+    path = segmentation.output_path(chosen, place, outputs.segmentation)
     segmentation.check(chosen, path, prediction)
     evaluation.check(metrics, truth, place, open_affinities(prediction))
     mask = affinity_mask(config, place, prediction, split.image, outputs)

@@ -32,6 +32,8 @@ def test_the_tree_of_the_tutorial(tmp_path):
     assert volume.qc_report.name == "check_aff_report.md"
     decoded = volume.decoded("affinity_cc", 0.7)
     assert decoded.name == "decoded_x1_ch0-1-2_affinity_cc_0.7.zarr"
+    chained = volume.decoded("chain", 0.2, 0.8, channels=(0, 1, 2, 3))
+    assert chained.name == "decoded_x1_ch0-1-2-3_chain_0.2_0.8.zarr"
     report = volume.evaluation(decoded, ".txt")
     assert report.name == "eval_decoded_x1_ch0-1-2_affinity_cc_0.7.txt"
     tuning = Run(tmp_path).tune(7)

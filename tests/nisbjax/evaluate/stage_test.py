@@ -120,7 +120,7 @@ def test_a_segmentation_without_a_threshold(
 ):
     array = made_segmentation()
     written = volume.create_zarr(
-        tmp_path / "decoded_x1_ch0-1-2_chain_0.25_1.zarr",
+        tmp_path / "decoded_x1_ch0-1-2-3-4-5_chain_0.25_1.zarr",
         shape=array.shape,
         dtype=array.dtype,
         chunks=(5, 2, 4),

@@ -17,21 +17,27 @@ PLACE = VolumeDir(pathlib.Path("seed6"))
 
 
 def test_a_file_is_named_by_its_method_and_parameters():
-    decode = base_config().decode
+    config = base_config()
+    config.predict.channels = (0, 1, 2, 3, 4, 5)
+    decode = config.decode
     decode.threshold, decode.low_threshold, decode.min_seed = 0.75, 0.25, 7
     names = {
         "affinity_cc": "decoded_x1_ch0-1-2_affinity_cc_0.75.zarr",
         "grow": "decoded_x1_ch0-1-2_grow_0.75_0.25_7_0.zarr",
-        "mutex": "decoded_x1_ch0-1-2_mutex_0.75_0.25.zarr",
-        "chain": "decoded_x1_ch0-1-2_chain_0.2_0.8.zarr",
+        "mutex": "decoded_x1_ch0-1-2-3-4-5_mutex_0.75_0.25.zarr",
+        "chain": "decoded_x1_ch0-1-2-3-4-5_chain_0.2_0.8.zarr",
         "chain3": "decoded_x1_ch0-1-2_chain3_0.75.zarr",
     }
     for method, name in names.items():
         decode.method = method
-        assert segmentation.path_in(decode, PLACE) == pathlib.Path("seed6") / name
+        assert segmentation.path_in(config, PLACE) == pathlib.Path("seed6") / name
+    # Joins read the long-range links too.
+    decode.update({"method": "chain3", "joins": ("average",)})
+    name = "decoded_x1_ch0-1-2-3-4-5_chain3_0.75.zarr"
+    assert segmentation.path_in(config, PLACE).name == name
     decode.method = "affinty"
     with pytest.raises(InputError, match="decode.method is 'affinty'; wanted one of"):
-        segmentation.path_in(decode, PLACE)
+        segmentation.path_in(config, PLACE)
 
 
 def test_a_named_output_counts_for_the_mode_alone():
@@ -40,11 +46,11 @@ def test_a_named_output_counts_for_the_mode_alone():
     decode.output = "elsewhere/labels.zarr"
     path = pathlib.Path("elsewhere/labels.zarr")
     named = NamedOutputs.of(config).segmentation
-    assert segmentation.output_path(decode, PLACE, named) == path
-    assert segmentation.path_in(decode, PLACE).parent == pathlib.Path("seed6")
+    assert segmentation.output_path(config, PLACE, named) == path
+    assert segmentation.path_in(config, PLACE).parent == pathlib.Path("seed6")
     decode.output = "null"
     named = NamedOutputs.of(config).segmentation
-    assert segmentation.output_path(decode, PLACE, named).parent == pathlib.Path(
+    assert segmentation.output_path(config, PLACE, named).parent == pathlib.Path(
         "seed6"
     )
 

@@ -239,7 +239,7 @@ def decode_file(config, inputs, tmp_path):
         place = artifacts.VolumeDir(tmp_path / "trial")
         shutil.rmtree(place.path, ignore_errors=True)
         chosen = segmentation.with_parameters(config, parameters)
-        path = segmentation.path_in(chosen.decode, place)
+        path = segmentation.path_in(chosen, place)
         mask = tmp_path / "mask.npy"
         return segmentation.decode(chosen, path, inputs["prediction"], mask)
 
