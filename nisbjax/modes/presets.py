@@ -169,7 +169,7 @@ def of_run(path: str | os.PathLike) -> Config:
     for names, what in (
         (found.keys() - before.keys(), "are no keys of this version"),
         (
-            flatten(config).keys() - known.keys(),
+            before.keys() - found.keys(),
             "are not in it and keep their defaults",
         ),
     ):
