@@ -4,8 +4,9 @@ SLURM sends SIGTERM at a job's end and, where asked, SIGUSR1 some minutes before
 ends every mode with one line and status 143; training, once it runs, first saves. Python
 answers a signal only between two steps of its own, so one that comes while XLA compiles
 would wait for minutes: a thread then ends the process. Ctrl-C is a KeyboardInterrupt as
-ever, but inside an import, whose unwinding crashes some modules. PyTC and BANIS leave this to
-Lightning, which knows of training alone.
+ever, but inside an import, whose unwinding crashes some modules, and in training, which saves;
+a second one ends that at once. PyTC and BANIS leave this to Lightning, which knows of
+training alone.
 """
 
 import contextlib
@@ -115,10 +116,16 @@ def end_at_once() -> None:
 
 
 class Noted:
-    """Notes signals instead of dying from them, inside a `with`: `received` says so."""
+    """Notes signals, Ctrl-C too, instead of dying from them, inside a `with`.
+
+    Attributes:
+      received: whether one came.
+      status: that the process then ends with.
+    """
 
     def __init__(self):
         self.received = False
+        self.status = STOPPED
         self._before: dict[Any, Any] = {}
         self._was_armed = False
 
@@ -126,9 +133,15 @@ class Noted:
         self._was_armed = _armed.is_set()
         _armed.clear()
         self._before = {n: signal.signal(n, self._note) for n in NUMBERS}
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as of `nohup`
+            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
         return self
 
-    def _note(self, *_):
+    def _note(self, number: int, _: Any) -> None:
+        if number == signal.SIGINT:
+            if self.status == INTERRUPTED:
+                _end_at_once(number)
+            self.status = INTERRUPTED
         self.received = True
 
     def __exit__(self, *_):

@@ -2,9 +2,9 @@
 
 A step is a function of its state and its number, so a run that was stopped or killed is
 resumed from its last checkpoint and its losses equal those of an undisturbed run. SIGTERM
-(and SIGUSR1, SLURM's time-limit warning) saves after the step under way, or with several
-processes at the step on which they agree, and ends with status 143; PyTC loses what came
-after its last epoch's checkpoint.
+(SIGUSR1, SLURM's time-limit warning, and Ctrl-C too) saves after the step under way, or with
+several processes at the step on which they agree, and ends with status 143 (130 after Ctrl-C);
+PyTC loses what came after its last epoch's checkpoint.
 """
 
 import dataclasses
@@ -22,7 +22,6 @@ from tqdm import tqdm
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.errors import InputError
 from nisbjax.parallel import hosts
-from nisbjax.parallel.signals import STOPPED
 from nisbjax.train import gauges
 from nisbjax.train.metric_writer import MetricWriter
 from nisbjax.train.step import TrainState
@@ -97,7 +96,7 @@ def run(
     Raises:
       NotFiniteError: a step has `failed`, at most two steps ago; nothing after it changed
         the state or was saved.
-      SystemExit: with status 143, after a signal and a saved checkpoint.
+      SystemExit: with status 143, after a signal and a saved checkpoint; 130 after Ctrl-C.
     """
     first = int(state.step)
     clock = gauges.Clock()
@@ -134,7 +133,7 @@ def run(
             if stops and done < intervals.steps:
                 _wait(checkpoints)
                 logging.info("stopped by signal at step %d; start again to go on", done)
-                raise SystemExit(STOPPED)
+                raise SystemExit(stopping.status)
     _wait(checkpoints)
     return state
 

@@ -36,6 +36,11 @@ class Stopping:
     def __exit__(self, *raised: object):
         self._noted.__exit__(*raised)
 
+    @property
+    def status(self) -> int:
+        """What this process ends with once all stop: 130 after Ctrl-C, else 143."""
+        return self._noted.status
+
     def agreed(self, done: int, overdue: bool, saved: int) -> tuple[bool, bool]:
         """Asks after step `done`; the answers to an earlier question.
 

@@ -134,6 +134,22 @@ def test_a_loop_notes_signals_instead(capfd):
     assert capfd.readouterr().err.count("\n") == 1
 
 
+def test_a_second_ctrl_c_does_not_wait(capfd):
+    program = (
+        "import os, signal\nfrom nisbjax.parallel import signals\n"
+        "with signals.ending(), signals.Noted() as noted:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print(noted.received, noted.status, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('saved')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (130, "True 130\n")
+    assert done.stderr == "nisbjax: stopped by the keyboard; start again to resume\n"
+
+
 def test_a_process_stuck_in_c_ends_all_the_same():
     child = subprocess.Popen(
         [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE

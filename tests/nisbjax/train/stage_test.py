@@ -19,7 +19,7 @@ from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.errors import InputError
 from nisbjax.models import build
 from nisbjax.parallel import devices
-from nisbjax.train import loop, metric_writer, stage, step
+from nisbjax.train import metric_writer, stage, step
 from nisbjax.train.metric_writer import MetricWriter, read_history
 from nisbjax.train.recipe import make_recipe, validation_loader
 
@@ -149,7 +149,7 @@ def test_stopped_and_gone_on_with_equals_undisturbed(
         patch.setattr(MetricWriter, "write", write_and_stop)
         with pytest.raises(SystemExit) as stopped:
             stage.run(config, Run(folder))
-    assert stopped.value.code == loop.STOPPED
+    assert stopped.value.code == 143
     assert checkpoint.find(folder).name == "3"
     assert not (folder / "train.lock").exists()
     # Killed later on, too: the curve beyond the checkpoint and a dead owner's lock remain.
