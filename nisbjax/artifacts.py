@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from nisbjax.errors import InputError
 
 _CHANNELS = (0, 1, 2)
+_IMPORTED = "imported_"  # begins the folder of weights of another program
 _UNINFORMATIVE = ("img", "image", "raw", "em", "main", "data", "seg", "skeleton")
 
 
@@ -227,8 +228,16 @@ def new_run(root: pathlib.Path, name: str) -> Run:
     return Run(root / name / stamp)
 
 
+def new_import(root: pathlib.Path, name: str) -> Run:
+    """`<root>/<name>/imported_<time stamp>`, not yet made; no newest run."""
+    run = new_run(root, name)
+    return Run(run.path.with_name(f"{_IMPORTED}{run.path.name}"))
+
+
 def newest_run(root: pathlib.Path, name: str) -> Run:
-    """The newest run of a config that has a checkpoint.
+    """The newest training of a config that has a checkpoint.
+
+    Weights that were imported are not taken for it.
 
     Raises:
       InputError: none.
@@ -236,8 +245,10 @@ def newest_run(root: pathlib.Path, name: str) -> Run:
     # A run that ended before its first checkpoint has an empty folder of them.
     steps = (root / name).glob("*/checkpoints/*/params")
     runs = sorted({p.parents[2] for p in steps if p.parent.name.isdigit()})
-    if not runs:
+    trained = [run for run in runs if not run.name.startswith(_IMPORTED)]
+    if not trained:
+        others = f" (imported: {runs[-1]})" if runs else ""
         raise InputError(
-            f"no run of {name} under {root}; train one, or name it with --workdir=DIR"
+            f"no run of {name} under {root}; train one, or name it with --workdir=DIR{others}"
         )
-    return Run(runs[-1])
+    return Run(trained[-1])

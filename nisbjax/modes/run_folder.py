@@ -13,7 +13,7 @@ from nisbjax.keys.checks import optional
 from nisbjax.typing import Config
 
 OUTPUTS = pathlib.Path("outputs")
-_START_A_RUN = ("train", "synth", "demo", "import")
+_START_A_RUN = ("train", "synth", "demo")
 # The key by which a mode works on a file that any program wrote.
 _FOREIGN_INPUT = {
     "qc": "qc.input",
@@ -35,8 +35,9 @@ def find_run(
     """
     if workdir:
         return Run(pathlib.Path(workdir))
-    foreign = mode == "import"  # its file may well lie in another program's run
-    if mode in _START_A_RUN and (foreign or reset or not checkpoint_path):
+    if mode == "import":  # its file may well lie in another program's run
+        return artifacts.new_import(OUTPUTS, config.name)
+    if mode in _START_A_RUN and (reset or not checkpoint_path):
         return artifacts.new_run(OUTPUTS, config.name)
     if mode in _FOREIGN_INPUT:
         section, key = _FOREIGN_INPUT[mode].split(".")

@@ -79,7 +79,9 @@ def run(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     if differing:
         flags = (f"--config.model.{key}={described[key]}" for key in differing)
         logging.warning(
-            "the config describes another network; with it add %s", " ".join(flags)
+            "the config describes another network; with it add %s (--workdir=%s brings its "
+            "own)",
+            *(" ".join(flags), run_dir.path),
         )
     return found
 

@@ -79,6 +79,18 @@ def test_the_newest_run_is_the_last_that_has_a_checkpoint(tmp_path):
     assert newest_run(tmp_path, "liconn").path.name == "20260102_000000"
 
 
+def test_an_import_is_no_newest_run(tmp_path):
+    for stamp in ("20260101_000000", "imported_20260102_000000"):
+        folder = tmp_path / "liconn" / stamp / "checkpoints" / "10" / "params"
+        folder.mkdir(parents=True)
+    assert newest_run(tmp_path, "liconn").path.name == "20260101_000000"
+    (tmp_path / "liconn" / "20260101_000000").rename(tmp_path / "away")
+    with pytest.raises(
+        InputError, match=r"--workdir=DIR \(imported: .*/imported_20260102_000000\)$"
+    ):
+        newest_run(tmp_path, "liconn")
+
+
 def test_a_new_run_is_named_by_the_time(tmp_path):
     run = new_run(tmp_path, "liconn")
     assert re.fullmatch(r"\d{8}_\d{6}", run.path.name)

@@ -23,6 +23,7 @@ def test_a_new_run_even_inside_another_programs(tmp_path, settings, monkeypatch)
     file = tmp_path / "theirs" / "checkpoints" / "last.npz"
     run = run_folder.find_run("import", settings, "", str(file))
     assert run.path.parts[:2] == ("outputs", "demo")
+    assert run.path.name.startswith("imported_")
 
 
 def test_the_named_folder_the_inputs_or_the_checkpoints(
