@@ -48,6 +48,7 @@ def base_config() -> Config:
     c.train.ckpt_best = 3
     c.train.ckpt_last_minutes = 10
     c.train.mesh = (("data", -1), ("space", 1))
+    c.train.cpu_hours = 24.0
     c.train.loader_threads = 4
     c.train.prefetch = 4
     c.optimizer = ConfigDict()
@@ -175,6 +176,7 @@ def _predict(data: Section) -> Section:
     p.batch_per_device = 8
     p.memory_gb = 8.0
     p.roi = ""
+    p.cpu_hours = 24.0
     return p
 
 

@@ -33,11 +33,16 @@ def find(root: str | os.PathLike, pattern: str) -> list[pathlib.Path]:
     Raises:
       InputError: nothing matches.
     """
-    root = pathlib.Path(root)
+    given, root = os.fspath(root), pathlib.Path(root)
     named = root / pattern
     if named.exists():
         return [named]
     paths = [root / path for path in glob.glob(pattern, root_dir=root)]
+    if not paths and not given:
+        raise InputError(
+            f"data.root is empty, and no volume matches {pattern} here; name the folder that "
+            "holds it with --config.data.root=DIR"
+        )
     if not paths:
         raise InputError(
             f"no volume matches {root / pattern}; check data.root and the pattern"

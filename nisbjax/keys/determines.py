@@ -86,6 +86,7 @@ _KEYS = {
     "train.ckpt_best": "checkpoints",
     "train.ckpt_last_minutes": "checkpoints",
     "train.mesh": "checkpoints",  # sums over devices differ in their last bits
+    "train.cpu_hours": "",
     "train.loader_threads": "",
     "train.prefetch": "",
     "ema.decay": "weights",
@@ -108,6 +109,7 @@ _KEYS = {
     "predict.batch_per_device": "prediction",  # another program, other last bits
     "predict.memory_gb": "",
     "predict.roi": "prediction",
+    "predict.cpu_hours": "",
     "qc.input": "",
     "qc.image": "",
     "qc.report": "",

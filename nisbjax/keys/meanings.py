@@ -99,6 +99,7 @@ ckpt_best  How many of the lowest validation loss are kept.
 ckpt_last_minutes  Most minutes of work that a crash may cost.
 mesh  Devices along data, over which the batch is split, and along space, over which x of
   each crop is; -1 for all that are left.
+cpu_hours  Longest training that begins without a GPU, by estimate.
 loader_threads  Threads that read crops.
 prefetch  Batches that are read ahead.
 
@@ -140,6 +141,7 @@ tta  Average over flips of each window, or none.
 batch_per_device  Windows on each device at a time.
 memory_gb  Memory for boxes under way, in GB.
 roi  Part of the image to predict, x0:x1,y0:y1,z0:z1 in voxels; "" for all.
+cpu_hours  Longest prediction that begins without a GPU, by estimate.
 
 [qc]
 input  A file of affinities instead of the run's; "" for that.

@@ -38,6 +38,7 @@ _LOGIT = number(-LARGEST_LOGIT, LARGEST_LOGIT)
 _POSITIVE = number(0.0, above=True)
 _NOT_NEGATIVE = number(0.0)
 _MEMORY = number(0.0, 1e6, above=True)  # GB
+_HOURS = number(0.0, 1e9)
 _CHANNELS = whole(1, 4096)
 _BATCH = whole(1, 65536)
 _THREADS = whole(0, 1024)
@@ -119,6 +120,7 @@ RANGES: dict[str, Kind] = {
     "train.ckpt_best": whole(0),
     "train.ckpt_last_minutes": whole(0),
     "train.mesh": shapes.mesh(),
+    "train.cpu_hours": _HOURS,
     "train.loader_threads": _THREADS,
     "train.prefetch": _THREADS,
     "optimizer.lr": _NOT_NEGATIVE,
@@ -152,6 +154,7 @@ RANGES: dict[str, Kind] = {
     "predict.batch_per_device": _BATCH,
     "predict.memory_gb": _MEMORY,
     "predict.roi": box(),
+    "predict.cpu_hours": _HOURS,
     "qc.input": path(),
     "qc.image": path(),
     "qc.report": path(".md"),

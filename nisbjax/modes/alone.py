@@ -14,7 +14,7 @@ from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
 from nisbjax.modes import evaluation, quality, segmentation, workflow
 from nisbjax.modes.outputs import NamedOutputs
-from nisbjax.modes.volumes import Split, image_of, split_of, split_with
+from nisbjax.modes.volumes import Split, image_of, require_root, split_of, split_with
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities, open_labels
 from nisbjax.typing import Config
@@ -23,7 +23,11 @@ from nisbjax.typing import Config
 def predict(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """Mode predict: the test volume, or `predict.input`."""
     found = workflow.find_checkpoint(config, run_dir, checkpoint_path)
-    image = optional(config.predict.input) or split_of(config, "test").image
+    image = optional(config.predict.input)
+    if not image:
+        split = split_of(config, "test")
+        require_root(config, split)
+        image = split.image
     place = run_dir.test(checkpoint.step_of(found), volume_name(image))
     return workflow.predict(config, found, image, place, NamedOutputs.of(config))
 

@@ -11,7 +11,9 @@ from typing import Any
 from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.keys import determines, ranges
+from nisbjax.modes import cpu_hours
 from nisbjax.modes.outputs import OWN, NamedOutputs
+from nisbjax.store.finished import is_finished
 from nisbjax.typing import Config, Section
 
 
@@ -30,10 +32,14 @@ def predict(
       image, place, named: as `predict_by`.
 
     Raises:
-      InputError: as `infer.network.load_network` and `infer.stage.run`.
+      InputError: as `infer.network.load_network` and `infer.stage.run`, or as
+        `cpu_hours.require_prediction`.
     """
     from nisbjax.infer.network import load_network
 
+    work, final = output_paths(config.predict, place, named.prediction)
+    if not is_finished(work) and not (final != work and final.exists()):
+        cpu_hours.require_prediction(config, image)
     network = load_network(config.predict, config.model.to_dict(), found)
     return predict_by(config, network, image, place, named)
 

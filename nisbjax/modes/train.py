@@ -4,17 +4,21 @@ PyTC and BANIS train in the process that reads the command line; here the config
 the command and the software are written down once nothing can be refused any more.
 """
 
+import pathlib
 import platform
 import shlex
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from absl import logging
+
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint import checkpoint
 from nisbjax.config import write
 from nisbjax.keys import determines
 from nisbjax.keys.checks import optional
+from nisbjax.modes import cpu_hours
 from nisbjax.store import files
 from nisbjax.typing import Config
 
@@ -37,8 +41,16 @@ def run(
         look at SLURM's variables.
 
     Raises:
-      InputError: the config, the data or a checkpoint do not fit.
+      InputError: the config, the data or a checkpoint do not fit, or there is no GPU for
+        what would take days without.
     """
+    if not (checkpoint_path or reset) and _is_finished(config, run_dir):
+        logging.info(
+            "%s is at step %d, its last: it is trained; --mode=tune-test --workdir=%s is "
+            "next, or more of --config.train.steps",
+            *(run_dir.path, config.train.steps, run_dir.path),
+        )
+        return
     from nisbjax.parallel import devices, hosts
     from nisbjax.train import stage
     from nisbjax.train.agreement import Origin
@@ -57,12 +69,42 @@ def run(
         hosts.first_decides(lambda: "" if begun else str(checkpoint.find(origin.path)))
     recipe = make_recipe_on(devices.make_mesh(config.train.mesh), config)
     open_training_data(config)
+    cpu_hours.require_training(config, _newest_step(run_dir))
     stage.run(config, run_dir, recipe, origin, lambda: describe_run(config, run_dir))
 
 
+def _newest_step(run_dir: Run) -> int:
+    """Of the run's checkpoints, sound or not; 0 where there are none."""
+    found = checkpoint.numbered(run_dir.checkpoints)
+    return checkpoint.step_of(found[0]) if found else 0
+
+
+def _is_finished(config: Config, run_dir: Run) -> bool:
+    """Whether a sound checkpoint of the last step was trained with these very keys.
+
+    Asked before JAX is loaded; whatever else there is, training itself looks into.
+    """
+    if _newest_step(run_dir) != config.train.steps:
+        return False
+    newest = run_dir.checkpoints / str(config.train.steps)
+    if checkpoint.problem_of(newest):
+        return False
+    asked, used = config, checkpoint.fact(newest, "config")
+    return determines.facts(used, "weights") == determines.facts(asked, "weights")
+
+
 def describe_run(config: Config, run_dir: Run) -> None:
-    """Writes config.json, command.txt (one line for each start) and environment.json."""
-    write(config, run_dir.config)
+    """Writes config.json, command.txt (one line for each start) and environment.json.
+
+    The root of the data is noted as it is from anywhere, but for data that the run made.
+    """
+    noted = config.copy_and_resolve_references().unlock()
+    root = pathlib.Path(config.data.root)
+    if config.data.root and root.resolve() == run_dir.synthetic.resolve():
+        noted.data.root = ""  # it is found there wherever the run is moved
+    elif config.data.root:
+        noted.data.root = str(root.absolute())
+    write(noted, run_dir.config)
     with open(run_dir.command, "a") as file:
         file.write(shlex.join(sys.orig_argv) + "\n")
     packages = ("nisbjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")

@@ -21,7 +21,7 @@ from nisbjax.modes.evaluation import own_truth
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
-from nisbjax.modes.volumes import Split, split_of
+from nisbjax.modes.volumes import Split, require_root, split_of
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities
 from nisbjax.typing import Config
@@ -116,9 +116,10 @@ def volume(config: Config) -> Split:
     """The validation volume, which mode tune tunes on.
 
     Raises:
-      InputError: `predict.input` names another image.
+      InputError: `predict.input` names another image, or as `require_root`.
     """
     split = split_of(config, "val")
+    require_root(config, split)
     named = optional(config.predict.input)
     if named and os.path.realpath(named) != os.path.realpath(split.image):
         raise InputError(

@@ -44,6 +44,19 @@ def split_of(config: Config, split: str) -> Split:
     return Split(path(chosen.image), path(chosen.label), path(chosen.skeleton))
 
 
+def require_root(config: Config, split: Split) -> None:
+    """Refuses a volume below a root that was not named.
+
+    Raises:
+      InputError: `data.root` is empty, and the image is not here.
+    """
+    if not config.data.root and split.image and not is_there(split.image):
+        raise InputError(
+            f"data.root is empty, and there is no {split.image} here; name the folder that "
+            "holds it with --config.data.root=DIR"
+        )
+
+
 def voxel_size_nm(config: Config) -> tuple[float, float, float]:
     """`data.voxel_size_nm`, x, y, z."""
     x, y, z = map(float, config.data.voxel_size_nm)

@@ -19,7 +19,7 @@ from nisbjax.modes import evaluation, segmentation, tuning
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
-from nisbjax.modes.volumes import Split, split_of, split_with
+from nisbjax.modes.volumes import Split, require_root, split_of, split_with
 from nisbjax.store import files
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities, open_image, open_labels
@@ -276,7 +276,9 @@ def _tested(config: Config) -> Split:
     """The test volume, or that of `predict.input` with what belongs to it."""
     image = optional(config.predict.input)
     if not image:
-        return split_of(config, "test")
+        split = split_of(config, "test")
+        require_root(config, split)
+        return split
     found = split_with(config, image)
     if found is not None:
         return found

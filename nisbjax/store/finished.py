@@ -29,6 +29,16 @@ def locate(path: str | os.PathLike) -> tuple[pathlib.Path, str] | None:
     return None
 
 
+def is_finished(artifact: str | os.PathLike) -> bool:
+    """Whether its manifest says so; nothing else is looked at.
+
+    Raises:
+      InputError: its manifest is damaged.
+    """
+    state = state_of(pathlib.Path(artifact))
+    return state is not None and state.finish is not None
+
+
 def finished_files(artifact: str | os.PathLike) -> tuple[dict[str, Fact], Facts] | None:
     """The files of a finished artifact, and those of its arrays' metadata; None without a
     manifest.

@@ -91,3 +91,11 @@ def test_images_of_different_channels(tmp_path):
         InputError, match="img has 8 channels but .*img has 1; wanted the"
     ):
         open_pairs(tmp_path, IMAGE, LABEL)
+
+
+def test_a_root_that_is_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match="data.root is empty, and no volume matches a/b here; name the"
+    ):
+        find("", "a/b")
