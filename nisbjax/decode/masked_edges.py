@@ -33,7 +33,7 @@ class MaskedEdges:
       image: [x y z] or [x y z c], which a specification with a border ring needs.
       mask_edges: `both` drops every edge that touches a masked voxel; `source` only those
         stored at one.
-      origin: voxel of the volume that `mask_of` counts from; see `inside`.
+      part: of the volume, from whose start voxels are counted; see `inside`.
 
     Raises:
       InputError: no such offset or word.
@@ -43,7 +43,7 @@ class MaskedEdges:
     mask: MaskSource | None = None
     image: ImageSource | None = None
     mask_edges: str = "both"
-    origin: Triple = (0, 0, 0)
+    part: Box | None = None
 
     def __post_init__(self):
         if self.edge_offset not in (0, 1):
@@ -80,10 +80,13 @@ class MaskedEdges:
     def require_shape(self, shape: Triple) -> None:
         """Refuses a mask, or its image, that is not of this volume.
 
+        Of a part of a volume, whose mask is the volume's, nothing is asked.
+
         Raises:
           InputError: naming both shapes.
         """
-        require_mask(self.mask, self.image, shape)
+        if self.part is None:
+            require_mask(self.mask, self.image, shape)
 
     def stored_at(self, edge_offset: int) -> "MaskedEdges":
         """The same mask, for affinities whose edges are stored elsewhere."""
@@ -91,10 +94,12 @@ class MaskedEdges:
 
     def inside(self, box: Box) -> "MaskedEdges":
         """The same edges, with voxels counted from the start of a box of the volume."""
-        return dataclasses.replace(self, origin=box.start)
+        return dataclasses.replace(self, part=box)
 
     def mask_of(self, box: Box) -> Mask | None:
         """The mask of a box, True where a voxel may carry edges; None where there is none."""
         if self.mask is None:
             return None
-        return mask_of_box(self.mask, self.image, box.shift(self.origin))
+        if self.part is not None:
+            box = box.shift(self.part.start)
+        return mask_of_box(self.mask, self.image, box)

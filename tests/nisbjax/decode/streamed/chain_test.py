@@ -130,6 +130,15 @@ def test_halves_of_a_volume_beyond_the_halo_agree_where_nothing_is_doubtful():
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_mask_of_a_volume_beyond_the_halo_takes_its_edges():
+    """A tube of 80 voxels in boxes of 20 and their halo of 16, cut by a masked plane."""
+    affinities = np.full((6, 80, 3, 3), 0.9, np.float16)
+    mask = np.ones((80, 3, 3), bool)
+    mask[50] = False
+    found = decode(volume(affinities), (20, 3, 3), edges=MaskedEdges(mask=mask))
+    np.testing.assert_array_equal(found[:, 1, 1], [1] * 50 + [0] + [2] * 29)
+
+
 def test_an_anchor_is_as_large_as_its_parts_together():
     """Twelve voxels along x in boxes of eight, of which six lie in each of two."""
     affinities = np.zeros((6, 40, 1, 1), np.float16)
