@@ -14,6 +14,9 @@ from jaxtyping import Float64, Int, Int32, UInt
 from nisbjax.errors import InputError
 from nisbjax.typing import Affinities
 
+# Types of few numbers, and those of their bits.
+FEW = {np.dtype(np.float16): np.uint16, np.dtype(np.uint8): np.uint8}
+
 
 class Weights(NamedTuple):
     """How much each value that a channel may hold says.
@@ -49,16 +52,11 @@ def weights_of(
             return np.fmax(weigh(values, repelling), 0)  # NaN says nothing
 
     both = (False, True)
-    if affinities.dtype == np.uint8:
-        held = np.arange(256) / 255
+    if affinities.dtype in FEW:
+        held = held_values(affinities.dtype)
         weights = np.concatenate([weighed(held, r) for r in both])
-        return Weights(affinities, weights, 256 * np.asarray(repels, np.int64))
-    if affinities.dtype == np.float16:
-        bits = np.arange(1 << 16, dtype=np.uint16)
-        held = bits.view(np.float16).astype(np.float64)
-        weights = np.concatenate([weighed(held, r) for r in both])
-        values = affinities.view(np.uint16)
-        return Weights(values, weights, (1 << 16) * np.asarray(repels, np.int64))
+        values = affinities.view(FEW[affinities.dtype])
+        return Weights(values, weights, len(held) * np.asarray(repels, np.int64))
     if affinities.dtype != np.float32:
         raise InputError(
             f"affinities are {affinities.dtype}; wanted float16, float32, or uint8 "
@@ -72,6 +70,13 @@ def weights_of(
         weights.append(weighed(held.astype(np.float64), repelling))
         base.append(base[-1] + len(held))
     return Weights(positions, np.concatenate(weights), np.asarray(base[:-1]))
+
+
+def held_values(dtype: np.dtype) -> Float64[np.ndarray, " n"]:
+    """All numbers that affinities of a type in `FEW` may hold, in order of their bits."""
+    if dtype == np.uint8:
+        return np.arange(256) / 255
+    return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
 
 
 def ranks(of: Weights) -> Int32[np.ndarray, " w"]:

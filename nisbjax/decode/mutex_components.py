@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Integer, UInt
+from jaxtyping import Float64, Int32, Integer, UInt
 
 from nisbjax.decode import mutex_kernels
 from nisbjax.decode.edge_weights import Weights, ranks, weights_of
@@ -28,7 +28,7 @@ Seeds = Integer[np.ndarray, "seeds_x seeds_y seeds_z"]  # of the volume's shape
 
 _CLIP = 1e-3  # a logit of more than 6.9 is no better evidence
 _ROOM = 2  # edges that are sorted at once, for each voxel
-_STEP = 2.0**-20  # of weights: what a machine's logarithm rounds decides no order
+STEP = 2.0**-20  # of weights: what a machine's logarithm rounds decides no order
 
 
 def mutex_components(
@@ -81,10 +81,7 @@ def mutex_components(
             raise InputError(f"{name} is {value}; wanted a finite logit")
 
     def weigh(values: np.ndarray, repels: bool) -> np.ndarray:
-        p = np.clip(values, _CLIP, 1 - _CLIP)
-        logit = np.log(p / (1 - p))
-        weights = repel - logit if repels else logit - attract
-        return np.round(weights / _STEP) * _STEP
+        return weight(logits(values), repel if repels else attract, repels)
 
     repels = [sum(map(abs, offset)) != 1 for offset in offsets]
     edges = MaskedEdges.of(edges, mask)
@@ -96,6 +93,21 @@ def mutex_components(
         strides=strides,
         seeds=seeds,
     )
+
+
+def logits(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """What affinities say, clipped; NaN stays."""
+    with np.errstate(invalid="ignore"):
+        p = np.clip(values, _CLIP, 1 - _CLIP)
+        return np.log(p / (1 - p))
+
+
+def weight(
+    logit: Float64[np.ndarray, " n"], bias: float, repels: bool
+) -> Float64[np.ndarray, " n"]:
+    """How much edges say: `repel` less their logits, or those less `attract`."""
+    weights = bias - logit if repels else logit - bias
+    return np.round(weights / STEP) * STEP
 
 
 def memory_bytes(dtype: np.dtype, voxels: int, channels: int = 6) -> int:
@@ -133,20 +145,7 @@ def components(
     voxels = math.prod(shape)
     if voxels == 0:
         return np.zeros(shape, np.uint32)
-    sign = -1 if edges.edge_offset else 1
-    mask = edges.mask_of(Box.whole(shape))
-    reach = sign * np.asarray(offsets, np.int64)
-    graph = Graph(
-        _fixed(weights.values),
-        ranks(weights),
-        weights.base,
-        np.asarray(repels, bool),
-        reach,
-        reach @ (shape[1] * shape[2], shape[2], 1),
-        np.asarray(strides, np.int64),
-        _fixed(np.empty((0, 0, 0), bool) if mask is None else mask),
-        edges.both,
-    )
+    graph = graph_of(weights, ranks(weights), repels, offsets, edges, strides)
     narrow = 2 * len(offsets) * voxels < 2**32
     signed, wide = (np.int32, np.uint32) if narrow else (np.int64, np.uint64)
     parent = np.full(voxels, np.iinfo(signed).min, signed)
@@ -155,6 +154,38 @@ def components(
     labels = _take_all(graph, parent, seeded, wide)
     return labels.reshape(shape).astype(
         np.uint32 if voxels < 2**32 else np.uint64, copy=False
+    )
+
+
+def graph_of(
+    weights: Weights,
+    ranked: Int32[np.ndarray, " w"],
+    repels: Sequence[bool],
+    offsets: Sequence[Triple],
+    edges: MaskedEdges,
+    strides: Triple = (1, 1, 1),
+) -> Graph:
+    """The edges of a volume, as the kernels take them.
+
+    Args:
+      weights: of which the values are taken.
+      ranked: of each weight, 1 for what comes first, and so on; 0 says nothing.
+      repels, offsets, edges, strides: as `components`.
+    """
+    shape = weights.values.shape[1:]
+    sign = -1 if edges.edge_offset else 1
+    mask = edges.mask_of(Box.whole(shape))
+    reach = sign * np.asarray(offsets, np.int64)
+    return Graph(
+        _fixed(weights.values),
+        ranked,
+        weights.base,
+        np.asarray(repels, bool),
+        reach,
+        reach @ (shape[1] * shape[2], shape[2], 1),
+        np.asarray(strides, np.int64),
+        _fixed(np.empty((0, 0, 0), bool) if mask is None else mask),
+        edges.both,
     )
 
 
