@@ -10,12 +10,14 @@ pytestmark = pytest.mark.slow
 BUDGET_GB = 0.06
 # 5 times the budget as float16 affinities and 30 or 40 times, long in x or in z: far enough
 # apart that a few megabytes of chance in a process's peak do not count.
-SHORT = {"decode": 4096, "sweep": 4096, "chain": 2048}
-LONG = {"decode": 32768, "sweep": 24576, "chain": 10240}
+SHORT = {"decode": 4096, "sweep": 4096, "chain": 2048, "joins": 1024}
+LONG = {"decode": 32768, "sweep": 24576, "chain": 10240, "joins": 5120}
 # Bytes a voxel. The chain has a third of the voxels, for they cost ten times as much, in boxes
 # of 1.6 megavoxels with some .1 fragments a voxel: its own boxes are 3.5 times as large, so
 # what each leaves counts as .02 there, and tissue (FIB-25) has a twentieth of the fragments.
-MOST = {"decode": 0.02, "sweep": 0.02, "chain": 0.07}
+# Joins hold 69 bytes for each pair of fragments of seven voxels or more, and a few megabytes
+# of chance are .1 over so few voxels; whatever held a voxel's label would be 4.
+MOST = {"decode": 0.02, "sweep": 0.02, "chain": 0.07, "joins": 0.2}
 
 
 def peaks(axis, what, folder):
@@ -51,9 +53,10 @@ def decode(axis, length, what, folder):
     shape[axis] = length
 
     noise = np.random.default_rng(0).random(1 << 19, np.float32)
-    if what == "chain":  # one edge of 25 joins, so that there is less to do
+    chain = what in ("chain", "joins")
+    if chain:  # one edge of 25 joins, so that there is less to do
         noise = np.where(noise < 0.04, 0.9, 0.4)
-    noise = (noise * 0.7 + 0.3 if what != "chain" else noise).astype(np.float16)
+    noise = (noise if chain else noise * 0.7 + 0.3).astype(np.float16)
 
     def read(domain, chunk, _):
         first = hash(domain.origin) % (noise.size - chunk.size)
@@ -64,7 +67,7 @@ def decode(axis, length, what, folder):
     store = ts.virtual_chunked(
         read,
         dtype=ts.float16,
-        shape=(6 if what == "chain" else 3, *shape),
+        shape=(6 if chain else 3, *shape),
         chunk_layout=ts.ChunkLayout(chunk_shape=(1, 64, 64, 64)),
     )
     affinities = Volume(store, "cxyz", source="noise")
@@ -85,17 +88,23 @@ def decode(axis, length, what, folder):
     else:
         box = [112, 112, 112]
         box[axis] = 128
+        parameters = ChainParameters(anchor=2)
+        if what == "joins":
+            parameters = ChainParameters(anchor=7, joins=("average", "absorb"), faces=1)
         chain_volume(
             affinities,
             output,
-            parameters=ChainParameters(anchor=2),
+            parameters=parameters,
             memory_gb=0.2,  # of one box and its halo: 112 x 112 x 160 of 68 bytes
             schedule=Schedule(box_shape=tuple(box)),
         )
 
 
-@pytest.mark.parametrize("what", ["decode", "sweep", "chain"])
-@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize(
+    "axis, what",
+    [(a, what) for a in (0, 2) for what in ("decode", "sweep", "chain")]
+    + [(0, "joins")],
+)
 def test_memory_does_not_grow_with_the_volume(axis, what, measured, tmp_path):
     found = measured([__file__, str(axis), what, str(tmp_path)])
     short, long = map(int, found.split())
