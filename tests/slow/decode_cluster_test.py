@@ -8,13 +8,13 @@ import time
 import numpy as np
 import psutil
 import pytest
+from small_chains import labels_at, noise, written
 
 from nisbjax.decode.chain import ChainParameters
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.streamed.chain import chain_volume
 from nisbjax.decode.streamed.labeling import label_volume
 from nisbjax.decode.streamed.schedule import Schedule
-from nisbjax.store.volume import create_zarr
 
 pytestmark = pytest.mark.slow
 
@@ -26,22 +26,8 @@ def test_a_killed_worker_changes_nothing(tmp_path):
     pytest.importorskip("distributed")
     values = np.random.default_rng(0).random((3, *SHAPE), np.float32)
     values = values.astype(np.float16)
-
-    affinities = create_zarr(
-        tmp_path / "raw.zarr",
-        shape=values.shape,
-        dtype=np.float16,
-        chunks=(1, 32, 32, 32),
-        axes="cxyz",
-    )
-    affinities.write(..., values)
-    output = create_zarr(
-        tmp_path / "labels.zarr",
-        shape=SHAPE,
-        dtype=np.uint32,
-        chunks=(32, 32, 32),
-        axes="xyz",
-    )
+    affinities = written(tmp_path / "raw.zarr", values, 32)
+    output = labels_at(tmp_path / "labels.zarr", SHAPE, 32)
     folder = tmp_path / "labels.zarr" / ".scratch"
     killed = []
 
@@ -75,24 +61,11 @@ def test_a_killed_worker_changes_nothing(tmp_path):
 
 def test_processes_decode_the_chain_as_threads_do(tmp_path):
     pytest.importorskip("distributed")
-    values = 0.95 - 0.7 * np.random.default_rng(1).random((6, 48, 24, 24))
-    affinities = create_zarr(
-        tmp_path / "raw.zarr",
-        shape=values.shape,
-        dtype=np.float16,
-        chunks=(1, 16, 16, 16),
-        axes="cxyz",
-    )
-    affinities.write(..., values.astype(np.float16))
+    shape = (48, 24, 24)
+    affinities = written(tmp_path / "raw.zarr", noise(1, shape), 16)
     found = []
     for kind in ("threads", "local"):
-        output = create_zarr(
-            tmp_path / f"{kind}.zarr",
-            shape=(48, 24, 24),
-            dtype=np.uint32,
-            chunks=(16, 16, 16),
-            axes="xyz",
-        )
+        output = labels_at(tmp_path / f"{kind}.zarr", shape, 16)
         chain_volume(
             affinities,
             output,

@@ -4,16 +4,15 @@ import dataclasses
 import os
 import pathlib
 
-import numpy as np
 import pytest
 from absl import logging
+from small_chains import labels_at, noise, written
 
 from nisbjax.decode.chain import ChainParameters
 from nisbjax.decode.streamed import fragments, growth, relabeling, shaving
 from nisbjax.decode.streamed.chain import chain_volume
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError
-from nisbjax.store.volume import create_zarr
 
 PARAMETERS = ChainParameters(anchor=4, low=0.3, shave=1)
 STEPS = {
@@ -31,24 +30,10 @@ class Killed(Exception):
 @pytest.fixture
 def chain(tmp_path):
     """Decodes an array on disk into another by 2 x 2 boxes that share its chunks."""
-    values = 0.95 - 0.7 * np.random.default_rng(9).random((6, 20, 12, 14))
-    affinities = create_zarr(
-        tmp_path / "raw.zarr",
-        shape=values.shape,
-        dtype=np.float16,
-        chunks=(1, 8, 8, 8),
-        axes="cxyz",
-    )
-    affinities.write(..., values.astype(np.float16))
+    affinities = written(tmp_path / "raw.zarr", noise(9, (20, 12, 14)), 8)
 
     def run(name, parameters=PARAMETERS):
-        output = create_zarr(
-            tmp_path / name,
-            shape=(20, 12, 14),
-            dtype=np.uint32,
-            chunks=(8, 8, 8),
-            axes="xyz",
-        )
+        output = labels_at(tmp_path / name, (20, 12, 14), 8)
         schedule = Schedule(box_shape=(12, 8, 14))
         chain_volume(
             affinities, output, parameters=parameters, memory_gb=1.0, schedule=schedule

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from small_chains import broken_neurites, labels_at
 
 from nisbjax.decode import chain, numbering
 from nisbjax.decode.agglomeration.composition import join_volume
@@ -13,24 +14,11 @@ from nisbjax.decode.streamed import links
 from nisbjax.decode.streamed.chain import chain_volume
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.offsets import OFFSETS_6
-from nisbjax.store.volume import create_zarr, from_array
+from nisbjax.store.volume import from_array
 
 PARAMETERS = ChainParameters(
     anchor=6, low=0.3, margin=0.02, joins="average", faces=4, short=0.1
 )
-
-
-def broken_neurites(seed, shape, dtype=np.float16):
-    """Two neurites side by side along y; half-way on z a plane of .54 breaks both.
-
-    .54 is a logit of .16, which attracts nothing: they join by their links alone.
-    """
-    values = 0.95 - 0.2 * np.random.default_rng(seed).random((6, *shape))
-    y, z = shape[1] // 2, shape[2] // 2
-    values[2, :, :, z - 1] = 0.54
-    values[1, :, y - 1] = 0.1
-    values[4, :, max(0, y - 10) : y] = 0.02
-    return values.astype(dtype)
 
 
 def decode(affinities, output=None, box_shape=None, parameters=PARAMETERS, **options):
@@ -122,9 +110,7 @@ class Stopped(Exception):
 def test_a_killed_attempt_is_resumed(tmp_path, monkeypatch):
     affinities, shape = broken_neurites(4, (8, 24, 40)), (8, 24, 40)
     wanted = decode(affinities, box_shape=(8, 12, 20))
-    output = create_zarr(
-        tmp_path / "l.zarr", shape=shape, dtype=np.uint32, chunks=shape, axes="xyz"
-    )
+    output = labels_at(tmp_path / "l.zarr", shape, 40)
 
     def stop(*_, **__):
         raise Stopped
