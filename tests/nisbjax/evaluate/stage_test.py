@@ -1,142 +1,21 @@
 """Evaluating files of any program: the report, its tables, and the error lines."""
 
 import json
-import os
-import pathlib
-import pickle
-import tempfile
 
-import h5py
-import hypothesis
-import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from scored_files import (
+    as_hdf5,
+    as_npy,
+    as_zarr,
+    made_segmentation,
+    made_truth,
+    run,
+)
 
 from nisbjax import artifacts
-from nisbjax.config import base_config, flatten
 from nisbjax.errors import InputError
-from nisbjax.evaluate import stage
-from nisbjax.evaluate.truth import Truth
-from nisbjax.store import manifest_lines, volume, zarr_output
-
-SHAPE = (12, 4, 4)
-
-
-def made_truth() -> np.ndarray:
-    """Two neurites along x: 3 in the half y < 2, 5 in the other."""
-    labels = np.full(SHAPE, 5, np.uint16)
-    labels[:, :2] = 3
-    return labels
-
-
-def made_segmentation() -> np.ndarray:
-    """Neurite 3 is whole (1); neurite 5 is split at x = 6 (2 | 4), background at x 11."""
-    labels = np.full(SHAPE, 1, np.uint32)
-    labels[:6, 2:], labels[6:, 2:] = 2, 4
-    labels[11, 2:] = 0
-    return labels
-
-
-@pytest.fixture
-def inputs(tmp_path):
-    """Skeletons through both neurites, 12 nodes each, voxels of 9 x 9 x 12 nm."""
-    graph = nx.Graph()
-    for neurite, y in ((3, 0), (5, 3)):
-        for x in range(12):
-            graph.add_node(
-                (neurite, x),
-                id=neurite,
-                index_position=(x, y, x % 4),
-                nm_position=(9.0 * x, 9.0 * y, 12.0 * (x % 4)),
-            )
-            if x:
-                graph.add_edge((neurite, x - 1), (neurite, x))
-    path = tmp_path / "skeleton.pkl"
-    path.write_bytes(pickle.dumps(graph))
-    return path
-
-
-@pytest.fixture
-def config():
-    return base_config()
-
-
-def run(config, out, *, segmentation="", skeleton="", label="", dense="", **options):
-    """As the modes call it."""
-    x, y, z = map(float, config.data.voxel_size_nm)
-    truth = Truth(
-        str(skeleton), str(label), (x, y, z), config.data.unlabeled, str(dense)
-    )
-    return stage.run(
-        config.evaluate.metrics,
-        out,
-        segmentation,
-        truth,
-        memory_gb=config.decode.memory_gb,
-        setting="liconn",
-        config=flatten(config.to_dict()),
-        **options,
-    )
-
-
-def as_zarr(folder, array):
-    written = volume.create_zarr(
-        folder / "decoded_x1_ch0-1-2_affinity_cc_0.7.zarr",
-        shape=array.shape,
-        dtype=array.dtype,
-        chunks=(5, 2, 4),
-        axes="xyz",
-        attributes={"threshold": 0.7},
-    )
-    written.write(..., array)
-    return written.source
-
-
-def as_hdf5(folder, array):
-    path = folder / "theirs.h5"
-    with h5py.File(path, "w") as file:
-        file["main"] = array
-    return path
-
-
-def as_npy(folder, array):
-    path = folder / "theirs.npy"
-    np.save(path, array)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("attributes", "expected"),
-    [
-        ({"parameters": ["attract", "repel"], "attract": 0.25, "repel": 1}, True),
-        ({"parameters": "a=3"}, False),  # another program's
-        ({"parameters": [["a"], "b", 3], "b": "c"}, False),
-    ],
-)
-def test_a_segmentation_without_a_threshold(
-    tmp_path, config, inputs, attributes, expected
-):
-    array = made_segmentation()
-    written = volume.create_zarr(
-        tmp_path / "decoded_x1_ch0-1-2-3-4-5_chain_0.25_1.zarr",
-        shape=array.shape,
-        dtype=array.dtype,
-        chunks=(5, 2, 4),
-        axes="xyz",
-        attributes=attributes,
-    )
-    written.write(..., array)
-    out = artifacts.VolumeDir(tmp_path / "seed5")
-    config.evaluate.ceiling = False
-    found = run(config, out, segmentation=written.source, skeleton=inputs)
-    assert found["threshold"] is None
-    named = {"attract": 0.25, "repel": 1}
-    assert found.get("parameters") == (named if expected else None)
-    text = out.evaluation(pathlib.Path(written.source), ".txt")
-    said = "parameters: attract 0.25, repel 1 (default)" in text.read_text()
-    assert said == expected
+from nisbjax.store import manifest_lines
 
 
 @pytest.mark.parametrize("form", [as_zarr, as_hdf5, as_npy])
@@ -299,47 +178,6 @@ def test_a_voxel_size_that_disagrees_is_in_the_report(tmp_path, config, inputs):
     assert any("data.voxel_size_nm is (18, 18, 25)" in note for note in found["notes"])
 
 
-def test_a_second_evaluation_remembers_where_the_threshold_came_from(
-    tmp_path, config, inputs
-):
-    out = artifacts.VolumeDir(tmp_path / "out")
-    segmentation = as_zarr(tmp_path, made_segmentation())
-    given = {"segmentation": segmentation, "skeleton": inputs}
-    found = run(config, out, **given, threshold_origin="")
-    assert found["threshold_origin"] == "of unknown origin"
-    run(config, out, **given, threshold_origin="tuned on a.yaml")
-    found = run(config, out, **given, threshold_origin="")
-    assert found["threshold_origin"] == "tuned on a.yaml"
-    as_zarr(tmp_path, np.ones(SHAPE, np.uint32))
-    found = run(config, out, **given, threshold_origin="")
-    assert found["threshold_origin"] == "of unknown origin"
-
-
-def test_an_evaluation_of_another_process_is_left_to_it(
-    tmp_path, config, inputs, held_elsewhere
-):
-    out = artifacts.VolumeDir(tmp_path / "seed5")
-    process = held_elsewhere(out.path / "eval_theirs.lock")
-    file = as_npy(tmp_path, made_segmentation())
-    with pytest.raises(
-        InputError, match=f"eval_theirs.txt is being written by process {process} on "
-    ):
-        run(config, out, segmentation=file, skeleton=inputs)
-    assert os.listdir(out.path) == ["eval_theirs.lock"]
-
-
-def test_a_pipe_in_the_way_is_refused_before_anything_is_scored(
-    tmp_path, config, inputs
-):
-    out = artifacts.VolumeDir(tmp_path)
-    os.mkfifo(tmp_path / "eval_theirs_splits.csv")
-    file = as_npy(tmp_path, made_segmentation())
-    there = sorted(os.listdir(tmp_path))
-    with pytest.raises(InputError, match="eval_theirs_splits.csv is a device, pipe"):
-        run(config, out, segmentation=file, skeleton=inputs)
-    assert sorted(os.listdir(tmp_path)) == there
-
-
 def test_dense_metrics_need_no_skeleton_on_disk(tmp_path, config):
     # Truth 3 | 5, segments 1 | 2 4: recall loses the split of neurite 5, precision none.
     np.save(tmp_path / "truth.npy", made_truth())
@@ -356,70 +194,3 @@ def test_dense_metrics_need_no_skeleton_on_disk(tmp_path, config):
     config.evaluate.metrics = ("nerl", "voi")
     with pytest.raises(InputError, match="skeleton.pkl"):
         run(config, out, **arguments)
-
-
-_ANY = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-
-
-@hypothesis.settings(max_examples=25, deadline=None)
-@given(st.dictionaries(st.sampled_from(["threshold", "note", "segments"]), _ANY))
-def test_no_attribute_costs_a_report(attributes):
-    """Twelve voxels of one segment and no truth but themselves."""
-    labels = np.ones(SHAPE, np.uint32)
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder)
-        source = as_zarr(path, labels)
-        zarr_output.write_attributes(source, {"axes": "xyz", **attributes})
-        config = base_config()
-        config.evaluate.metrics = ("voi",)
-        found = run(
-            config,
-            artifacts.VolumeDir(path),
-            segmentation=source,
-            label=source,
-        )
-        assert found["dense"]["voi_sum"] == 0
-        (written,) = path.glob("eval_*.json")
-        assert json.loads(written.read_text())["dense"]["voi_sum"] == 0
-        (written,) = path.glob("eval_*.txt")
-        assert "VOI Total" in written.read_text()
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (0.75, "threshold: 0.75 ("),
-        ("0.75", "threshold: '0.75' ("),
-        ([0.5, 0.6], "threshold: [0.5, 0.6] ("),
-        (None, ""),
-    ],
-)
-def test_a_threshold_of_any_type_is_in_the_report(tmp_path, config, value, said):
-    config.evaluate.metrics = ("voi",)
-    source = as_zarr(tmp_path, np.ones(SHAPE, np.uint32))
-    zarr_output.write_attributes(source, {"axes": "xyz", "threshold": value})
-    out = artifacts.VolumeDir(tmp_path)
-    run(config, out, segmentation=source, label=source)
-    (written,) = tmp_path.glob("eval_*.txt")
-    assert said in written.read_text()
-    assert ("threshold: " in written.read_text()) == bool(said)
-
-
-@pytest.mark.parametrize(
-    "content", ["5", "null", "{", '{"segmentation_fingerprint": 3}', "[[[[", "\x00"]
-)
-def test_an_earlier_report_of_any_content_is_replaced(tmp_path, config, content):
-    config.evaluate.metrics = ("voi",)
-    source = as_zarr(tmp_path, np.ones(SHAPE, np.uint32))
-    out = artifacts.VolumeDir(tmp_path)
-    path = out.evaluation(pathlib.Path(source), ".json")
-    path.write_text(content)
-    run(config, out, segmentation=source, label=source, threshold_origin="")
-    assert json.loads(path.read_text())["threshold_origin"] == stage.UNKNOWN_THRESHOLD
