@@ -25,7 +25,8 @@ modes:
   demo       synth, train, tune, test, and the untrained and intensity baselines beside them
   config     print every key as the run would have it, and what differs from the preset
 
-Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
+--redo=predict,decode (of --mode=test; or that of its own mode) replaces what the stage made
+before, where other keys would be refused. Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
 newest run of the config and say which. Input that cannot be used ends with one line and
 exit status 2.
 """
@@ -51,6 +52,7 @@ from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import ranges
 from nisbjax.modes import command_line, outside, presets, usage
 from nisbjax.modes.run_folder import find_run
+from nisbjax.parallel import environment
 from nisbjax.typing import Config
 
 # Mode -> the function that runs it, as (config, run, checkpoint path); imported when its
@@ -72,7 +74,12 @@ MODES = {
     "demo": "nisbjax.modes.demo:run",
 }
 # Flag -> the modes that take it.
-_EXTRAS = {"reset": ("train",), "watch": ("validate",), "coordinator": ("train",)}
+_EXTRAS: dict[str, tuple[str, ...]] = {
+    "reset": ("train",),
+    "watch": ("validate",),
+    "redo": ("test", "predict", "decode"),
+    "coordinator": ("train",),
+}
 # Modes that take paths and need no config, as (paths, workdir).
 PATH_MODES = {
     "summarize": "nisbjax.modes.summarize:run",
@@ -94,6 +101,7 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", "", "A checkpoint, or the run that holds it.")
     flags.DEFINE_bool("watch", False, "With validate: wait for new checkpoints.")
     flags.DEFINE_list("reset", [], "Of it, with train: optimizer, schedule, step.")
+    flags.DEFINE_list("redo", [], "Of predict, decode: what is made anew, see above.")
     flags.DEFINE_string(
         "coordinator",
         "",
@@ -134,7 +142,7 @@ def _run(paths: list[str]) -> None:
         return
     if paths:
         raise InputError(f"{paths[0]!r} is no flag; --mode={FLAGS.mode} takes no paths")
-    flagged = {name: FLAGS[name].value for name in ("reset", "watch")}
+    flagged = {name: FLAGS[name].value for name in ("reset", "watch", "redo")}
     extras: dict[str, Any] = {name: v for name, v in flagged.items() if v}
     if FLAGS.coordinator:
         extras["coordinator"] = FLAGS.coordinator, FLAGS.processes, FLAGS.process
@@ -211,10 +219,13 @@ def run_mode(
     for name in extras:
         if mode not in _EXTRAS[name]:
             raise InputError(
-                f"--{name} goes with --mode={_EXTRAS[name][0]}, not {mode}"
+                f"--{name} goes with --mode={' or '.join(_EXTRAS[name])}, not {mode}"
             )
+    own = ("predict", "decode") if mode == "test" else (mode,)
+    for stage in extras.get("redo", ()):
+        require_choice("--redo", stage, own)
     if mode not in _WITHOUT_JAX:
-        _require_xla_flags(os.environ.get("XLA_FLAGS", ""))
+        environment.require_xla_flags(os.environ.get("XLA_FLAGS", ""))
     run_dir = find_run(mode, config, workdir, checkpoint_path, "reset" in extras)
     logging.info("%s in %s", mode, run_dir.path)
     if not config.data.root and run_dir.synthetic.is_dir():
@@ -226,20 +237,6 @@ def run_mode(
     result = work(config, run_dir, checkpoint_path, **extras)
     logging.info("%s took %.1f s", mode, time.monotonic() - started)
     return result
-
-
-def _require_xla_flags(said: str) -> None:
-    """Refuses words that are no flags of XLA, at which it would abort the process."""
-    for word in said.split():
-        if word.startswith("-") and not word.startswith(("--xla_", "--nonxla_")):
-            raise InputError(
-                f"XLA_FLAGS has {word!r}; wanted --xla_... flags, or no such variable"
-            )
-    first = said.split()[0] if said.split() else "-"
-    if not first.startswith("-") and not os.access(first, os.R_OK):
-        raise InputError(
-            f"XLA_FLAGS is {said!r}, no flag and no file that can be read; unset it"
-        )
 
 
 def quiet_libraries() -> None:
@@ -267,21 +264,6 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         fail(str(error))
 
 
-def use_huge_pages() -> None:
-    """Starts the process again with 2 MiB pages for large buffers, once.
-
-    XLA's buffers on a CPU come from malloc, and glibc reads the setting when a process
-    starts; memory-bound loops ran 1.5 to 3 times as fast with it (docs/performance.md).
-    """
-    name, value = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
-    if sys.platform == "linux" and "glibc.malloc.hugetlb" not in os.environ.get(
-        name, ""
-    ):
-        before = os.environ.get(name)
-        os.environ[name] = f"{before}:{value}" if before else value
-        os.execv(sys.executable, sys.orig_argv)
-
-
 def start() -> None:
     """The program: what is asked to be told is told, all else is a mode."""
     try:
@@ -290,7 +272,7 @@ def start() -> None:
             if told:
                 print(told)
                 return
-            use_huge_pages()
+            environment.use_huge_pages()
             define_flags()
             app.run(main, flags_parser=parse_flags)
     except InputError as error:

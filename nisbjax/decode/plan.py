@@ -35,6 +35,7 @@ class Decoding:
       edge_stored_at: `source` or `destination`, where the file does not say.
       determined_by: the keys that determine the segments, with their values: an output
         that others made is refused.
+      redo: an output that this stage made is replaced, whatever it was made with.
     """
 
     section: Section
@@ -43,6 +44,7 @@ class Decoding:
     affinities: str | pathlib.Path
     edge_stored_at: str
     determined_by: Mapping[str, Any]
+    redo: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,13 +17,15 @@ from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import determines, ranges
 from nisbjax.mask import mask_facts, open_mask
-from nisbjax.store import absent_chunks
+from nisbjax.store import absent_chunks, redo
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
 from nisbjax.store.manifest import require_same
 from nisbjax.store.volume import Volume, create_zarr, open_affinities
 from nisbjax.store.zarr_output import require_writable
+
+_MADE_OF = "affinities"  # what this stage alone makes things of
 
 
 def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
@@ -44,7 +46,8 @@ def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
     edges, facts = _masked(plan, mask)
     made_from = {**plan.made_from, **facts}
     path, cluster = decoding.path, decoding.cluster
-    require_same(path, made_from)
+    if not decoding.redo:
+        require_same(path, made_from)
     attributes = plan.attributes(mask)
     absent_chunks.say(plan.affinities)
     started = time.monotonic()
@@ -52,6 +55,8 @@ def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
     if plan.method.streamed:
         options["schedule"] = Schedule(cluster.kind, cluster.workers, cluster.address)
     with writing(path):
+        if decoding.redo:
+            redo.remove(path, _MADE_OF)
         output = create_zarr(path, **plan.array, axes="xyz", attributes=attributes)
         counts = plan.method.decode(
             plan.affinities,
@@ -80,6 +85,9 @@ def check(decoding: Decoding) -> None:
       InputError: as `run`.
     """
     plan = _planned(decoding)
+    if decoding.redo:
+        redo.require_ours(decoding.path, _MADE_OF)
+        return
     require_same(decoding.path, plan.made_from)
     require_writable(decoding.path, **plan.array)
 
@@ -125,7 +133,7 @@ def _planned(decoding: Decoding) -> Plan:
         **decoding.determined_by,
         # The word of the file wins over that of the configuration.
         "data.edge_stored_at": _stored_at(decoding.edge_stored_at, volume),
-        "affinities": fingerprint(source),
+        _MADE_OF: fingerprint(source),
     }
     offset = edge_offset(decoding.edge_stored_at, volume)
     MaskedEdges(offset, mask_edges=section.mask_edges)

@@ -26,7 +26,7 @@ from nisbjax.infer.predict import Job, predict_volume
 from nisbjax.infer.windows import Grid
 from nisbjax.keys.checks import optional
 from nisbjax.parallel import devices
-from nisbjax.store import absent_chunks, exported, lock
+from nisbjax.store import absent_chunks, exported, lock, redo
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.manifest import Manifest, require_same
@@ -34,6 +34,7 @@ from nisbjax.store.manifest_lines import noted, path_inside
 from nisbjax.store.volume import Volume, create_zarr, open_affinities, open_image
 from nisbjax.typing import Section
 
+_MADE_OF = "network"  # what this stage alone makes things of
 _DTYPES = ("float16", "float32", "uint8")
 _CHUNK = (64, 128, 128)  # thin in x, along which prediction sweeps
 
@@ -45,10 +46,30 @@ class PredictionFiles:
     Attributes:
       work: the zarr that is worked in.
       final: the file that is asked for: `work` itself, or an HDF5 file.
+      redo: what this stage made there is replaced, whatever it was made with.
     """
 
     work: pathlib.Path
     final: pathlib.Path
+    redo: bool = False
+
+    def check(self, made_from: Mapping[str, Any]) -> None:
+        """Refuses what lies there and is not to be gone on with, or not to be replaced."""
+        if self.redo:
+            redo.require_ours(self.work, _MADE_OF)
+        else:
+            require_same(self.work, made_from)
+        if self.final != self.work:
+            begun = noted(self.work, self.final.name) is not None
+            wanted = None if self.redo else made_from
+            exported.require_ours(self.final, wanted, begun=begun)
+
+    def remove(self) -> None:
+        """Both files, while the lock of `work` is held."""
+        redo.remove(self.work, _MADE_OF)
+        if self.final != self.work and self.final.exists():
+            logging.info("replacing %s, as --redo asks", self.final)
+            self.final.unlink()
 
 
 @runtime_checkable
@@ -100,11 +121,10 @@ def run(
     """
     plan = _planned(section, network, image_path, normalization, edges, determined_by)
     work, final, made_from = target.work, target.final, plan.made_from
-    require_same(work, made_from)
-    if final != work:
-        begun = noted(work, final.name) is not None
-        exported.require_ours(final, made_from, begun=begun)
+    target.check(made_from)
     with lock.writing(work):
+        if target.redo:
+            target.remove()
         alone = final != work and not path_inside(work).exists()
         if alone and exported.is_whole(final, made_from):
             logging.info("%s is there already; %s is not needed", final, work)
@@ -173,7 +193,7 @@ def _planned(
     made_from = {
         **determined_by,
         "image": fingerprint(image_path),
-        "network": network.facts,
+        _MADE_OF: network.facts,
         "shape": list(region.shape),
     }
     conversion = Conversion(

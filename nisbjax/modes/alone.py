@@ -4,6 +4,7 @@ PyTC runs the stages one after another only; its scripts for QC and masks stand 
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -20,8 +21,10 @@ from nisbjax.store.volume import open_affinities, open_labels
 from nisbjax.typing import Config
 
 
-def predict(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
-    """Mode predict: the test volume, or `predict.input`."""
+def predict(
+    config: Config, run_dir: Run, checkpoint_path: str, redo: Sequence[str] = ()
+) -> pathlib.Path:
+    """Mode predict: the test volume, or `predict.input`; replaced with `redo`."""
     found = workflow.find_checkpoint(config, run_dir, checkpoint_path)
     image = optional(config.predict.input)
     if not image:
@@ -29,7 +32,7 @@ def predict(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
         require_root(config, split)
         image = split.image
     place = run_dir.test(checkpoint.step_of(found), volume_name(image))
-    return workflow.predict(config, found, image, place, NamedOutputs.of(config))
+    return workflow.predict(config, found, image, place, NamedOutputs.of(config, redo))
 
 
 def qc(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
@@ -70,8 +73,13 @@ def mask(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     )
 
 
-def decode(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
-    """Mode decode: the run's prediction of the test volume, or `decode.input`."""
+def decode(
+    config: Config, run_dir: Run, checkpoint_path: str, redo: Sequence[str] = ()
+) -> pathlib.Path:
+    """Mode decode: the run's prediction of the test volume, or `decode.input`.
+
+    With `redo`, a segmentation that is there is replaced.
+    """
     if optional(config.qc.input):
         raise InputError(
             "qc.input names a file, and --mode=decode makes the mask of what it decodes; "
@@ -82,14 +90,14 @@ def decode(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     prediction = pathlib.Path(named or place.find_raw(config.predict.channels))
     parameters, _ = workflow.chosen_parameters(config, run_dir, checkpoint_path)
     chosen = segmentation.with_parameters(config, parameters)
-    outputs = NamedOutputs.of(config)
+    outputs = NamedOutputs.of(config, redo)
     path = segmentation.output_path(chosen, place, outputs.segmentation)
-    segmentation.check(chosen, path, prediction)
+    segmentation.check(chosen, path, prediction, redo="decode" in redo)
     image = ""
     if config.decode.affinity_mask == "auto":
         image = _predicted_image(config, prediction, named)
     mask = quality.affinity_mask(config, place, prediction, image, outputs)
-    return segmentation.decode(chosen, path, prediction, mask)
+    return segmentation.decode(chosen, path, prediction, mask, redo="decode" in redo)
 
 
 def evaluate(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ demo's second network) names none or its own.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from nisbjax.keys.checks import optional
 from nisbjax.typing import Config
@@ -20,21 +21,24 @@ class NamedOutputs:
       report: of QC.
       mask: that is built from it.
       segmentation: a zarr array.
+      redo: stages, `predict` or `decode`, whose outputs are replaced, named or not.
     """
 
     prediction: str = ""
     report: str = ""
     mask: str = ""
     segmentation: str = ""
+    redo: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, config: Config) -> "NamedOutputs":
-        """What a configuration names."""
+    def of(cls, config: Config, redo: Sequence[str] = ()) -> "NamedOutputs":
+        """What a configuration names, and `--redo`."""
         return cls(
             prediction=optional(config.predict.output),
             report=optional(config.qc.report),
             mask=optional(config.mask.output),
             segmentation=optional(config.decode.output),
+            redo=tuple(redo),
         )
 
 

@@ -38,7 +38,8 @@ def predict(
     from nisbjax.infer.network import load_network
 
     work, final = output_paths(config.predict, place, named.prediction)
-    if not is_finished(work) and not (final != work and final.exists()):
+    there = is_finished(work) or (final != work and final.exists())
+    if not there or "predict" in named.redo:
         cpu_hours.require_prediction(config, image)
     network = load_network(config.predict, config.model.to_dict(), found)
     return predict_by(config, network, image, place, named)
@@ -73,7 +74,7 @@ def predict_by(
         config.predict,
         network,
         image,
-        stage.PredictionFiles(work, final),
+        stage.PredictionFiles(work, final, "predict" in named.redo),
         normalization=Normalization(
             config.data.normalize, tuple(config.data.percentiles)
         ),

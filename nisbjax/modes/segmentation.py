@@ -77,20 +77,27 @@ def check_output(config: Config) -> None:
         stage.check_path(pathlib.Path(named))
 
 
-def check(config: Config, path: pathlib.Path, prediction: str | pathlib.Path) -> None:
+def check(
+    config: Config,
+    path: pathlib.Path,
+    prediction: str | pathlib.Path,
+    *,
+    redo: bool = False,
+) -> None:
     """Refuses what `decode` would, but for the mask, before that is made.
 
     Args:
       config: the configuration, with its parameters.
       path: of the segmentation.
       prediction: path of the affinities.
+      redo: a segmentation that is there is replaced.
 
     Raises:
       InputError: as `decode.stage.check`.
     """
     from nisbjax.decode import stage
 
-    stage.check(_decoding(config, path, prediction))
+    stage.check(_decoding(config, path, prediction, redo))
 
 
 def decode(
@@ -98,11 +105,13 @@ def decode(
     path: pathlib.Path,
     prediction: str | pathlib.Path,
     mask: str | pathlib.Path = "",
+    *,
+    redo: bool = False,
 ) -> pathlib.Path:
     """Decodes one prediction under its mask; what is there already is taken.
 
     Args:
-      config, path, prediction: as `check`.
+      config, path, prediction, redo: as `check`.
       mask: its path; "" for none.
 
     Returns:
@@ -113,11 +122,11 @@ def decode(
     """
     from nisbjax.decode import stage
 
-    return stage.run(_decoding(config, path, prediction), mask)
+    return stage.run(_decoding(config, path, prediction, redo), mask)
 
 
 def _decoding(
-    config: Config, path: pathlib.Path, prediction: str | pathlib.Path
+    config: Config, path: pathlib.Path, prediction: str | pathlib.Path, redo: bool
 ) -> "Decoding":
     """What the configuration asks for."""
     from nisbjax.decode.plan import Decoding
@@ -129,4 +138,5 @@ def _decoding(
         affinities=prediction,
         edge_stored_at=config.data.edge_stored_at,
         determined_by=determines.facts(config, "segmentation"),
+        redo=redo,
     )

@@ -58,6 +58,7 @@ def test(
     parameters: Mapping[str, float | int] | None = None,
     threshold_origin: str = "",
     given: Collection[str] = (),
+    redo: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Predicts, checks, masks, decodes and scores the test volume, or `predict.input`.
 
@@ -68,6 +69,7 @@ def test(
       parameters: instead of the keys of `decode` by these names.
       threshold_origin: where they come from, for the record.
       given: keys that the command line set.
+      redo: stages whose outputs are replaced, `predict` or `decode`.
 
     Returns:
       What the evaluation's JSON holds.
@@ -81,7 +83,7 @@ def test(
             config, run_dir, checkpoint_path, given
         )
     found, split, place = _check_test(config, run_dir, checkpoint_path, parameters)
-    outputs = NamedOutputs.of(config)
+    outputs = NamedOutputs.of(config, redo)
     prediction = predict(config, found, split.image, place, outputs)
     return decode_and_score(
         config,
@@ -115,7 +117,8 @@ def decode_and_score(
       split: their volume.
       truth: that is scored against.
       threshold_origin: for the record.
-      outputs: report, mask and segmentation instead of those of the place.
+      outputs: report, mask and segmentation instead of those of the place, and whether
+        this is replaced.
       metrics: instead of those of `evaluate.metrics`.
       parameters: instead of the keys of `decode` by these names. The record keeps the
         keys, which runs that were tuned one by one have in common.
@@ -130,10 +133,11 @@ def decode_and_score(
     metrics = metrics or config.evaluate.metrics
     chosen = segmentation.with_parameters(config, parameters)
     path = segmentation.output_path(chosen, place, outputs.segmentation)
-    segmentation.check(chosen, path, prediction)
+    redo = "decode" in outputs.redo
+    segmentation.check(chosen, path, prediction, redo=redo)
     evaluation.check(metrics, truth, place, open_affinities(prediction))
     mask = affinity_mask(config, place, prediction, split.image, outputs)
-    segmentation.decode(chosen, path, prediction, mask)
+    segmentation.decode(chosen, path, prediction, mask, redo=redo)
     facts = evaluation.score(config, place, path, truth, threshold_origin, metrics)
     draw_slices(config, place, prediction, path, split)
     return facts

@@ -77,13 +77,13 @@ def export_hdf5(
 
 
 def require_ours(
-    path: str | os.PathLike, made_from: Mapping[str, Any], *, begun: bool
+    path: str | os.PathLike, made_from: Mapping[str, Any] | None, *, begun: bool
 ) -> None:
     """Refuses to replace what somebody else wrote; writes nothing.
 
     Args:
       path: of the file that is to be written.
-      made_from: what it is to be made from.
+      made_from: what it is to be made from; None: whatever ours was made from.
       begun: whether a file of ours was written there, so that one without its facts is
         ours and damaged.
 
@@ -100,7 +100,8 @@ def require_ours(
             return
         what = "cannot be read as HDF5" if found is None else "says not that it is ours"
         raise InputError(f"{path} is in the way and {what}; remove it or name another")
-    manifest.require_equal(path, _parsed(found[_MADE_FROM]), made_from)
+    if made_from is not None:
+        manifest.require_equal(path, _parsed(found[_MADE_FROM]), made_from)
 
 
 def is_whole(path: str | os.PathLike, made_from: Mapping[str, Any]) -> bool:

@@ -71,11 +71,6 @@ def test_words_that_are_no_flags_of_xla(monkeypatch, said):
         launch.run_mode("export", base_config())
 
 
-@pytest.mark.parametrize("said", ["", "--xla_cpu_enable_fast_math=true", __file__])
-def test_flags_of_xla_are_left_alone(said):
-    launch._require_xla_flags(said)
-
-
 @pytest.mark.parametrize("platform", ["cuda", "no_such_platform"])
 def test_a_platform_that_is_not_there(tmp_path, platform):
     program = "import jax; from nisbjax import launch; launch._run = lambda _: jax.devices(); launch.main(['x'])"

@@ -11,6 +11,7 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.infer import stage
 from nisbjax.modes.outputs import NamedOutputs
+from nisbjax.modes.prediction import predict_by
 from nisbjax.modes.quality import paths
 from nisbjax.qc import stage as qc
 from nisbjax.qc.gathering import Gathering
@@ -57,6 +58,38 @@ def test_a_run_writes_the_tutorials_file_with_its_origin(
     final.unlink()
     predict(config, network, image, target)
     np.testing.assert_array_equal(open_affinities(final).read(), values)
+
+
+def test_a_prediction_is_replaced_where_that_is_asked_for(
+    tmp_path, config, network, image, predict
+):
+    """The zarr and the file that is made of it, both of another scale."""
+    target = VolumeDir(tmp_path / "seed6")
+    final = predict(config, network, image, target)
+    config.predict.scale = 0.5
+    with pytest.raises(InputError, match="belongs to a run with other predict.scale"):
+        predict(config, network, image, target)
+    named = NamedOutputs.of(config, ("predict",))
+    assert predict_by(config, network, image, target, named) == final
+    afresh = predict(config, network, image, VolumeDir(tmp_path / "afresh"))
+    for path in (final, target.raw("zarr")):
+        np.testing.assert_array_equal(
+            open_affinities(path).read(), open_affinities(afresh).read()
+        )
+
+
+def test_a_file_of_another_program_is_not_replaced(
+    tmp_path, config, network, image, predict
+):
+    config.predict.output = str(tmp_path / "theirs.h5")
+    with h5py.File(tmp_path / "theirs.h5", "w") as file:
+        file["main"] = np.ones((3, 4, 4, 4), np.float16)
+    before = (tmp_path / "theirs.h5").read_bytes()
+    named = NamedOutputs.of(config, ("predict",))
+    with pytest.raises(InputError, match="in the way and says not that it is ours"):
+        predict_by(config, network, image, VolumeDir(tmp_path), named)
+    assert (tmp_path / "theirs.h5").read_bytes() == before
+    assert not (tmp_path / "theirs.zarr").exists()
 
 
 def test_a_region_is_a_part_of_the_whole(tmp_path, config, network, image, predict):

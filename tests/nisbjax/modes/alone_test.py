@@ -4,6 +4,7 @@ A segmentation is refused by the name of the key; reports, masks and scores are 
 say so. A key that determines nothing of an artifact leaves its bytes as they are.
 """
 
+import logging
 import pathlib
 import pickle
 import re
@@ -106,6 +107,34 @@ def test_a_segmentation_is_refused_by_the_key(tmp_path, config):
         alone.decode(changed(config, "data.edge_stored_at"), run, "")
     rest = [key for key in others("segmentation") if key != "data.edge_stored_at"]
     alone.decode(changed(config, *rest), run, "")
+    assert bytes_of(tmp_path) == before
+
+
+def test_a_segmentation_is_replaced_where_that_is_asked_for(tmp_path, config, caplog):
+    config.qc.input = ""
+    run = Run(tmp_path / "run")
+    config.decode.output = str(tmp_path / "labels.zarr")
+    config.decode.threshold = 0.5
+    path = alone.decode(config, run, "")
+    config.decode.threshold = 0.99
+    with pytest.raises(InputError, match="belongs to a run with other decode.thresh"):
+        alone.decode(config, run, "")
+    with caplog.at_level(logging.INFO):
+        assert alone.decode(config, run, "", redo=("decode",)) == path
+    assert f"replacing {path}, as --redo asks" in caplog.text
+    afresh = changed(config)
+    afresh.decode.output = str(tmp_path / "afresh.zarr")
+    alone.decode(afresh, run, "")
+    chunks = [
+        {p.name: p.read_bytes() for p in folder.glob("[0-9]*")}
+        for folder in (path, tmp_path / "afresh.zarr")
+    ]
+    assert chunks[0] == chunks[1]
+    # What it is decoded from is another stage's.
+    config.decode.output = config.decode.input
+    before = bytes_of(tmp_path)
+    with pytest.raises(InputError, match="raw.zarr was not written by this stage"):
+        alone.decode(config, run, "", redo=("decode",))
     assert bytes_of(tmp_path) == before
 
 

@@ -96,3 +96,17 @@ def test_training_from_a_checkpoint_has_a_folder(
 def test_reset_goes_with_training(settings):
     with pytest.raises(InputError, match="--reset goes with --mode=train, not test"):
         launch.run_mode("test", settings, reset=["step"])
+
+
+def test_redo_goes_with_the_stages_that_keep_what_they_made(settings):
+    for mode, stages, said in (
+        (
+            "tune",
+            ["predict"],
+            "--redo goes with --mode=test or predict or decode, not t",
+        ),
+        ("decode", ["predict"], "--redo is 'predict'; wanted one of decode"),
+        ("test", ["qc"], "--redo is 'qc'; wanted one of predict, decode"),
+    ):
+        with pytest.raises(InputError, match=said):
+            launch.run_mode(mode, settings, redo=stages)
