@@ -51,6 +51,17 @@ def test_each_way_works_on_what_the_one_before_left():
     assert table("average", "absorb", **low) == [0, 0, 2, 2]
 
 
+def test_the_links_of_what_has_joined_count_once():
+    # 2 has -1 for 0 and .4 for 1: -.3 for both together. Taken twice, .4 would make it -.07.
+    links = [(0, 1, 1, 5.0), (0, 2, 1, -1.0), (1, 2, 1, 0.4)]
+    for least, wanted in ((-0.2, [0, 0, 2]), (-0.4, [0, 0, 0])):
+        parameters = JoinParameters(
+            joins=("average", "absorb"), absorb_below=80, absorb_least=least
+        )
+        found = parameters.table_of(pairs_of([40, 40, 70], links))
+        assert found.tolist() == wanted
+
+
 def test_quantiles_come_after_other_ways_too():
     # Affinities in bins 200 (.78), 128 (.502) and 26 (.104): 1 less them is .22, .498, .896.
     links = [(0, 1, 1, 5.0), (1, 2, 1, -1.0), (2, 3, 1, -1.0)]
