@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Sequence
 
 from nisbjax.errors import InputError
+from nisbjax.store import axes
 
 _CHANNELS = (0, 1, 2)
 _IMPORTED = "imported_"  # begins the folder of weights of another program
@@ -20,7 +21,8 @@ _UNINFORMATIVE = ("img", "image", "raw", "em", "main", "data", "seg", "skeleton"
 
 def volume_name(path: str | pathlib.Path) -> str:
     """`.../seed6/data.zarr/img` -> `seed6`: the last part of a path that tells something."""
-    for part in reversed(pathlib.Path(path).absolute().parts[1:]):
+    named, _ = axes.split_path(str(path))
+    for part in reversed(pathlib.Path(named).absolute().parts[1:]):
         stem = part.split(".")[0]
         if stem and stem.lower() not in _UNINFORMATIVE and not part.endswith(".zarr"):
             return stem

@@ -100,6 +100,7 @@ def _data() -> Section:
         part.label = f"{split}/{seed}/data.zarr/seg"
         if split != "train":
             part.skeleton = f"{split}/{seed}/skeleton.pkl"
+        part.axes = ""
         if split != "test":
             part.box = ""
         d[split] = part
@@ -160,6 +161,7 @@ def _model() -> Section:
 def _predict(data: Section) -> Section:
     p = ConfigDict()
     p.input = ""
+    p.axes = ""
     p.output = ""
     p.format = "h5"
     p.weights = "ema"
@@ -199,6 +201,7 @@ def _qc() -> Section:
 def _decode() -> Section:
     d = ConfigDict()
     d.input = ""
+    d.axes = ""
     d.output = ""
     d.method = "affinity_cc"
     d.threshold = 0.75

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.store.volume import Volume, from_array, open_image, open_labels
+from nisbjax.store import axes, partners
+from nisbjax.store.formats import is_hdf5, is_there
+from nisbjax.store.volume import Volume, from_array
 
 
 class Pair(NamedTuple):
@@ -24,47 +26,75 @@ class Pair(NamedTuple):
     labels: Volume
 
 
-def find(root: str | os.PathLike, pattern: str) -> list[pathlib.Path]:
+def find(root: str | os.PathLike, pattern: str, said: str = "") -> list[str]:
     """Paths that match a glob below `root` (or an absolute one), in numeric order.
 
     Brackets and stars mean something in the pattern alone, never in the root's name; a
-    pattern that is the name of something is that.
+    pattern that is the name of something is that. Datasets of HDF5 files are named behind
+    them (`cremi*.h5/volumes/raw`), and several patterns stand with commas between them, in
+    their own order.
+
+    Args:
+      root: of the data set.
+      pattern: one or several.
+      said: order of the axes of files that the pattern does not say it of.
+
+    Returns:
+      Paths, with the axes that were said behind them (`em.h5#zyx`).
 
     Raises:
       InputError: nothing matches.
     """
-    given, root = os.fspath(root), pathlib.Path(root)
-    named = root / pattern
-    if named.exists():
-        return [named]
-    paths = [root / path for path in glob.glob(pattern, root_dir=root)]
-    if not paths and not given:
+    named = pathlib.Path(root) / axes.split_path(pattern)[0]
+    one = "," not in pattern or os.path.lexists(named)
+    patterns = [pattern] if one else [part.strip() for part in pattern.split(",")]
+    return [path for part in patterns for path in _matches(root, part, said)]
+
+
+def _matches(root: str | os.PathLike, pattern: str, said: str) -> list[str]:
+    pattern, letters = axes.split_path(pattern)
+    said = letters or said
+    named = pathlib.Path(root) / pattern
+    found = [str(named)] if is_there(named) else _globbed(pathlib.Path(root), pattern)
+    if not found and not os.fspath(root):
         raise InputError(
             f"data.root is empty, and no volume matches {pattern} here; name the folder that "
             "holds it with --config.data.root=DIR"
         )
-    if not paths:
-        raise InputError(
-            f"no volume matches {root / pattern}; check data.root and the pattern"
-        )
-    return sorted(paths, key=_numeric)
+    if not found:
+        raise InputError(f"no volume matches {named}; check data.root and the pattern")
+    return [axes.with_axes(path, said) for path in sorted(found, key=_numeric)]
 
 
-def _numeric(path: pathlib.Path) -> list[tuple[bool, int, str]]:
-    pieces = re.split(r"(\d+)", str(path))
+def _globbed(root: pathlib.Path, pattern: str) -> list[str]:
+    """What matches a glob, or a glob of HDF5 files with a dataset behind it."""
+    found = glob.glob(pattern, root_dir=root)
+    parts = pathlib.Path(pattern).parts
+    for end in range(1, len(parts)):
+        file, inner = pathlib.Path(*parts[:end]), pathlib.Path(*parts[end:])
+        if is_hdf5(file):
+            files = glob.glob(str(file), root_dir=root)
+            found += [str(pathlib.Path(f) / inner) for f in files]
+    return [str(root / path) for path in found]
+
+
+def _numeric(path: str) -> list[tuple[bool, int, str]]:
+    pieces = re.split(r"(\d+)", path)
     return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in pieces]
 
 
 def open_pairs(
-    root: str | os.PathLike, image: str, label: str, box: str = ""
+    root: str | os.PathLike, image: str, label: str, box: str = "", said: str = ""
 ) -> list[Pair]:
     """Opens every volume of a split.
 
     Args:
       root: of the data set.
-      image: glob of the images below it, `train/seed*/data.zarr/img`.
+      image: glob of the images below it, `train/seed*/data.zarr/img`; see `find`.
       label: glob of their labels.
       box: part of each volume to use, `x0:x1,y0:y1,z0:z1` in voxels; "" for all of it.
+      said: order of the axes of all these files, `zyx`; "" where they say it, or an image
+        or its labels do; else x y z.
 
     Returns:
       Pairs in numeric order of their paths.
@@ -73,22 +103,17 @@ def open_pairs(
       InputError: nothing matches, images and labels differ in number or shape, a volume is
         empty or not what it should be, or the box is not inside it.
     """
-    images, labels = find(root, image), find(root, label)
+    images = find(root, image, said)
+    labels = find(root, label, "".join(a for a in said if a != "c"))
     if len(images) != len(labels):
         raise InputError(
             f"{len(images)} volumes match {image} but {len(labels)} match {label}; wanted "
             "labels for every image"
         )
     pairs = [
-        Pair(open_image(i), open_labels(s)) for i, s in zip(images, labels, strict=True)
+        Pair(*partners.open_both(i, s)) for i, s in zip(images, labels, strict=True)
     ]
     for pair in pairs:
-        if pair.image.spatial_shape != pair.labels.shape:
-            raise InputError(
-                f"{pair.labels.source} has shape {pair.labels.shape} but "
-                f"{pair.image.source} has {pair.image.spatial_shape}; wanted labels for "
-                "every voxel of the image"
-            )
         if pair.image.shape[-1] != pairs[0].image.shape[-1]:
             raise InputError(
                 f"{pair.image.source} has {pair.image.shape[-1]} channels but "

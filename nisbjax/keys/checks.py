@@ -106,6 +106,19 @@ def box() -> Kind:
     return kind('a box x0:x1,y0:y1,z0:z1 in voxels that is not empty, or ""', holds)
 
 
+def axes() -> Kind:
+    """ "" or one letter for each axis."""
+
+    def holds(value: Any) -> bool:
+        letters = value if isinstance(value, str) else "?"
+        one_each = len(letters) == len(set(letters))
+        return not optional(letters) or (
+            one_each and set("xyz") <= set(letters) <= set("xyzct")
+        )
+
+    return kind('letters of x y z c t, x y z among them, as zyx or xyzc, or ""', holds)
+
+
 def triple(part: Kind, most: int | None = None, say: str = "") -> Kind:
     """Three values, one for each of x, y and z.
 

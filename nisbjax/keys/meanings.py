@@ -19,13 +19,17 @@ kind  Where volumes lie: nisb, in NISB's layout; files, any pairs of files.
 root  The folder that holds train/, val/ and test/; paths below are relative to it.
 train.image  Images to train on: a path or a glob.
 train.label  Their labels, in the same order.
+train.axes  Order of the axes of both files, as zyx; "" where they say it themselves, or one
+  of them does, which then holds for both; else x y z.
 train.box  Part of each training volume to use, x0:x1,y0:y1,z0:z1 in voxels; "" for all.
 val.image  The validation image, for the validation loss, tune and validate.
 val.label  Its labels, for the validation loss.
 val.skeleton  Its skeletons, for tune and validate.
+val.axes  Order of the axes of image and labels, as train.axes.
 val.box  Part of the validation volume for the validation loss; "" for all.
 test.image  The image that test and predict work on.
 test.label  Its labels, for adapted Rand and the picture; "" for none.
+test.axes  Order of the axes of image and labels, as train.axes.
 test.skeleton  Its skeletons, for NERL and VOI.
 voxel_size_nm  Size of a voxel along x, y and z, in nm.
 normalize  How grey values become 0 to 1: divide_255; min_max of the volume; percentile, by
@@ -125,6 +129,7 @@ validate  Validate the average, not the weights.
 
 [predict]
 input  An image instead of the test volume's; "" for that.
+axes  Order of its axes, as zyx, where it has no word for it; "" for none.
 output  The file of affinities; "" for the run's own.
 format  Of the run's own file.
 weights  ema, their average; raw, the weights themselves.
@@ -162,6 +167,7 @@ output  The mask's file; "" for the run's own.
 
 [decode]
 input  A file of affinities instead of the run's; "" for that.
+axes  Order of its axes, as zyxc, where it has no word for it; "" for none.
 output  The segmentation; "" for the run's own.
 method  Which decoder, see docs/decoding.md.
 threshold  Affinities above it join voxels.

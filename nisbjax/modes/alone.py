@@ -15,7 +15,15 @@ from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
 from nisbjax.modes import evaluation, quality, segmentation, workflow
 from nisbjax.modes.outputs import NamedOutputs
-from nisbjax.modes.volumes import Split, image_of, require_root, split_of, split_with
+from nisbjax.modes.volumes import (
+    Split,
+    image_of,
+    predicted_image,
+    require_root,
+    split_of,
+    split_with,
+)
+from nisbjax.store import axes
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities, open_labels
 from nisbjax.typing import Config
@@ -26,7 +34,7 @@ def predict(
 ) -> pathlib.Path:
     """Mode predict: the test volume, or `predict.input`; replaced with `redo`."""
     found = workflow.find_checkpoint(config, run_dir, checkpoint_path)
-    image = optional(config.predict.input)
+    image = predicted_image(config)
     if not image:
         split = split_of(config, "test")
         require_root(config, split)
@@ -87,7 +95,10 @@ def decode(
         )
     place = _place(config, run_dir, checkpoint_path, config.decode.input)
     named = optional(config.decode.input)
-    prediction = pathlib.Path(named or place.find_raw(config.predict.channels))
+    said = optional(config.decode.axes)
+    prediction = pathlib.Path(
+        axes.with_axes(named, said) or place.find_raw(config.predict.channels)
+    )
     parameters, _ = workflow.chosen_parameters(config, run_dir, checkpoint_path)
     chosen = segmentation.with_parameters(config, parameters)
     outputs = NamedOutputs.of(config, redo)

@@ -14,14 +14,19 @@ from nisbjax import skeletons
 from nisbjax.artifacts import TuneDir, VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
-from nisbjax.keys.checks import optional
 from nisbjax.mask import open_mask
 from nisbjax.modes import segmentation
 from nisbjax.modes.evaluation import own_truth
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
-from nisbjax.modes.volumes import Split, require_root, split_of
+from nisbjax.modes.volumes import (
+    Split,
+    predicted_image,
+    require_root,
+    same_file,
+    split_of,
+)
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities
 from nisbjax.typing import Config
@@ -102,7 +107,7 @@ def guard_test_data(config: Config, skeleton: str, image: str = "") -> bool:
     test = split_of(config, "test")
     same = skeleton if _same_file(skeleton, test.skeleton) else ""
     if not same and image and test.image and is_there(image):
-        same = image * (os.path.realpath(image) == os.path.realpath(test.image))
+        same = image * same_file(image, test.image)
     if same and not config.tune.allow_test_data:
         raise InputError(
             f"{same} belongs to the test volume, which thresholds are not chosen on; "
@@ -120,8 +125,8 @@ def volume(config: Config) -> Split:
     """
     split = split_of(config, "val")
     require_root(config, split)
-    named = optional(config.predict.input)
-    if named and os.path.realpath(named) != os.path.realpath(split.image):
+    named = predicted_image(config)
+    if named and not same_file(named, split.image):
         raise InputError(
             f"predict.input is {named}, and thresholds are tuned on {split.image}; leave it "
             "out, or name the volume with --config.data.val.image and .skeleton"

@@ -6,6 +6,7 @@ file that is named brings its own volume, wherever it lies. PyTC pairs whatever 
 name, and BANIS what stands in one folder.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -14,6 +15,7 @@ from typing import Any
 from nisbjax.artifacts import volume_name
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
+from nisbjax.store import axes, partners
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_affinities
@@ -34,14 +36,32 @@ class Split:
 
 
 def split_of(config: Config, split: str) -> Split:
-    """The volume that `data.<split>` names below `data.root`."""
+    """The volume that `data.<split>` names below `data.root`.
+
+    Where the order of a file's axes is said by the configuration, or by its partner
+    (`partners.alike`), it stands behind the path.
+    """
     chosen = config.data[split]
+    said = optional(chosen.axes)
 
-    def path(value: str) -> str:
+    def path(value: str, letters: str = "") -> str:
         value = optional(value)
-        return str(pathlib.Path(config.data.root) / value) if value else ""
+        if not value:
+            return ""
+        return axes.with_axes(str(pathlib.Path(config.data.root) / value), letters)
 
-    return Split(path(chosen.image), path(chosen.label), path(chosen.skeleton))
+    image = path(chosen.image, said)
+    label = path(chosen.label, "".join(a for a in said if a != "c"))
+    if image and label and is_there(image) and is_there(label):
+        with contextlib.suppress(InputError):  # whoever reads it says why
+            image, label = partners.alike(image, label)
+    return Split(image, label, path(chosen.skeleton))
+
+
+def predicted_image(config: Config) -> str:
+    """`predict.input` with the axes that are said of it; "" for the test volume's image."""
+    said = optional(config.predict.axes)
+    return axes.with_axes(optional(config.predict.input), said)
 
 
 def require_root(config: Config, split: Split) -> None:
@@ -63,6 +83,12 @@ def voxel_size_nm(config: Config) -> tuple[float, float, float]:
     return x, y, z
 
 
+def same_file(one: str, other: str) -> bool:
+    """Whether two paths lead to one array, whatever is said of its axes."""
+    first, second = (os.path.realpath(axes.split_path(p)[0]) for p in (one, other))
+    return first == second
+
+
 def split_with(config: Config, image: str, known: str = "") -> Split | None:
     """The volume of the configuration whose image is that one; None where there is none.
 
@@ -74,7 +100,7 @@ def split_with(config: Config, image: str, known: str = "") -> Split | None:
     for split in (split_of(config, name) for name in ("val", "test")):
         if not split.image or not is_there(split.image):
             continue
-        if image and os.path.realpath(split.image) == os.path.realpath(image):
+        if image and same_file(split.image, image):
             return split
         # A copy, or the same image where the data have moved.
         here = bool(image) and is_there(image)

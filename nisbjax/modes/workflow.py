@@ -19,7 +19,13 @@ from nisbjax.modes import evaluation, segmentation, tuning
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
-from nisbjax.modes.volumes import Split, require_root, split_of, split_with
+from nisbjax.modes.volumes import (
+    Split,
+    predicted_image,
+    require_root,
+    split_of,
+    split_with,
+)
 from nisbjax.store import files
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities, open_image, open_labels
@@ -278,7 +284,7 @@ def tune_test(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, A
 
 def _tested(config: Config) -> Split:
     """The test volume, or that of `predict.input` with what belongs to it."""
-    image = optional(config.predict.input)
+    image = predicted_image(config)
     if not image:
         split = split_of(config, "test")
         require_root(config, split)

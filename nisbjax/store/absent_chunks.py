@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from absl import logging
 
 from nisbjax.errors import InputError
-from nisbjax.store import verified
+from nisbjax.store import axes, verified
 from nisbjax.store.stored import ChunkFiles
 from nisbjax.store.volume import Volume
 from nisbjax.store.zarr_folder import no_file
@@ -33,7 +33,7 @@ def say(volume: Volume) -> str:
       InputError: a chunk is no file, which an opened array was not looked at for (only so
         many are).
     """
-    folder = pathlib.Path(volume.source)
+    folder = pathlib.Path(axes.split_path(volume.source)[0])
     if isinstance(volume.guard, verified.Guard) or not folder.is_dir():
         return ""
     files = volume.chunk_files or ChunkFiles.of_v3(volume.store)

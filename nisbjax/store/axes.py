@@ -10,6 +10,7 @@ from its length, so that z y x is taken for x y z without a word.
 
 import itertools
 import json
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,26 @@ _ANONYMOUS = re.compile(r"(phony_)?(dim|axis|d|c|fakedim)_?\d+|unknown|")
 _UNKNOWN = "?"
 _UNNAMED = ("xyz", "xyzc", "cxyz")  # how arrays are read whose axes nothing names
 _LONGEST = 10_000  # text that names axes; ilastik's has some hundred letters for each
+
+
+def split_path(text: str) -> tuple[str, str]:
+    """Separates a path from the axes that are said behind it: `em.h5/raw#zyx`.
+
+    Returns:
+      The path alone; and one letter for each axis, x y z among them, or "".
+    """
+    path, mark, letters = text.rpartition("#")
+    said = mark and set("xyz") <= set(letters) <= set("xyzct")
+    if said and len(letters) == len(set(letters)) and not os.path.lexists(text):
+        return path, letters
+    return text, ""
+
+
+def with_axes(path: str, letters: str) -> str:
+    """A path with axes said behind it, unless it says its own; "" stays as it is."""
+    if not path or not letters or split_path(path)[1]:
+        return path
+    return f"{path}#{letters}"
 
 
 _FOLDED = frozenset(word.lower() for word in WORDS)
@@ -101,6 +122,33 @@ def named_axes(
                 f"{other} says {' '.join(second)}; mend or remove the wrong one"
             )
     return next(iter(found.values()), "")
+
+
+def settled(source: str, shape: Sequence[int], named: str, said: str) -> str:
+    """The axes of an array, by its own words and by what was said behind its path.
+
+    Args:
+      source: path, for messages.
+      shape: of the array as it is stored.
+      named: by its own words, of `named_axes`; "" where it has none.
+      said: by whoever names the file; "" for nothing.
+
+    Raises:
+      InputError: they contradict each other, or another number of axes was said.
+    """
+    if not said or said == named:
+        return named
+    if len(said) != len(shape):
+        raise InputError(
+            f"{source} has {len(shape)} axes, shape {tuple(shape)}, and {said} was said of "
+            f"it; wanted {len(shape)} letters of x y z c t"
+        )
+    if named:
+        raise InputError(
+            f"{source} says that its axes are {' '.join(named)}, and {' '.join(said)} was "
+            "said of it; leave that out, or mend the file"
+        )
+    return said
 
 
 def order(source: str, shape: Sequence[int], named: str, wanted: str) -> list[int]:

@@ -9,11 +9,12 @@ import os
 import pathlib
 import random
 
-from nisbjax.store import finished, formats, remains, verified
+from nisbjax.store import axes, finished, formats, remains, verified
 from nisbjax.store.volume import open_volume
 
 _SAMPLED_PIECES = 64  # of a fingerprint
 _PIECE_BYTES = 1 << 20
+_AS_THEY_LIE = ("xyz", "cxyz")  # how arrays without a word for their axes are read
 
 
 def fingerprint(path: str | os.PathLike) -> str:
@@ -26,8 +27,9 @@ def fingerprint(path: str | os.PathLike) -> str:
     Raises:
       InputError: nothing there, or files that its manifest knows otherwise.
     """
+    turned = _turned(str(path))
     path, inner = formats.split_path(str(path))
-    digest = hashlib.sha256(repr(inner).encode())
+    digest = hashlib.sha256(repr(inner).encode() + turned.encode())
     draw = random.Random(0)
     if path.is_dir():
         finished.require_finished(path)
@@ -52,6 +54,14 @@ def fingerprint(path: str | os.PathLike) -> str:
             file.seek(start)
             digest.update(file.read(_PIECE_BYTES))
     return digest.hexdigest()
+
+
+def _turned(text: str) -> str:
+    """Axes that are said behind a path, where the array would be read otherwise; else ""."""
+    plain, said = axes.split_path(text)
+    if said in ("", *_AS_THEY_LIE):
+        return ""
+    return said if open_volume(plain).stored_axes != said else ""
 
 
 def _content_names(folder: pathlib.Path) -> list[str]:

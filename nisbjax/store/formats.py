@@ -12,6 +12,7 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
+from nisbjax.store import axes
 from nisbjax.store.hdf5 import open_hdf5
 from nisbjax.store.npy import open_npy
 from nisbjax.store.tiff import open_tiff
@@ -135,9 +136,12 @@ def is_there(path: str | os.PathLike) -> bool:
 def split_path(text: str) -> tuple[pathlib.Path, str | None]:
     """Separates a dataset's name from the HDF5 file that it follows (`raw.h5/main`).
 
+    Axes that are said behind the path (`axes.split_path`) are left out.
+
     Raises:
       InputError: nothing there, a device, or not on this machine.
     """
+    text, _ = axes.split_path(text)
     path = local_path(text)
     if kind(path):
         require_array_file(path)

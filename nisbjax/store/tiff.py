@@ -88,9 +88,7 @@ def open_tiff(path: pathlib.Path) -> tuple[ts.TensorStore, str]:
     store = view(reader, shape, dtype.newbyteorder("="), chunks)
     if "z" not in letters:  # one plane
         store, letters = store[ts.newaxis, ...], "z" + letters
-    order = sorted(range(len(letters)), key=lambda i: "xyzct".index(letters[i]))
-    store = store[ts.d[tuple(order)].transpose[:]]
-    return store, "".join(letters[i] for i in order)
+    return store, letters
 
 
 def _letters(path: pathlib.Path, series: Any) -> str:

@@ -29,6 +29,10 @@ from nisbjax.store import (
 from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
+_MOST_CHANNELS = (
+    32  # of affinities; more are planes of an array whose channels come last
+)
+
 Index = Box | tuple[Any, ...] | Any
 
 
@@ -196,7 +200,8 @@ def open_volume(
 
     Args:
       path: of a zarr array's folder, or of a file; a dataset inside an HDF5 file may
-        follow it (`raw.h5/main`).
+        follow it (`raw.h5/main`), and the order of the axes of a file that has no word for
+        it (`raw.h5/main#zyx`). The planes of a TIFF stack are z unless that says otherwise.
       axes: wanted. A file that names them in another order (`zyx`; see `axes.named_axes`
         for the words that are understood) is transposed, lazily. None takes the file's
         own, or `xyz` and `cxyz` by rank.
@@ -233,6 +238,7 @@ def _opened(
     writable: bool = False,
 ) -> Volume:
     """A volume with the axes that `wanted` chooses, given the file's own and its rank."""
+    _, said = axes_lib.split_path(str(path))
     path, inner = formats.split_path(str(path))
     store, attributes, facts = formats.open_array(path, dataset or inner, writable)
     named_inside = dataset or inner  # datasets of one file are volumes of their own
@@ -244,10 +250,16 @@ def _opened(
         guard = chunk_headers.guard(store)
     if math.prod(shape) == 0:
         raise InputError(f"{path} is empty: its shape is {shape}; write it again")
+    if said:
+        facts = {k: v for k, v in facts.items() if k != "series"}  # a custom, no word
     named = axes_lib.named_axes(source, shape, attributes, facts)
+    named = axes_lib.settled(source, shape, named, said)
+    source = axes_lib.with_axes(source, said)
     axes = wanted(named, len(shape)) or {3: "xyz", 4: "cxyz"}.get(len(shape))
     if axes is None:
         raise InputError(f"{path} has shape {shape}; wanted 3 or 4 axes")
+    if axes == named and "series" in facts:  # planes of z lie so by custom alone
+        axes = "".join(sorted(named, key="xyzct".index))
     if axes == named and set(axes) - {"c"} != set("xyz"):
         # Nothing else was asked for: without time, and with all axes of space.
         axes = "".join(a for a in named if a != "t")
@@ -284,9 +296,16 @@ def open_affinities(path: str | os.PathLike) -> Volume:
     """Affinities [c x y z], source-stored.
 
     Raises:
-      InputError: as `open_volume`, or not float16, float32 or uint8.
+      InputError: as `open_volume`, not float16, float32 or uint8, or more channels than a
+        network has, of a file without a word for its axes.
     """
     volume = open_volume(path, axes="cxyz")
+    if not volume.stored_axes and volume.shape[0] > _MOST_CHANNELS:
+        raise InputError(
+            f"{path} has shape {volume.shape} and no word for its axes: {volume.shape[0]} "
+            "channels of affinities? say the order behind its path, as "
+            f"{path}#xyzc or {path}#zyxc"
+        )
     if volume.dtype not in (np.float16, np.float32, np.uint8):
         raise InputError(
             f"{path} holds {volume.dtype}; wanted affinities as float16, float32 or "

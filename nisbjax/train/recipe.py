@@ -7,9 +7,10 @@ of training that knows keys, everything below takes values.
 import dataclasses
 from typing import Any
 
+from absl import logging
 from jax.sharding import Mesh
 
-from nisbjax.data import labels, nisb, targets
+from nisbjax.data import description, labels, nisb, orientation, targets
 from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError, require_choice
@@ -19,6 +20,7 @@ from nisbjax.parallel import devices
 from nisbjax.train import losses, optimizer, step
 from nisbjax.typing import Config
 
+_DESCRIBED = 8  # volumes of a split that the log describes
 _IN_MEMORY_GB = 2.0  # volumes that fit are read once
 
 
@@ -102,12 +104,19 @@ def _objective(config: Config) -> step.Objective:
 def open_training_data(config: Config) -> None:
     """Opens what training would read, so that a wrong path ends before a folder is made.
 
+    The log says what was read, and warns where labels seem to lie across their image.
+
     Raises:
       InputError: data are missing, or do not fit one another or the model.
     """
-    _open_pairs(config, "train")
-    if config.train.val_every:
-        _open_pairs(config, "val")
+    for split in ("train", "val") if config.train.val_every else ("train",):
+        pairs = _open_pairs(config, split)
+        for pair in pairs[:_DESCRIBED]:
+            for line in description.lines(pair, config.data.unlabeled):
+                logging.info("%s: %s", split, line)
+            orientation.warn(pair)
+        if pairs[_DESCRIBED:]:
+            logging.info("%s: and %d volumes more", split, len(pairs[_DESCRIBED:]))
 
 
 def training_loader(config: Config, crop: Any, mesh: Mesh, batch: int) -> Loader:
@@ -142,7 +151,9 @@ def _loader(
 
 def _open_pairs(config: Config, split: str) -> list[nisb.Pair]:
     data = config.data[split]
-    pairs = nisb.open_pairs(config.data.root, data.image, data.label, data.box)
+    pairs = nisb.open_pairs(
+        config.data.root, data.image, data.label, data.box, data.axes
+    )
     for pair in pairs:
         if pair.image.shape[-1] != config.model.in_channels:
             raise InputError(

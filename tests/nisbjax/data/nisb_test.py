@@ -1,7 +1,9 @@
 """Volumes found in a NISB tree, and one line for everything that is not as it should be."""
 
+import h5py
 import numpy as np
 import pytest
+import tifffile
 
 from nisbjax.data.nisb import find, in_memory, open_pairs
 from nisbjax.errors import InputError
@@ -49,7 +51,7 @@ def test_a_root_may_have_any_name(tmp_path, name, monkeypatch):
     assert pair.image.read().max() == 3
     # A pattern that names one volume, brackets and all.
     folder = tmp_path / name / "train" / "seed3" / "data.zarr"
-    assert find("", str(folder / "img")) == [folder / "img"]
+    assert find("", str(folder / "img")) == [str(folder / "img")]
 
 
 def test_a_box_hides_the_rest_of_a_volume(tmp_path):
@@ -99,3 +101,32 @@ def test_a_root_that_is_empty(tmp_path, monkeypatch):
         InputError, match="data.root is empty, and no volume matches a/b here; name the"
     ):
         find("", "a/b")
+
+
+def test_datasets_of_files_several_patterns_and_axes(tmp_path):
+    """Globs of HDF5 files with a dataset behind them; the order of axes behind that."""
+    for name in ("b2.h5", "b10.h5", "a.h5"):
+        (tmp_path / name).write_bytes(b"")
+    found = find(tmp_path, "b*.h5/volumes/raw")
+    assert [p[len(str(tmp_path)) + 1 :] for p in found] == [
+        "b2.h5/volumes/raw",
+        "b10.h5/volumes/raw",
+    ]
+    assert find(tmp_path, "a.h5/raw#zyx, b2.h5/raw", "xyz") == [
+        str(tmp_path / "a.h5" / "raw#zyx"),
+        str(tmp_path / "b2.h5" / "raw#xyz"),
+    ]
+    (tmp_path / "c,d.h5").write_bytes(b"")
+    assert find(tmp_path, "c,d.h5") == [str(tmp_path / "c,d.h5")]
+
+
+def test_a_volume_across_its_labels(tmp_path):
+    """em.tif and labels.h5, both z y x: the second takes the word of the first."""
+    image = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)  # z y x
+    tifffile.imwrite(tmp_path / "em.tif", image, photometric="minisblack")
+    with h5py.File(tmp_path / "labels.h5", "w") as file:
+        file["main"] = image.astype(np.uint32)
+    for said in ("", "zyx"):
+        (pair,) = open_pairs(tmp_path, "em.tif", "labels.h5", said=said)
+        np.testing.assert_array_equal(pair.labels.read(), image.T)
+        np.testing.assert_array_equal(pair.image.read()[..., 0], image.T)

@@ -1,0 +1,86 @@
+"""The files of one volume: its image and its labels lie alike on disk.
+
+A TIFF stack has planes of z by custom and an HDF5 file beside it says nothing, so each read
+by its own rule would be the other's transpose, and of equal sides nobody would notice. So
+what one of the two says of its axes holds for the other, if that says nothing. PyTC and
+BANIS read both as they lie.
+"""
+
+import itertools
+
+from absl import logging
+
+from nisbjax.errors import InputError
+from nisbjax.store import axes
+from nisbjax.store.volume import Volume, open_image, open_labels, open_volume
+
+
+def open_both(image: str, label: str) -> tuple[Volume, Volume]:
+    """An image [x y z c] and its labels [x y z].
+
+    Args:
+      image, label: their paths; axes may be said behind either (`em.h5#zyx`).
+
+    Raises:
+      InputError: as `open_image` and `open_labels`, or they differ in shape.
+    """
+    image, label = alike(image, label)
+    opened, known = open_image(image), open_labels(label)
+    _require_alike(opened, known)
+    return opened, known
+
+
+def alike(image: str, label: str) -> tuple[str, str]:
+    """The same paths; behind one that says nothing of its axes those of the other.
+
+    Unless the two have one shape as they are and would not have it then.
+
+    Raises:
+      InputError: as `open_image` and `open_labels`.
+    """
+    opened, known = open_image(image), open_labels(label)
+    told, also = _spatial(opened), _spatial(known)
+    if bool(told) == bool(also) or "xyz" in (told, also):
+        return image, label
+    if told:
+        turned = axes.with_axes(label, told)
+        shapes = opened.spatial_shape, open_labels(turned).spatial_shape
+        pair, said, partner = (image, turned), label, image
+    else:
+        channel = "c" * (open_volume(image).rank - 3)
+        turned = axes.with_axes(image, also + channel)
+        shapes = open_image(turned).spatial_shape, known.spatial_shape
+        pair, said, partner = (turned, label), image, label
+    if shapes[0] != shapes[1] and opened.spatial_shape == known.spatial_shape:
+        return image, label
+    order = " ".join(told or also)
+    logging.info("%s has no word for its axes: %s, as in %s", said, order, partner)
+    return pair
+
+
+def _spatial(volume: Volume) -> str:
+    """The order of x y z in which it is stored, as far as that is known; else ""."""
+    return "".join(a for a in volume.stored_axes if a in "xyz")
+
+
+def _require_alike(image: Volume, labels: Volume) -> None:
+    wanted, found = image.spatial_shape, labels.spatial_shape
+    if wanted == found:
+        return
+    for letters in map("".join, itertools.permutations("xyz")):
+        turned = tuple(found["xyz".index(a)] for a in letters)
+        if letters != "xyz" and turned == wanted:
+            raise InputError(
+                f"{labels.source} has shape {found} and {image.source} has {wanted}: are the "
+                f"axes of one of them {_inverse(letters)}? say so behind its path, as "
+                f"{axes.split_path(labels.source)[0]}#{_inverse(letters)}"
+            )
+    raise InputError(
+        f"{labels.source} has shape {found} but {image.source} has {wanted}; wanted labels "
+        "for every voxel of the image"
+    )
+
+
+def _inverse(letters: str) -> str:
+    """Stored axes of an array whose turn to `letters` gives x y z: z x y for y z x."""
+    return "".join("xyz"[letters.index(a)] for a in "xyz")
