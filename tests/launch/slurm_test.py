@@ -101,6 +101,88 @@ def test_what_a_script_runs(environment, name, wanted):
     assert failed.returncode == 2 and not said(environment, "scontrol")
 
 
+@pytest.mark.parametrize("name", ["train", "seeds", "test", "tune"])
+def test_flags_may_follow_two_dashes(environment, name):
+    done = submit(name, environment, "c.py", "run", "--", "--config.x=1")
+    assert done.returncode == 0, done.stderr
+    assert said(environment, "python").endswith(" --config.x=1")
+    assert " -- " not in said(environment, "python")
+
+
+# `sbatch` as far as the examples go: options first, then a script and its arguments.
+SBATCH = 'sbatch() { while [[ $1 == -* ]]; do shift; done; bash "$@"; }\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("train", "--config=liconn --workdir=WORKDIR --config.data.root=DIR"),
+        ("seeds", "--workdir=PARENT/seed=0 --config.seed=0 --config.data.root=DIR"),
+        ("test", "--config=RUN/config.json --workdir=RUN --config.decode.method=aff"),
+        ("tune", "--config=RUN/config.json --workdir=RUN --config.tune.sampler=tpe"),
+        (
+            "predict_array",
+            "input=ROOT/test/seed*/data.zarr/img --config.predict.batch_per_device=16",
+        ),
+    ],
+)
+def test_the_example_of_a_script_runs_as_it_is_written(environment, name, wanted):
+    lines = (FOLDER / f"{name}.sbatch").read_text().splitlines()
+    example = [line[6:] for line in lines if line.startswith("#     ")]
+    done = subprocess.run(
+        ["bash", "-c", SBATCH + "\n".join(example)],
+        env=environment | {"SLURM_ARRAY_TASK_ID": "0"},
+        cwd=FOLDER.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert wanted in said(environment, "python")
+
+
+@pytest.mark.parametrize("name", ["train", "predict_array"])
+def test_the_interpreter_is_that_of_the_checkout(environment, tmp_path, name):
+    """The first that has nisbjax; one that has not is passed over."""
+    del environment["PYTHON"]
+    here = tmp_path / "here"
+    (here / ".venv" / "bin").mkdir(parents=True)
+    own = here / ".venv" / "bin" / "python"
+    arguments = ["bash", str(FOLDER / f"{name}.sbatch"), "c.py", "run", "0", "1"]
+
+    def start():
+        return subprocess.run(
+            arguments,
+            env=environment,
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    none = "#!/usr/bin/env bash\nexit 1\n"
+    for found in ("python", "python3"):
+        (tmp_path / found).write_text(none)
+        (tmp_path / found).chmod(0o755)
+    done = start()
+    assert (
+        done.returncode and "no interpreter here has nisbjax; name one" in done.stderr
+    )
+    own.write_text(PYTHON)
+    own.chmod(0o755)
+    assert start().returncode == 0
+    assert f"--mode={name.partition('_')[0]}" in said(environment, "python")
+
+
+def test_flags_of_all_tasks_of_an_array(environment):
+    flags = ("c.py", "run", "0", "1", "--", "--config.x=1", "--config.y=2")
+    assert submit("predict_array", environment, *flags).returncode == 0
+    wanted = "--config.predict.input=1 --config.x=1 --config.y=2"
+    assert said(environment, "python").endswith(wanted)
+
+
 def test_a_task_predicts_its_own_volume(environment):
     assert submit("predict_array", environment, "c.py", "run", "0", "1").returncode == 0
     flags = "--mode=predict --config=c.py --workdir=run --config.predict.input=1"
