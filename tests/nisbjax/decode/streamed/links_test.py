@@ -70,6 +70,15 @@ def test_what_is_broken_joins_along_its_neurite_alone():
     assert len(np.unique(joined[:, :12])) == len(np.unique(joined[:, 12:])) == 1
     boxes = decode(affinities, box_shape=(8, 16, 20))
     np.testing.assert_array_equal(boxes, joined)
+    # A mask's holes are left out in boxes too, in the middle of a joint and of a neurite.
+    mask = np.ones(affinities.shape[1:], bool)
+    mask[5:10, 3:7, 22:26] = mask[2:6, 14:18, 5:9] = False
+    edges = MaskedEdges(mask=mask)
+    joined = decode(affinities, edges=edges)
+    assert joined.max() == 2
+    np.testing.assert_array_equal(joined > 0, mask)
+    boxes = decode(affinities, box_shape=(8, 16, 20), edges=edges)
+    np.testing.assert_array_equal(boxes, joined)
 
 
 def test_components_of_three_channels_join_by_their_faces():
