@@ -135,6 +135,11 @@ class TuneDir:
         """Segmentations of trials under way, while tuners need a whole decode for each."""
         return self.path / "trials"
 
+    @property
+    def tables(self) -> pathlib.Path:
+        """What the trials of a study of the chain share; may be removed when none runs."""
+        return self.path / "tables"
+
 
 @dataclasses.dataclass(frozen=True)
 class ValidationDir:

@@ -9,7 +9,7 @@ decide by their sum s when a short edge of logit l comes before a long one of lo
     ... and may have come before                                where l + m <= the greatest s
     a short edge joins its ends, whatever the biases    where it attracts for all of them, and
         no long edge that may have come before lies between what may be joined to its ends then
-    ... and never joins them                            where they are one, or a long edge that
+    ... and never does, or need not                     where they are one, or a long edge that
         surely came before lies between what is surely joined to its ends then
 
 What every run takes may be taken first: all that a run takes agrees with it, and what a run

@@ -14,6 +14,9 @@ from typing import NamedTuple, no_type_check
 import numpy as np
 
 from nisbjax.decode.kernels import kernel, part
+from nisbjax.decode.mutex_kernels import fetch
+
+_AHEAD = 12  # edges, of which memory is asked for what they will read
 
 
 class Forest(NamedTuple):
@@ -163,6 +166,25 @@ def ends_of(edges, steps, ends):
 
 
 @no_type_check
+@part
+def _ask_for_roots(forest, ends, vertices, i):
+    """Asks memory for what vertices that come soon will read, in two steps."""
+    parent, ring_of, after = forest
+    v = np.int64(vertices[i + 4 * _AHEAD])
+    fetch(parent, v)
+    fetch(ring_of, 2 * v)
+    v = np.int64(vertices[i + 2 * _AHEAD])
+    above = np.int64(parent[v])
+    if above >= 0:
+        fetch(parent, above)
+        fetch(ring_of, 2 * above)
+    elif ring_of[2 * v + 1] > 0:
+        tail = np.int64(ring_of[2 * v])
+        fetch(after, tail)
+        fetch(ends, tail)
+
+
+@no_type_check
 @kernel
 def settle(shorts, short_levels, longs, long_levels, forest):
     """The mutex watershed of a graph; of equal weights short edges come first.
@@ -182,6 +204,9 @@ def settle(shorts, short_levels, longs, long_levels, forest):
                 _keep_apart(forest, longs, k)
             came += 1
         for i in range(short_levels.starts[level], short_levels.starts[level + 1]):
+            if 2 * i + 4 * _AHEAD + 1 < shorts.size:
+                for end in range(2):
+                    _ask_for_roots(forest, longs, shorts, 2 * i + end)
             a = _root(forest.parent, np.int64(shorts[2 * i]))
             b = _root(forest.parent, np.int64(shorts[2 * i + 1]))
             if a != b and not _apart(forest, longs, a, b):

@@ -74,7 +74,7 @@ class Clusters(NamedTuple):
 
 @no_type_check
 @intrinsic
-def _fetch(context, array, index):
+def fetch(context, array, index):
     """Asks memory for an element that will be read soon."""
 
     def generate(context, builder, signature, arguments):
@@ -292,10 +292,10 @@ def _fetch_roots(parent, ring_of, u, v):
     if a == b and a >= 0:
         return
     a, b = a if a >= 0 else u, b if b >= 0 else v
-    _fetch(parent, a)
-    _fetch(parent, b)
-    _fetch(ring_of, 2 * a)
-    _fetch(ring_of, 2 * b)
+    fetch(parent, a)
+    fetch(parent, b)
+    fetch(ring_of, 2 * a)
+    fetch(ring_of, 2 * b)
 
 
 @no_type_check
@@ -320,8 +320,8 @@ def take(edges, steps, repels, clusters, used):
     for i in range(edges.size):
         if i + 2 * _AHEAD < edges.size:
             edge = np.int64(edges[i + 2 * _AHEAD])
-            _fetch(parent, edge >> bits)
-            _fetch(parent, (edge >> bits) + steps[edge & channel])
+            fetch(parent, edge >> bits)
+            fetch(parent, (edge >> bits) + steps[edge & channel])
             edge = np.int64(edges[i + _AHEAD])
             v = edge >> bits
             _fetch_roots(parent, ring_of, v, v + steps[edge & channel])

@@ -34,7 +34,7 @@ _METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mer
 _METRICS += ("n_splits",)
 _SCORED = ("nerl", "voi")  # on the skeleton, whatever an evaluation is asked for
 # What says that a file is complete goes before the file.
-_BULKY = ("*.zarr", "raw_*.h5", "trials")
+_BULKY = ("*.zarr", "raw_*.h5", "trials", "tables")
 
 _HALF = ".partial"  # ends the name of a copy under way
 

@@ -2,10 +2,12 @@
 
 PyTC and BANIS decode the whole volume for each threshold. Here the segments at the nodes
 follow from one pass over the affinities for all thresholds at once, where a node's segment
-depends on nothing but the threshold; elsewhere each trial is decoded, as in testing.
+depends on nothing but the threshold; from tables that are made once for the chain
+(`chain_study`); elsewhere each trial is decoded, as in testing.
 """
 
 import os
+import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +19,9 @@ from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl, nodes
 from nisbjax.skeletons import Skeletons
 from nisbjax.store.volume import Volume, open_labels
+from nisbjax.tune.chain_study import ChainStudy
 from nisbjax.tune.inputs import Inputs
-from nisbjax.tune.trials import Point, Score
+from nisbjax.tune.trials import Point, Range, Score
 from nisbjax.typing import Section
 
 # Takes {"threshold": 0.7, "min_size": 100}, returns the segmentation's path.
@@ -33,8 +36,9 @@ class Scorer:
       affinities: its prediction, opened.
       truth: the skeletons in it.
       section: `decode`.
-      tuned: names of the parameters that are tuned.
+      ranges: lowest and highest value of the parameters that are tuned.
       decode: a whole decode with other values of `decode.*`; None where there is none.
+      tables: folder for what trials of the chain share; None for whole decodes.
 
     Raises:
       InputError: trials need a whole decode, and there is none.
@@ -46,18 +50,22 @@ class Scorer:
         affinities: Volume,
         truth: Skeletons,
         section: Section,
-        tuned: Iterable[str],
+        ranges: Mapping[str, Range],
         decode: Decode | None,
+        tables: pathlib.Path | None = None,
     ):
         self._inputs, self._affinities, self._truth = inputs, affinities, truth
         self._memory_gb = section.memory_gb
         self._decode = decode
         # What follows a node's segment from the forest needs no decoded volume.
         plain = section.method == "affinity_cc" and not section.min_size
-        self._in_one_pass = plain and set(tuned) == {"threshold"}
-        if not self._in_one_pass and decode is None:
+        self._in_one_pass = plain and set(ranges) == {"threshold"}
+        self._chain = tables and ChainStudy.of(
+            inputs, affinities, truth, section, ranges, tables
+        )
+        if not (self._in_one_pass or self._chain) and decode is None:
             raise InputError(
-                f"tuning {sorted(tuned)} with decode.method={section.method} and "
+                f"tuning {sorted(ranges)} with decode.method={section.method} and "
                 f"decode.min_size={section.min_size} needs a whole decode for each trial; "
                 "run it by --mode=tune"
             )
@@ -90,5 +98,7 @@ class Scorer:
         return self.score(segments)
 
     def _decoded(self, point: Point) -> np.ndarray:
+        if self._chain is not None:
+            return self._chain.segments(point)
         assert self._decode is not None
         return nodes.read_node_segments(open_labels(self._decode(point)), self._truth)

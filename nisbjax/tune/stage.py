@@ -44,8 +44,9 @@ def run(
       out: the study's folder.
       inputs: of the validation volume, under the mask that testing applies.
       seed: of a sampler.
-      decode_whole: a whole decode with other values of `decode.*`, for what the one pass
-        does not know: other methods, `min_size`, other parameters in `tune.space`.
+      decode_whole: a whole decode with other values of `decode.*`, for what neither the
+        one pass nor the chain's tables know: other methods, `min_size`, joins, and other
+        parameters in `tune.space`.
 
     Returns:
       What `best_params.yaml` holds.
@@ -62,7 +63,9 @@ def run(
     truth, part = nodes.in_region(inputs.truth.load_skeletons(out.path), affinities)
     made_from = inputs.made_from(space.ranges, section.objective)
     where = storage_of(section, out)
-    scorer = Scorer(inputs, affinities, truth, decode, space.ranges, decode_whole)
+    scorer = Scorer(
+        inputs, affinities, truth, decode, space.ranges, decode_whole, out.tables
+    )
     with storage.reserved(where, alone=space.on_grid) as reservation:
         sampler = study.sampler(section.sampler, seed)
         opened = storage.open_study(where, section.study, made_from, sampler)

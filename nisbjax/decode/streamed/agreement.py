@@ -15,6 +15,7 @@ graph over the volume, or by the largest overlap alone, which joins also where b
 import dataclasses
 
 import numpy as np
+from jaxtyping import Int
 
 from nisbjax.decode.streamed.fragments import Runs
 from nisbjax.decode.streamed.layers import FacingLabels, Pairs
@@ -46,6 +47,18 @@ def agreeing(one: Runs, other: Runs) -> Pairs:
         labels[np.searchsorted(starts, cuts[:-1], side="right") - 1].astype(np.int64)
         for starts, labels in (one, other)
     )
+    return agreeing_pairs(a, b, voxels)
+
+
+def agreeing_pairs(
+    a: Int[np.ndarray, " r"], b: Int[np.ndarray, " r"], voxels: Int[np.ndarray, " r"]
+) -> Pairs:
+    """As `agreeing`, of voxels that are counted by both of their labels.
+
+    Args:
+      a, b: labels in the two labellings; a pair may come several times.
+      voxels: that have them.
+    """
     of_a, of_b = np.bincount(a, voxels), np.bincount(b, voxels)
     both = (a > 0) & (b > 0)
     pairs, which = np.unique(a[both] * len(of_b) + b[both], return_inverse=True)

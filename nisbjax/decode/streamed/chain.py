@@ -121,7 +121,7 @@ def chain_volume(
     with attempt(output, settings) as (manifest, folder):
         if manifest.finished:
             return SegmentCounts.of_finished(manifest, output)
-        grid = _grid(affinities, threshold, schedule.box_shape)
+        grid = grid_of(affinities, threshold, schedule.box_shape)
         grid = resumed(manifest, grid, folder)
         at_once = _at_once(affinities, grid, threshold, memory_gb)
         steps = _steps(affinities, grid, folder, parameters, threshold, edges, schedule)
@@ -162,7 +162,7 @@ def check_chain(
         edge_range(affinities.dtype, threshold)
     chain.check(affinities.dtype, parameters)
     require_chunks_fit(affinities, memory_gb)
-    grid = _grid(affinities, threshold, box_shape)
+    grid = grid_of(affinities, threshold, box_shape)
     _at_once(affinities, grid, threshold, memory_gb)
 
 
@@ -194,9 +194,9 @@ def _steps(
     short, edge_offset = short_range(affinities, edges.edge_offset)
     short_edges = edges.stored_at(edge_offset)
     every, offsets = with_offsets(affinities)
-    halo = _halo(affinities, threshold)
+    halo = halo_of(affinities, threshold)
     first, second = folder / "fragments", folder / "growth"
-    labels = scratch.open_labels(first, grid.shape, _parts(grid))
+    labels = scratch.open_labels(first, grid.shape, parts_of(grid))
     if threshold is None:
         fragments = MutexDecoder(
             every, labels, first, grid, offsets, parameters, edges, halo
@@ -209,7 +209,7 @@ def _steps(
         )
         united = Seams(first, grid, edge_offset)
     x, y, z = map(min, grid.box_shape, grid.shape)
-    chunks = _parts(grid) if parameters.shave else (x, y, z)
+    chunks = parts_of(grid) if parameters.shave else (x, y, z)
     grown = scratch.open_labels(second, grid.shape, chunks)
     growth = GrowthDecoder(
         short, grown, second, grid, fragments, parameters, short_edges, halo
@@ -261,7 +261,7 @@ def _decode(
     return counts
 
 
-def _halo(affinities: Volume, threshold: float | None) -> int:
+def halo_of(affinities: Volume, threshold: float | None) -> int:
     """Voxels beside a box that are decoded with it.
 
     With 6 more than the longest offset two halves of a volume differ from the whole by a
@@ -277,14 +277,14 @@ def _longest(offsets: Sequence[Triple]) -> int:
     return int(np.abs(offsets).max())
 
 
-def _grid(
+def grid_of(
     affinities: Volume, threshold: float | None, box_shape: Triple | None
 ) -> BoxGrid:
     """Of a shape that is asked for, or that follows from the volume and its offsets."""
     shape = affinities.spatial_shape
     if box_shape is not None:
         return BoxGrid(shape, box_shape)
-    return even_grid(shape, _halo(affinities, threshold))
+    return even_grid(shape, halo_of(affinities, threshold))
 
 
 def _at_once(
@@ -295,7 +295,7 @@ def _at_once(
     Raises:
       InputError: none.
     """
-    halo = _halo(affinities, threshold)
+    halo = halo_of(affinities, threshold)
     around = map(min, (b + 2 * halo for b in grid.box_shape), grid.shape)
     voxels = math.prod(around)
     needed = contested_growth.memory_bytes(affinities.dtype, voxels) + 8 * voxels
@@ -312,7 +312,7 @@ def _at_once(
     return int(min(memory_gb * 1e9 // needed, len(os.sched_getaffinity(0))))
 
 
-def _parts(grid: BoxGrid) -> Triple:
+def parts_of(grid: BoxGrid) -> Triple:
     """Chunks of labels of which a box reads the nearest ones of its neighbours."""
     x, y, z = (
         b // PARTS if b > _WHOLE and b % PARTS == 0 else min(b, s)
