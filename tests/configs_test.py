@@ -8,6 +8,7 @@ import runpy
 import pytest
 
 from nisbjax.config import base_config, flatten
+from nisbjax.evaluate import published
 from nisbjax.keys import ranges
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -107,6 +108,16 @@ def test_presets_say_what_the_reference_systems_do():
     assert {v3[f"augment.{name}"] for name in shares} == {0.5}
     assert (v3["augment.permute"], v3["augment.rotate90"]) == (1, 1)
     assert (v3["augment.drop_slice"], v3["augment.shift_slice"]) == (0.05, 0.05)
+
+
+def test_liconn_plus_is_liconn_and_what_was_seen_to_help():
+    plain = flatten(load(ROOT / "configs" / "liconn.py"))
+    plus = flatten(load(ROOT / "configs" / "liconn_plus.py"))
+    assert {key: plus[key] for key in plus if plus[key] != plain[key]} == {
+        "name": "nisb_liconn_plus",
+        "loss.calibre_max": 4.0,
+    }
+    assert published.setting_of(plus["name"]) == "liconn"
 
 
 def chain(node, aliases):
