@@ -101,8 +101,7 @@ def _data() -> Section:
         if split != "train":
             part.skeleton = f"{split}/{seed}/skeleton.pkl"
         part.axes = ""
-        if split != "test":
-            part.box = ""
+        part.box = ""
         d[split] = part
     d.voxel_size_nm = (9.0, 9.0, 12.0)  # 27 um / 2250; PyTC's 18, 18, 25 is another's
     d.normalize = "divide_255"

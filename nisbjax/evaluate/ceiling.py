@@ -5,13 +5,13 @@ segmentation: a neurite that leaves the volume and comes back is two pieces even
 BANIS and PyTC print a NERL as if 1 could be reached.
 """
 
-import os
 from collections.abc import Callable
 
 import numpy as np
 
 from nisbjax.evaluate import nerl, nodes
 from nisbjax.skeletons import Skeletons
+from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_labels
 
 # Of the labels of a volume and voxels x y z: the component of its label at each voxel.
@@ -35,17 +35,17 @@ def ceiling(
     Raises:
       InputError: labels that cannot be read.
     """
-    if not dense or not os.path.exists(dense):
+    if not dense or not is_there(dense):
         return {}, (
             "no ceiling: no dense labels of the volume are there (evaluate.label names them)"
         )
     labels = open_labels(dense)
-    region, shape = nodes.region_of(segmentation)
+    _, shape = nodes.region_of(segmentation)
     if labels.spatial_shape != shape:
         return {}, (
             f"no ceiling: {dense} has shape {labels.spatial_shape}, and the volume {shape}"
         )
-    part = labels.view(labels.at(region).translate_to[(0,) * labels.rank])
+    part = nodes.part_like(labels, segmentation)
     best = nerl.score(skeletons, components(part, skeletons.index_position))
     return {
         "nerl_ceiling": best["nerl"],

@@ -116,6 +116,24 @@ def region_of(volume: Volume) -> tuple[Box, Triple]:
     return region, (x, y, z)
 
 
+def part_like(whole: Volume, part: Volume) -> Volume:
+    """The region of a volume that another array says that it covers (`region_of`).
+
+    Args:
+      whole: an image or labels of the whole volume; of the part's shape, it is taken as
+        the part already.
+      part: a prediction, a segmentation.
+
+    Returns:
+      The region of `whole`; itself where its shape is not that of the whole volume.
+    """
+    region, shape = region_of(part)
+    if whole.spatial_shape != shape or region == Box.whole(shape):
+        return whole
+    store = whole.at(region).translate_to[(0,) * whole.rank]
+    return whole.view(store, source=f"{whole.source} [{region}]")
+
+
 def outside(skeletons: Skeletons, shape: Triple) -> Bool[np.ndarray, " n"]:
     """Nodes whose voxel is not in a volume of this shape."""
     index = skeletons.index_position

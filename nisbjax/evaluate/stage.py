@@ -237,7 +237,7 @@ def _against_labels(
     memory_gb: float,
 ) -> _Scored:
     """Scores against dense labels; a note where part of them is unlabeled."""
-    known = open_labels(truth.label)
+    known = nodes.part_like(open_labels(truth.label), labels)
     table = dense.contingency_of_volumes(
         known, labels, unlabeled=truth.unlabeled, memory_gb=memory_gb
     )

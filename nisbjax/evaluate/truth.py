@@ -103,7 +103,10 @@ class Truth:
             if covered is not None:
                 nodes.in_region(found, covered)
         if self.label:
-            shape = open_labels(self.label).spatial_shape
+            labels = open_labels(self.label)
+            if covered is not None:
+                labels = nodes.part_like(labels, covered)
+            shape = labels.spatial_shape
             if covered is not None and shape != covered.spatial_shape:
                 raise InputError(
                     f"labels {self.label} have shape {shape}, and what is to be scored "

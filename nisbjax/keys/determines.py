@@ -56,6 +56,7 @@ _KEYS = {
     "data.test.image": "",
     "data.test.label": "",
     "data.test.axes": "",
+    "data.test.box": "",  # as predict.roi it is the prediction's
     "data.test.skeleton": "",
     "data.voxel_size_nm": "prediction study scores cubes",
     "data.normalize": "weights prediction",

@@ -26,9 +26,11 @@ val.image  The validation image, for the validation loss, tune and validate.
 val.label  Its labels, for the validation loss.
 val.skeleton  Its skeletons, for tune and validate.
 val.axes  Order of the axes of image and labels, as train.axes.
-val.box  Part of the validation volume for the validation loss; "" for all.
+val.box  Part of the validation volume, for the validation loss and for what is predicted,
+  tuned on and scored of it; "" for all.
 test.image  The image that test and predict work on.
 test.label  Its labels, for adapted Rand and the picture; "" for none.
+test.box  Part of the test volume that is predicted and scored; "" for all.
 test.axes  Order of the axes of image and labels, as train.axes.
 test.skeleton  Its skeletons, for NERL and VOI.
 voxel_size_nm  Size of a voxel along x, y and z, in nm.

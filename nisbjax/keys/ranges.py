@@ -64,6 +64,7 @@ RANGES: dict[str, Kind] = {
     "data.test.image": path(),
     "data.test.label": path(),
     "data.test.axes": axes(),
+    "data.test.box": box(),
     "data.test.skeleton": path(),
     "data.voxel_size_nm": triple(_POSITIVE),
     "data.normalize": one_of("divide_255", "min_max", "percentile"),

@@ -22,6 +22,7 @@ from nisbjax.modes.volumes import (
     require_root,
     split_of,
     split_with,
+    within_box_of_tested,
 )
 from nisbjax.store import axes
 from nisbjax.store.formats import is_there
@@ -34,6 +35,7 @@ def predict(
 ) -> pathlib.Path:
     """Mode predict: the test volume, or `predict.input`; replaced with `redo`."""
     found = workflow.find_checkpoint(config, run_dir, checkpoint_path)
+    config = within_box_of_tested(config)
     image = predicted_image(config)
     if not image:
         split = split_of(config, "test")

@@ -22,10 +22,12 @@ from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
 from nisbjax.modes.volumes import (
     Split,
+    apart,
     predicted_image,
     require_root,
     same_file,
     split_of,
+    within_box,
 )
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities
@@ -61,6 +63,7 @@ def run(
     from nisbjax.tune import stage
     from nisbjax.tune.trial_folder import trial_folder
 
+    config = within_box(config, "val")
     guard_test_data(config, split.skeleton, split.image)
     space = stage.check(config.tune, config.decode)
     place = out.prediction(split.name)
@@ -105,6 +108,8 @@ def guard_test_data(config: Config, skeleton: str, image: str = "") -> bool:
       InputError: they are, without `tune.allow_test_data`.
     """
     test = split_of(config, "test")
+    if apart(config, "val", "test"):
+        return False
     same = skeleton if _same_file(skeleton, test.skeleton) else ""
     if not same and image and test.image and is_there(image):
         same = image * same_file(image, test.image)

@@ -14,6 +14,7 @@ from typing import Any
 
 from nisbjax.artifacts import volume_name
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.keys.checks import optional
 from nisbjax.store import axes, partners
 from nisbjax.store.fingerprint import fingerprint
@@ -56,6 +57,48 @@ def split_of(config: Config, split: str) -> Split:
         with contextlib.suppress(InputError):  # whoever reads it says why
             image, label = partners.alike(image, label)
     return Split(image, label, path(chosen.skeleton))
+
+
+def within_box(config: Config, split: str) -> Config:
+    """The configuration with `data.<split>.box` as the region that is predicted.
+
+    Raises:
+      InputError: `predict.roi` reaches beyond it.
+    """
+    box, roi = optional(config.data[split].box), optional(config.predict.roi)
+    if not box:
+        return config
+    if roi and not Box.parse(box).contains(Box.parse(roi)):
+        raise InputError(
+            f"predict.roi is {roi}, which is not inside data.{split}.box, {box}; leave one "
+            "of them out"
+        )
+    config = config.copy_and_resolve_references()
+    config.predict.roi = roi or box
+    return config
+
+
+def within_box_of_tested(config: Config) -> Config:
+    """As `within_box`, for the test volume, or for that of `predict.input`."""
+    image = predicted_image(config)
+    if not image:
+        return within_box(config, "test")
+    for split in ("val", "test"):
+        own = split_of(config, split).image
+        if own and same_file(own, image):
+            return within_box(config, split)
+    return config
+
+
+def apart(config: Config, one: str, other: str) -> bool:
+    """Whether two splits are boxes of one image that have no voxel in common."""
+    if not same_file(split_of(config, one).image, split_of(config, other).image):
+        return False
+    boxes = [optional(config.data[split].box) for split in (one, other)]
+    if not all(boxes):
+        return False
+    first, second = map(Box.parse, boxes)
+    return first.intersect(second).empty
 
 
 def predicted_image(config: Config) -> str:

@@ -25,6 +25,7 @@ from nisbjax.modes.volumes import (
     require_root,
     split_of,
     split_with,
+    within_box_of_tested,
 )
 from nisbjax.store import files
 from nisbjax.store.formats import is_there
@@ -84,6 +85,7 @@ def test(
       InputError: whatever one of the stages refuses; what it can be known by beforehand,
         before anything is written.
     """
+    config = within_box_of_tested(config)
     if parameters is None:
         parameters, threshold_origin = chosen_parameters(
             config, run_dir, checkpoint_path, given
@@ -162,6 +164,7 @@ def _check_test(
       parameters: None where a study is to find them.
     """
     refuse_own(config, "test")
+    config = within_box_of_tested(config)
     found = find_checkpoint(config, run_dir, checkpoint_path)
     split = _tested(config)
     place = run_dir.test(checkpoint.step_of(found), split.name)
@@ -183,15 +186,17 @@ def draw_slices(
     split: Split,
 ) -> None:
     """Image, affinity, segmentation and, where there are labels, truth side by side."""
+    from nisbjax.evaluate.nodes import part_like
     from nisbjax.viz import plots
 
+    affinities = open_affinities(prediction)
     columns = {
-        "image": open_image(split.image),
-        "affinity (mean)": open_affinities(prediction),
+        "image": part_like(open_image(split.image), affinities),
+        "affinity (mean)": affinities,
         "segmentation": open_labels(segmentation),
     }
     if split.label and is_there(split.label):
-        columns["truth"] = open_labels(split.label)
+        columns["truth"] = part_like(open_labels(split.label), affinities)
     path = plots.slices(place.slices_png, columns, config.data.voxel_size_nm)
     logging.info("wrote %s", path)
 

@@ -18,6 +18,7 @@ OTHER = {
     "data.test.label": "g",
     "data.test.skeleton": "h",
     "data.test.axes": "xyz",
+    "data.test.box": "0:8,0:8,0:8",
     "data.voxel_size_nm": (8.0, 8.0, 8.0),
     "data.normalize": "percentile",
     "data.percentiles": (1.0, 99.0),

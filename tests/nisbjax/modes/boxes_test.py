@@ -1,0 +1,88 @@
+"""One stack, split by boxes: training, tuning, validation and testing keep to their own.
+
+12 x 9 x 8 voxels with two bright neurites along x (conftest); the network is linear.
+"""
+
+import numpy as np
+import pytest
+from validated_runs import run, save
+
+from nisbjax import launch
+from nisbjax.artifacts import Run
+from nisbjax.errors import InputError
+from nisbjax.evaluate import nodes
+from nisbjax.modes import workflow
+from nisbjax.modes.volumes import split_of
+from nisbjax.store.volume import from_array, open_affinities, open_labels
+from nisbjax.viz import plots
+
+pytestmark = pytest.mark.usefixtures("linear_network")
+
+
+@pytest.fixture
+def stack(settings, folder):
+    """val in the first 8 planes of x, test in the last 4, of the same files."""
+    settings.data.test = settings.data.val.copy_and_resolve_references()
+    settings.data.val.box = "0:8,0:9,0:8"
+    settings.data.test.box = "8:12,0:9,0:8"
+    settings.predict.window = (4, 8, 8)
+    save(folder, settings, {20: 20})
+    return settings
+
+
+def test_what_is_predicted_tuned_on_and_scored(stack, folder, monkeypatch):
+    """Nodes at x = 0 to 7 are tuned on, 8 to 11 scored: 2 neurites of 4 nodes, 3 edges."""
+    shown = {}
+    monkeypatch.setattr(plots, "slices", lambda path, columns, _: shown.update(columns))
+    stack.evaluate.metrics = ("nerl", "voi", "adapted_rand")
+    stack.evaluate.label = split_of(stack, "test").label
+    facts = launch.run_mode("tune-test", stack, workdir=str(folder))
+    tuned = Run(folder).tune(20).prediction("seed5").find_raw()
+    assert open_affinities(tuned).shape == (3, 8, 9, 8)
+    assert open_affinities(tuned).attributes["box"] == stack.data.val.box
+    found = open_labels(facts["segmentation"])
+    assert (found.shape, found.attributes["box"]) == ((4, 9, 8), stack.data.test.box)
+    score = facts["skeletons"]
+    assert (score["n_skeletons"], score["nerl"], score["nerl_ceiling"]) == (2, 1, 1)
+    assert facts["dense"]["adapted_rand_error"] == 0
+    # The picture shows the box in every column: 4 of the 12 planes.
+    assert {v.spatial_shape for v in shown.values()} == {(4, 9, 8)}
+    labels = open_labels(split_of(stack, "test").label).read()
+    np.testing.assert_array_equal(shown["truth"].read(), labels[8:])
+
+
+def test_validation_scores_its_box(stack, folder):
+    (row,) = run(stack, folder)
+    assert (row["nerl"], row["coverage"]) == (1.0, 0)
+
+
+def test_boxes_that_share_voxels_are_test_data(stack, folder):
+    stack.data.val.box = "0:9,0:9,0:8"
+    with pytest.raises(
+        InputError, match="belongs to the test volume, which thresholds"
+    ):
+        launch.run_mode("tune", stack, workdir=str(folder))
+
+
+def test_a_region_beyond_the_box_is_refused(stack, folder):
+    stack.predict.roi = "6:12,0:9,0:8"
+    with pytest.raises(
+        InputError,
+        match="predict.roi is 6:12,0:9,0:8, which is not inside data.test.box, 8:12,0:9",
+    ):
+        launch.run_mode("predict", stack, workdir=str(folder))
+    # Inside it, the region counts.
+    stack.predict.roi = "9:12,0:9,0:8"
+    assert workflow.within_box_of_tested(stack).predict.roi == "9:12,0:9,0:8"
+
+
+def test_the_part_of_a_volume_that_another_covers():
+    whole = from_array(np.arange(24).reshape(4, 3, 2), "xyz")
+    said = {"box": "1:3,0:3,1:2", "volume_shape": [4, 3, 2]}
+    part = from_array(np.zeros((2, 3, 1)), "xyz", said)
+    np.testing.assert_array_equal(
+        nodes.part_like(whole, part).read(), whole.read()[1:3, :, 1:2]
+    )
+    other = from_array(np.zeros((2, 3, 1)), "xyz")
+    assert nodes.part_like(other, part) is other  # no such whole volume
+    assert nodes.part_like(whole, other) is whole
