@@ -22,7 +22,6 @@ In memory: at most 28 bytes a voxel beside affinities and labels.
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Integer, UInt
 
 from nisbjax.decode.connected_components import edge_range
 from nisbjax.decode.kernels import kernel, part
@@ -69,53 +68,6 @@ def _contest(after, best, root, value, margin):
 
 
 @no_type_check
-@part
-def _take(u, v, value, taken, margin, label, parent, after, best):
-    """Lets labels grow along an edge between two voxels, of which one is free at least.
-
-    Args:
-      value: of the edge.
-      taken: whether a label that comes by it is taken.
-      margin: by which the other labels must be behind.
-      label, parent, after, best: as `_grow`.
-    """
-    fixed = np.iinfo(parent.dtype).min
-    if parent[u] == fixed:
-        u, v = v, u
-    a = _root(parent, u)
-    if parent[v] == fixed:
-        if after[a] < 0:
-            return
-        if label[a] == 0:
-            _reach(after, label, best, a, label[v], value if taken else -1)
-        elif label[a] != label[v]:
-            _contest(after, best, a, value, margin)
-            after[a] = -1
-        return
-    b = _root(parent, v)
-    if a == b or (after[a] < 0 and after[b] < 0):
-        return
-    if (
-        after[a] < 0
-        or after[b] < 0
-        or (label[a] != label[b] and label[a] != 0 and label[b] != 0)
-    ):
-        for c in (a, b):
-            if after[c] >= 0:
-                _contest(after, best, c, value, margin)
-                after[c] = -1
-        return
-    if label[a] != label[b]:
-        reached, free = (a, b) if label[a] != 0 else (b, a)
-        _reach(after, label, best, free, label[reached], value if taken else -1)
-    if parent[a] > parent[b]:
-        a, b = b, a
-    parent[a] += parent[b]
-    parent[b] = a
-    after[a], after[b] = after[b], after[a]
-
-
-@no_type_check
 @kernel
 def _grow(edges, values, real, rule, label, parent, after, best):
     """Lets labels grow along edges in their order.
@@ -135,6 +87,7 @@ def _grow(edges, values, real, rule, label, parent, after, best):
     steps, destination, low, margin = rule
     voxels = parent.size
     by_position = real.size == values.size
+    fixed = np.iinfo(parent.dtype).min
     for i in range(edges.size):
         edge = np.int64(edges[i])
         axis = edge % 3
@@ -143,29 +96,41 @@ def _grow(edges, values, real, rule, label, parent, after, best):
         position = axis * voxels + (v if destination else u)
         bits = values[position]
         value = np.float64(real[position if by_position else np.int64(bits)])
-        _take(u, v, value, bits > low, margin, label, parent, after, best)
-
-
-@no_type_check
-@kernel
-def _grow_between(ends, values, real, rule, label, parent, after, best):
-    """As `_grow`, along edges of a graph; those between two labels are none.
-
-    Args:
-      ends: two for each edge, flat, strongest first.
-      values: bits of each.
-      real: the numbers that bits stand for.
-      rule: bits, of which a label that comes by no more is not taken; the margin.
-      label, parent, after, best: of vertices.
-    """
-    low, margin = rule
-    fixed = np.iinfo(parent.dtype).min
-    for i in range(values.size):
-        u, v = np.int64(ends[2 * i]), np.int64(ends[2 * i + 1])
-        if parent[u] == fixed and parent[v] == fixed:
+        if parent[u] == fixed:
+            u, v = v, u
+        a = _root(parent, u)
+        if parent[v] == fixed:
+            if after[a] < 0:
+                continue
+            if label[a] == 0:
+                _reach(after, label, best, a, label[v], value if bits > low else -1)
+            elif label[a] != label[v]:
+                _contest(after, best, a, value, margin)
+                after[a] = -1
             continue
-        value = np.float64(real[np.int64(values[i])])
-        _take(u, v, value, values[i] > low, margin, label, parent, after, best)
+        b = _root(parent, v)
+        if a == b or (after[a] < 0 and after[b] < 0):
+            continue
+        if (
+            after[a] < 0
+            or after[b] < 0
+            or (label[a] != label[b] and label[a] != 0 and label[b] != 0)
+        ):
+            for c in (a, b):
+                if after[c] >= 0:
+                    _contest(after, best, c, value, margin)
+                    after[c] = -1
+            continue
+        if label[a] != label[b]:
+            reached, free = (a, b) if label[a] != 0 else (b, a)
+            _reach(
+                after, label, best, free, label[reached], value if bits > low else -1
+            )
+        if parent[a] > parent[b]:
+            a, b = b, a
+        parent[a] += parent[b]
+        parent[b] = a
+        after[a], after[b] = after[b], after[a]
 
 
 def contested_growth(
@@ -210,42 +175,22 @@ def contested_growth(
     values = np.ascontiguousarray(affinities[:3]).view(bits)
     label = labels.reshape(-1).copy()
     ordered = edges_between(values, weakest, strongest, edges, label)
-    trees = _trees(label)
+    voxels = label.size
+    signed = np.int32 if voxels < 2**31 else np.int64
+    parent = np.where(label == 0, signed(-1), np.iinfo(signed).min)
+    after = np.arange(voxels, dtype=signed)
+    best = np.full(voxels, -1, np.float32)
     steps = np.array([shape[1] * shape[2], shape[2], 1])
     rule = (steps, bool(edges.edge_offset), taken, float(margin))
-    _grow(ordered, values.reshape(-1), _real(values), rule, label, *trees)
-    _give_up(label, trees)
+    _grow(ordered, values.reshape(-1), _real(values), rule, label, parent, after, best)
+    label[(best < 0) & (parent != np.iinfo(signed).min)] = 0
     return label.reshape(shape)
-
-
-def growth_between(
-    ends: UInt[np.ndarray, " e2"],
-    values: UInt[np.ndarray, " e"],
-    labels: Integer[np.ndarray, " v"],
-    dtype: np.dtype,
-    low: float,
-    margin: float,
-) -> Integer[np.ndarray, " v"]:
-    """As `contested_growth`, in a graph that has all edges and vertices that matter.
-
-    Args:
-      ends: two vertices of each edge, flat, strongest first.
-      values: its bits.
-      labels: of vertices, 0 = free.
-      dtype: of the affinities that bits are of; float16 or uint8.
-      low, margin: as there.
-    """
-    label = labels.copy()
-    trees = _trees(label)
-    rule = (edge_range(dtype, low)[1], float(margin))
-    _grow_between(ends, values, _real(np.empty(0, values.dtype)), rule, label, *trees)
-    _give_up(label, trees)
-    return label
 
 
 def weakest_of(dtype: np.dtype, low: float, margin: float) -> Any:
     """Bits of affinities that are too low to bring a label, or to contest one."""
-    return edge_range(dtype, max(low - margin - 2.0**-10, 0.0))[1]  # beyond rounding
+    near = low - margin  # what comes by less contests nothing
+    return edge_range(dtype, max(near - 2.0**-10, 0.0))[1]  # less than any rounding
 
 
 def check(dtype: np.dtype, low: float, margin: float) -> None:
@@ -270,20 +215,6 @@ def memory_bytes(dtype: np.dtype, voxels: int) -> int:
     wide = 4 if 3 * voxels < 2**32 else 8
     fixed = 8 * min(BUCKETS, 256 ** np.dtype(dtype).itemsize)
     return fixed + voxels * (3 * np.dtype(dtype).itemsize + 2 + 4 + wide * 7)
-
-
-def _trees(label: Integer[np.ndarray, " v"]) -> tuple[np.ndarray, ...]:
-    """`parent`, `after` and `best` of single vertices."""
-    signed = np.int32 if label.size < 2**31 else np.int64
-    parent = np.where(label == 0, signed(-1), np.iinfo(signed).min)
-    after = np.arange(label.size, dtype=signed)
-    return parent, after, np.full(label.size, -1, np.float32)
-
-
-def _give_up(label: Integer[np.ndarray, " v"], trees: tuple[np.ndarray, ...]) -> None:
-    """Makes background of what is contested, or came too weak."""
-    parent, _, best = trees
-    label[(best < 0) & (parent != np.iinfo(parent.dtype).min)] = 0
 
 
 def _real(values: np.ndarray) -> np.ndarray:

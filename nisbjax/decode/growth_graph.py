@@ -2,10 +2,13 @@
 
 Labels reach a free voxel through free voxels alone (`contested_growth`). So for a few voxels,
 as the nodes of skeletons, growth needs the edges of those components of voxels that may be
-free which hold one of them, and nothing else of the volume. PyTC and BANIS score whole
+free which hold one of them, and nothing else of the volume. The labels that come to a voxel are found
+from the voxel: a search that takes the strongest edge next (Prim) meets them in the order of their
+bottlenecks, and ends where a second one is too far behind, which is near. PyTC and BANIS score whole
 segmentations.
 """
 
+import heapq
 from typing import NamedTuple, no_type_check
 
 import numpy as np
@@ -13,6 +16,7 @@ from jaxtyping import Bool, Int, UInt
 
 from nisbjax.decode.connected_components import edge_range
 from nisbjax.decode.contested_growth import weakest_of
+from nisbjax.decode.edge_weights import held_values
 from nisbjax.decode.kernels import kernel, part
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.ordered_edges import edges_between
@@ -24,12 +28,15 @@ class GrowthGraph(NamedTuple):
 
     Attributes:
       voxels: flat, ascending.
-      ends: two positions in `voxels` for each edge, flat, strongest first.
-      values: bits of each edge.
+      first: of each voxel among the edges, and their number; an edge is there from each of
+        its ends.
+      others: position in `voxels` of the other end of each edge.
+      values: its bits.
     """
 
     voxels: Int[np.ndarray, " v"]
-    ends: UInt[np.ndarray, " e2"]
+    first: Int[np.ndarray, " w"]
+    others: UInt[np.ndarray, " e"]
     values: UInt[np.ndarray, " e"]
 
 
@@ -69,8 +76,121 @@ def growth_graph(
         place[voxels] = 1
     voxels = np.flatnonzero(place)
     place[voxels] = np.arange(len(voxels))
-    ends = place[np.stack([lower, upper], axis=1)].astype(np.uint32).reshape(-1)
-    return GrowthGraph(voxels, ends, found)
+    ends = place[np.stack([lower, upper], axis=1)].astype(np.uint32)
+    first = np.zeros(len(voxels) + 1, np.int64)
+    np.cumsum(np.bincount(ends.reshape(-1), minlength=len(voxels)), out=first[1:])
+    others = np.empty(ends.size, np.uint32)
+    of_edges = np.empty(ends.size, found.dtype)
+    _sort(ends, found, first[:-1].copy(), others, of_edges)
+    return GrowthGraph(voxels, first, others, of_edges)
+
+
+def labels_at(
+    wanted: Int[np.ndarray, " n"],
+    graph: GrowthGraph,
+    fragment: Int[np.ndarray, " v"],
+    named: UInt[np.ndarray, " f"],
+    dtype: np.dtype,
+    rule: tuple[float, float],
+) -> UInt[np.ndarray, " n"]:
+    """The labels that voxels have after `contested_growth`.
+
+    Args:
+      wanted: their positions in the graph.
+      graph: with all edges by which labels can come to them.
+      fragment: of each voxel of the graph.
+      named: the label of each fragment, 0 = free.
+      dtype: of the affinities.
+      rule: `low` and margin.
+    """
+    low, margin = rule
+    with np.errstate(invalid="ignore"):  # NaN, which is no edge's
+        real = held_values(dtype).astype(np.float32)
+    found = np.zeros(len(wanted), named.dtype)
+    bits = np.int64(edge_range(dtype, low)[1])
+    _search(wanted, graph[1:], real, fragment, named, (bits, float(margin)), found)
+    return found
+
+
+@no_type_check
+@part
+def _push(heap, graph, v):
+    """The edges of a voxel, strongest first out: the lowest number."""
+    first, others, values = graph
+    for k in range(first[v], first[v + 1]):
+        weak = np.int64(0xFFFF) - np.int64(values[k])
+        heapq.heappush(heap, weak << np.int64(32) | np.int64(others[k]))
+
+
+@no_type_check
+@kernel
+def _search(wanted, graph, real, fragment, named, rule, found):
+    """Searches from each wanted voxel for the label that comes best, and for a second one.
+
+    Args:
+      wanted, fragment, named: as `labels_at`.
+      graph: `first`, `others` and `values` of `GrowthGraph`.
+      real: the numbers that bits stand for.
+      rule: bits, of which a label that comes by no more is not taken; the margin.
+      found: receives the labels.
+    """
+    low, margin = rule
+    seen = np.zeros(fragment.size, np.int64)  # by which search; -1 where no label comes
+    for n in range(wanted.size):
+        v = np.int64(wanted[n])
+        label = named[fragment[v]]
+        if label != 0 or seen[v] == -1:
+            found[n] = label
+            continue
+        heap = [np.int64(0) for _ in range(0)]
+        reached = [v]
+        seen[v] = n + 1
+        _push(heap, graph, v)
+        weakest = np.int64(0xFFFF)  # bits, of the path so far
+        best = 0.0
+        contested = False
+        while len(heap) > 0:
+            edge = heapq.heappop(heap)
+            u = edge & np.int64(0xFFFFFFFF)
+            if seen[u] == n + 1:
+                continue
+            weakest = min(weakest, np.int64(0xFFFF) - (edge >> np.int64(32)))
+            value = np.float64(real[weakest])
+            if (weakest <= low) if label == 0 else (best - value >= margin):
+                break
+            other = named[fragment[u]]
+            if other == 0:
+                seen[u] = n + 1
+                reached.append(u)
+                _push(heap, graph, u)
+            elif label == 0:
+                label, best = other, value
+            elif other != label:
+                contested = True
+                break
+        if label == 0:
+            for u in reached:
+                seen[u] = -1  # what is joined to it above `low` finds none either
+        found[n] = 0 if contested else label
+
+
+@no_type_check
+@kernel
+def _sort(ends, values, place, others, of_edges):
+    """Puts edges beside one another that have an end in common.
+
+    Args:
+      ends: [e 2], positions of voxels.
+      values: of the edges.
+      place: where the next edge of each voxel goes; advanced.
+      others, of_edges: receive the other end, and the value, of each edge of each end.
+    """
+    for i in range(values.size):
+        for side in range(2):
+            at = place[ends[i, side]]
+            others[at] = ends[i, 1 - side]
+            of_edges[at] = values[i]
+            place[ends[i, side]] = at + 1
 
 
 @no_type_check

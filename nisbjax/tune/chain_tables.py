@@ -232,8 +232,7 @@ class _Comparing:
         return {
             "owner": owner.reshape(-1)[graph.voxels],
             "cluster": clusters.reshape(-1)[graph.voxels],
-            "ends": graph.ends,
-            "values": graph.values,
+            **{k: v for k, v in graph._asdict().items() if k != "voxels"},
             "node": np.atleast_1d(np.searchsorted(graph.voxels, wanted)),
         }
 

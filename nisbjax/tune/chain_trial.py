@@ -12,9 +12,10 @@ import pathlib
 import numpy as np
 from jaxtyping import Int, Integer
 
-from nisbjax.decode import contested_growth, contraction
+from nisbjax.decode import contraction
 from nisbjax.decode.chain import LEAST, ChainParameters
 from nisbjax.decode.contraction import EdgesLeft
+from nisbjax.decode.growth_graph import GrowthGraph, labels_at
 from nisbjax.decode.streamed.agreement import agreeing_pairs
 from nisbjax.decode.streamed.grid import BoxGrid
 from nisbjax.decode.streamed.layers import NO_PAIRS
@@ -59,15 +60,16 @@ class ChainTrials:
             count, component = unite(ends, others, len(size))
             whole = np.bincount(component, size, minlength=count)
             anchors = np.where(whole >= parameters.anchor, np.arange(count) + 1, 0)
-            named = anchors[component].astype(np.uint32)
-            for start in starts[:-1]:
-                named[start] = 0  # background of each box
+            labels = anchors[component].astype(np.uint32)
+            labels[starts[:-1]] = 0  # background of each box
+            parts = zip(tables, starts, strict=False)
+            named = np.concatenate([labels[start + table] for table, start in parts])
+            before = np.cumsum([0, *map(len, tables)])
             found = np.zeros(self.nodes, np.uint32)
-            grow = team.map(
-                lambda i: self._grown(i, tables, starts, named, parameters), indices
-            )
-            for rows, labels in grow:
-                found[rows] = labels
+            rule = parameters.low, parameters.margin
+            grow = team.map(lambda i: self._grown(i, before, named, rule), indices)
+            for rows, grown in grow:
+                found[rows] = grown
         values, which = np.unique(np.append(found, 0), return_inverse=True)
         assert values[0] == 0
         return which[:-1].astype(np.uint32)
@@ -115,27 +117,23 @@ class ChainTrials:
     def _grown(
         self,
         index: int,
-        tables: list[np.ndarray],
-        starts: list[int],
-        named: np.ndarray,
-        parameters: ChainParameters,
+        before: Int[np.ndarray, " b"],
+        named: Integer[np.ndarray, " c"],
+        rule: tuple[float, float],
     ) -> tuple[Int[np.ndarray, " n"], Integer[np.ndarray, " n"]]:
-        """Nodes of a box, and the fragments that have grown to them."""
+        """Nodes of a box, and the fragments that have grown to them.
+
+        Args:
+          before: clusters in the boxes before each one.
+          named: the fragment of each cluster, 0 where it does not grow.
+          rule: `low` and margin.
+        """
         with npy.Archive(self.folder / f"{index}.nodes.npz") as arrays:
             rows = arrays["nodes"]
             if not len(rows):
                 return rows, np.empty(0, np.uint32)
-            owner, cluster = arrays["owner"], arrays["cluster"]
-            labels = np.zeros(len(owner), np.uint32)
-            for other in np.unique(owner).tolist():
-                at = owner == other
-                labels[at] = named[starts[other] + tables[other][cluster[at]]]
-            labels = contested_growth.growth_between(
-                arrays["ends"],
-                arrays["values"],
-                labels,
-                self.dtype,
-                parameters.low,
-                parameters.margin,
-            )
-            return rows, labels[arrays["node"]]
+            cluster = before[arrays["owner"]] + arrays["cluster"]
+            edges = (arrays[name] for name in GrowthGraph._fields[1:])
+            graph = GrowthGraph(np.empty(0, np.int64), *edges)
+            wanted = arrays["node"]
+        return rows, labels_at(wanted, graph, cluster, named, self.dtype, rule)
