@@ -14,9 +14,9 @@ Samples: 200,000 steps of batch 2 on one GPU are 0.4 M crops; PyTC's best run sa
 see them without it, in the hours of one.
 
 Ablated on synthetic LICONN, 500 steps, judged by the chain's mean over skeletons on val, best of 15
-pairs of biases, mean +- standard deviation over training seeds 42 and 1 (`docs/training.md`):
-`loss.calibre_max` 1: .783 +- .006; 4: .809 +- .004, which is what this file sets; 4 with
-`loss.scnp=3`: .226 (seed 42 alone). Not ablated, so as `liconn.py` has them: erosion and
+pairs of biases, mean +- standard deviation over training seeds (`docs/training.md`):
+`loss.calibre_max` 1: .790 +- .013 (three seeds); 4: .809 +- .004 (two of them; VOI there .44 and
+.31), which is what this file sets; 4 with `loss.scnp=3`: .226 (one). Not ablated, so as `liconn.py` has them: erosion and
 `data.long_erosion`, offsets, `predict.scale`, augmentation, accumulation. Nothing on real tissue.
 """
 
