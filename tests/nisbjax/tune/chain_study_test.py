@@ -126,6 +126,24 @@ def test_tables_are_found_again_and_made_anew_where_they_are_damaged(
     assert wider.folder != study.folder
 
 
+def test_tables_that_were_stopped_half_way_are_not_there(
+    config, inputs, out, monkeypatch
+):
+    ranges = {"repel": (-1.0, 1.0)}
+
+    def stopped(self, folder, at_once):
+        folder.mkdir(parents=True)
+        (folder / "0.npz").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableMaker, "make", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            study_of(config, inputs, out.tables, ranges).segments({"repel": 0.0})
+    assert not out.tables.exists()
+    assert study_of(config, inputs, out.tables, ranges).segments({"repel": 0.0}).any()
+
+
 @pytest.mark.parametrize(
     ("keys", "ranges"),
     [
