@@ -165,7 +165,7 @@ def of_run(path: str | os.PathLike) -> Config:
             if led[key] != found[key]:
                 _set(config, key, known[key])
     except (InputError, TypeError) as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}; name another with --config") from None
     for names, what in (
         (found.keys() - before.keys(), "are no keys of this version"),
         (

@@ -84,6 +84,7 @@ def test_a_run_of_another_version(tmp_path, caplog):
         ('{"seed": -1}', "config.json: seed is -1; wanted a whole number, 0 or more"),
         ('{"data.kind": 5}', "config.json: data.kind is 5; wanted one of nisb, files"),
         ('{"ema.decay": "x"}', "config.json: ema.decay is 'x'; wanted a number in"),
+        ('{"seed": 0.5}', "0 or more; name another with --config"),
     ],
 )
 def test_a_run_whose_file_is_damaged(tmp_path, content, said):
