@@ -31,6 +31,7 @@ class Truth:
       unlabeled: labels that say nothing, see `unlabeled.parse_codes`.
       dense: path of dense labels of the volume whose components are the ceiling of a
         score by skeletons, compared with or not; "" for none.
+      key: of the configuration, which names the skeleton; for messages.
     """
 
     skeleton: str
@@ -38,9 +39,22 @@ class Truth:
     voxel_size_nm: tuple[float, float, float]
     unlabeled: str = DEFAULT
     dense: str = ""
+    key: str = "evaluate.skeleton"
 
     def load_skeletons(self, cache: Path | None = None) -> skeletons.Skeletons:
-        """The skeletons; `cache` is a folder that keeps them as arrays, or None."""
+        """The skeletons; `cache` is a folder that keeps them as arrays, or None.
+
+        Raises:
+          InputError: as `skeletons.load`; of one that is not there, naming the key.
+        """
+        if not os.path.isfile(self.skeleton):
+            found = (
+                f"no skeleton at {self.skeleton}" if self.skeleton else "no skeleton"
+            )
+            raise InputError(
+                f"{found}; check data.root, or name NISB's skeleton.pkl with "
+                f"--config.{self.key}=FILE"
+            )
         return skeletons.load(
             self.skeleton, cache=cache, voxel_size_nm=self.voxel_size_nm
         )
@@ -67,7 +81,7 @@ class Truth:
         if "nerl" in metrics and not self.skeleton:
             raise InputError(
                 "evaluate.metrics asks for nerl, but there is no skeleton; give "
-                "--config.evaluate.skeleton=FILE, or other metrics"
+                f"--config.{self.key}=FILE, or other metrics"
             )
         dense = [m for m in metrics if m in ("adapted_rand", "instance_accuracy")]
         if (dense or not self.skeleton) and not self.label:
@@ -96,7 +110,7 @@ class Truth:
         if "nerl" in metrics and not os.path.isfile(self.skeleton):
             raise InputError(
                 f"no skeleton at {self.skeleton}; check data.root, or give "
-                "--config.evaluate.skeleton=FILE, or other metrics"
+                f"--config.{self.key}=FILE, or other metrics"
             )
         if self.skeleton and os.path.isfile(self.skeleton):
             found = self.load_skeletons(cache)

@@ -39,12 +39,21 @@ def truth_of(config: Config, split: Split) -> "Truth":
 
 
 def own_truth(
-    config: Config, skeleton: str, label: str = "", dense: str = ""
+    config: Config,
+    skeleton: str,
+    label: str = "",
+    dense: str = "",
+    key: str = "evaluate.skeleton",
 ) -> "Truth":
-    """A skeleton and labels by their paths, whatever `evaluate` names; "" for none."""
+    """A skeleton and labels by their paths, whatever `evaluate` names; "" for none.
+
+    `key` is the one that names the skeleton.
+    """
     from nisbjax.evaluate.truth import Truth
 
-    return Truth(skeleton, label, voxel_size_nm(config), config.data.unlabeled, dense)
+    return Truth(
+        skeleton, label, voxel_size_nm(config), config.data.unlabeled, dense, key
+    )
 
 
 def check(

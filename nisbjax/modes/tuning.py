@@ -150,7 +150,7 @@ def _inputs(
     from nisbjax.decode.stage import edge_offset
     from nisbjax.tune.inputs import Inputs
 
-    truth = own_truth(config, split.skeleton)
+    truth = own_truth(config, split.skeleton, key="data.val.skeleton")
     determined_by = determines.facts(config, "study")
     if prediction is None:
         return Inputs("", truth, determined_by)

@@ -206,7 +206,7 @@ def _score(config: Config, place: ValidationDir, found: pathlib.Path) -> Row:
     # One of each for every checkpoint, whatever files the keys name.
     outputs = NamedOutputs(prediction=str(raw))
     best = tuning.run(config, study, found, split, outputs)
-    truth = own_truth(config, split.skeleton)
+    truth = own_truth(config, split.skeleton, key="data.val.skeleton")
     facts = workflow.decode_and_score(
         config, out, raw, split, truth, "decode.threshold", metrics=_SCORED
     )

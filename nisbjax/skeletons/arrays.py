@@ -119,10 +119,7 @@ def load(
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(
-            f"no skeleton file at {path}; give NISB's skeleton.pkl as "
-            "--config.evaluate.skeleton=FILE"
-        )
+        raise InputError(f"no skeleton file at {path}; wanted NISB's skeleton.pkl")
     size = path.stat().st_size
     if size > max_bytes:
         raise InputError(

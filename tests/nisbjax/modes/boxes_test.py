@@ -86,3 +86,18 @@ def test_the_part_of_a_volume_that_another_covers():
     other = from_array(np.zeros((2, 3, 1)), "xyz")
     assert nodes.part_like(other, part) is other  # no such whole volume
     assert nodes.part_like(whole, other) is whole
+
+
+@pytest.mark.parametrize("named", ["", "val/seed5/gone.pkl"])
+def test_skeletons_that_are_missing_are_named_by_the_key_that_counts(
+    stack, folder, named
+):
+    """Before anything is predicted; and with that key it goes on."""
+    found = stack.data.val.skeleton
+    stack.data.val.skeleton = named
+    with pytest.raises(InputError, match="or name NISB's skeleton.pkl with") as error:
+        launch.run_mode("tune", stack, workdir=str(folder))
+    key = str(error.value).split("--config.")[1].removesuffix("=FILE")
+    assert not Run(folder).tune(20).path.exists()
+    stack.update_from_flattened_dict({key: found})
+    assert launch.run_mode("tune", stack, workdir=str(folder))["scores"]["nerl"] == 1

@@ -126,7 +126,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 def test_no_file(tmp_path):
     with pytest.raises(
-        InputError, match="no skeleton file at .*evaluate.skeleton=FILE"
+        InputError, match="no skeleton file at .*; wanted NISB's skeleton.pkl"
     ):
         skeletons.load(tmp_path / "absent.pkl")
 
