@@ -6,6 +6,7 @@ what one of the two says of its axes holds for the other, if that says nothing. 
 BANIS read both as they lie.
 """
 
+import functools
 import itertools
 
 from absl import logging
@@ -33,11 +34,14 @@ def open_both(image: str, label: str) -> tuple[Volume, Volume]:
 def alike(image: str, label: str) -> tuple[str, str]:
     """The same paths; behind one that says nothing of its axes those of the other.
 
-    Unless the two have one shape as they are and would not have it then.
+    Unless the two have one shape as they are and would not have it then. What is said behind
+    a path is said of that file alone.
 
     Raises:
       InputError: as `open_image` and `open_labels`.
     """
+    if any(axes.split_path(path)[1] for path in (image, label)):
+        return image, label
     opened, known = open_image(image), open_labels(label)
     told, also = _spatial(opened), _spatial(known)
     if bool(told) == bool(also) or "xyz" in (told, also):
@@ -53,9 +57,13 @@ def alike(image: str, label: str) -> tuple[str, str]:
         pair, said, partner = (turned, label), image, label
     if shapes[0] != shapes[1] and opened.spatial_shape == known.spatial_shape:
         return image, label
-    order = " ".join(told or also)
-    logging.info("%s has no word for its axes: %s, as in %s", said, order, partner)
+    _say(said, " ".join(told or also), partner)
     return pair
+
+
+@functools.lru_cache(maxsize=64)  # once for each: files are opened again and again
+def _say(path: str, order: str, partner: str) -> None:
+    logging.info("%s has no word for its axes: %s, as in %s", path, order, partner)
 
 
 def _spatial(volume: Volume) -> str:

@@ -114,6 +114,8 @@ def open_training_data(config: Config) -> None:
         for pair in pairs[:_DESCRIBED]:
             for line in description.lines(pair, config.data.unlabeled):
                 logging.info("%s: %s", split, line)
+        # A box of labels that lie across their image is a box of other tissue.
+        for pair in _open_pairs(config, split, whole=True)[:_DESCRIBED]:
             orientation.warn(pair)
         if pairs[_DESCRIBED:]:
             logging.info("%s: and %d volumes more", split, len(pairs[_DESCRIBED:]))
@@ -149,11 +151,10 @@ def _loader(
     )
 
 
-def _open_pairs(config: Config, split: str) -> list[nisb.Pair]:
+def _open_pairs(config: Config, split: str, *, whole: bool = False) -> list[nisb.Pair]:
     data = config.data[split]
-    pairs = nisb.open_pairs(
-        config.data.root, data.image, data.label, data.box, data.axes
-    )
+    box = "" if whole else data.box
+    pairs = nisb.open_pairs(config.data.root, data.image, data.label, box, data.axes)
     for pair in pairs:
         if pair.image.shape[-1] != config.model.in_channels:
             raise InputError(

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from nisbjax.config import base_config
 from nisbjax.data import description, orientation
 from nisbjax.data.nisb import Pair
 from nisbjax.store.volume import from_array
+from nisbjax.train import recipe
 
 
 def blocks(shape, side):
@@ -81,3 +83,24 @@ def test_a_pair_in_two_lines():
             "unlabeled in 3 crops"
         ),
     )
+
+
+def test_a_start_says_what_it_read_and_warns_whatever_the_box(tmp_path, caplog):
+    """Labels stored z y x beside an image x y z; training takes a third of them."""
+    image, labels = blocks((36, 36, 36), 5)
+    np.save(tmp_path / "em.npy", image)
+    np.save(tmp_path / "labels.npy", np.ascontiguousarray(labels.T))
+    config = base_config()
+    config.data.root = str(tmp_path)
+    config.data.train.image, config.data.train.label = "em.npy", "labels.npy"
+    config.data.train.box = "0:12,0:36,0:36"
+    config.train.val_every = 0
+    caplog.set_level("INFO")
+    recipe.open_training_data(config)
+    assert "labels taken as z y x" in caplog.text
+    assert "em.npy [0:12,0:36,0:36]: 12 x 36 x 36 voxels of uint8" in caplog.text
+    caplog.clear()
+    config.data.train.label = "labels.npy#zyx"
+    recipe.open_training_data(config)
+    assert "taken as" not in caplog.text.replace("axes, taken as x y z", "")
+    assert "labels.npy#zyx [0:12,0:36,0:36]: 12 x 36 x 36" in caplog.text
