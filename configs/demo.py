@@ -26,7 +26,7 @@ def get_config():
     c.augment.noise = 0.0
     c.model.size = "S"
     c.model.channels = 16
-    c.model.remat = False
+    c.model.remat = "none"
     c.optimizer.lr = 3e-3
     c.schedule.warmup_steps = 20
     c.ema.decay = 0.98

@@ -48,7 +48,7 @@ def get_config():
     c.augment.noise = 0.0
     c.model.size = "S"
     c.model.channels = 16
-    c.model.remat = False
+    c.model.remat = "none"
     c.optimizer.lr = 4e-3
     c.schedule.warmup_steps = 40
     c.ema.decay = 0.99

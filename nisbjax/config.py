@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from nisbjax.offsets import OFFSETS_6
 from nisbjax.store import files
@@ -152,7 +152,8 @@ def _model() -> Section:
     m.out_channels = 6
     m.channels = 32
     m.deep_supervision = False
-    m.remat = True
+    # Of any type: in older configurations it is True or False (`models.recomputation`).
+    m.remat = FieldReference("block", field_type=object)
     m.upkern = False
     return m
 

@@ -79,7 +79,8 @@ in_channels  Channels of an image.
 out_channels  Affinity channels: as many as data.offsets.
 channels  Features at full resolution; each level below has twice as many.
 deep_supervision  Learn from coarser outputs too.
-remat  Compute activations again in the backward pass: less memory, more time.
+remat  What the backward pass computes again, for less memory and more time: block, whole
+  blocks; expansion, all after their depthwise convolution; none.
 upkern  With import: enlarge the file's kernels to model.kernel_size.
 
 [loss]

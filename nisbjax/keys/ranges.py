@@ -105,7 +105,7 @@ RANGES: dict[str, Kind] = {
     "model.out_channels": _CHANNELS,
     "model.channels": _CHANNELS,
     "model.deep_supervision": switch(),
-    "model.remat": switch(),
+    "model.remat": shapes.recomputed(),
     "model.upkern": switch(),
     "loss.kind": one_of("per_channel_bce", "bce"),
     "loss.max_pos_weight": _POSITIVE,

@@ -8,7 +8,7 @@ from typing import Any
 
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import LARGEST, several, triple, whole
-from nisbjax.store.schema import Kind, kind, number
+from nisbjax.store.schema import Kind, either, kind, number, one_of
 from nisbjax.store.unlabeled import parse_codes
 
 _SIZE = whole(-1)
@@ -52,6 +52,15 @@ def percentiles() -> Kind:
             and all(map(end.holds, value))
             and value[0] < value[1]
         ),
+    )
+
+
+def recomputed() -> Kind:
+    """What is computed again: a word, or the True or False of older configurations."""
+    words = one_of("block", "expansion", "none")
+    return kind(
+        f"{words.wanted} (True and False of older configurations are block and none)",
+        either(words, one_of(True, False)).holds,
     )
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Float32
 
 from nisbjax.models import halo
 from nisbjax.models.depthwise import interleave
+from nisbjax.models.recomputation import again
 from nisbjax.typing import Triple
 
 Parameters = dict[str, Any]
@@ -43,13 +44,15 @@ def block(
     x: Float[Array, "b x y z c"],
     parameters: Parameters,
     space: halo.SplitAxis | None = None,
+    remat: str | bool = "none",
 ) -> Float[Array, "b x y z c"]:
     """x + conv3(gelu(conv2(norm(conv1(x))))).
 
-    Here as below, `space` is what splits x over devices, None where they have all of it.
+    Here as below, `space` is what splits x over devices, None where they have all of it;
+    `remat`, of `recomputation`, decides on the expansion: on whole blocks their caller.
     """
     y = halo.convolved(x, parameters["conv1"]["weight"], (1, 1, 1), space)
-    return x + _normed_mlp(y, _statistics(y, 0, space), parameters)
+    return x + _normed_mlp(y, _statistics(y, 0, space), parameters, remat)
 
 
 def down_block(
@@ -57,12 +60,13 @@ def down_block(
     parameters: Parameters,
     strides: Triple,
     space: halo.SplitAxis | None = None,
+    remat: str | bool = "none",
 ) -> Float[Array, "b u v w d"]:
     """Halves the resolution and doubles the channels; the residual is 1x1, strided."""
     y = halo.convolved(x, parameters["conv1"]["weight"], strides, space)
     sx, sy, sz = strides
     residual = pointwise(x[:, ::sx, ::sy, ::sz], parameters["res_conv"])
-    return residual + _normed_mlp(y, _statistics(y, 0, space), parameters)
+    return residual + _normed_mlp(y, _statistics(y, 0, space), parameters, remat)
 
 
 def up_block(
@@ -70,6 +74,7 @@ def up_block(
     parameters: Parameters,
     strides: Triple,
     space: halo.SplitAxis | None = None,
+    remat: str | bool = "none",
 ) -> Float[Array, "b u v w d"]:
     """Doubles the resolution and halves the channels; the low planes are zero.
 
@@ -84,7 +89,7 @@ def up_block(
     empty = [jnp.zeros_like(reached)] * (math.prod(strides) - 1)
     residual = interleave(jnp.stack([*empty, reached]), strides)
     residual = residual + bias.astype(x.dtype).reshape(1, 1, 1, 1, -1)
-    z = residual + _normed_mlp(y, statistics, parameters)
+    z = residual + _normed_mlp(y, statistics, parameters, remat)
     return halo.cleared(z, strides, space)
 
 
@@ -95,11 +100,15 @@ def _statistics(y, skipped, space):
     return halo.moments(y, skipped, space)
 
 
-def _normed_mlp(y, statistics, parameters):
+def _normed_mlp(y, statistics, parameters, remat):
     """conv3(gelu(conv2(norm(y)))) with this mean and variance."""
-    b, *space, c = y.shape
-    y, *weights = folded(y, statistics, parameters)
-    return mlp(y.reshape(b, math.prod(space), c), *weights).reshape(b, *space, -1)
+
+    def expansion(y, statistics, parameters):
+        b, *space, c = y.shape
+        y, *weights = folded(y, statistics, parameters)
+        return mlp(y.reshape(b, math.prod(space), c), *weights).reshape(b, *space, -1)
+
+    return again("expansion", expansion, remat)(y, statistics, parameters)
 
 
 def folded(

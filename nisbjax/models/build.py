@@ -19,6 +19,7 @@ from flax import nnx
 from nisbjax.errors import InputError
 from nisbjax.models.halo import SplitAxis, levels
 from nisbjax.models.mednext import MedNeXt
+from nisbjax.models.recomputation import recomputation
 
 DESCRIPTION = ("size", "kernel_size", "in_channels", "out_channels", "channels")
 DESCRIPTION += ("deep_supervision",)
@@ -49,7 +50,7 @@ def make_apply(
     arguments: Mapping[str, Any],
     dtype: Any,
     *,
-    remat: bool,
+    remat: str | bool,
     space: SplitAxis | None = None,
 ) -> Callable[[Any, Any], Any]:
     """(params, images [b x y z c]) -> logits, or their pyramid under deep supervision.
@@ -61,10 +62,11 @@ def make_apply(
       arguments: of `MedNeXt`, at least those of `DESCRIPTION`.
       dtype: of the computation; float32 is all of float32, also in the products, which
         JAX by itself computes in TF32 on a GPU.
-      remat: whether blocks are computed again in the backward pass.
+      remat: what the backward pass computes again of each block, see `MedNeXt`.
       space: mesh axis over which x is split, see `MedNeXt`; None for whole images.
     """
     described = describe(arguments)
+    remat = recomputation(remat)
     return _make_apply(jnp.dtype(dtype), remat=remat, space=space, **described)
 
 

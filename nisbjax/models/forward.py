@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from nisbjax.models import blocks, depthwise, halo
 from nisbjax.models.blocks import Parameters
+from nisbjax.models.recomputation import again
 from nisbjax.typing import Triple
 
 # Hidden values of one tile. Tiles that a core's cache holds (2^17) lose more to starting
@@ -28,20 +29,20 @@ TILE_VALUES = 1 << 21
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def stage(
-    x: Float[Array, "b x y z c"], parameters: Parameters, remat: bool
+    x: Float[Array, "b x y z c"], parameters: Parameters, remat: str | bool
 ) -> Float[Array, "b x y z c"]:
     """All blocks of a stage, one after the other.
 
     Args:
       x: values.
       parameters: of `blocks.block`, with an axis of blocks in front.
-      remat: whether a gradient computes each block again instead of keeping its values.
+      remat: what a gradient computes again of each block, a word of `recomputation`.
     """
     return lax.platform_dependent(
         x,
         parameters,
         cpu=_stage_in_place,
-        default=functools.partial(plain_stage, remat=False),
+        default=functools.partial(plain_stage, remat="none"),
     )
 
 
@@ -59,16 +60,15 @@ stage.defvjp(_stage_forward, _pull_back)
 def plain_stage(
     x: Float[Array, "b x y z c"],
     parameters: Parameters,
-    remat: bool,
+    remat: str | bool,
     space: halo.SplitAxis | None = None,
 ) -> Float[Array, "b x y z c"]:
     """`stage` as it is differentiated, also of a crop that is split over `space`."""
 
     def body(x, parameters):
-        return blocks.block(x, parameters, space), None
+        return blocks.block(x, parameters, space, remat), None
 
-    if remat:
-        body = jax.checkpoint(body, prevent_cse=False)
+    body = again("block", body, remat, prevent_cse=False)
     return lax.scan(body, x, parameters)[0]
 
 
@@ -99,7 +99,10 @@ def _stage_in_place(x, parameters):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def up_block(
-    x: Float[Array, "b x y z c"], parameters: Parameters, strides: Triple, remat: bool
+    x: Float[Array, "b x y z c"],
+    parameters: Parameters,
+    strides: Triple,
+    remat: str | bool,
 ) -> Float[Array, "b u v w d"]:
     """`blocks.up_block`; `remat` as for `stage`."""
     return lax.platform_dependent(
@@ -111,8 +114,8 @@ def up_block(
 
 
 def _up_block_forward(x, parameters, strides, remat):
-    function = functools.partial(blocks.up_block, strides=strides)
-    return jax.vjp(jax.checkpoint(function) if remat else function, x, parameters)
+    function = functools.partial(blocks.up_block, strides=strides, remat=remat)
+    return jax.vjp(again("block", function, remat), x, parameters)
 
 
 def _pull_back_up(strides, remat, pullback, gradient):

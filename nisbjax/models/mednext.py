@@ -13,7 +13,6 @@ from numbers import Integral
 from operator import index
 from typing import Any, cast
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float32, Num
@@ -21,6 +20,7 @@ from jaxtyping import Array, Float32, Num
 from nisbjax.errors import InputError
 from nisbjax.models import blocks, forward, halo
 from nisbjax.models.parameters import Block, Head, uniform
+from nisbjax.models.recomputation import again, recomputation
 from nisbjax.typing import Triple
 
 # Expansions and block counts of enc 0-3, bottleneck, dec 3-0.
@@ -47,7 +47,8 @@ class MedNeXt(nnx.Module):
       kernels: instead of `kernel_size`, one odd triple per level, five in all; the
         blocks between two levels take the finer one's.
       deep_supervision: heads on the coarser decoder levels and the bottleneck too.
-      remat: recompute each block in the backward pass instead of keeping its values.
+      remat: what the backward pass computes again of each block: block (all of it),
+        expansion or none; True is block, False none. See `recomputation`.
       dtype: compute dtype; statistics and head stay in float32.
       param_dtype: dtype of the parameters.
       space: mesh axis over which x is split, for calls under `shard_map` on a device's
@@ -68,7 +69,7 @@ class MedNeXt(nnx.Module):
         strides: Sequence[Triple] = ((2, 2, 2),) * LEVELS,
         kernels: Sequence[Triple] | None = None,
         deep_supervision: bool = False,
-        remat: bool = True,
+        remat: str | bool = "block",
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
         space: halo.SplitAxis | None = None,
@@ -81,7 +82,7 @@ class MedNeXt(nnx.Module):
         )
         self.in_channels = in_channels
         self.deep_supervision = deep_supervision
-        self.remat = remat
+        self.remat = recomputation(remat)
         self.dtype = _floating("dtype", dtype)
         param_dtype = _floating("param_dtype", param_dtype)
         expansions, counts = SIZES[size]
@@ -191,9 +192,9 @@ class MedNeXt(nnx.Module):
     def _down(
         self, x: Array, name: str, strides: Triple, space: halo.SplitAxis | None
     ) -> Array:
-        down = functools.partial(blocks.down_block, strides=strides, space=space)
-        down = jax.checkpoint(down) if self.remat else down
-        return down(x, getattr(self, name).parameters())
+        options = {"strides": strides, "space": space, "remat": self.remat}
+        down = functools.partial(blocks.down_block, **options)
+        return again("block", down, self.remat)(x, getattr(self, name).parameters())
 
     def _up(
         self, x: Array, name: str, strides: Triple, space: halo.SplitAxis | None
@@ -201,8 +202,9 @@ class MedNeXt(nnx.Module):
         parameters = getattr(self, name).parameters()
         if space is None:
             return forward.up_block(x, parameters, strides, self.remat)
-        up = functools.partial(blocks.up_block, strides=strides, space=space)
-        return (jax.checkpoint(up) if self.remat else up)(x, parameters)
+        options = {"strides": strides, "space": space, "remat": self.remat}
+        up = functools.partial(blocks.up_block, **options)
+        return again("block", up, self.remat)(x, parameters)
 
     def _check(self, images: Array) -> None:
         if not jnp.issubdtype(images.dtype, jnp.floating):

@@ -30,7 +30,8 @@ def require_training(config: Config, done: int) -> None:
     """
     section = config.train
     crops = section.accumulate * (section.global_batch or section.batch_per_device)
-    passes = 4 if config.model.remat else 3  # forward, twice as much backward, again
+    # Forward, twice as much backward, and again where blocks are computed again whole.
+    passes = 3 if config.model.remat in ("none", "expansion", False) else 4
     patch = tuple(config.data.patch)
     steps = max(0, section.steps - done)
     flop = steps * crops * passes * _forward_flop(config, patch)

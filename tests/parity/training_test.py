@@ -36,7 +36,7 @@ def config():
     c.data.patch = (SIDE,) * 3
     c.data.erosion = (0, 0, 0)
     c.augment.profile = "none"
-    c.model.size, c.model.channels, c.model.remat = "S", 4, False
+    c.model.size, c.model.channels, c.model.remat = "S", 4, "none"
     c.train.precision = "fp32"
     c.train.steps = STEPS
     c.ema.warmup_steps, c.ema.decay = 5, 0.9

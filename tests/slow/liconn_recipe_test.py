@@ -50,7 +50,7 @@ def test_nothing_but_sizes_differs_from_the_recipe(run):
     differing = {key for key in used if used[key] != recipe[key]}
     follow = {"schedule.steps", "predict.window", "data.root"}
     assert differing <= set(SIZES) | follow
-    assert used["train.precision"] == "fp16" and used["model.remat"]
+    assert used["train.precision"] == "fp16" and used["model.remat"] == "block"
     assert used["loss.calibre_max"] == 1  # off
     assert used["augment.profile"] == "aug_banis" and used["data.erosion"] == [0, 2, 2]
 

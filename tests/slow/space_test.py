@@ -30,7 +30,7 @@ config = base_config()
 config.data.patch = (128, 16, 16)
 config.model.size = "S"
 config.model.channels = 2
-config.model.remat = False
+config.model.remat = "none"
 config.augment.affine = 0.0
 config.augment.shift = 0.0
 config.train.precision = "fp32"
@@ -149,7 +149,7 @@ def test_larger_kernels_deep_supervision_and_rematerialisation():
     keys = {
         "model.kernel_size": 5,
         "model.deep_supervision": True,
-        "model.remat": True,
+        "model.remat": "block",
         "train.accumulate": 2,
     }
     found = steps("one", "space", validate=False, **keys)

@@ -58,7 +58,7 @@ def keys(object_grid):
         "data.erosion": [0, 1, 1],
         "model.size": "S",
         "model.channels": 2,
-        "model.remat": False,
+        "model.remat": "none",
         "augment.affine": 0.0,
         "augment.shift": 0.0,
         "optimizer.lr": 0.01,

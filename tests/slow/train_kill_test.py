@@ -38,7 +38,7 @@ def keys(object_grid):
         "data.erosion": [0, 1, 1],
         "model.size": "S",
         "model.channels": 4,
-        "model.remat": False,
+        "model.remat": "none",
         "loss.balance_group": 1,
         "train.precision": "fp32",
         "train.batch_per_device": 1,

@@ -58,7 +58,7 @@ OTHER = {
     "model.out_channels": 3,
     "model.channels": 8,
     "model.deep_supervision": True,
-    "model.remat": False,
+    "model.remat": "expansion",
     "model.upkern": True,
     "loss.kind": "bce",
     "loss.max_pos_weight": 5.0,

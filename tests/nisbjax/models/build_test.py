@@ -127,7 +127,8 @@ def test_equal_arguments_give_the_same_function():
 
     first = made()
     assert made(jnp.dtype("float32")) is first
-    others = [made(jnp.bfloat16), made(remat=True), made(out_channels=7)]
+    assert made(remat="none") is first
+    others = [made(jnp.bfloat16), made(remat="block"), made(out_channels=7)]
     others.append(made(deep_supervision=not MODEL["deep_supervision"]))
     assert len({first, *others}) == 5
     # Nobody's changes of a tree of parameters reach the next one.

@@ -50,7 +50,7 @@ def one_by_one(x, stacked):
 def test_a_stage_is_its_blocks_one_by_one(monkeypatch, kernel, tile):
     monkeypatch.setattr(forward, "TILE_VALUES", tile)
     x, weights = draw(0, 2, 6, 4, 2, C), parameters(kernel, C, stack=(3,))
-    got = jax.jit(functools.partial(forward.stage, remat=False))(x, weights)
+    got = jax.jit(functools.partial(forward.stage, remat="none"))(x, weights)
     wanted = jax.jit(one_by_one)(x, weights)
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=2e-5)
 
@@ -69,7 +69,7 @@ def test_a_stage_is_its_blocks_one_by_one(monkeypatch, kernel, tile):
 def test_an_up_block_by_phases_is_the_plain_one(monkeypatch, shape, strides, tile):
     monkeypatch.setattr(forward, "TILE_VALUES", tile)
     x, weights = draw(0, 2, *shape, C), parameters((3, 3, 3), D, residual=True)
-    got = jax.jit(forward.up_block, static_argnums=(2, 3))(x, weights, strides, False)
+    got = jax.jit(forward.up_block, static_argnums=(2, 3))(x, weights, strides, "none")
     wanted = jax.jit(blocks.up_block, static_argnums=2)(x, weights, strides)
     assert got.shape == (2, *(n * s for n, s in zip(shape, strides)), D)
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=2e-5)
@@ -98,7 +98,7 @@ def test_an_up_block_survives_a_mean_far_above_the_spread():
     np.testing.assert_allclose(variance[0], counted.var(0), rtol=1e-3)
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", ["none", "block"])
 def test_gradients_are_those_of_the_plain_functions(remat):
     x, weights = draw(0, 2, 4, 4, 2, C), parameters((3, 3, 3), C, stack=(2,))
     up = parameters((3, 3, 3), D, residual=True)
@@ -123,8 +123,8 @@ def test_bfloat16_stays_near_float32():
 
     @jax.jit
     def both(x):
-        x = forward.stage(x, weights, False)
-        return forward.up_block(x, up, (2, 2, 2), False)
+        x = forward.stage(x, weights, "none")
+        return forward.up_block(x, up, (2, 2, 2), "none")
 
     exact, rounded = both(x), both(x.astype(jnp.bfloat16))
     assert rounded.dtype == jnp.bfloat16

@@ -104,7 +104,7 @@ def test_fan_in_is_counted_as_torch_does(monkeypatch):
     assert drawn[32, 6] == {6}  # head
 
 
-def test_each_block_is_computed_again_or_none():
+def test_each_block_is_computed_again_or_its_expansion():
     def traced(remat):
         graph, state = nnx.split(shapes(**TINY, remat=remat))
 
@@ -115,8 +115,8 @@ def test_each_block_is_computed_again_or_none():
         return str(jax.jit(jax.grad(loss)).trace(state, x).jaxpr)
 
     # One for each of 9 stages (their blocks are one loop), 4 down and 4 up blocks.
-    assert traced(remat=True).count("remat") == 17
-    assert traced(remat=False).count("remat") == 0
+    assert traced("block").count("remat") == 17
+    assert traced("expansion").count("remat") == 17
 
 
 def test_logits_are_float32_whatever_the_compute_dtype():

@@ -8,6 +8,8 @@ from setuptools import find_namespace_packages
 
 from nisbjax.config import base_config, flatten, write
 from nisbjax.errors import InputError
+from nisbjax.keys import ranges
+from nisbjax.models.recomputation import recomputation
 from nisbjax.modes import presets
 
 
@@ -92,6 +94,15 @@ def test_a_run_whose_file_is_damaged(tmp_path, content, said):
     with pytest.raises(InputError) as caught:
         presets.load(str(tmp_path / "config.json"))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("kept, counted", [(True, "block"), (False, "none")])
+def test_a_run_from_before_recomputation_was_a_word(tmp_path, kept, counted):
+    flat = flatten(base_config()) | {"model.remat": kept}
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    config = presets.load(str(tmp_path / "config.json"))
+    ranges.check(config)
+    assert recomputation(config.model.remat) == counted
 
 
 def test_a_whole_number_where_a_fraction_is_wanted(tmp_path):
