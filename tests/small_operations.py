@@ -1,52 +1,67 @@
-"""An operation whose candidates are wrong, slow or broken in every way that is known.
+"""An operation whose candidates are wrong, slow or broken, in place of a network's kernels.
 
-scaled(x, weight, power=p) = x * weight^p, whose sum in float32 is easily looked over
+scaled(x, weight, power=p) = x * weight^p, one weight for each of x's last axis
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from nisbjax.models.kernels.choice import Candidate, Use
 
 XLA = Candidate("xla")
 
 
-class Scaled:
-    """x * weight ** power; `ways` are the candidates besides XLA as it is.
-
-    Attributes:
-      name: of the operation.
-      ran: names of the candidates that were asked to run, traced or not.
-    """
-
-    name = "scaled"
-
-    def __init__(self, **ways):
-        self.ways = ways
-        self.ran = []
-
-    def candidates(self, use):
-        return [XLA, *(Candidate(name) for name in self.ways)]
-
-    def run(self, candidate, x, weight, *, power):
-        self.ran.append(candidate.name)
-        way = self.ways.get(candidate.name, right)
-        return way(x, weight, power)
-
-    def example(self, use, key):
-        keys = jax.random.split(key, len(use.shapes))
-        return tuple(
-            jax.random.normal(k, shape).astype(dtype)
-            for k, shape, dtype in zip(keys, use.shapes, use.dtypes)
-        )
-
-
 def right(x, weight, power):
     return x * (weight**power).reshape((1,) * (x.ndim - 1) + weight.shape)
 
 
+def slow(x, weight, power):
+    """The same result, a thousand times as late as that of a few values."""
+    small = lax.fori_loop(0, 10_000, lambda i, v: jnp.sin(v), jnp.float32(1))
+    return right(x, weight, power) * (small < 2).astype(x.dtype)
+
+
+class Scaled:
+    """The operation.
+
+    Args:
+      xla: its first candidate.
+      ways: the others, by name.
+
+    Attributes:
+      name: of the operation.
+      ran: names of the candidates that ran or were traced.
+    """
+
+    name = "scaled"
+
+    def __init__(self, xla=right, **ways):
+        self.ways = {"xla": xla, **ways}
+        self.ran = []
+
+    def candidates(self, use):
+        return [Candidate(name) for name in self.ways]
+
+    def run(self, candidate, x, weight, *, power):
+        self.ran.append(candidate.name)
+        return self.ways[candidate.name](x, weight, power)
+
+    def example(self, use, key):
+        # The library's random numbers take half a second to compile.
+        first = jax.random.key_data(key)[-1].astype(jnp.float32)
+        return tuple(
+            jnp.sin(first + jnp.arange(math.prod(shape)) + 1)
+            .reshape(shape)
+            .astype(dtype)
+            for shape, dtype in zip(use.shapes, use.dtypes)
+        )
+
+
 def use(*shape, dtype="float32", power=2):
-    """Of an x of this shape and one weight for each of its last axis."""
+    """Of an x of this shape."""
     return Use("scaled", (shape, shape[-1:]), (dtype, dtype), (("power", power),))
 
 

@@ -1,0 +1,36 @@
+import threading
+import time
+
+from nisbjax.models.kernels.background import Job, run_all
+
+
+def test_a_job_has_a_result_or_a_reason():
+    jobs = [Job(lambda: 7), Job(lambda: int("x"))]
+    run_all(jobs, each_s=5.0, until=time.monotonic() + 5)
+    assert [(job.result, job.refused) for job in jobs] == [
+        (7, ""),
+        (None, "ValueError: invalid literal for int() with base 10: 'x'"),
+    ]
+
+
+def test_what_takes_too_long_is_given_up_and_its_result_not_taken():
+    end = threading.Event()
+    jobs = [Job(lambda: end.wait(30)) for _ in range(5)] + [Job(lambda: 7)]
+    run_all(jobs, each_s=0.05, until=time.monotonic() + 20)
+    end.set()
+    time.sleep(0.1)
+    assert [job.result for job in jobs] == [None] * 5 + [7]
+    assert {job.refused for job in jobs[:5]} == {"took more than 0.05 s"}
+
+
+def test_at_the_deadline_jobs_are_undecided_begun_or_not():
+    end = threading.Event()
+    jobs = [Job(lambda: end.wait(30)) for _ in range(50)]
+    started = time.monotonic()
+    run_all(jobs, each_s=60.0, until=started + 0.1)
+    assert time.monotonic() - started < 5
+    assert not any(job.is_decided for job in jobs)
+    # A process waits at its end for other threads than daemons.
+    others = [t for t in threading.enumerate() if t is not threading.main_thread()]
+    assert others and all(thread.daemon for thread in others)
+    end.set()

@@ -1,0 +1,154 @@
+"""Candidates that are wrong, slow, failing or hanging, and who is kept beside them."""
+
+import logging
+import time
+
+import jax
+import jax.numpy as jnp
+import pytest
+import small_operations as fake
+
+from nisbjax.models.kernels import measure, programs
+from nisbjax.models.kernels.choice import Candidate
+
+USE = fake.use(4, 6, 8)
+FAST = Candidate("fast")
+
+
+def choose(operation, *uses, **given):
+    return measure.choose({"scaled": operation}, uses or (USE,), **given)
+
+
+def raises_when_run(x, weight, power):
+    def fail(x):
+        raise MemoryError("no room")
+
+    return jax.pure_callback(fail, x, x)
+
+
+def row_wrong(x, weight, power):
+    return fake.right(x, weight, power).at[0, 0, 0].multiply(2)
+
+
+BROKEN = {
+    "wrong": (lambda x, weight, power: x + 1, "off, 0.0001 is allowed"),
+    "one value": (row_wrong, "off, 0.0001 is allowed"),
+    "nan": (lambda x, weight, power: x * jnp.nan, "is nan off"),
+    "type": (lambda x, *_: x.astype("bfloat16"), "wanted ShapeDtypeStruct"),
+    "shape": (lambda x, *_: x[:1], "gives ShapeDtypeStruct(shape=(1, 6, 8)"),
+    "another tree": (lambda x, w, p: (fake.right(x, w, p),), "gives (Shape"),
+    "traced": (lambda x, *_: 1 // 0, "ZeroDivisionError"),
+    "run": (raises_when_run, "no room"),
+}
+
+
+def test_the_fastest_that_is_right_is_kept():
+    assert choose(fake.Scaled(fake.slow, slower=fake.slow, fast=fake.right)) == {
+        USE: FAST
+    }
+
+
+def test_what_is_no_faster_than_xla_is_not_taken():
+    assert choose(fake.Scaled(fake.right, slow=fake.slow)) == {USE: fake.XLA}
+
+
+def test_broken_candidates_are_dropped_however_fast_and_the_log_says_why(caplog):
+    broken = {kind: way for kind, (way, _) in BROKEN.items()}
+    with caplog.at_level(logging.DEBUG, logger="absl"):
+        assert choose(fake.Scaled(fake.slow, **broken)) == {USE: fake.XLA}
+    *dropped, _ = (r.getMessage() for r in caplog.records if r.name == "absl")
+    assert len(dropped) == len(BROKEN)
+    for message, (kind, (_, why)) in zip(dropped, BROKEN.items()):
+        start = f"scaled(float32[4, 6, 8], float32[8]): Candidate(name='{kind}'"
+        assert message.startswith(start) and "is dropped: " in message
+        assert why in message
+    assert choose(fake.Scaled(fake.slow, **broken, fast=fake.right)) == {USE: FAST}
+
+
+@pytest.mark.parametrize(
+    ("error", "kinds"),
+    [
+        (5e-5, {"float32", "float16", "bfloat16"}),
+        (3e-4, {"float16", "bfloat16"}),  # of TF32
+        (6e-3, {"bfloat16"}),
+        (6e-2, set()),
+    ],
+)
+def test_each_type_has_its_bound(error, kinds):
+    def off(x, weight, power):
+        product = fake.right(x.astype("float32"), weight.astype("float32"), power)
+        return (product * (1 + error)).astype(x.dtype)
+
+    uses = {kind: fake.use(4, 6, 8, dtype=kind) for kind in programs.ALLOWED}
+    wanted = {use: FAST if kind in kinds else fake.XLA for kind, use in uses.items()}
+    assert choose(fake.Scaled(fake.slow, fast=off), *wanted) == wanted
+
+
+def test_more_hanging_candidates_than_cores_hold_nobody(monkeypatch):
+    monkeypatch.setattr(measure, "_EACH_S", 0.3)
+    hanging = {f"hanging {i}": lambda *_: time.sleep(60) for i in range(4)}
+    started = time.monotonic()
+    operation = fake.Scaled(fake.slow, **hanging, fast=fake.right)
+    assert choose(operation, deadline_s=30.0) == {USE: FAST}
+    assert time.monotonic() - started < 10
+
+
+def test_the_deadline_leaves_out_what_is_undecided(caplog):
+    hanging = fake.Scaled(fake.slow, hanging=lambda *_: time.sleep(60))
+    started = time.monotonic()
+    assert choose(hanging, deadline_s=1.0) == {}
+    assert time.monotonic() - started < 5
+
+
+def test_a_kernel_that_does_not_return_ends_the_measuring_with_a_warning(
+    monkeypatch, caplog
+):
+    def stuck(x, weight, power):
+        def wait(x):
+            time.sleep(3)
+            return x
+
+        return jax.pure_callback(wait, x, x)
+
+    monkeypatch.setattr(measure, "_EACH_S", 0.5)
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        assert choose(fake.Scaled(fake.right, stuck=stuck), deadline_s=1.0) == {}
+    assert "a kernel does not return; set model.kernels to xla" in caplog.text
+
+
+def test_equal_uses_are_measured_once_and_one_line_sums_up(caplog):
+    operation = fake.Scaled(fake.slow, pallas=fake.right)
+    with caplog.at_level(logging.INFO, logger="absl"):
+        chosen = choose(operation, USE, fake.use(3, 8), USE)
+    pallas = Candidate("pallas")
+    assert chosen == {USE: pallas, fake.use(3, 8): pallas}
+    assert operation.ran.count("pallas") == 2
+    assert len(caplog.messages) == 1
+    assert "chose how 2 operations are computed, from 4 candidates, in" in caplog.text
+    assert ": 2 by Pallas kernels" in caplog.text
+
+
+def test_a_known_candidate_is_compared_and_not_raced():
+    operation = fake.Scaled(fake.right, known=fake.slow)
+    known = {USE: Candidate("known")}
+    assert choose(operation, known=known) == known  # though it is slower
+    assert choose(operation, known={USE: fake.XLA}) == {USE: fake.XLA}
+
+
+def test_a_known_candidate_that_is_wrong_or_gone_is_raced_anew():
+    operation = fake.Scaled(fake.slow, known=lambda x, *_: x, fast=fake.right)
+    for name in ("known", "gone"):
+        assert choose(operation, known={USE: Candidate(name)}) == {USE: FAST}
+
+
+def test_pallas_alone_is_asked_where_there_is_one(caplog):
+    operation = fake.Scaled(fake.right, fast=fake.right, pallas_a=fake.slow)
+    pallas = Candidate("pallas_a")
+    assert choose(operation, pallas=True) == {USE: pallas}
+    assert choose(fake.Scaled(fake.slow, fast=fake.right), pallas=True) == {
+        USE: fake.XLA
+    }
+    assert "no Pallas kernel" not in caplog.text
+    wrong = fake.Scaled(fake.right, pallas_a=lambda x, *_: x)
+    assert choose(wrong, pallas=True) == {}
+    assert "no Pallas kernel is right, XLA is taken" in caplog.text
