@@ -5,10 +5,9 @@ import time
 
 import jax
 import jax.numpy as jnp
-import pytest
 import small_operations as fake
 
-from nisbjax.models.kernels import measure, programs
+from nisbjax.models.kernels import measure
 from nisbjax.models.kernels.choice import Candidate
 
 USE = fake.use(4, 6, 8)
@@ -21,7 +20,7 @@ def choose(operation, *uses, **given):
 
 def raises_when_run(x, weight, power):
     def fail(x):
-        raise MemoryError("no room")
+        raise MemoryError
 
     return jax.pure_callback(fail, x, x)
 
@@ -38,7 +37,7 @@ BROKEN = {
     "shape": (lambda x, *_: x[:1], "gives ShapeDtypeStruct(shape=(1, 6, 8)"),
     "another tree": (lambda x, w, p: (fake.right(x, w, p),), "gives (Shape"),
     "traced": (lambda x, *_: 1 // 0, "ZeroDivisionError"),
-    "run": (raises_when_run, "no room"),
+    "run": (raises_when_run, "CpuCallback error"),
 }
 
 
@@ -63,25 +62,6 @@ def test_broken_candidates_are_dropped_however_fast_and_the_log_says_why(caplog)
         assert message.startswith(start) and "is dropped: " in message
         assert why in message
     assert choose(fake.Scaled(fake.slow, **broken, fast=fake.right)) == {USE: FAST}
-
-
-@pytest.mark.parametrize(
-    ("error", "kinds"),
-    [
-        (5e-5, {"float32", "float16", "bfloat16"}),
-        (3e-4, {"float16", "bfloat16"}),  # of TF32
-        (6e-3, {"bfloat16"}),
-        (6e-2, set()),
-    ],
-)
-def test_each_type_has_its_bound(error, kinds):
-    def off(x, weight, power):
-        product = fake.right(x.astype("float32"), weight.astype("float32"), power)
-        return (product * (1 + error)).astype(x.dtype)
-
-    uses = {kind: fake.use(4, 6, 8, dtype=kind) for kind in programs.ALLOWED}
-    wanted = {use: FAST if kind in kinds else fake.XLA for kind, use in uses.items()}
-    assert choose(fake.Scaled(fake.slow, fast=off), *wanted) == wanted
 
 
 def test_more_hanging_candidates_than_cores_hold_nobody(monkeypatch):
