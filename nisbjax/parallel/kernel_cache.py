@@ -13,8 +13,9 @@ import os
 import pathlib
 import shutil
 import sys
-import tempfile
 import time
+
+from nisbjax.parallel import user_cache
 
 _KEPT_S = 30 * 86400  # of other versions, after their last use
 
@@ -30,21 +31,8 @@ def sources(package: pathlib.Path) -> str:
 
 
 def folder() -> pathlib.Path:
-    """A folder of mode 0700 that belongs to this user; a fresh one as the last resort."""
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    temporary = pathlib.Path(tempfile.gettempdir()) / f"nisbjax-{os.getuid()}"
-    for root in (pathlib.Path(home) / "nisbjax", temporary):
-        inner = root / "numba"
-        try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            inner.mkdir(mode=0o700, exist_ok=True)
-            facts = [path.lstat() for path in (root, inner)]
-        except OSError:
-            continue
-        if all(f.st_uid == os.getuid() and f.st_mode & 0o022 == 0 for f in facts):
-            inner.chmod(0o700)
-            return _of_these_sources(inner)
-    return pathlib.Path(tempfile.mkdtemp(prefix="nisbjax-"))
+    """The folder of these sources in the user's cache."""
+    return _of_these_sources(user_cache.folder("numba"))
 
 
 def _of_these_sources(every: pathlib.Path) -> pathlib.Path:
