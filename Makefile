@@ -58,8 +58,7 @@ bench: .venv/.parity
 
 # On a machine with a GPU: pip install -e '.[cuda]' into .venv first.
 bench-gpu: .venv/.test
-	JAX_PLATFORMS=cuda,cpu $(BIN)/python -m pytest -m gpu tests/gpu
-	JAX_PLATFORMS=cuda,cpu $(BIN)/python tests/gpu/bench_depthwise.py
+	JAX_PLATFORMS=cuda,cpu $(BIN)/python tests/gpu/bench.py $(ARGS)
 
 tensorboard: .venv/.test
 	$(BIN)/tensorboard --bind_all=false --host=127.0.0.1 --logdir=$(or $(RUN),outputs)

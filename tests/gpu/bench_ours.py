@@ -1,0 +1,329 @@
+"""The project's side of `bench.py`: one part of it, prepared beside others, timed in its turn.
+
+    step        the whole training step of the recipe: augmentation, targets, loss, AdamW, EMA
+    forward     the network as it predicts
+    operations  the parts of a block alone, beside one read of what goes in and one write of what
+                comes out at the rate that a copy was measured to have
+    predict     `predict_volume` from zarr to zarr, with the network and with a stub for it
+    again       the step or forward pass compiled once more, from the cache, and not run
+
+With --timeline a step or forward pass is traced, kernel by kernel, in place of being timed.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import timeline
+import turns
+
+from nisbjax.config import base_config
+from nisbjax.data.loader import Batch
+from nisbjax.infer.conversion import Conversion
+from nisbjax.infer.network import untrained_network
+from nisbjax.infer.predict import predict_volume
+from nisbjax.infer.windows import Grid
+from nisbjax.models import blocks, build
+from nisbjax.models.depthwise import depthwise, depthwise_transposed
+from nisbjax.parallel import devices
+from nisbjax.store.volume import create_zarr
+from nisbjax.train import step
+from nisbjax.train.recipe import make_recipe
+
+TRACED = 3  # steps of a timeline
+CHUNK = (64, 128, 128)
+
+
+def configuration(a):
+    """The recipe's own, with the sizes and words of the command line."""
+    config = base_config()
+    config.data.patch = (a.side,) * 3
+    config.model.size, config.model.channels = a.size, a.channels
+    config.model.remat, config.train.precision = a.remat, a.precision
+    config.train.batch_per_device = config.predict.batch_per_device = a.batch
+    config.predict.precision = "fp16" if a.precision == "fp16" else "fp32"
+    if "kernels" in config.model:
+        config.model.kernels = a.kernels
+    elif a.kernels == "pallas":
+        raise SystemExit("this version has no key model.kernels")
+    else:
+        a.kernels = "xla"
+    return config
+
+
+def training(a):
+    """A compiled step, a function that runs it, and when its compilation began and ended."""
+    config = configuration(a)
+    recipe = make_recipe(config)
+    mesh = devices.make_mesh((("data", 1), ("space", 1)), jax.devices()[:1])
+    params = build.initial_params(config.model.to_dict(), 0)
+    state = step.initial_state(params, recipe.optimizer, a.precision)
+    state = jax.device_put(state, devices.replicated(mesh))
+    crop = recipe.examples.crop
+    draw = np.random.default_rng(0)
+    coarse = (a.batch, *(-(-n // 16) for n in crop))
+    labels = draw.integers(1, 200, coarse, dtype=np.int32)
+    for axis in (1, 2, 3):
+        labels = labels.repeat(16, axis)
+    labels = labels[:, : crop[0], : crop[1], : crop[2]]
+    images = draw.integers(0, 255, (*labels.shape, 1), dtype=np.uint8)
+    ranges, real = np.array([[0, 255]] * a.batch, np.float32), np.ones(a.batch, bool)
+    batch = Batch(images, labels, ranges, np.arange(a.batch, dtype=np.int32), real)
+    batch = jax.device_put(batch, devices.split_batch(mesh))
+    compiled, when = compiled_of(step.make_train_step(recipe, mesh), state, batch)
+    held = [state]
+
+    def once():
+        held[0], scalars = compiled(held[0], batch)
+        return jax.block_until_ready(scalars)
+
+    return compiled, once, when
+
+
+def network(a):
+    config = configuration(a)
+    return untrained_network(config.predict, config.model.to_dict(), 0)
+
+
+def prediction(a):
+    """As `training`, of the forward pass."""
+    found = network(a)
+    params = jax.device_put(found.params)
+    images = jax.random.uniform(jax.random.key(0), (a.batch, *(a.side,) * 3, 1))
+    compiled, when = compiled_of(jax.jit(found.apply), params, images)
+    return compiled, lambda: jax.block_until_ready(compiled(params, images)), when
+
+
+def compiled_of(function, *arguments):
+    start = time.time()
+    compiled = function.lower(*arguments).compile()
+    return compiled, (start, time.time())
+
+
+def program(a):
+    return training(a) if a.what == "step" else prediction(a)
+
+
+def row_of(a, **facts):
+    row = {"what": a.what, "size": a.size, "side": a.side, "batch": a.batch}
+    row |= {"kernels": a.kernels, "remat": a.remat if a.what == "step" else ""}
+    return row | facts
+
+
+def whole_program(a):
+    """A step or a forward pass: compiled, then timed or traced."""
+    compiled, once, when = program(a)
+    turns.wait()
+    if a.timeline:
+        turns.say(**traced(a, once))
+        return
+    found = turns.milliseconds(once, a.repeat)
+    memory = compiled.memory_analysis()
+    facts = {
+        **found,
+        "windows_per_s": round(1e3 * a.batch / found["ms"], 2),
+        "temp_gib": round(memory.temp_size_in_bytes / 2**30, 2),
+    }
+    if a.what == "step":
+        facts["loss"] = float(once()["loss"])
+    turns.say(**row_of(a, compiled=when, **facts, peak_gib=peak_gib()))
+
+
+def traced(a, once):
+    once()
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(TRACED):
+                once()
+        turns.say()  # the turn is over
+        ran = timeline.kernels(timeline.load(folder))
+    row = row_of(a) | {"what": f"timeline {a.what}"}
+    if not ran:
+        return row | {"failed": "the trace holds no kernel of a GPU"}
+    found = timeline.summary(ran, TRACED)
+    return row | {"ms": found["device_ms"], "timeline": found}
+
+
+def compiled_again(a):
+    """Seconds until a second process of the same program could run."""
+    a.what = a.program
+    _, _, when = program(a)
+    row = row_of(a, compiled=when)
+    turns.say(**row | {"what": f"{a.program}, second start"})
+
+
+def peak_gib():
+    facts = jax.local_devices()[0].memory_stats() or {}
+    return round(facts.get("peak_bytes_in_use", 0) / 2**30, 2)
+
+
+def operations_of(a, level):
+    """Name -> function and arrays, of one level of L, in float16 and at a batch of 2."""
+    side, channels = a.side >> level, a.channels << level
+    expansion = (3, 4, 8, 8, 8)[level]
+    keys = iter(jax.random.split(jax.random.key(level), 12))
+
+    def draw(*shape, dtype=jnp.float16):
+        return jax.random.normal(next(keys), shape, dtype)
+
+    x, g = (draw(2, *(side,) * 3, channels) for _ in range(2))
+    kernel = draw(3, 3, 3, channels, dtype=jnp.float32)
+    y, by_z = (values.reshape(2, side**3, channels) for values in (x, g))
+    hidden = channels * expansion
+    weights = (
+        0.1 * draw(2, channels, hidden),
+        draw(2, hidden),
+        0.1 * draw(hidden, channels),
+        draw(channels),
+    )
+
+    def by_kernel(x, g, kernel):
+        return jax.vjp(lambda k: depthwise(x, k, (1, 1, 1)), kernel)[1](g)[0]
+
+    def by_image(x, g, kernel):
+        return jax.vjp(lambda x: depthwise(x, kernel, (1, 1, 1)), x)[1](g)[0]
+
+    def mlp_gradients(y, g, *weights):
+        return jax.vjp(blocks.mlp, y, *weights)[1](g)
+
+    found = {
+        "depthwise": (lambda x, k: depthwise(x, k, (1, 1, 1)), (x, kernel)),
+        "depthwise, by image": (by_image, (x, g, kernel)),
+        "depthwise, by kernel": (by_kernel, (x, g, kernel)),
+        "pointwise": (blocks.mlp, (y, *weights)),
+        "pointwise, gradients": (mlp_gradients, (y, by_z, *weights)),
+        "moments": (blocks.moments, (x,)),
+        "down": (lambda x, k: depthwise(x, k, (2, 2, 2)), (x, kernel)),
+    }
+    if side > 2:
+        coarse = x[:, : side // 2, : side // 2, : side // 2]
+        up = lambda x, k: depthwise_transposed(x, k, (2, 2, 2))
+        found["up"] = (up, (coarse, kernel))
+    return {
+        (name, f"{side}^3 x {channels}"): (jax.jit(function), arrays)
+        for name, (function, arrays) in found.items()
+    }
+
+
+def copy_rate(repeat):
+    """Bytes read and written in a second by a copy of half a GiB."""
+    size = 1 << (28 if jax.default_backend() == "gpu" else 22)
+    values = jnp.zeros(size, jnp.float16)
+    copy = jax.jit(lambda values: values + jnp.float16(1))
+    found = turns.milliseconds(lambda: jax.block_until_ready(copy(values)), repeat)
+    return 2 * values.nbytes / (found["least_ms"] / 1e3)
+
+
+def operations(a):
+    jobs = {}
+    for level in range(a.levels):
+        jobs |= operations_of(a, level)
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
+        compiled = dict(
+            zip(
+                jobs,
+                pool.map(lambda job: job[0].lower(*job[1]).compile(), jobs.values()),
+            )
+        )
+    turns.wait()
+    rate = copy_rate(a.repeat)
+    rows = []
+    for key, (_, arrays) in jobs.items():
+        many = 10
+
+        def once(key=key, arrays=arrays, many=many):
+            jax.block_until_ready([compiled[key](*arrays) for _ in range(many)])
+
+        found = turns.milliseconds(once, a.repeat)
+        results = jax.eval_shape(jobs[key][0], *arrays)
+        moved = sum(
+            leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(results)
+        )
+        moved += sum(array.nbytes for array in arrays)
+        row = {"operation": key[0], "shape": key[1], "ms": found["least_ms"] / many}
+        rows.append(row | {"floor_ms": 1e3 * moved / rate})
+    turns.say(
+        what="operations", kernels="xla", operations=rows, copy_tb_per_s=rate / 1e12
+    )
+
+
+def predict(a):
+    """Rows of the stub and of the network, each run once before it is timed."""
+    sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "benchmarks"))
+    from bench_predict import make_image, stub
+
+    found = network(a)
+    grid = Grid((a.volume,) * 3, (a.side,) * 3)
+    with tempfile.TemporaryDirectory() as folder:
+        image = make_image(pathlib.Path(folder) / "image", grid.shape)
+        output = create_zarr(
+            pathlib.Path(folder) / "raw",
+            shape=(3, *grid.shape),
+            dtype="float16",
+            chunks=(1, *(min(c, a.volume) for c in CHUNK)),
+            axes="cxyz",
+        )
+        for name, apply, params in (
+            ("stub", stub, np.float32(0.5)),
+            (a.size, found.apply, found.params),
+        ):
+
+            def once(apply=apply, params=params):
+                predict_volume(
+                    apply,
+                    params,
+                    image,
+                    output,
+                    grid,
+                    batch_per_device=a.batch,
+                    conversion=Conversion(channels=(0, 1, 2)),
+                )
+
+            once()
+            turns.wait()
+            before, start = time.process_time(), time.perf_counter()
+            once()
+            seconds = time.perf_counter() - start
+            used = time.process_time() - before
+            turns.say(
+                **row_of(a) | {"size": name, "what": "predict_volume"},
+                ms=round(1e3 * seconds),
+                windows_per_s=round(grid.count / seconds, 1),
+                cpu_ms_per_window=round(1e3 * used / grid.count, 1),
+                note=f"{grid.count} windows of {a.volume}^3",
+                peak_gib=peak_gib(),
+            )
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = {"step": whole_program, "forward": whole_program, "again": compiled_again}
+    parts |= {"operations": operations, "predict": predict}
+    parser.add_argument("what", choices=parts)
+    parser.add_argument("--program", default="step", help="with again")
+    parser.add_argument("--size", default="L")
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--volume", type=int, default=512, help="side, with predict")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--channels", type=int, default=32)
+    parser.add_argument("--levels", type=int, default=4, help="with operations")
+    parser.add_argument("--kernels", default="auto")
+    parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--remat", default="block")
+    parser.add_argument("--repeat", type=int, default=8)
+    parser.add_argument("--timeline", action="store_true")
+    a = parser.parse_args()
+    parts[a.what](a)
+
+
+if __name__ == "__main__":
+    main()
