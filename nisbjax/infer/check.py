@@ -14,6 +14,7 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
 from nisbjax.infer.conversion import Normalization
+from nisbjax.infer.device_memory import free_bytes
 from nisbjax.infer.network import Network
 from nisbjax.infer.tiles import Layout, tile_shape
 from nisbjax.infer.windows import Grid
@@ -57,7 +58,15 @@ def check(
     x, y, z = map(min, chunk, region.shape)
     layout = Layout(shape, np.dtype(section.dtype), (x, y, z))
     batch = section.batch_per_device * jax.local_device_count()
-    tile_shape(image, layout, grid, batch=batch, memory_bytes=_bytes(section))
+    free = free_bytes(jax.local_devices()[0])  # the network is not compiled yet
+    tile_shape(
+        image,
+        layout,
+        grid,
+        batch=batch,
+        memory_bytes=_bytes(section),
+        device_bytes=free,
+    )
     asked = jax.ShapeDtypeStruct((1, *grid.window, image.shape[-1]), jnp.float32)
     logits = jax.eval_shape(network.apply, network.params, asked)
     if logits.shape[1:4] != grid.window:

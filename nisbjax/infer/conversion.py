@@ -92,8 +92,10 @@ DEFAULT = Conversion()
 @functools.lru_cache(maxsize=4)
 def make_program(
     apply: Apply, conversion: Conversion, mesh: Mesh | None
-) -> Callable[[Any, Any, Any], Any]:
-    """Compiled (params, range [2], images [b x y z c]) -> predictions [b o x y z], float32.
+) -> Callable[..., Any]:
+    """Compiled (params, range [2], weights [x y z], images [b x y z c]) -> [b o x y z].
+
+    That is predictions x weights of their voxels, in float32.
 
     Args:
       apply: the network, `(params, images [b x y z c] float32) -> logits [b x y z o]`.
@@ -111,14 +113,17 @@ def make_program(
         )
 
     def predict(
-        params: Any, span: Float32[Array, "2"], images: Shaped[Array, "b x y z c"]
+        params: Any,
+        span: Float32[Array, "2"],
+        weights: Float32[Array, "x y z"],
+        images: Shaped[Array, "b x y z c"],
     ) -> Float32[Array, "b o x y z"]:
         ranges = jnp.broadcast_to(span[None], (images.shape[0], 2))
         answer = functools.partial(_predict_once, apply, conversion, params)
         if conversion.flips is not None:
             answer = mean_over_flips(answer, conversion.flips)
         clip = conversion.normalization.scales
-        return answer(normalized(images, ranges, clip=clip))
+        return answer(normalized(images, ranges, clip=clip)) * weights[None, None]
 
     if mesh is None:
         return jax.jit(predict)
@@ -127,7 +132,7 @@ def make_program(
     shared = jax.shard_map(
         predict,
         mesh=mesh,
-        in_specs=(whole, whole, rows),
+        in_specs=(whole, whole, whole, rows),
         out_specs=rows,
         check_vma=False,
     )

@@ -2,55 +2,33 @@
 
 Window order and weights follow BANIS `inference.py`; PyTC's lazy path keeps both
 accumulators for the whole volume in memory (162 GB for a LICONN cube), where here a y-z
-tile sweeps along x and holds one window plus one slab of planes. Reading the next windows
-and writing the last slab overlap the device's work; a finished slab is recorded in the
-manifest, so that a killed run is resumed and writes the same bytes.
+tile is computed along x, and its sums lie on the device for the slabs that one window
+touches. Reading the next windows and writing the last slab overlap the device's work.
 """
 
-import collections
-import contextlib
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float32
+from jaxtyping import Array, Float32
 from tqdm import tqdm
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
-from nisbjax.infer.blend import Sweep, window_weights
+from nisbjax.infer.blend import window_weights
 from nisbjax.infer.conversion import DEFAULT, Apply, Conversion, make_program
-from nisbjax.infer.tiles import finished_chunks, slabs_of, tile_shape, unfinished_runs
+from nisbjax.infer.device_memory import device_bytes
+from nisbjax.infer.slabs import WHOLE, Job, Slabs
+from nisbjax.infer.tiles import finished_chunks, tile_shape, unfinished_runs
 from nisbjax.infer.windows import Grid, Windows, read_ahead
 from nisbjax.parallel.devices import DATA, replicated, split_batch
-from nisbjax.store.manifest import Manifest
 from nisbjax.store.volume import Volume
-from nisbjax.typing import Triple, Weights
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """Which part of a volume is predicted, on what, and who is told.
-
-    Attributes:
-      region: the part of the image that the output covers; all of it where None. Values
-        are those of the whole volume's prediction.
-      mesh: devices; a batch is split over its axis `data`. None for one device.
-      manifest: which slabs are done; they are skipped, new ones recorded.
-      observe: called with each finished slab's box (in output voxels) and values [c x y z]
-        before they are recorded; what it returns is kept in the manifest with the slab.
-    """
-
-    region: Box | None = None
-    mesh: Mesh | None = None
-    manifest: Manifest | None = None
-    observe: Callable[[Box, np.ndarray], dict[str, Any]] | None = None
+from nisbjax.typing import Triple
 
 
 def predict_volume(
@@ -63,7 +41,7 @@ def predict_volume(
     batch_per_device: int = 8,
     memory_gb: float = 8.0,
     conversion: Conversion = DEFAULT,
-    job: Job = Job(),
+    job: Job = WHOLE,
 ) -> None:
     """Predicts a volume and writes it slab by slab, in float32 until the last rounding.
 
@@ -79,27 +57,27 @@ def predict_volume(
         stands for value x 255).
       grid: of windows over the whole image.
       batch_per_device: windows that one device takes at a time.
-      memory_gb: for accumulators, read-ahead and writes on the host; what the network
-        itself needs comes on top.
+      memory_gb: for read-ahead and writes on the host, and for sums where they are made in
+        its memory; what the network itself needs comes on top.
       conversion: of grey values into inputs and of logits into affinities.
       job: which part, on which devices, and what is done already.
 
     Raises:
-      InputError: shapes, channels or names that do not fit, or a budget that does not
-        hold one tile.
+      InputError: shapes, channels or names that do not fit, or memory that does not hold
+        one tile.
     """
     region = job.region or Box.whole(grid.shape)
     _check(image, output, grid, conversion.channels, region)
-    program = make_program(apply, conversion, job.mesh)
-    span = np.array(conversion.normalization.range_of(image), np.float32)
-    weights = window_weights(grid.window, conversion.blend)
-    everywhere = replicated(job.mesh) if job.mesh is not None else None
-    params, span = jax.device_put((params, span), everywhere)
-    forward = functools.partial(program, params, span)
-
-    batch = batch_per_device * (job.mesh.shape[DATA] if job.mesh is not None else 1)
+    forward = _forward(
+        apply, params, image, grid, conversion, job.mesh, batch_per_device
+    )
     slab, tile = tile_shape(
-        image, output, grid, batch=batch, memory_bytes=int(memory_gb * 1e9)
+        image,
+        output,
+        grid,
+        batch=forward.batch.shape[0],
+        memory_bytes=int(memory_gb * 1e9),
+        device_bytes=forward.device_bytes,
     )
     keys = job.manifest.keys if job.manifest is not None else ()
     chunk = output.spatial_chunks
@@ -117,13 +95,53 @@ def predict_volume(
     ):
         for run in runs:
             groups = read_ahead(reader, image, grid, run.shift(region.start))
-            answers = _answers(forward, groups, batch, job.mesh)
-            slabs = _Slabs(output, job, run, slab, weights, writer)
-            with contextlib.closing(slabs):
-                for start, predicted in answers:
-                    slabs.add(start, predicted)
-                    progress.update()
-                slabs.finish()
+            slabs = Slabs(output, job, run, slab, grid, forward.weights, writer)
+            for starts, weighted in _answers(forward, groups):
+                slabs.add(starts, weighted)
+                progress.update(len(starts))
+            slabs.finish()
+
+
+class _Forward(NamedTuple):
+    """The compiled program and what it takes.
+
+    Attributes:
+      run: images [b x y z c] -> predictions x weights [b c x y z].
+      batch: shape, type and sharding of the images.
+      weights: of a window, on the device on which windows are added.
+      device_bytes: what is left there for sums; None where its memory is the host's.
+    """
+
+    run: Callable[[Any], Any]
+    batch: jax.ShapeDtypeStruct
+    weights: Float32[Array, "x y z"]
+    device_bytes: int | None
+
+
+def _forward(
+    apply: Apply,
+    params: Any,
+    image: Volume,
+    grid: Grid,
+    conversion: Conversion,
+    mesh: Mesh | None,
+    batch_per_device: int,
+) -> _Forward:
+    program = make_program(apply, conversion, mesh)
+    span = np.array(conversion.normalization.range_of(image), np.float32)
+    weights = window_weights(grid.window, conversion.blend)
+    ready = jax.device_put(
+        (params, span, weights), replicated(mesh) if mesh is not None else None
+    )
+    parts = mesh.shape[DATA] if mesh is not None else 1
+    batch = jax.ShapeDtypeStruct(
+        (batch_per_device * parts, *grid.window, image.shape[-1]),
+        image.dtype,
+        sharding=split_batch(mesh) if mesh is not None else None,
+    )
+    adding = ready[-1].addressable_shards[0]
+    left = device_bytes(program, (*ready, batch), adding.device, parts)
+    return _Forward(functools.partial(program, *ready), batch, adding.data, left)
 
 
 def _check(
@@ -151,98 +169,23 @@ def _check(
 
 
 def _answers(
-    forward: Callable[[Any], Any],
-    groups: Iterator[Windows],
-    batch: int,
-    mesh: Mesh | None,
-) -> Iterator[tuple[Triple, Float32[np.ndarray, "c x y z"]]]:
-    """Predictions of all windows in order; two batches are on the device at a time."""
-    sharding = split_batch(mesh) if mesh is not None else None
+    forward: _Forward, groups: Iterator[Windows]
+) -> Iterator[tuple[list[Triple], Float32[Array, "b c x y z"]]]:
+    """First voxels and weighted predictions of all windows in order, a batch at a time.
+
+    The next batch is sent and begun before one is handed out. The last may be padded.
+    """
+    batch = forward.batch
     windows = itertools.chain.from_iterable(groups)
-    flying: collections.deque[tuple[list[Triple], Any]] = collections.deque()
-    while taken := list(itertools.islice(windows, batch)):
+    before: tuple[list[Triple], Any] | None = None
+    while taken := list(itertools.islice(windows, batch.shape[0])):
         starts = [start for start, _ in taken]
-        images = np.zeros((batch, *taken[0][1].shape), taken[0][1].dtype)
+        images = np.zeros(batch.shape, batch.dtype)
         for i, (_, values) in enumerate(taken):
             images[i] = values
-        flying.append((starts, forward(jax.device_put(images, sharding))))
-        if len(flying) == 2:
-            yield from _fetch(*flying.popleft())
-    while flying:
-        yield from _fetch(*flying.popleft())
-
-
-def _fetch(starts: list[Triple], predicted: Any) -> Iterator[tuple[Triple, Any]]:
-    values = jax.device_get(predicted)
-    yield from zip(starts, values, strict=False)  # padded windows are dropped
-
-
-class _Slabs:
-    """One run of slabs: sums its windows, and writes each slab behind the computation.
-
-    Args:
-      output: [c x y z].
-      job: its region, manifest and observer.
-      run: the slabs' voxels, in the output's coordinates.
-      slab: planes of a slab.
-      weights: of a window.
-      writer: one thread; a slab is written while the next is computed.
-    """
-
-    def __init__(
-        self,
-        output: Volume,
-        job: Job,
-        run: Box,
-        slab: int,
-        weights: Weights,
-        writer: ThreadPoolExecutor,
-    ):
-        self._output = output
-        self._job = job
-        self._origin = job.region.start if job.region is not None else (0, 0, 0)
-        self._run = run
-        self._waiting = collections.deque(slabs_of(run, slab))
-        self._writer = writer
-        self._being_written: Future[None] | None = None
-        tile = run.shift(self._origin)
-        self._sweep = Sweep(
-            tile,
-            channels=output.shape[0],
-            planes=min(weights.shape[0] + slab, tile.shape[0]),
-            weights=weights,
-        )
-
-    def add(self, start: Triple, predicted: Float32[np.ndarray, "c x y z"]) -> None:
-        """Adds the next window, after the slabs that it does not reach were written."""
-        self._write_before(start[0] - self._origin[0])
-        self._sweep.add(start, predicted)
-
-    def finish(self) -> None:
-        """Writes the slabs that are left; all of them are durable when this returns."""
-        self._write_before(self._run.stop[0])
-        self._wait()
-
-    def close(self) -> None:
-        self._sweep.close()
-
-    def _write_before(self, x: int) -> None:
-        """Writes every slab that ends at or before output plane x."""
-        while self._waiting and self._waiting[0].stop[0] <= x:
-            box = self._waiting.popleft()
-            first = box.start[0] + self._origin[0]
-            values = self._sweep.take(first, first + box.shape[0], self._output.dtype)
-            self._wait()
-            self._being_written = self._writer.submit(self._write, box, values)
-
-    def _wait(self) -> None:
-        if self._being_written is not None:
-            self._being_written.result()
-
-    def _write(self, box: Box, values: np.ndarray) -> None:
-        self._output.write(box, values)
-        observe, manifest = self._job.observe, self._job.manifest
-        facts = observe(box, values) if observe is not None else {}
-        if manifest is not None:
-            known = self._output.chunk_facts(box, manifest.artifact)
-            manifest.record(str(box), known, **facts)
+        begun = starts, forward.run(jax.device_put(images, batch.sharding))
+        if before is not None:
+            yield before
+        before = begun
+    if before is not None:
+        yield before

@@ -22,7 +22,8 @@ from nisbjax.infer.affinity_attributes import EdgeGeometry, attributes
 from nisbjax.infer.check import check
 from nisbjax.infer.conversion import Conversion, Normalization
 from nisbjax.infer.network import Network
-from nisbjax.infer.predict import Job, predict_volume
+from nisbjax.infer.predict import predict_volume
+from nisbjax.infer.slabs import Job
 from nisbjax.infer.windows import Grid
 from nisbjax.keys.checks import optional
 from nisbjax.parallel import devices

@@ -1,8 +1,8 @@
 """The boxes in which an output is computed: tiles of y-z, slabs of planes along x.
 
-A tile sweeps along x and hands out one slab of planes at a time; both are cut so that the
-sums, the windows that are read ahead and the slabs on their way to disk fit a memory budget.
-BANIS and PyTC sum over the whole volume.
+A tile is computed along x and hands out one slab of planes at a time; both are cut so that
+the sums, the windows that are read ahead and the slabs on their way to disk fit the memory that
+there is. BANIS and PyTC sum over the whole volume.
 """
 
 import math
@@ -34,55 +34,74 @@ class Layout(NamedTuple):
 
 
 def tile_shape(
-    image: Volume, output: Volume | Layout, grid: Grid, *, batch: int, memory_bytes: int
+    image: Volume,
+    output: Volume | Layout,
+    grid: Grid,
+    *,
+    batch: int,
+    memory_bytes: int,
+    device_bytes: int | None = None,
 ) -> tuple[int, tuple[int, int]]:
-    """Planes of a slab and the y-z shape of a tile that fit a memory budget.
+    """Planes of a slab and the y-z shape of a tile that fit into memory.
 
-    A tile holds, for each of its y-z voxels, sums for one window and one slab of planes,
-    rounded slabs on their way to disk (finished, being written, being compressed), and
-    image planes of three x positions (in use, waiting, being read).
+    Sums exist for each y-z voxel that a tile's windows reach: those of every slab that one
+    window touches, and of one slab's weights. On the host a tile has rounded slabs on their
+    way to disk (finished, being written, being compressed), and image planes of three x
+    positions (in use, waiting, being read).
 
     Args:
       image: [x y z c].
       output: [c x y z]; voxels are not looked at.
       grid: of windows over the image.
       batch: windows that the devices take at a time, all together.
-      memory_bytes: the budget.
+      memory_bytes: the budget on the host.
+      device_bytes: what is left for sums on a device with memory of its own; None where
+        sums are in the host's.
 
     Returns:
       Planes of a slab, and (y, z) of a tile in voxels.
 
     Raises:
-      InputError: the budget does not hold one tile.
+      InputError: the memory does not hold one tile.
     """
     c, *shape = output.shape
     chunk = output.spatial_chunks
     slab = min(chunk[0], shape[0])
-    planes = min(grid.window[0] + slab, shape[0])
-    per_voxel = 4 * (c + 1) * planes + 3 * c * output.dtype.itemsize * slab
-    in_image = 3 * grid.window[0] * image.shape[-1] * image.dtype.itemsize
-    window_bytes = math.prod(grid.window) * (
-        4 * c + image.shape[-1] * image.dtype.itemsize
-    )
-    room = memory_bytes - 4 * batch * window_bytes
+    window = grid.window
+    together = min(-(-(window[0] - 1) // slab) + 1, -(-shape[0] // slab))
+    sums = 4 * (c * together + 1) * slab  # of a voxel; the same below
+    rounded = c * output.dtype.itemsize * slab
+    images = image.shape[-1] * image.dtype.itemsize
+    of_values = 4 * c if device_bytes is None else 0
+    batches = 4 * batch * math.prod(window) * (of_values + images)
 
-    def cost(y: int, z: int) -> int:
-        halo = [
-            min(size, s) + 2 * w
-            for size, s, w in zip((y, z), shape[1:], grid.window[1:], strict=True)
-        ]
-        return y * z * per_voxel + math.prod(halo) * in_image
-
-    for share in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0):
-        _, y, z = fit_box(
-            (1, shape[1], shape[2]), (1, *chunk[1:]), float(per_voxel), share * room
+    def cost(y: int, z: int) -> tuple[int, int]:
+        """Bytes on the host, and on a device with memory of its own."""
+        reached = math.prod(
+            min(starts[-1] - starts[0] + w, size + 2 * (w - 1))
+            for starts, w, size in zip(grid.starts[1:], window[1:], (y, z), strict=True)
         )
-        if cost(y, z) <= room:
+        host = batches + 3 * y * z * rounded + 3 * reached * window[0] * images
+        if device_bytes is None:
+            return host + reached * sums, 0
+        return host, reached * sums + 2 * y * z * rounded
+
+    for share in (*(0.9**step for step in range(200)), 0.0):  # of the y-z plane
+        area = share * shape[1] * shape[2]
+        _, y, z = fit_box((1, shape[1], shape[2]), (1, *chunk[1:]), 1.0, area)
+        host, device = cost(y, z)
+        if host <= memory_bytes and device <= (device_bytes or 0):
             return slab, (y, z)
-    wanted = (cost(y, z) + 4 * batch * window_bytes) / 1e9
+    if host > memory_bytes:
+        raise InputError(
+            f"predict.memory_gb={memory_bytes / 1e9:g} does not hold one tile; wanted at "
+            f"least {host / 1e9:.2f}, or a smaller predict.batch_per_device or "
+            "predict.window"
+        )
     raise InputError(
-        f"predict.memory_gb={memory_bytes / 1e9:g} does not hold one tile; wanted at "
-        f"least {wanted:.2f}, or a smaller predict.batch_per_device or predict.window"
+        f"the device has {max(device_bytes or 0, 0) / 1e9:.2f} GB beside the network, "
+        f"and sums of one tile take {device / 1e9:.2f}; wanted a smaller "
+        "predict.batch_per_device or predict.window"
     )
 
 

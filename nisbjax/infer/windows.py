@@ -82,15 +82,19 @@ class Grid:
         x, y, z = map(len, self.starts)
         return x * y * z
 
-    def touching(self, box: Box) -> list[Triple]:
-        """First voxels of every window that reaches into `box`, in C order."""
+    def reaching(self, box: Box) -> tuple[list[int], list[int], list[int]]:
+        """On each axis, first voxels of the windows that reach into `box`, ascending."""
         x, y, z = (
             [s for s in starts if s < stop and s + window > start]
             for starts, window, start, stop in zip(
                 self.starts, self.window, box.start, box.stop, strict=True
             )
         )
-        return list(itertools.product(x, y, z))
+        return x, y, z
+
+    def touching(self, box: Box) -> list[Triple]:
+        """First voxels of every window that reaches into `box`, in C order."""
+        return list(itertools.product(*self.reaching(box)))
 
     def box(self, start: Triple) -> Box:
         """The voxels of the window at `start`; it may stick out of the volume."""

@@ -13,7 +13,6 @@ import argparse
 import os
 import pathlib
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,11 +24,13 @@ import numpy as np
 from scipy import ndimage
 
 from nisbjax.geometry import Box
-from nisbjax.infer.blend import Sweep, window_weights
+from nisbjax.infer.blend import window_weights
 from nisbjax.infer.conversion import Conversion
 from nisbjax.infer.predict import predict_volume
+from nisbjax.infer.sums import Sums
 from nisbjax.infer.tiles import slabs_of
 from nisbjax.infer.windows import Grid, read_ahead
+from nisbjax.parallel.environment import use_huge_pages
 from nisbjax.store.volume import Volume, create_zarr
 
 CHUNK = (64, 128, 128)
@@ -75,7 +76,6 @@ def parts(
     channels, whole = output.shape[0], Box.whole(grid.shape)
     starts = grid.touching(whole)
     draw = np.random.default_rng(0)
-    predicted = draw.random((channels, *grid.window), np.float32)
     images = np.zeros((batch, *grid.window, 1), np.uint8)
 
     def read():
@@ -86,30 +86,26 @@ def parts(
         for _ in range(0, len(starts), batch):
             jax.block_until_ready(jax.device_put(images))
 
-    sweep = Sweep(
-        whole,
-        channels=channels,
-        planes=grid.shape[0],
-        weights=window_weights(grid.window),
-    )
+    weights = jax.device_put(window_weights(grid.window))
+    sums = Sums(whole, CHUNK[0], grid, weights, channels=channels)
+    predicted = jax.device_put(draw.random((1, channels, *grid.window), np.float32))
 
     def add():
         for start in starts:
-            sweep.add(start, predicted)
+            sums.add(start, predicted, 0)
+        sums.wait()
 
-    taken: list[np.ndarray] = []
+    slabs = slabs_of(whole, CHUNK[0])
 
     def take():
-        sweep._weights[:] = 1  # taking makes them 0
-        taken[:] = [
-            sweep.take(s.start[0], s.stop[0], output.dtype)
-            for s in slabs_of(whole, CHUNK[0])
-        ]
+        for box in slabs:
+            sums.add((box.start[0], *starts[0][1:]), predicted, 0)
+            np.asarray(sums.take(box, output.dtype))
 
     written = output.read()
 
     def write():
-        for box in slabs_of(whole, CHUNK[0]):
+        for box in slabs:
             output.write(box, written[(slice(None), *box.slices)])
 
     return {
@@ -167,7 +163,8 @@ def main() -> None:
     parser.add_argument("--memory_gb", type=float, default=8.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--keep", default="", help="folder for the files, used again")
-    arguments = parser.parse_args(sys.argv[1:])
+    arguments = parser.parse_args()
+    use_huge_pages()  # as `nisbjax.launch` does
     with tempfile.TemporaryDirectory() as temporary:
         measure(arguments, pathlib.Path(arguments.keep or temporary))
 

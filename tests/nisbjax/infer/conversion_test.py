@@ -15,11 +15,13 @@ def two_logits(params, images):
     return jnp.concatenate([images, -3 * images], -1) * params
 
 
-def predict(conversion, image, params=1.0):
+def predict(conversion, image, params=1.0, weights=None):
     volume = from_array(image, "xyzc")
     span = np.array(conversion.normalization.range_of(volume), np.float32)
     program = make_program(two_logits, conversion, None)
-    return np.asarray(program(np.float32(params), span, image[None]))[0]
+    if weights is None:
+        weights = np.ones(image.shape[:3], np.float32)
+    return np.asarray(program(np.float32(params), span, weights, image[None]))[0]
 
 
 BYTES = np.array([0, 51, 255], np.uint8).reshape(3, 1, 1, 1)  # 0, 1/5 and 1
@@ -30,6 +32,14 @@ def test_channels_are_kept_in_the_order_that_is_asked_for():
     np.testing.assert_allclose(got[:, :, 0, 0], [[0, -0.6, -3], [0, 0.2, 1]], rtol=1e-6)
     got = predict(Conversion(channels=(1,), activation="none"), BYTES)
     assert got.shape == (1, 3, 1, 1)
+
+
+def test_answers_are_weighted_by_voxel():
+    conversion = Conversion(channels=(0, 1), activation="none")
+    weights = np.array([7, 5, 2], np.float32).reshape(3, 1, 1)
+    got = predict(conversion, BYTES, weights=weights)
+    # 0, 1/5 and 1, and -3 times that, by 7, 5 and 2.
+    np.testing.assert_allclose(got[:, :, 0, 0], [[0, 1, 2], [0, -3, -6]], rtol=1e-6)
 
 
 def test_activations():
@@ -90,5 +100,6 @@ def test_what_the_network_does_not_have_is_refused(conversion, text):
 def test_logits_of_another_shape_are_refused():
     program = make_program(lambda _, images: images[:, ::2], Conversion(), None)
     asked = jax.ShapeDtypeStruct((1, 4, 4, 4, 1), np.uint8)
+    weights = np.ones((4, 4, 4), np.float32)
     with pytest.raises(InputError, match=r"windows of \(4, 4, 4\) with \(2, 4, 4\)"):
-        jax.eval_shape(program, np.float32(0), np.zeros(2, np.float32), asked)
+        jax.eval_shape(program, np.float32(0), np.zeros(2, np.float32), weights, asked)

@@ -9,8 +9,10 @@ import pytest
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.infer.conversion import Conversion, Normalization
-from nisbjax.infer.predict import Job, predict_volume
+from nisbjax.infer.blend import window_weights
+from nisbjax.infer.conversion import Conversion, Normalization, make_program
+from nisbjax.infer.predict import predict_volume
+from nisbjax.infer.slabs import Job
 from nisbjax.infer.tiles import tile_shape
 from nisbjax.infer.windows import Grid
 from nisbjax.store.manifest import Manifest
@@ -18,6 +20,7 @@ from nisbjax.store.volume import create_zarr, from_array
 
 SHAPE, WINDOW = (21, 18, 13), (8, 8, 8)
 CHUNKS = (1, 4, 4, 4)
+SMALL = 130_000  # bytes that hold a tile, and not the whole volume
 
 
 def network(params, images):
@@ -106,9 +109,40 @@ def test_a_volume_equals_the_slow_average(tmp_path, shape, edge):
     np.testing.assert_allclose(got, oracle(image, edge=edge), atol=2e-6)
 
 
+def in_order(image, grid, conversion):
+    """Averages in float32: products, then sums in the grid's order, each rounded once."""
+    program = make_program(network, conversion, None)
+    span, ones = np.array([0, 255], np.float32), np.ones(grid.window, np.float32)
+    weights = window_weights(grid.window, conversion.blend)
+    sums = np.zeros((len(conversion.channels), *grid.shape), np.float32)
+    total = np.zeros(grid.shape, np.float32)
+    for start in grid.touching(Box.whole(grid.shape)):
+        at = grid.box(start).slices
+        images = np.stack([image[at]] * 3)
+        answer = np.asarray(program(PARAMS, span, ones, images))[0]
+        sums[(slice(None), *at)] += answer * weights
+        total[at] += weights
+    return sums / total
+
+
+@pytest.mark.parametrize("flips", [None, ((1, 0, 0), (0, 1, 0), (0, 0, 1))])
+def test_values_are_sums_in_float32_in_the_grids_order(tmp_path, flips):
+    image, grid = draw(SHAPE), Grid(SHAPE, WINDOW)
+    # Weights that are no integers: their sums depend on the order.
+    options = {"blend": "bump", "flips": flips}
+    want = in_order(image, grid, Conversion(**options))
+    for dtype, rounded in (
+        ("float32", want),
+        ("float16", want.astype(np.float16)),
+        ("uint8", np.rint(want * np.float32(255)).astype(np.uint8)),
+    ):
+        got = run(image, tmp_path / dtype, dtype=dtype, grid=grid, **options)
+        np.testing.assert_array_equal(got, rounded)
+
+
 def test_predictions_do_not_depend_on_boxes_devices_or_regions(tmp_path):
     image = draw(SHAPE)
-    whole = run(image, tmp_path / "whole")
+    whole = run(image, tmp_path / "whole", blend="bump")
     grid = Grid(SHAPE, WINDOW)
     output = create_zarr(
         tmp_path / "plan",
@@ -121,19 +155,20 @@ def test_predictions_do_not_depend_on_boxes_devices_or_regions(tmp_path):
     small = 1
     with pytest.raises(InputError, match="does not hold one tile; wanted at least"):
         tile_shape(volume, output, grid, batch=3, memory_bytes=small)
-    slab, tile = tile_shape(volume, output, grid, batch=3, memory_bytes=120_000)
+    slab, tile = tile_shape(volume, output, grid, batch=3, memory_bytes=SMALL)
     assert slab == 4 and tile[0] < SHAPE[1]  # several tiles: the test tests something
-    tiled = run(image, tmp_path / "tiled", memory_gb=120_000 / 1e9)
+    tiled = run(image, tmp_path / "tiled", memory_gb=SMALL / 1e9, blend="bump")
     np.testing.assert_array_equal(whole.view(np.uint16), tiled.view(np.uint16))
 
     mesh = jax.make_mesh(
         (2, 1), ("data", "space"), axis_types=(jax.sharding.AxisType.Auto,) * 2
     )
-    sharded = run(image, tmp_path / "sharded", mesh=mesh)
+    sharded = run(image, tmp_path / "sharded", mesh=mesh, blend="bump")
     np.testing.assert_array_equal(whole.view(np.uint16), sharded.view(np.uint16))
 
     region = Box((3, 5, 0), (17, 18, 6))
-    part = run(image, tmp_path / "part", region=region, shape=region.shape)
+    options = {"region": region, "shape": region.shape, "blend": "bump"}
+    part = run(image, tmp_path / "part", **options)
     np.testing.assert_array_equal(part, whole[(slice(None), *region.slices)])
 
 
@@ -159,7 +194,7 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path):
         assert manifest.keys == ["0:4,0:18,0:13", "4:8,0:18,0:13"]
         assert manifest.facts("0:4,0:18,0:13")["planes"] == 4
         # Another budget than before: other boxes, the same bytes.
-        got = run(image, folder, manifest=manifest, memory_gb=120_000 / 1e9)
+        got = run(image, folder, manifest=manifest, memory_gb=SMALL / 1e9)
         assert all(Box.parse(key).start[0] >= 8 for key in manifest.keys[2:])
         again = len(manifest.keys)
         run(image, folder, manifest=manifest)  # everything is done: nothing is added

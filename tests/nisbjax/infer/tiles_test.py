@@ -65,22 +65,47 @@ def test_runs_are_the_slabs_that_are_not_done(size, planes, bits):
     assert all(a.stop[0] < b.start[0] for a, b in itertools.pairwise(left))
 
 
+IMAGE = from_array(np.zeros((8, 8, 8, 1), np.uint8), "xyzc")
+OUTPUT = Layout((3, 8, 8, 8), np.dtype(np.float16), (2, 2, 2))
+GRID = Grid((8, 8, 8), (2, 2, 2))
+
+
 def test_a_tile_holds_its_sums_slabs_and_images():
-    # Windows of 2^3, 3 channels of 2 bytes, slabs of 2 planes, an image of bytes.
-    # Of each voxel: 4 (3 + 1) (2 + 2) = 64 bytes of sums, 3 x 3 x 2 x 2 = 36 of slabs.
-    # Images: 3 x 2 planes of (y + 4) (z + 4) voxels. A batch of 1: 4 x 8 (4 x 3 + 1) = 416.
-    image = from_array(np.zeros((8, 8, 8, 1), np.uint8), "xyzc")
-    output = Layout((3, 8, 8, 8), np.dtype(np.float16), (2, 2, 2))
-    grid = Grid((8, 8, 8), (2, 2, 2))
-    whole = 8 * 8 * 100 + 6 * 12 * 12 + 416
-    least = 2 * 2 * 100 + 6 * 6 * 6 + 416
+    # Windows of 2^3, 3 channels of 2 bytes, slabs of 2 planes, an image of bytes. A window
+    # touches at most 2 slabs. Of each voxel that windows reach, 1 beyond the tile:
+    # 4 (3 x 2 + 1) 2 = 56 bytes of sums and 3 x 2 of images; of each in the tile
+    # 3 x 3 x 2 x 2 = 36 of slabs. A batch of 1: 4 x 8 (4 x 3 + 1) = 416.
+    whole = 8 * 8 * (56 + 6 + 36) + 416
+    least = 4 * 4 * (56 + 6) + 2 * 2 * 36 + 416
 
     def tile(memory):
-        return tile_shape(image, output, grid, batch=1, memory_bytes=memory)
+        return tile_shape(IMAGE, OUTPUT, GRID, batch=1, memory_bytes=memory)
 
-    assert tile(2 * whole) == (2, (8, 8))
+    assert tile(2 * whole) == tile(whole) == (2, (8, 8))
+    assert tile(whole - 1) != (2, (8, 8))
     assert tile(least) == (2, (2, 2))
     with pytest.raises(
         InputError, match="does not hold one tile; wanted at least 0.00,"
     ):
         tile(least - 1)
+
+
+def test_sums_in_a_devices_own_memory_bound_a_tile_beside_the_hosts():
+    # As above, but sums and two rounded slabs, 2 x 12, are on the device, and of a batch
+    # images alone are on the host: 4 x 8.
+    host, device = 8 * 8 * (6 + 36) + 32, 8 * 8 * (56 + 24)
+
+    def tile(host, device):
+        return tile_shape(
+            IMAGE, OUTPUT, GRID, batch=1, memory_bytes=host, device_bytes=device
+        )
+
+    assert tile(host, device) == (2, (8, 8))
+    assert tile(host - 1, device) != (2, (8, 8)) != tile(host, device - 1)
+    least = 4 * 4 * 56 + 2 * 2 * 24
+    assert tile(host, least) == (2, (2, 2))
+    for left in (least - 1, -5):
+        with pytest.raises(
+            InputError, match=r"has 0.00 GB beside the network, and sums"
+        ):
+            tile(host, left)
