@@ -154,6 +154,7 @@ def _model() -> Section:
     m.deep_supervision = False
     # Of any type: in older configurations it is True or False (`models.recomputation`).
     m.remat = FieldReference("block", field_type=object)
+    m.kernels = "auto"
     m.upkern = False
     return m
 

@@ -29,7 +29,7 @@ def _linear_params(arguments, seed):
     return {"head": {"weight": draw, "bias": 0 * ones}, "norm": {"weight": ones}}
 
 
-def _linear(arguments, dtype, *, remat):
+def _linear(arguments, dtype, *, remat, space=None, kernels=None):
     def apply(params, images):
         head, scale = params["head"], params["norm"]["weight"]
         logits = jnp.einsum("bxyzc,co->bxyzo", images, head["weight"] * scale[None])
@@ -52,7 +52,7 @@ def _one_block_params(arguments, seed):
     return {"stem": layer(1, 4), "block": block, "head": head}
 
 
-def _one_block(arguments, dtype, *, remat):
+def _one_block(arguments, dtype, *, remat, space=None, kernels=None):
     def apply(params, images):
         x = blocks.pointwise(images.astype(dtype), params["stem"])
         x = blocks.block(x, params["block"])

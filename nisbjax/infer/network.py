@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,9 @@ from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.infer.compute_dtype import compute_dtype
 from nisbjax.infer.conversion import Apply
 from nisbjax.models import build
-from nisbjax.typing import Section
+from nisbjax.models.kernels import on_device
+from nisbjax.models.kernels.choice import Kernels, Recorder
+from nisbjax.typing import Section, Triple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +32,34 @@ class Network:
       params: pytree of arrays.
       facts: checkpoint step, `ema` or `raw`, sha256 of the parameters; for attributes.
       in_channels: c.
+      make_apply: kernels -> `apply` as they compute it; None where there is one way.
+      kernels: word of `model.kernels`.
     """
 
     apply: Apply
     params: Any
     facts: dict[str, Any]
     in_channels: int = 1
+    make_apply: Callable[[Kernels | Recorder | None], Apply] | None = None
+    kernels: str = "auto"
+
+    def apply_to(self, batch: int, window: Triple) -> Apply:
+        """`apply`, by the kernels that are the fastest on this process's devices.
+
+        Args:
+          batch: windows that a device takes at a time.
+          window: their shape.
+        """
+        make = self.make_apply
+        if make is None:
+            return self.apply
+        shape = (batch, *window, self.in_channels)
+        images = jax.ShapeDtypeStruct(shape, np.float32)
+
+        def record(recorder: Recorder) -> None:
+            jax.eval_shape(make(recorder), self.params, images)
+
+        return make(on_device.kernels_for(self.kernels, record))
 
 
 def load_network(
@@ -50,7 +74,8 @@ def load_network(
       path: of a checkpoint, or of the run that holds it (the newest is taken).
 
     Raises:
-      InputError: no checkpoint there, it is of another model, or no such precision.
+      InputError: no checkpoint there, it is of another model, or no such precision or
+        kernels.
     """
     found = checkpoint.find(path, checkpoint.weight_items(section.weights))
     checkpoint.require_model(found, build.describe(model))
@@ -69,7 +94,7 @@ def untrained_network(section: Section, model: Mapping[str, Any], seed: int) -> 
       seed: of its weights.
 
     Raises:
-      InputError: no such precision.
+      InputError: no such precision, or kernels.
     """
     params = build.initial_params(model, seed)
     return _network(section, model, params, {"weights": "untrained", "step": 0})
@@ -79,14 +104,18 @@ def _network(
     section: Section, model: Mapping[str, Any], params: Any, facts: dict[str, Any]
 ) -> Network:
     dtype = compute_dtype(section.precision, section.activation, section.scale)
-    apply = build.make_apply(model, dtype, remat=False)
-    if model["deep_supervision"]:
-        apply = _finest(apply)
+    kernels = model.get("kernels", "auto")
+    on_device.require_device(kernels)
+
+    def make(chosen: Kernels | Recorder | None) -> Apply:
+        apply = build.make_apply(model, dtype, remat=False, kernels=chosen)
+        return _finest(apply) if model["deep_supervision"] else apply
+
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(jax.device_get(params)):
         digest.update(np.ascontiguousarray(leaf).data)
     facts = facts | {"params_sha256": digest.hexdigest()}
-    return Network(apply, params, facts, model["in_channels"])
+    return Network(make(None), params, facts, model["in_channels"], make, kernels)
 
 
 @functools.lru_cache(maxsize=4)  # one function of one network, as `make_apply`

@@ -258,13 +258,14 @@ def _predict(
 ) -> None:
     # A process predicts on its own devices; several hosts take a volume or a region each.
     mesh = devices.make_mesh(((devices.DATA, -1),), jax.local_devices())
+    batch = plan.section.batch_per_device
     predict_volume(
-        plan.network.apply,
+        plan.network.apply_to(batch, plan.grid.window),
         plan.network.params,
         plan.image,
         output,
         plan.grid,
-        batch_per_device=plan.section.batch_per_device,
+        batch_per_device=batch,
         memory_gb=plan.section.memory_gb,
         conversion=plan.conversion,
         job=Job(plan.region, mesh, manifest, observer.observe),

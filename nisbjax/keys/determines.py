@@ -77,6 +77,7 @@ _KEYS = {
     "model.channels": "weights prediction",
     "model.deep_supervision": "weights prediction",
     "model.remat": "",
+    "model.kernels": "checkpoints",  # other last bits, on a GPU
     "model.upkern": "weights",
     "train.steps": "weights",
     "train.batch_per_device": "weights",

@@ -81,6 +81,8 @@ channels  Features at full resolution; each level below has twice as many.
 deep_supervision  Learn from coarser outputs too.
 remat  What the backward pass computes again, for less memory and more time: block, whole
   blocks; expansion, all after their depthwise convolution; none.
+kernels  What computes it on a GPU: auto, for each operation the fastest that was measured to be
+  right; pallas, its own kernels where there are some; xla.
 upkern  With import: enlarge the file's kernels to model.kernel_size.
 
 [loss]

@@ -106,6 +106,7 @@ RANGES: dict[str, Kind] = {
     "model.channels": _CHANNELS,
     "model.deep_supervision": switch(),
     "model.remat": shapes.recomputed(),
+    "model.kernels": one_of("auto", "xla", "pallas"),
     "model.upkern": switch(),
     "loss.kind": one_of("per_channel_bce", "bce"),
     "loss.max_pos_weight": _POSITIVE,

@@ -18,6 +18,7 @@ from flax import nnx
 
 from nisbjax.errors import InputError
 from nisbjax.models.halo import SplitAxis, levels
+from nisbjax.models.kernels.choice import Kernels, Recorder
 from nisbjax.models.mednext import MedNeXt
 from nisbjax.models.recomputation import recomputation
 
@@ -52,6 +53,7 @@ def make_apply(
     *,
     remat: str | bool,
     space: SplitAxis | None = None,
+    kernels: Kernels | Recorder | None = None,
 ) -> Callable[[Any, Any], Any]:
     """(params, images [b x y z c]) -> logits, or their pyramid under deep supervision.
 
@@ -64,10 +66,13 @@ def make_apply(
         JAX by itself computes in TF32 on a GPU.
       remat: what the backward pass computes again of each block, see `MedNeXt`.
       space: mesh axis over which x is split, see `MedNeXt`; None for whole images.
+      kernels: by which its operations are computed, or who notes them; None for XLA.
     """
     described = describe(arguments)
     remat = recomputation(remat)
-    return _make_apply(jnp.dtype(dtype), remat=remat, space=space, **described)
+    return _make_apply(
+        jnp.dtype(dtype), remat=remat, space=space, operations=kernels, **described
+    )
 
 
 @functools.lru_cache(maxsize=8)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float32, Num
 
 from nisbjax.errors import InputError
 from nisbjax.models import blocks, forward, halo
+from nisbjax.models.kernels.choice import Kernels, Recorder
 from nisbjax.models.parameters import Block, Head, uniform
 from nisbjax.models.recomputation import again, recomputation
 from nisbjax.typing import Triple
@@ -53,6 +54,8 @@ class MedNeXt(nnx.Module):
       param_dtype: dtype of the parameters.
       space: mesh axis over which x is split, for calls under `shard_map` on a device's
         part of the image (its size then counts parts); None for whole images.
+      operations: by which kernels its operations are computed, or who notes them; None
+        for XLA, without asking.
 
     Raises:
       InputError: an argument that names no such network; when called, an image whose
@@ -73,10 +76,12 @@ class MedNeXt(nnx.Module):
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
         space: halo.SplitAxis | None = None,
+        operations: Kernels | Recorder | None = None,
         *,
         rngs: nnx.Rngs,
     ):
         self.space = space
+        self.operations = operations
         self.strides, self.kernels = _checked(
             size, kernel_size, in_channels, out_channels, channels, strides, kernels
         )

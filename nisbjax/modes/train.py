@@ -8,8 +8,10 @@ import pathlib
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from types import MappingProxyType
+from typing import Any
 
 from absl import logging
 
@@ -70,7 +72,13 @@ def run(
     recipe = make_recipe_on(devices.make_mesh(config.train.mesh), config)
     open_training_data(config)
     cpu_hours.require_training(config, _newest_step(run_dir))
-    stage.run(config, run_dir, recipe, origin, lambda: describe_run(config, run_dir))
+    stage.run(
+        config,
+        run_dir,
+        recipe,
+        origin,
+        lambda environment: describe_run(config, run_dir, environment),
+    )
 
 
 def _newest_step(run_dir: Run) -> int:
@@ -93,10 +101,17 @@ def _is_finished(config: Config, run_dir: Run) -> bool:
     return determines.facts(used, "weights") == determines.facts(asked, "weights")
 
 
-def describe_run(config: Config, run_dir: Run) -> None:
+def describe_run(
+    config: Config, run_dir: Run, environment: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Writes config.json, command.txt (one line for each start) and environment.json.
 
     The root of the data is noted as it is from anywhere, but for data that the run made.
+
+    Args:
+      config: the configuration.
+      run_dir: whose files they are.
+      environment: what environment.json says besides: the kernels that were chosen.
     """
     noted = config.copy_and_resolve_references().unlock()
     root = pathlib.Path(config.data.root)
@@ -113,5 +128,6 @@ def describe_run(config: Config, run_dir: Run) -> None:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: metadata.version(name) for name in packages},
+        **environment,
     }
     files.write_json(run_dir.environment, facts)

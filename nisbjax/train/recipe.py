@@ -5,10 +5,14 @@ of training that knows keys, everything below takes values.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from absl import logging
 from jax.sharding import Mesh
+from jaxtyping import Array
 
 from nisbjax.data import description, labels, nisb, orientation, targets
 from nisbjax.data.augment import Augmentation
@@ -16,6 +20,8 @@ from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError, require_choice
 from nisbjax.models import build
 from nisbjax.models.halo import SplitAxis
+from nisbjax.models.kernels import on_device
+from nisbjax.models.kernels.choice import Kernels, Recorder
 from nisbjax.parallel import devices
 from nisbjax.train import losses, optimizer, step
 from nisbjax.typing import Config
@@ -39,7 +45,6 @@ def make_recipe(config: Config) -> step.Recipe:
         warmup_steps=config.schedule.warmup_steps,
     )
     require_choice("train.precision", config.train.precision, build.COMPUTE)
-    dtype = build.COMPUTE[config.train.precision]
     decay = {k: v for k, v in config.optimizer.to_dict().items() if k != "lr"}
     axes, far = config.data.erosion_axes, config.data.long_erosion
     examples = targets.ExampleRule(
@@ -57,7 +62,7 @@ def make_recipe(config: Config) -> step.Recipe:
             f"{config.model.out_channels}; wanted the same number"
         )
     return step.Recipe(
-        apply=build.make_apply(config.model.to_dict(), dtype, remat=config.model.remat),
+        apply=_network(config),
         examples=examples,
         objective=_objective(config),
         optimizer=optimizer.adamw(schedule, **decay),
@@ -77,18 +82,66 @@ def make_recipe_on(mesh: Mesh, config: Config) -> step.Recipe:
       InputError: as `make_recipe`, or the patch cannot be split so.
     """
     recipe = make_recipe(config)
+    on_device.require_device(config.model.kernels)
     count = devices.parts(mesh)
     if count == 1:
         return recipe
+    build.require_parts(config.model.to_dict(), recipe.examples.patch[0], count)
+    return dataclasses.replace(recipe, apply=_network(config, count))
+
+
+def choose_kernels(
+    mesh: Mesh, config: Config, batch: int, recorded: Mapping[str, Any] | None
+) -> Kernels | None:
+    """By which kernels the network of a step is computed, forward and backward.
+
+    Args:
+      mesh: devices.
+      config: the whole configuration.
+      batch: samples of a micro-batch on all of them.
+      recorded: see `on_device.kernels_for`.
+
+    Raises:
+      InputError: there are none of those that `model.kernels` names.
+    """
     arguments = config.model.to_dict()
-    build.require_parts(arguments, recipe.examples.patch[0], count)
-    apply = build.make_apply(
-        arguments,
+    params = build.abstract_params(arguments)
+    shape = (batch, *config.data.patch, config.model.in_channels)
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def record(recorder: Recorder) -> None:
+        apply = step.per_shard(_network(config, devices.parts(mesh), recorder), mesh)
+
+        def loss(params: Any, images: Any) -> Array:
+            logits = jax.tree.leaves(apply(params, images))
+            return jnp.stack([values.sum() for values in logits]).sum()
+
+        jax.eval_shape(jax.grad(loss), params, images)
+        jax.eval_shape(apply, params, images)  # of a validation
+
+    return on_device.kernels_for(config.model.kernels, record, recorded)
+
+
+def with_kernels(
+    recipe: step.Recipe, mesh: Mesh, config: Config, kernels: Kernels | None
+) -> step.Recipe:
+    """`make_recipe_on`, its network computed by these kernels."""
+    if kernels is None:
+        return recipe
+    apply = _network(config, devices.parts(mesh), kernels)
+    return dataclasses.replace(recipe, apply=apply)
+
+
+def _network(
+    config: Config, parts: int = 1, kernels: Kernels | Recorder | None = None
+) -> step.Apply:
+    return build.make_apply(
+        config.model.to_dict(),
         build.COMPUTE[config.train.precision],
         remat=config.model.remat,
-        space=SplitAxis(devices.SPACE, count),
+        space=SplitAxis(devices.SPACE, parts) if parts > 1 else None,
+        kernels=kernels,
     )
-    return dataclasses.replace(recipe, apply=apply)
 
 
 def _objective(config: Config) -> step.Objective:

@@ -7,6 +7,7 @@ checkpoints keep every key.
 """
 
 import contextlib
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,14 +24,24 @@ from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
 from nisbjax.models import build
+from nisbjax.models.kernels import on_device
 from nisbjax.parallel import devices, hosts
 from nisbjax.store import lock
 from nisbjax.train import failure, loop, preview, step
 from nisbjax.train.agreement import Origin, TrainingPlan
 from nisbjax.train.metric_writer import MetricWriter, Unwritten
-from nisbjax.train.recipe import make_recipe_on, training_loader, validation_loader
+from nisbjax.train.recipe import (
+    choose_kernels,
+    make_recipe_on,
+    training_loader,
+    validation_loader,
+    with_kernels,
+)
 from nisbjax.train.start import begin
 from nisbjax.typing import Config
+
+# Notes what was asked for, and what `environment.json` says besides.
+Describe = Callable[[Mapping[str, Any]], None]
 
 
 def run(
@@ -38,7 +49,7 @@ def run(
     run_dir: Run,
     recipe: step.Recipe | None = None,
     origin: Origin | None = None,
-    describe: Callable[[], None] = lambda: None,
+    describe: Describe = lambda environment: None,
 ) -> None:
     """Trains to `train.steps`, from the newest checkpoint of the folder if there is one.
 
@@ -47,8 +58,9 @@ def run(
       run_dir: where checkpoints and logs go.
       recipe: of `make_recipe_on`, where it was made already.
       origin: of a folder without checkpoints; None to begin at nothing.
-      describe: notes what was asked for; called by the first process once nothing can be
-        refused any more, so that a refused start leaves the folder as it was.
+      describe: notes what was asked for, and the kernels in the run's environment;
+        called by the first process once nothing can be refused any more, so that a refused start
+        leaves the folder as it was.
 
     Raises:
       InputError: data, model or a checkpoint do not fit the config; another run is writing
@@ -94,7 +106,7 @@ def _train(
     recipe: step.Recipe,
     checkpoints: Checkpoints,
     origin: Origin,
-    describe: Callable[[], None],
+    describe: Describe,
 ) -> None:
     arguments = config.model.to_dict()
     params = build.initial_params(arguments, config.seed)
@@ -118,6 +130,9 @@ def _train(
     if first == config.train.steps:
         logging.info("%s is at step %d, its last", run_dir.path, first)
         return
+    recorded = on_device.recorded_in(run_dir.environment)
+    kernels = choose_kernels(mesh, config, batch, recorded)
+    recipe = with_kernels(recipe, mesh, config, kernels)
     loader = training_loader(config, recipe.examples.crop, mesh, batch)
     validate = _validation(config, recipe, mesh, batch)
     train_step = step.make_train_step(recipe, mesh)
@@ -130,7 +145,9 @@ def _train(
         time.monotonic() - started,
     )
     described = {"model": build.describe(arguments), "config": flatten(config)}
-    with contextlib.closing(_open_logs(run_dir, first, describe)) as writer:
+    noted = on_device.noted(config.model.kernels, kernels)
+    described_run = functools.partial(describe, noted)
+    with contextlib.closing(_open_logs(run_dir, first, described_run)) as writer:
         loop.run(
             train_step,
             validate,

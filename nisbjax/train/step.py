@@ -139,7 +139,7 @@ def make_train_step(
 
 def _gradients(recipe: Recipe, mesh: Mesh) -> Gradients:
     """Of the scaled loss of one micro-batch, and the objective's scalars."""
-    apply = _per_shard(recipe.apply, mesh)
+    apply = per_shard(recipe.apply, mesh)
 
     def loss(params, batch, step, scale):
         made = targets.examples(
@@ -233,7 +233,7 @@ def make_validation_step(
     the batch's first crop.
     """
     whole, split = devices.replicated(mesh), devices.split_batch(mesh)
-    apply = _per_shard(recipe.apply, mesh)
+    apply = per_shard(recipe.apply, mesh)
 
     def step(params: Any, batch: Batch) -> tuple[Scalars, preview.Planes]:
         made = targets.examples(batch, recipe.examples, training=False, mesh=mesh)
@@ -249,7 +249,8 @@ def make_validation_step(
     return jax.jit(step, in_shardings=(whole, split), out_shardings=whole)
 
 
-def _per_shard(apply: Apply, mesh: Mesh) -> Apply:
+def per_shard(apply: Apply, mesh: Mesh) -> Apply:
+    """The network of crops that are split over a mesh: each device has its own part."""
     crops = devices.split_crops(mesh)
     return jax.shard_map(
         apply,

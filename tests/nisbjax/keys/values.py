@@ -59,6 +59,7 @@ OTHER = {
     "model.channels": 8,
     "model.deep_supervision": True,
     "model.remat": "expansion",
+    "model.kernels": "xla",
     "model.upkern": True,
     "loss.kind": "bce",
     "loss.max_pos_weight": 5.0,

@@ -21,7 +21,7 @@ def failed(config, tmp_path, monkeypatch):
     config.augment.noise_std = 0.4
     linear = build.make_apply
 
-    def breaking(arguments, dtype, *, remat):
+    def breaking(arguments, dtype, *, remat, **others):
         apply = linear(arguments, dtype, remat=remat)
 
         def broken(params, images):

@@ -280,7 +280,9 @@ def test_a_refused_start_leaves_the_run_as_it_was(config, whole_run, tmp_path):
 
     def start(**changes):
         config.update_from_flattened_dict(changes)
-        stage.run(config, Run(folder), describe=lambda: described.append(changes))
+        stage.run(
+            config, Run(folder), describe=lambda environment: described.append(changes)
+        )
 
     with pytest.raises(InputError, match="seed is 7, but the run of .* began with 42"):
         start(seed=7)
