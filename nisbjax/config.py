@@ -174,7 +174,7 @@ def _predict(data: Section) -> Section:
     p.activation = "scale_sigmoid"
     p.scale = 0.2
     p.dtype = "float16"
-    p.precision = "fp32"
+    p.precision = "auto"
     p.tta = "none"
     p.batch_per_device = 8
     p.memory_gb = 8.0

@@ -51,7 +51,7 @@ def attributes(
     """The attributes of a prediction.
 
     Args:
-      section: `predict`.
+      section: `predict`, with `precision` settled.
       edges: of the network's channels.
       image: that is predicted.
       region: the part of it.
@@ -72,6 +72,7 @@ def attributes(
         "overlap": section.overlap,
         "edge_windows": section.edge_windows,
         "blend": section.blend,
+        "precision": section.precision,
         "tta": section.tta,
         "box": str(region),
         "volume_shape": list(image.spatial_shape),

@@ -110,7 +110,7 @@ _KEYS = {
     "predict.activation": "prediction",
     "predict.scale": "prediction",
     "predict.dtype": "prediction",
-    "predict.precision": "prediction",
+    "predict.precision": "prediction",  # the word that `auto` becomes
     "predict.tta": "prediction",
     "predict.batch_per_device": "prediction",  # another program, other last bits
     "predict.memory_gb": "",

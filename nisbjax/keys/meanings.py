@@ -146,7 +146,7 @@ channels  Channels of the network that are written, in this order.
 activation  From logits to affinities: scale_sigmoid, sigmoid(scale x); sigmoid; none.
 scale  That factor; below 1 keeps affinities apart that are close to 1.
 dtype  Of the affinities on disk; uint8 means value / 255.
-precision  Numbers the network computes in; fp16 needs scale_sigmoid.
+precision  Numbers the network computes in; fp16 needs scale_sigmoid; auto: fp16 on a GPU.
 tta  Average over flips of each window, or none.
 batch_per_device  Windows on each device at a time.
 memory_gb  Memory for boxes under way, in GB.

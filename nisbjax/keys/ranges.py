@@ -156,7 +156,7 @@ RANGES: dict[str, Kind] = {
     "predict.activation": one_of("scale_sigmoid", "sigmoid", "none"),
     "predict.scale": _POSITIVE,
     "predict.dtype": one_of("float16", "float32", "uint8"),
-    "predict.precision": one_of("fp32", "fp16"),
+    "predict.precision": one_of("auto", "fp32", "fp16"),
     "predict.tta": one_of("none", "flips"),
     "predict.batch_per_device": _BATCH,
     "predict.memory_gb": _MEMORY,

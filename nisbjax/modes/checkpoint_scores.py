@@ -43,12 +43,19 @@ class CheckpointScores:
     """
 
     def __init__(self, config: Config, place: ValidationDir, logs: pathlib.Path):
+        from nisbjax.infer.compute_dtype import settled  # loads JAX
+
         self._place = place
         self.failures: set[int] = set()
         self.unsealed: set[int] = set()
         split = split_of(config, "val")
         self._made_from = {
             **determines.facts(config, *_DETERMINED),
+            "predict.precision": settled(
+                config.predict.precision,
+                config.predict.activation,
+                config.predict.scale,
+            ),
             "decode.affinity_mask": config.decode.affinity_mask,
             "image": fingerprint(split.image),
             "skeleton": skeletons.content_hash(split.skeleton),

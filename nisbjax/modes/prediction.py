@@ -13,7 +13,7 @@ from nisbjax.errors import InputError
 from nisbjax.keys import determines, ranges
 from nisbjax.modes import cpu_hours
 from nisbjax.modes.outputs import OWN, NamedOutputs
-from nisbjax.store.finished import is_finished
+from nisbjax.store import exported, finished
 from nisbjax.typing import Config, Section
 
 
@@ -38,10 +38,11 @@ def predict(
     from nisbjax.infer.network import load_network
 
     work, final = output_paths(config.predict, place, named.prediction)
-    there = is_finished(work) or (final != work and final.exists())
+    there = finished.is_finished(work) or (final != work and final.exists())
     if not there or "predict" in named.redo:
         cpu_hours.require_prediction(config, image)
-    network = load_network(config.predict, config.model.to_dict(), found)
+    section = _settled(config.predict, work, final, redo="predict" in named.redo)
+    network = load_network(section, config.model.to_dict(), found)
     return predict_by(config, network, image, place, named)
 
 
@@ -70,8 +71,11 @@ def predict_by(
     from nisbjax.qc import gathering
 
     work, final = output_paths(config.predict, place, named.prediction)
+    section = _settled(config.predict, work, final, redo="predict" in named.redo)
+    determined_by = determines.facts(config, "prediction")
+    determined_by["predict.precision"] = section.precision
     return stage.run(
-        config.predict,
+        section,
         network,
         image,
         stage.PredictionFiles(work, final, "predict" in named.redo),
@@ -83,11 +87,31 @@ def predict_by(
             config.data.edge_stored_at,
             tuple(config.data.voxel_size_nm),
         ),
-        determined_by=determines.facts(config, "prediction"),
+        determined_by=determined_by,
         make_observer=functools.partial(
             gathering.begin, config.qc, place.plane_statistics
         ),
     )
+
+
+def _settled(
+    section: Section, work: pathlib.Path, final: pathlib.Path, *, redo: bool
+) -> Section:
+    """`predict` with the word that `precision = auto` becomes.
+
+    That of a prediction that is whole, so that what a GPU predicted is decoded on a node
+    without one; else the one that this device is given. What was begun with another word is
+    then refused, as it is with any other key.
+    """
+    from nisbjax.infer.compute_dtype import settled
+
+    word = settled(section.precision, section.activation, section.scale)
+    if section.precision == "auto" and not redo:
+        made_from = finished.made_from(work) or exported.made_from(final)
+        word = made_from.get("predict.precision", word)
+    section = section.copy_and_resolve_references()
+    section.precision = word
+    return section
 
 
 def output_paths(

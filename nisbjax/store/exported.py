@@ -104,6 +104,13 @@ def require_ours(
         manifest.require_equal(path, _parsed(found[_MADE_FROM]), made_from)
 
 
+def made_from(path: str | os.PathLike) -> dict[str, Any]:
+    """What an exported file says that it was made from; nothing where it says nothing."""
+    path = pathlib.Path(path)
+    found = _facts(path) if path.is_file() else None
+    return _parsed(found.get(_MADE_FROM)) if found else {}
+
+
 def is_whole(path: str | os.PathLike, made_from: Mapping[str, Any]) -> bool:
     """Whether an exported file is there, made from the same and without damage.
 

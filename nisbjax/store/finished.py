@@ -11,7 +11,7 @@ from typing import Any
 from nisbjax.errors import InputError
 from nisbjax.store import software
 from nisbjax.store.comparison import damage_line, metadata_problems, problems_of
-from nisbjax.store.manifest_lines import NAME, State, path_inside, state_of
+from nisbjax.store.manifest_lines import NAME, State, path_inside, read, state_of
 from nisbjax.store.stored import Fact, Facts
 
 
@@ -37,6 +37,18 @@ def is_finished(artifact: str | os.PathLike) -> bool:
     """
     state = state_of(pathlib.Path(artifact))
     return state is not None and state.finish is not None
+
+
+def made_from(artifact: str | os.PathLike) -> dict[str, Any]:
+    """The fingerprint of a finished artifact; nothing where it is none, or unfinished.
+
+    Raises:
+      InputError: its manifest is damaged.
+    """
+    if not is_finished(artifact):
+        return {}
+    lines, _ = read(pathlib.Path(artifact))
+    return lines[0]["fingerprint"]
 
 
 def finished_files(artifact: str | os.PathLike) -> tuple[dict[str, Fact], Facts] | None:

@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from nisbjax.errors import InputError
-from nisbjax.infer.compute_dtype import ALLOWED, FLATTEST, compute_dtype
+from nisbjax.infer import compute_dtype as compute_dtypes
+from nisbjax.infer.compute_dtype import ALLOWED, FLATTEST, compute_dtype, settled
 from nisbjax.models import build
 from nisbjax.models.foreign import torch_import
 
@@ -49,7 +50,12 @@ def test_float16_is_close_to_the_originals_outputs(shared_data, original_weights
 @pytest.mark.parametrize(
     ("precision", "activation", "scale", "message"),
     [
-        ("fp8", "scale_sigmoid", 0.2, "precision is 'fp8'; wanted one of fp32, fp16"),
+        (
+            "fp8",
+            "scale_sigmoid",
+            0.2,
+            "precision is 'fp8'; wanted one of auto, fp32, fp16",
+        ),
         (
             "bf16",
             "scale_sigmoid",
@@ -65,6 +71,24 @@ def test_what_changes_affinities_is_refused(precision, activation, scale, messag
     with pytest.raises(InputError, match=message):
         compute_dtype(precision, activation, scale)
     assert compute_dtype("fp32", activation, scale) == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("gpu", "activation", "scale", "word"),
+    [
+        (False, "scale_sigmoid", FLATTEST, "fp32"),
+        (True, "scale_sigmoid", FLATTEST, "fp16"),
+        (True, "scale_sigmoid", 2 * FLATTEST, "fp32"),
+        (True, "sigmoid", FLATTEST, "fp32"),
+    ],
+)
+def test_auto_is_float16_where_a_gpu_is_and_the_bound_holds(
+    monkeypatch, gpu, activation, scale, word
+):
+    monkeypatch.setattr(compute_dtypes, "_on_gpu", lambda: gpu)
+    assert settled("auto", activation, scale) == word
+    assert compute_dtype("auto", activation, scale) == build.COMPUTE[word]
+    assert settled("fp32", activation, scale) == "fp32"
 
 
 def products(function, *arguments):

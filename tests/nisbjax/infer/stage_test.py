@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
-from nisbjax.infer import stage
+from nisbjax.infer import compute_dtype, stage
 from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.prediction import predict_by
 from nisbjax.modes.quality import paths
@@ -76,6 +77,34 @@ def test_a_prediction_is_replaced_where_that_is_asked_for(
         np.testing.assert_array_equal(
             open_affinities(path).read(), open_affinities(afresh).read()
         )
+
+
+def test_a_prediction_says_which_type_it_was_computed_in(
+    tmp_path, config, network, image, predict, monkeypatch
+):
+    """What a GPU predicted is taken on a node without one, and not gone on with."""
+    target = VolumeDir(tmp_path / "seed6")
+    monkeypatch.setattr(compute_dtype, "_on_gpu", lambda: True)
+    final = predict(config, network, image, target)
+    work = target.raw("zarr")
+    assert open_affinities(work).attributes["precision"] == "fp16"
+    first, *lines = path_inside(work).read_bytes().splitlines(keepends=True)
+    assert json.loads(first)["fingerprint"]["predict.precision"] == "fp16"
+
+    monkeypatch.setattr(compute_dtype, "_on_gpu", lambda: False)
+    assert predict(config, network, image, target) == final
+    parts = [line for line in lines if b'"key"' in line]
+    path_inside(work).write_bytes(b"".join([first, *parts]))  # unfinished
+    final.unlink()
+    message = r"other predict.precision \(predict.precision: 'fp16', now 'fp32'\)"
+    with pytest.raises(InputError, match=message):
+        predict(config, network, image, target)
+    config.predict.precision = "fp16"
+    assert predict(config, network, image, target) == final
+
+    config.predict.precision = "auto"
+    shutil.rmtree(work)  # the file alone says it too
+    assert predict(config, network, image, target) == final
 
 
 def test_a_file_of_another_program_is_not_replaced(

@@ -169,7 +169,7 @@ def test_the_words_are_those_that_are_implemented():
         "decode.mask_edges": masked_edges.MASK_EDGES,
         "decode.method": decoding.METHODS,
         "predict.blend": blend.KINDS,
-        "predict.precision": precision.COMPUTE,
+        "predict.precision": precision.WORDS,
         "predict.activation": conversion.ACTIVATIONS,
         "predict.tta": tta.KINDS,
         "model.size": mednext.SIZES,

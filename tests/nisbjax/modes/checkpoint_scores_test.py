@@ -7,6 +7,7 @@ import pytest
 from nisbjax.artifacts import ValidationDir
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
+from nisbjax.infer import compute_dtype
 from nisbjax.modes import checkpoint_scores
 
 
@@ -49,3 +50,11 @@ def test_scores_by_other_keys_are_refused(opened):
     config.decode.threshold = 0.125
     with pytest.raises(InputError, match="decode.threshold"):
         opened(config)
+
+
+def test_scores_by_another_type_are_refused(opened, monkeypatch):
+    """Of a GPU, where `predict.precision` is `auto`."""
+    opened(base_config()).add({"step": 5, "nerl": 0.25})
+    monkeypatch.setattr(compute_dtype, "_on_gpu", lambda: True)
+    with pytest.raises(InputError, match="precision 'fp32', now it is 'fp16'"):
+        opened(base_config())
