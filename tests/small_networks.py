@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import small_operations
 
 from nisbjax.models import blocks, build
 
@@ -31,6 +32,9 @@ def _linear_params(arguments, seed):
 
 def _linear(arguments, dtype, *, remat, space=None, kernels=None):
     def apply(params, images):
+        if kernels is not None:  # by one, if there is an operation to choose for
+            one = jnp.ones(1, images.dtype)
+            images = kernels.run(small_operations.PALLAS, images, one, power=1)
         head, scale = params["head"], params["norm"]["weight"]
         logits = jnp.einsum("bxyzc,co->bxyzo", images, head["weight"] * scale[None])
         return logits + head["bias"][None, None, None, None]

@@ -19,16 +19,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nisbjax.artifacts import Run
 from nisbjax.config import base_config
 from nisbjax.data import targets
 from nisbjax.data.loader import Batch
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
+from nisbjax.models.kernels import on_device
 from nisbjax.parallel import devices
 from nisbjax.store import files, npy, records, software
 from nisbjax.store.schema import list_of, table_of, text, whole
 from nisbjax.train import loss_scale, step
-from nisbjax.train.recipe import make_recipe
+from nisbjax.train.recipe import choose_kernels, make_recipe, with_kernels
 
 _FACTS = {"step": whole(), "crops": list_of(text()), "config": table_of()}
 
@@ -83,6 +85,12 @@ def replay(path: str | os.PathLike) -> dict[str, Any]:
     count = len(jax.local_devices())
     count = count if len(batch.samples) // recipe.accumulate % count == 0 else 1
     mesh = devices.make_mesh(((devices.DATA, -1),), jax.local_devices()[:count])
+    if on_device.on_gpu():  # on a CPU there are no others
+        run = Run(pathlib.Path(path).parent)
+        recorded = on_device.recorded_in(run.environment)
+        micro_batch = len(batch.samples) // recipe.accumulate
+        kernels = choose_kernels(mesh, config, micro_batch, recorded)
+        recipe = with_kernels(recipe, mesh, config, kernels)
     state = step.initial_state(params, recipe.optimizer, config.train.precision)
     state = state._replace(step=jnp.int32(facts["step"]), scale=scale)
     batch = jax.device_put(batch, devices.split_batch(mesh))

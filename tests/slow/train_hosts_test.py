@@ -35,6 +35,7 @@ import json, sys
 import small_networks
 from nisbjax import launch
 from nisbjax.config import base_config
+from nisbjax.models.kernels import on_device
 
 job = json.loads(sys.argv[1])
 config = base_config()
@@ -42,6 +43,8 @@ config.update_from_flattened_dict(job["keys"])
 
 networks = small_networks.ONE_BLOCK, small_networks.LINEAR
 small_networks.use(networks[job["linear"]])
+if job["gpu"]:  # as far as the choice of kernels is concerned
+    on_device.on_gpu = lambda: True
 launch.quiet_libraries()
 try:
     launch.run_mode("train", config, job["workdir"], coordinator=job["place"])
@@ -73,7 +76,7 @@ def keys(object_grid):
     }
 
 
-def start(folder, keys, processes, devices=DEVICES, linear=True):
+def start(folder, keys, processes, devices=DEVICES, linear=True, gpu=False):
     """Starts all processes of a run, `devices` shared among them."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
@@ -82,11 +85,13 @@ def start(folder, keys, processes, devices=DEVICES, linear=True):
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
         "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
+        "XDG_CACHE_HOME": f"{folder}.cache",
     }
     children = []
     for process in range(processes):
         place = [address, processes, process] if processes > 1 else None
         job = {"workdir": str(folder), "keys": keys, "place": place, "linear": linear}
+        job["gpu"] = gpu
         folder.mkdir(exist_ok=True)
         with open(f"{folder}.{process}.log", "a") as log:
             children.append(
@@ -158,7 +163,10 @@ def alone(keys, tmp_path_factory):
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_several_processes_are_one_run(keys, alone, tmp_path, processes):
-    folder = train(tmp_path / "run", keys, processes)
+    keys = keys | {
+        "model.kernels": "pallas"
+    }  # process 0 measures, and tells the others
+    folder = train(tmp_path / "run", keys, processes, gpu=True)
     assert_same_run(folder, alone, 1e-6)
     # One of them writes what there is one of.
     assert len(list(Run(folder).logs.glob("events.*"))) == 1
@@ -167,8 +175,15 @@ def test_several_processes_are_one_run(keys, alone, tmp_path, processes):
     said = [log(folder, process) for process in range(processes)]
     assert f"training on 4 cpu devices (cpu), {processes} hosts" in said[0]
     assert not any(re.search(r"step \d: loss", text) for text in said[1:])
+    chosen = json.loads(Run(folder).environment.read_text())["kernels"]["chosen"]
+    assert chosen == {
+        f"scaled float32[{4 // DEVICES},16,16,16,1] float32[1] power=1": "pallas"
+    }
+    assert ["chose how 1 operations" in text for text in said] == [
+        process == 0 for process in range(processes)
+    ]
     # And again: the same bytes.
-    again = train(tmp_path / "again", keys, processes)
+    again = train(tmp_path / "again", keys, processes, gpu=True)
     assert history(again) == history(folder)
     for a, b in zip(arrays(again)[1], arrays(folder)[1], strict=True):
         assert a.tobytes() == b.tobytes()

@@ -4,12 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_networks
+import small_operations
 
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.infer.network import load_network, untrained_network
 from nisbjax.models import build
+from nisbjax.models.kernels import measure, on_device
+from nisbjax.models.kernels.choice import Candidate
 
 
 @pytest.fixture
@@ -67,6 +71,36 @@ def test_an_untrained_network_is_a_function_of_the_seed(config):
     assert (one.facts["weights"], one.facts["step"], one.in_channels) == (
         "untrained", 0, 1,
     )  # fmt: skip
+
+
+def test_a_gpu_takes_the_kernels_for_its_batch_and_window(monkeypatch, tmp_path):
+    """A linear network of one operation; a GPU is pretended, and nothing measured."""
+    small_networks.use(small_networks.LINEAR, monkeypatch.setattr)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = []
+
+    def choose(operations, uses, known, *, pallas):
+        asked.append((list(uses), pallas))
+        return {use: Candidate("pallas") for use in uses}
+
+    monkeypatch.setattr(measure, "choose", choose)
+    c = base_config()
+    network = untrained_network(c.predict, c.model.to_dict(), 0)
+    images = jnp.ones((2, 4, 4, 4, 1))
+    expected = network.apply_to(2, (4, 4, 4))(network.params, images)
+    assert not asked
+    monkeypatch.setattr(on_device, "on_gpu", lambda: True)
+    small_operations.PALLAS.ran.clear()
+    logits = network.apply_to(2, (4, 4, 4))(network.params, images)
+    assert asked == [([small_operations.use(2, 4, 4, 4, 1, power=1)], False)]
+    assert small_operations.PALLAS.ran == ["xla", "pallas"]  # traced, and run
+    np.testing.assert_array_equal(logits, expected)
+
+
+def test_kernels_that_there_are_none_of_are_refused(config):
+    config.model.kernels = "pallas"
+    with pytest.raises(InputError, match="'pallas', but the devices are cpu"):
+        untrained_network(config.predict, config.model.to_dict(), 0)
 
 
 def test_of_a_pyramid_the_finest_logits_are_the_answer(config):

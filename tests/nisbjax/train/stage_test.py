@@ -13,12 +13,16 @@ import warnings
 import jax
 import numpy as np
 import pytest
+import small_operations
 
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.errors import InputError
 from nisbjax.models import build
+from nisbjax.models.kernels import measure, on_device
+from nisbjax.models.kernels.choice import Candidate, Kernels
 from nisbjax.parallel import devices
+from nisbjax.store import files
 from nisbjax.train import metric_writer, stage, step
 from nisbjax.train.metric_writer import MetricWriter, read_history
 from nisbjax.train.recipe import make_recipe, validation_loader
@@ -294,6 +298,24 @@ def test_a_refused_start_leaves_the_run_as_it_was(config, whole_run, tmp_path):
     assert described == []
     start(**{"train.steps": STEPS + 1})
     assert described == [{"train.steps": STEPS + 1}]
+
+
+def test_a_run_goes_on_with_the_kernels_that_it_began_with(
+    config, tmp_path, monkeypatch
+):
+    """A GPU is pretended; what its environment.json says is not measured again."""
+    monkeypatch.setattr(on_device, "on_gpu", lambda: True)
+    monkeypatch.setattr(measure, "choose", lambda *_, **given: 1 // 0)
+    use = small_operations.use(
+        1, 4, 4, 4, 1, power=1
+    )  # each of four devices has a crop
+    began = on_device.noted("auto", Kernels(((use, Candidate("pallas")),)))
+    files.write_json(Run(tmp_path / "run").environment, began)
+    small_operations.PALLAS.ran.clear()
+    config.train.val_every, config.train.steps = 0, 1
+    said = []
+    stage.run(config, Run(tmp_path / "run"), describe=said.append)
+    assert said == [began] and "pallas" in small_operations.PALLAS.ran
 
 
 FULL = OSError(28, "No space left on device")
