@@ -47,7 +47,7 @@ def tile_shape(
     Sums exist for each y-z voxel that a tile's windows reach: those of every slab that one
     window touches, and of one slab's weights. On the host a tile has rounded slabs on their
     way to disk (finished, being written, being compressed), and image planes of three x
-    positions (in use, waiting, being read).
+    positions (in use, waiting, being read), and what is new in the last.
 
     Args:
       image: [x y z c].
@@ -81,7 +81,7 @@ def tile_shape(
             min(starts[-1] - starts[0] + w, size + 2 * (w - 1))
             for starts, w, size in zip(grid.starts[1:], window[1:], (y, z), strict=True)
         )
-        host = batches + 3 * y * z * rounded + 3 * reached * window[0] * images
+        host = batches + 3 * y * z * rounded + 4 * reached * window[0] * images
         if device_bytes is None:
             return host + reached * sums, 0
         return host, reached * sums + 2 * y * z * rounded

@@ -137,16 +137,26 @@ Windows = list[tuple[Triple, Image]]
 def read_ahead(
     reader: ThreadPoolExecutor, image: Volume, grid: Grid, box: Box
 ) -> Iterator[Windows]:
-    """Windows that touch `box`, one list for each x position; the next one is read."""
+    """Windows that touch `box`, one list for each x position; the next one is read.
+
+    Planes that two positions have in common are read once.
+    """
     groups = [
         list(group)
         for _, group in itertools.groupby(grid.touching(box), key=lambda s: s[0])
     ]
 
+    held: list[tuple[int, Image]] = []  # where the planes read last end, and they
+
     def read(starts: list[Triple]) -> Windows:
         last = grid.box(starts[-1])  # C order: the first and the last span the group
         union = Box(starts[0], last.stop)
-        values = read_window(image, union)
+        x0, y0, z0 = union.start
+        known, before = held.pop() if held else (x0, None)
+        values = read_window(image, Box((max(x0, known), y0, z0), union.stop))
+        if before is not None and known > x0:
+            values = np.concatenate([before[x0 - known :], values])
+        held.append((union.stop[0], values))
         return [
             (start, values[grid.box(start).relative_to(union.start).slices])
             for start in starts

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
@@ -16,7 +17,7 @@ from nisbjax.infer.slabs import Job
 from nisbjax.infer.tiles import tile_shape
 from nisbjax.infer.windows import Grid
 from nisbjax.store.manifest import Manifest
-from nisbjax.store.volume import create_zarr, from_array
+from nisbjax.store.volume import Volume, create_zarr, from_array
 
 SHAPE, WINDOW = (21, 18, 13), (8, 8, 8)
 CHUNKS = (1, 4, 4, 4)
@@ -170,6 +171,36 @@ def test_predictions_do_not_depend_on_boxes_devices_or_regions(tmp_path):
     options = {"region": region, "shape": region.shape, "blend": "bump"}
     part = run(image, tmp_path / "part", **options)
     np.testing.assert_array_equal(part, whole[(slice(None), *region.slices)])
+
+
+def test_a_region_reads_its_windows_and_each_voxel_once(tmp_path):
+    shape, region = (40, 24, 24), Box((13, 9, 8), (27, 11, 16))
+    reads = np.zeros(shape, int)
+
+    def read(domain, chunk, _):
+        x, y, z, _ = domain.index_exp
+        reads[x, y, z] += 1
+        chunk[...] = 0
+
+    layout = ts.ChunkLayout(chunk_shape=[4, 4, 4, 1])
+    image = ts.virtual_chunked(
+        read, dtype=ts.uint8, shape=[*shape, 1], chunk_layout=layout
+    )
+    output = from_array(np.zeros((3, *region.shape), np.float32), "cxyz")
+    predict_volume(
+        network,
+        PARAMS,
+        Volume(image, "xyzc"),
+        output,
+        Grid(shape, WINDOW),
+        batch_per_device=3,
+        job=Job(region=region),
+    )
+    # Windows of 8 begin at each 4th voxel: those from 8 to 24 along x, 4 and 8 along y,
+    # 4 to 12 along z touch the region.
+    want = np.zeros(shape, int)
+    want[8:32, 4:16, 4:20] = 1
+    np.testing.assert_array_equal(reads, want)
 
 
 def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path):

@@ -73,10 +73,10 @@ GRID = Grid((8, 8, 8), (2, 2, 2))
 def test_a_tile_holds_its_sums_slabs_and_images():
     # Windows of 2^3, 3 channels of 2 bytes, slabs of 2 planes, an image of bytes. A window
     # touches at most 2 slabs. Of each voxel that windows reach, 1 beyond the tile:
-    # 4 (3 x 2 + 1) 2 = 56 bytes of sums and 3 x 2 of images; of each in the tile
+    # 4 (3 x 2 + 1) 2 = 56 bytes of sums and 4 x 2 of images; of each in the tile
     # 3 x 3 x 2 x 2 = 36 of slabs. A batch of 1: 4 x 8 (4 x 3 + 1) = 416.
-    whole = 8 * 8 * (56 + 6 + 36) + 416
-    least = 4 * 4 * (56 + 6) + 2 * 2 * 36 + 416
+    whole = 8 * 8 * (56 + 8 + 36) + 416
+    least = 4 * 4 * (56 + 8) + 2 * 2 * 36 + 416
 
     def tile(memory):
         return tile_shape(IMAGE, OUTPUT, GRID, batch=1, memory_bytes=memory)
@@ -93,7 +93,7 @@ def test_a_tile_holds_its_sums_slabs_and_images():
 def test_sums_in_a_devices_own_memory_bound_a_tile_beside_the_hosts():
     # As above, but sums and two rounded slabs, 2 x 12, are on the device, and of a batch
     # images alone are on the host: 4 x 8.
-    host, device = 8 * 8 * (6 + 36) + 32, 8 * 8 * (56 + 24)
+    host, device = 8 * 8 * (8 + 36) + 32, 8 * 8 * (56 + 24)
 
     def tile(host, device):
         return tile_shape(
