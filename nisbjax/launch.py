@@ -27,7 +27,8 @@ modes:
 
 --redo=predict,decode (of --mode=test; or that of its own mode) replaces what the stage made
 before, where other keys would be refused. Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
-newest run of the config and say which. Input that cannot be used ends with one line and
+newest run of the config and say which. Programs that XLA compiled for a GPU are kept in the
+user's cache; --compilation_cache=DIR names another folder (on a CPU too), "" none. Input that cannot be used ends with one line and
 exit status 2.
 """
 
@@ -50,9 +51,10 @@ from ml_collections import config_flags
 
 from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import ranges
+from nisbjax.keys.checks import optional
 from nisbjax.modes import command_line, outside, presets, usage
 from nisbjax.modes.run_folder import find_run
-from nisbjax.parallel import environment
+from nisbjax.parallel import compilation_cache, environment
 from nisbjax.typing import Config
 
 # Mode -> the function that runs it, as (config, run, checkpoint path); imported when its
@@ -108,6 +110,11 @@ def define_flags() -> None:
         "With train on several hosts: host:port of process 0. SLURM's "
         "variables say it by themselves.",
     )
+    flags.DEFINE_string(
+        "compilation_cache",
+        None,
+        'Folder of compiled programs; "" for none. By default one of the user\'s, on a GPU.',
+    )
     flags.DEFINE_integer("processes", 1, "How many there are, with --coordinator.")
     flags.DEFINE_integer("process", 0, "Which this is, from 0, with --coordinator.")
 
@@ -144,6 +151,8 @@ def _run(paths: list[str]) -> None:
         raise InputError(f"{paths[0]!r} is no flag; --mode={FLAGS.mode} takes no paths")
     flagged = {name: FLAGS[name].value for name in ("reset", "watch", "redo")}
     extras: dict[str, Any] = {name: v for name, v in flagged.items() if v}
+    folder = FLAGS.compilation_cache
+    compilation_cache.ask(folder if folder is None else optional(folder))
     if FLAGS.coordinator:
         extras["coordinator"] = FLAGS.coordinator, FLAGS.processes, FLAGS.process
     given = (

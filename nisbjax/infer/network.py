@@ -20,6 +20,7 @@ from nisbjax.infer.conversion import Apply
 from nisbjax.models import build
 from nisbjax.models.kernels import on_device
 from nisbjax.models.kernels.choice import Kernels, Recorder
+from nisbjax.parallel import compilation_cache
 from nisbjax.typing import Section, Triple
 
 
@@ -103,6 +104,7 @@ def untrained_network(section: Section, model: Mapping[str, Any], seed: int) -> 
 def _network(
     section: Section, model: Mapping[str, Any], params: Any, facts: dict[str, Any]
 ) -> Network:
+    compilation_cache.begin()
     dtype = compute_dtype(section.precision, section.activation, section.scale)
     kernels = model.get("kernels", "auto")
     on_device.require_device(kernels)

@@ -53,13 +53,14 @@ def run(
             *(run_dir.path, config.train.steps, run_dir.path),
         )
         return
-    from nisbjax.parallel import devices, hosts
+    from nisbjax.parallel import compilation_cache, devices, hosts
     from nisbjax.train import stage
     from nisbjax.train.agreement import Origin
     from nisbjax.train.recipe import make_recipe_on, open_training_data
 
     origin = Origin.parse(optional(checkpoint_path), reset)
     hosts.join(hosts.Place(*coordinator) if coordinator else None)
+    compilation_cache.begin()
     hosts.require_equal(
         f"{run_dir.path.absolute()} {origin} "
         + determines.digest(determines.facts(config, "weights", "checkpoints")),
