@@ -44,8 +44,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PARTS = ("tests", "step", "forward", "sizes", "remat", "again", "operations")
 PARTS += ("predict", "timeline", "torch")
-READY = {"ready": True}  # see turns.py
-TURN_S = 90  # that a process may be timed
+READY, CHOOSE = {"ready": True}, {"choose": True}  # see turns.py
+TURN_S = 90  # that a process may be timed, or choose its kernels
 Row = dict[str, Any]
 
 
@@ -233,6 +233,7 @@ class Bench:
             row = _row(line)
             if row == READY:
                 prepared.set()
+            if row in (READY, CHOOSE):
                 async with self._turn:
                     row = await self._alone(process)
             if row is not None:
@@ -316,7 +317,15 @@ def _last_line(path: pathlib.Path) -> str:
 
 
 COLUMNS = ("what", "size", "side", "batch", "kernels", "remat", "ms", "windows_per_s")
-COLUMNS += ("peak_gib", "temp_gib", "compile_s", "start_s", "note")
+COLUMNS += (
+    "pallas",
+    "choose_s",
+    "peak_gib",
+    "temp_gib",
+    "compile_s",
+    "start_s",
+    "note",
+)
 
 
 def table(rows: Sequence[Row]) -> str:

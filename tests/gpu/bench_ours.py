@@ -32,10 +32,11 @@ from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
 from nisbjax.models import blocks, build
 from nisbjax.models.depthwise import depthwise, depthwise_transposed
+from nisbjax.models.kernels import on_device
 from nisbjax.parallel import devices
 from nisbjax.store.volume import create_zarr
 from nisbjax.train import step
-from nisbjax.train.recipe import make_recipe
+from nisbjax.train.recipe import choose_kernels, make_recipe, with_kernels
 
 TRACED = 3  # steps of a timeline
 CHUNK = (64, 128, 128)
@@ -49,20 +50,29 @@ def configuration(a):
     config.model.remat, config.train.precision = a.remat, a.precision
     config.train.batch_per_device = config.predict.batch_per_device = a.batch
     config.predict.precision = "fp16" if a.precision == "fp16" else "fp32"
-    if "kernels" in config.model:
-        config.model.kernels = a.kernels
-    elif a.kernels == "pallas":
-        raise SystemExit("this version has no key model.kernels")
-    else:
-        a.kernels = "xla"
+    config.model.kernels = a.kernels
     return config
+
+
+def chosen_in_turn(a, choose):
+    """What `choose` gives: while all others stand still, where something is measured."""
+    if a.kernels == "xla" or not on_device.on_gpu():
+        return choose()
+    start = time.perf_counter()
+    with turns.choosing():
+        found = choose()
+    a.chosen = {"choose_s": round(time.perf_counter() - start, 1)}
+    return found
 
 
 def training(a):
     """A compiled step, a function that runs it, and when its compilation began and ended."""
     config = configuration(a)
-    recipe = make_recipe(config)
     mesh = devices.make_mesh((("data", 1), ("space", 1)), jax.devices()[:1])
+    kernels = chosen_in_turn(a, lambda: choose_kernels(mesh, config, a.batch, None))
+    recipe = with_kernels(make_recipe(config), mesh, config, kernels)
+    if kernels is not None:
+        a.chosen |= said_of(kernels)
     params = build.initial_params(config.model.to_dict(), 0)
     state = step.initial_state(params, recipe.optimizer, a.precision)
     state = jax.device_put(state, devices.replicated(mesh))
@@ -87,17 +97,32 @@ def training(a):
     return compiled, once, when
 
 
+def said_of(kernels):
+    """How many uses Pallas won, and which."""
+    names = {
+        f"{use.operation} {use.shapes} {use.dtypes[0]} {dict(use.static)}": (
+            f"{candidate.name} {dict(candidate.parameters)}"
+        )
+        for use, candidate in kernels.chosen
+    }
+    won = sum("pallas" in name for name in names.values())
+    return {"pallas": f"{won} of {len(names)}", "candidates": names}
+
+
 def network(a):
+    """Apply and parameters, as a prediction takes them."""
     config = configuration(a)
-    return untrained_network(config.predict, config.model.to_dict(), 0)
+    found = untrained_network(config.predict, config.model.to_dict(), 0)
+    window = (a.side,) * 3
+    return chosen_in_turn(a, lambda: found.apply_to(a.batch, window)), found.params
 
 
 def prediction(a):
     """As `training`, of the forward pass."""
-    found = network(a)
-    params = jax.device_put(found.params)
+    apply, params = network(a)
+    params = jax.device_put(params)
     images = jax.random.uniform(jax.random.key(0), (a.batch, *(a.side,) * 3, 1))
-    compiled, when = compiled_of(jax.jit(found.apply), params, images)
+    compiled, when = compiled_of(jax.jit(apply), params, images)
     return compiled, lambda: jax.block_until_ready(compiled(params, images)), when
 
 
@@ -114,7 +139,7 @@ def program(a):
 def row_of(a, **facts):
     row = {"what": a.what, "size": a.size, "side": a.side, "batch": a.batch}
     row |= {"kernels": a.kernels, "remat": a.remat if a.what == "step" else ""}
-    return row | facts
+    return row | a.chosen | facts
 
 
 def whole_program(a):
@@ -259,7 +284,7 @@ def predict(a):
     sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "benchmarks"))
     from bench_predict import make_image, stub
 
-    found = network(a)
+    apply, params = network(a)
     grid = Grid((a.volume,) * 3, (a.side,) * 3)
     with tempfile.TemporaryDirectory() as folder:
         image = make_image(pathlib.Path(folder) / "image", grid.shape)
@@ -270,15 +295,12 @@ def predict(a):
             chunks=(1, *(min(c, a.volume) for c in CHUNK)),
             axes="cxyz",
         )
-        for name, apply, params in (
-            ("stub", stub, np.float32(0.5)),
-            (a.size, found.apply, found.params),
-        ):
+        ways = {"stub": (stub, np.float32(0.5)), a.size: (apply, params)}
+        for name, way in ways.items():
 
-            def once(apply=apply, params=params):
+            def once(way=way):
                 predict_volume(
-                    apply,
-                    params,
+                    *way,
                     image,
                     output,
                     grid,
@@ -322,6 +344,7 @@ def main():
     parser.add_argument("--repeat", type=int, default=8)
     parser.add_argument("--timeline", action="store_true")
     a = parser.parse_args()
+    a.chosen = {}
     parts[a.what](a)
 
 

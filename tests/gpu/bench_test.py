@@ -93,6 +93,8 @@ def test_a_timeline_counts_kernels_by_what_they_are_part_of(tmp_path):
 
 PROGRAMS = {
     "one": "print('{\"ready\": true}', flush=True); input(); print('{\"ms\": 1}')",
+    "choosing": "print('{\"choose\": true}', flush=True); input(); print('{}', flush=True); "
+    "print('{\"ready\": true}', flush=True); input(); print('{\"ms\": 2}')",
     "mute": "import time; time.sleep(60)",
     "broken": "import sys; sys.exit('no such thing')",
 }
@@ -100,10 +102,11 @@ PROGRAMS = {
 
 def test_every_process_has_rows_or_a_reason(tmp_path):
     tasks = [bench.Task({"what": w}, ["-c", code]) for w, code in PROGRAMS.items()]
-    found = bench.Bench(budget=3, jobs=3, folder=tmp_path)
+    found = bench.Bench(budget=3, jobs=4, folder=tmp_path)
     asyncio.run(found.run(tasks))
     said = {row["what"]: row.get("failed", row.get("ms")) for row in found.rows}
-    assert said["one"] == 1 and said["broken"] == "failed: no such thing"
+    assert said["one"] == 1 and said["choosing"] == 2 and len(said) == len(found.rows)
+    assert said["broken"] == "failed: no such thing"
     assert said["mute"].startswith("did not end in ")
     assert not found._running
 

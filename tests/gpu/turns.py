@@ -5,13 +5,14 @@ all others stand still. A row's `compiled` is when its compilation began and end
 makes seconds of it, without those in which the process itself stood still.
 """
 
+import contextlib
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-READY = {"ready": True}
+READY, CHOOSE = {"ready": True}, {"choose": True}
 
 
 def say(**facts: object) -> None:
@@ -23,6 +24,15 @@ def wait() -> None:
     """Asks for the turn, and waits for it; the next line that is said ends it."""
     say(**READY)
     sys.stdin.readline()
+
+
+@contextlib.contextmanager
+def choosing() -> Iterator[None]:
+    """A turn before the process is ready: to measure what it then compiles."""
+    say(**CHOOSE)
+    sys.stdin.readline()
+    yield
+    say()
 
 
 def milliseconds(once: Callable[[], object], repeat: int) -> dict[str, float]:
