@@ -84,8 +84,9 @@ class Loader:
           relabel: gives the pieces into which a crop cuts an object ids of their own.
           sharding: of every field's leading axis; None puts batches on the first device.
             A host reads only the samples of its own devices.
-          threads: that read and relabel.
-          prefetch: batches held ready.
+          threads: that read and relabel, one batch each; 0 for none of their own.
+          prefetch: batches read ahead, and so held in memory: `threads` where that is
+            more, since a thread without one would be idle; 0 for none.
 
         Raises:
           InputError: no volume, another word for `sampling` or `unlabeled`, or images that do not suit
@@ -104,7 +105,7 @@ class Loader:
         self._relabel = relabel
         self._sharding = sharding
         self._threads = threads
-        self._prefetch = prefetch
+        self._ahead = max(prefetch, threads) if prefetch and threads else 0
         self._shares: list[float] | None = None
         if sampling == "volume":
             voxels = [math.prod(pair.labels.spatial_shape) for pair in self._pairs]
@@ -118,7 +119,7 @@ class Loader:
         """Batches `first`, `first + 1`, ..., up to but not including `last`."""
         last = (self.steps or _ENDLESS) if last is None else last
         options = grain.ReadOptions(
-            num_threads=self._threads, prefetch_buffer_size=self._prefetch
+            num_threads=self._threads, prefetch_buffer_size=self._ahead
         )
         steps = grain.MapDataset.range(first, last).map(self.batch)
         return iter(steps.to_iter_dataset(options))

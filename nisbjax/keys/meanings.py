@@ -109,8 +109,9 @@ ckpt_last_minutes  Most minutes of work that a crash may cost.
 mesh  Devices along data, over which the batch is split, and along space, over which x of
   each crop is; -1 for all that are left.
 cpu_hours  Longest training that begins without a GPU, by estimate.
-loader_threads  Threads that read crops.
-prefetch  Batches that are read ahead.
+loader_threads  Threads that read, a batch each; 0 for none of their own.
+prefetch  Batches that are read ahead and held in memory; as many as threads read, where that
+  is more; 0 for none.
 
 [optimizer]
 lr  Highest learning rate of AdamW.

@@ -1,5 +1,7 @@
 """Crops as functions of (seed, step, sample), whatever reads them and wherever they go."""
 
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -58,6 +60,26 @@ def test_threads_restarts_and_batch_order_change_nothing():
     resumed = loader().batches(first=2)
     same(next(resumed), want[2])
     assert not np.array_equal(want[0].images, want[1].images)
+
+
+@pytest.mark.parametrize(
+    ("threads", "prefetch", "ahead"), [(1, 3, 3), (3, 1, 3), (0, 2, 0), (2, 0, 0)]
+)
+def test_as_many_batches_are_ahead_as_threads_read(
+    threads, prefetch, ahead, monkeypatch
+):
+    """Of the first batch and those ahead nothing more is read until one is taken."""
+    batches, read = loader(threads=threads, prefetch=prefetch), []
+    monkeypatch.setattr(batches, "batch", lambda step: read.append(step) or step)
+    taken = batches.batches()
+    next(taken)
+    wanted = list(range(1 + ahead))
+    for _ in range(100):
+        time.sleep(0.01)
+        if sorted(read) == wanted:
+            break
+    time.sleep(0.02)
+    assert sorted(read) == wanted
 
 
 def test_devices_get_their_own_samples():
