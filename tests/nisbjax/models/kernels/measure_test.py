@@ -113,6 +113,8 @@ def test_a_known_candidate_is_compared_and_not_raced():
     known = {USE: Candidate("known")}
     assert choose(operation, known=known) == known  # though it is slower
     assert choose(operation, known={USE: fake.XLA}) == {USE: fake.XLA}
+    others = {fake.use(9, 9): FAST, USE._replace(operation="another"): FAST}
+    assert choose(operation, known=known | others) == known
 
 
 def test_a_known_candidate_that_is_wrong_or_gone_is_raced_anew():

@@ -34,6 +34,20 @@ def test_the_widest_type_among_arguments_and_results_counts():
     assert not problem(use, lambda x, w, p: fake.right(x, w, p) * 1.003)
 
 
+def test_what_is_compared_with_is_computed_in_float32():
+    """Here XLA itself is off in float16, where a candidate need not be."""
+
+    def coarse(x, weight, power):
+        off = 1.1 if x.dtype == "float16" else 1
+        return fake.right(x, weight, power) * off
+
+    use = fake.use(4, 6, 8, dtype="float16")
+    operation = fake.Scaled(coarse, other=fake.right)
+    trial = programs.compiled_trial(operation, fake.XLA, use)()
+    compiled = [programs.compiled(operation, c, use) for c in operation.candidates(use)]
+    assert list(map(bool, map(trial.problem, compiled))) == [True, False]
+
+
 def test_a_value_alone_is_looked_at_too():
     def last_wrong(x, weight, power):
         return fake.right(x, weight, power).at[-1, -1, -1].add(0.1)
