@@ -54,7 +54,7 @@ from nisbjax.keys import ranges
 from nisbjax.keys.checks import optional
 from nisbjax.modes import command_line, outside, presets, usage
 from nisbjax.modes.run_folder import find_run
-from nisbjax.parallel import compilation_cache, environment
+from nisbjax.parallel import background, compilation_cache, environment
 from nisbjax.typing import Config
 
 # Mode -> the function that runs it, as (config, run, checkpoint path); imported when its
@@ -284,6 +284,10 @@ def start() -> None:
             environment.use_huge_pages()
             define_flags()
             app.run(main, flags_parser=parse_flags)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            background.end_process(ended.code or 0)
+        raise
     except InputError as error:
         fail(str(error))
     except BrokenPipeError:

@@ -19,8 +19,8 @@ def right(x, weight, power):
 
 
 def slow(x, weight, power):
-    """The same result, a thousand times as late as that of a few values."""
-    small = lax.fori_loop(0, 10_000, lambda i, v: jnp.sin(v), jnp.float32(1))
+    """The same result milliseconds later: no load of the machine hides that."""
+    small = lax.fori_loop(0, 300_000, lambda i, v: jnp.sin(v), jnp.float32(1))
     return right(x, weight, power) * (small < 2).astype(x.dtype)
 
 

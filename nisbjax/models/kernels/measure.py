@@ -15,8 +15,8 @@ from typing import NamedTuple
 from absl import logging
 
 from nisbjax.models.kernels import programs
-from nisbjax.models.kernels.background import Job, attempt, run_all
 from nisbjax.models.kernels.choice import Candidate, Operation, Use
+from nisbjax.parallel.background import Job, attempt, run_all
 
 DEADLINE_S = 60.0  # for all candidates of a network
 _COMPILING = 0.75  # of the deadline; the rest is for running them

@@ -1,6 +1,7 @@
 """Candidates that are wrong, slow, failing or hanging, and who is kept beside them."""
 
 import logging
+import threading
 import time
 
 import jax
@@ -83,9 +84,11 @@ def test_the_deadline_leaves_out_what_is_undecided(caplog):
 def test_a_kernel_that_does_not_return_ends_the_measuring_with_a_warning(
     monkeypatch, caplog
 ):
+    end = threading.Event()
+
     def stuck(x, weight, power):
         def wait(x):
-            time.sleep(3)
+            end.wait(30)
             return x
 
         return jax.pure_callback(wait, x, x)
@@ -93,6 +96,7 @@ def test_a_kernel_that_does_not_return_ends_the_measuring_with_a_warning(
     monkeypatch.setattr(measure, "_EACH_S", 0.5)
     with caplog.at_level(logging.WARNING, logger="absl"):
         assert choose(fake.Scaled(fake.right, stuck=stuck), deadline_s=1.0) == {}
+    end.set()
     assert "a kernel does not return; set model.kernels to xla" in caplog.text
 
 

@@ -3,11 +3,15 @@
 XLA compiles without Python's lock, so threads are enough; source: the parallel compilation in
 XLA's own autotuner. We differ in trusting nothing to end: each job has a time of its own, all
 together a deadline, and the threads are daemons, for which no process waits when it ends (it
-would wait for those of `concurrent.futures`).
+would wait for those of `concurrent.futures`). Python ends such a thread when it next takes the
+interpreter's lock, which inside a compiler aborts the process: `end_process` is for that.
 """
 
+import atexit
 import collections
+import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -37,6 +41,7 @@ class Job:
     def start(self, told: threading.Event) -> None:
         """Begins; `told` is set at the end."""
         self._started = time.monotonic()
+        _running.add(self)
         threading.Thread(target=self._call, args=(told,), daemon=True).start()
 
     def give_up_after(self, seconds: float) -> None:
@@ -49,7 +54,27 @@ class Job:
         if not self.refused:  # nobody waits for it otherwise
             self.result, self.refused = found, why
         self._done.set()
+        _running.discard(self)
         told.set()
+
+
+_running: set[Job] = set()
+
+
+def end_process(status: int) -> None:
+    """Ends the process with a status if a job is still running; returns if there is none.
+
+    What was registered to be done at the end is done.
+    """
+    if not _running:
+        return
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(
+            OSError, ValueError, AttributeError
+        ):  # closed, or none
+            stream.flush()
+    os._exit(status)
 
 
 def run_all(jobs: Iterable[Job], *, each_s: float, until: float) -> None:

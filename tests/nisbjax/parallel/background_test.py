@@ -1,7 +1,9 @@
+import subprocess
+import sys
 import threading
 import time
 
-from nisbjax.models.kernels.background import Job, run_all
+from nisbjax.parallel.background import Job, run_all
 
 
 def test_a_job_has_a_result_or_a_reason():
@@ -11,6 +13,26 @@ def test_a_job_has_a_result_or_a_reason():
         (7, ""),
         (None, "ValueError: invalid literal for int() with base 10: 'x'"),
     ]
+
+
+def test_a_process_that_ends_says_its_status_whatever_is_still_running():
+    program = """
+import atexit, threading, time
+from nisbjax.parallel import background
+atexit.register(print, "bye")
+background.end_process(4)
+job = background.Job(lambda: time.sleep(60))
+job.start(threading.Event())
+background.end_process(3)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (3, "bye\n"), done.stderr
 
 
 def test_what_takes_too_long_is_given_up_and_its_result_not_taken():
