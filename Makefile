@@ -56,9 +56,10 @@ docs: .venv/.core
 bench: .venv/.parity
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
-# On a machine with a GPU: pip install -e '.[cuda]' into .venv first.
-bench-gpu: .venv/.test
-	JAX_PLATFORMS=cuda,cpu $(BIN)/python tests/gpu/bench.py $(ARGS)
+# On a machine with a GPU. It installs nothing: by .venv where there is one (pip install -e
+# '.[cuda]' into it), else by a Python that has jax for the GPU.
+bench-gpu:
+	JAX_PLATFORMS=cuda,cpu $(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu/bench.py $(ARGS)
 
 tensorboard: .venv/.test
 	$(BIN)/tensorboard --bind_all=false --host=127.0.0.1 --logdir=$(or $(RUN),outputs)
