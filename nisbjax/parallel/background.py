@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+_GRACE_S = 10.0
+
 
 class Job:
     """A function that a thread of its own calls once.
@@ -68,6 +70,7 @@ def end_process(status: int) -> None:
     """
     if not _running:
         return
+    atexit.unregister(_wait)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(
@@ -75,6 +78,14 @@ def end_process(status: int) -> None:
         ):  # closed, or none
             stream.flush()
     os._exit(status)
+
+
+@atexit.register
+def _wait() -> None:
+    """Of programs that do not know of `end_process`: most compilations end soon."""
+    until = time.monotonic() + _GRACE_S
+    while _running and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def run_all(jobs: Iterable[Job], *, each_s: float, until: float) -> None:

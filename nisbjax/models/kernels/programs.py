@@ -100,12 +100,13 @@ def compiled_trial(
     with _precision(use):
         result = _looks(jax.eval_shape(run, *_arguments(use)))
     example = jax.jit(functools.partial(operation.example, use))
-    made = _compile(example.lower(jax.eval_shape(jax.random.key, 0)))
+    made = _compile(example.lower(jax.eval_shape(_key)))
     right = _compile(lowered)
-    errors = _compile(jax.jit(_errors).lower(lowered.out_info, result))
+    leaves = map(jax.tree.leaves, (_looks(lowered.out_info), result))
+    errors = _compiled_errors(*map(tuple, leaves))
 
     def begin() -> Trial:
-        arrays = made(jax.random.key(0))
+        arrays = made(_key())
         return Trial(arrays, right(*arrays), errors, result, _allowed(use, result))
 
     return begin
@@ -137,6 +138,23 @@ def seconds(program: Program, arrays: Sequence[Array], fastest: float) -> float:
 def _allowed(use: Use, result: Any) -> float:
     kinds = [*use.dtypes, *(str(leaf.dtype) for leaf in jax.tree.leaves(result))]
     return max(ALLOWED.get(kind, ALLOWED["float32"]) for kind in kinds)
+
+
+def _key() -> Array:
+    """A key whose numbers compile at once, as those of the default ones do not."""
+    return jax.random.key(0, impl="unsafe_rbg")
+
+
+@functools.lru_cache(maxsize=256)  # many uses have results of one shape
+def _compiled_errors(
+    expected: tuple[jax.ShapeDtypeStruct, ...], found: tuple[jax.ShapeDtypeStruct, ...]
+) -> Callable[[Any, Any], Float32[Array, ""]]:
+    program = _compile(jax.jit(_errors).lower(expected, found))
+
+    def errors(expected: Any, found: Any) -> Float32[Array, ""]:
+        return program(*(tuple(jax.tree.leaves(tree)) for tree in (expected, found)))
+
+    return errors
 
 
 def _arguments(use: Use) -> list[jax.ShapeDtypeStruct]:

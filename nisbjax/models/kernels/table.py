@@ -98,6 +98,7 @@ def shipped(device: str) -> dict[Use, Candidate]:
     """Choices that come with the package, for devices whose kind begins as a table says.
 
     They were measured with other versions, and are to be looked at before they are taken.
+    A table of the user's cache may be put there as it is.
     """
     chosen: dict[Use, Candidate] = {}
     for path in sorted(_HERE.glob("*.json")):

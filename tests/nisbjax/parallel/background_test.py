@@ -35,6 +35,22 @@ background.end_process(3)
     assert (done.returncode, done.stdout) == (3, "bye\n"), done.stderr
 
 
+def test_a_program_that_does_not_know_waits_a_little_for_what_is_running():
+    program = """
+import threading, time
+from nisbjax.parallel import background
+background.Job(lambda: (time.sleep(0.3), print("done", flush=True))).start(threading.Event())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 def test_what_takes_too_long_is_given_up_and_its_result_not_taken():
     end = threading.Event()
     jobs = [Job(lambda: end.wait(30)) for _ in range(5)] + [Job(lambda: 7)]

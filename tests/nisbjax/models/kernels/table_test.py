@@ -136,7 +136,7 @@ def test_the_shipped_tables_are_valid_and_for_their_device_alone(tmp_path, monke
     assert table.shipped("NVIDIA H100 80GB HBM3") is not None
     for path in table._HERE.glob("*.json"):
         device = json.loads(path.read_text())["device"]
-        assert set(json.loads(path.read_text())) == {"device", "chosen"}
+        assert {"device", "chosen"} <= set(json.loads(path.read_text()))
         assert table.shipped(device + " PCIe") == table.shipped(device)
     assert table.shipped("cpu") == {}
     monkeypatch.setattr(table, "_HERE", tmp_path)
