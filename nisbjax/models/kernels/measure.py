@@ -112,12 +112,8 @@ def _decided(
         # What matters most comes first, should the time not be enough.
         for use in sorted(wanted.keys() - chosen.keys(), key=_values, reverse=True)
     ]
-    # The first candidates of all uses, then the second ones ...
-    columns = [(race.trial, *race.candidates.values()) for race in races]
-    ranks = range(max(map(len, columns), default=0))
-    jobs = [column[rank] for rank in ranks for column in columns if rank < len(column)]
     now = time.monotonic()
-    run_all(jobs, each_s=_EACH_S, until=now + _COMPILING * (until - now))
+    run_all(_in_order(races), each_s=_EACH_S, until=now + _COMPILING * (until - now))
     under_way = []
 
     def run_races() -> None:
@@ -152,9 +148,23 @@ def _race(
     )
 
 
+def _in_order(races: Sequence[_Race]) -> list[Job]:
+    """What is compiled first: a second candidate is due with the first of a quarter's size.
+
+    So many values does each level of a network have of the one above it.
+    """
+    most = max((_values(race.use)[0] for race in races), default=0)
+    due = []
+    for race in races:
+        later = math.log(most / _values(race.use)[0], 4)
+        jobs = (race.trial, *race.candidates.values())
+        due += [(later + rank, job) for rank, job in enumerate(jobs)]
+    return [job for _, job in sorted(due, key=lambda pair: pair[0])]
+
+
 def _values(use: Use) -> tuple[int, str]:
     """How much there is to compute; equal ones in a fixed order."""
-    return sum(map(math.prod, use.shapes)), str(use)
+    return max(1, sum(map(math.prod, use.shapes))), str(use)
 
 
 def _said(use: Use) -> str:

@@ -81,6 +81,21 @@ def test_the_deadline_leaves_out_what_is_undecided(caplog):
     assert time.monotonic() - started < 5
 
 
+def test_what_there_is_most_of_is_compiled_first():
+    """Of 192 + 64 and 8 + 8 values, a sixteenth: two candidates later."""
+    operation = fake.Scaled(a=fake.right, b=fake.right)
+    candidates = operation.candidates(USE)
+    large, small = fake.use(3, 64), fake.use(1, 8)
+    races = [measure._race(operation, u, fake.XLA, candidates) for u in (large, small)]
+    names = {}
+    for word, race in zip("LS", races):
+        jobs = (race.trial, *race.candidates.values())
+        names |= {job: f"{word}{rank}" for rank, job in enumerate(jobs)}
+    ordered = [names[job] for job in measure._in_order(races)]
+    assert ordered == ["L0", "L1", "L2", "S0", "L3", "S1", "S2", "S3"]
+    assert measure._in_order([]) == []
+
+
 def test_a_kernel_that_does_not_return_ends_the_measuring_with_a_warning(
     monkeypatch, caplog
 ):
