@@ -175,7 +175,8 @@ def gelu(x):
     return x * _normal_cdf(x)
 
 
-def _gelu_slope(x):
+def gelu_slope(x):
+    """The derivative of `gelu`."""
     return _normal_cdf(x) + x * jnp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
 
 
@@ -208,20 +209,31 @@ def _mlp_backward(residuals, g):
     # Traced after its caller has left the context that forbids TF32.
     full = y.dtype == jnp.float32
     with jax.default_matmul_precision("float32") if full else nullcontext():
-        by_y, sums = lax.platform_dependent(
-            y,
-            weight2,
-            bias2,
-            weight3,
-            g,
-            cpu=functools.partial(_mlp_gradients, tile_values=TILE_VALUES),
-            default=functools.partial(_mlp_gradients, tile_values=None),
-        )
+        by_y, sums = mlp_gradients(y, weight2, bias2, weight3, g)
     kinds = (weight2, bias2, weight3, bias3)
     return by_y, *(total.astype(kind.dtype) for total, kind in zip(sums, kinds))
 
 
 mlp.defvjp(_mlp_keep, _mlp_backward)
+
+
+def mlp_gradients(
+    y: Float[Array, "b n c"],
+    weight2: Float[Array, "b c r"],
+    bias2: Float[Array, "b r"],
+    weight3: Float[Array, "r o"],
+    g: Float[Array, "b n o"],
+) -> tuple[Array, tuple[Array, ...]]:
+    """Gradients of `mlp` by y, and by the other four summed in float32."""
+    return lax.platform_dependent(
+        y,
+        weight2,
+        bias2,
+        weight3,
+        g,
+        cpu=functools.partial(_mlp_gradients, tile_values=TILE_VALUES),
+        default=functools.partial(_mlp_gradients, tile_values=None),
+    )
 
 
 def _tiles(n: int, hidden: int, tile_values: int | None) -> int:
@@ -251,7 +263,6 @@ def _mlp(y, weight2, bias2, weight3, bias3, *, tile_values):
 
 
 def _mlp_gradients(y, weight2, bias2, weight3, g, *, tile_values):
-    """Gradients by y, and by the other four summed in float32."""
     b, n, c = y.shape
     tiles = _tiles(n, weight2.shape[-1], tile_values)
     summed = functools.partial(
@@ -262,7 +273,7 @@ def _mlp_gradients(y, weight2, bias2, weight3, g, *, tile_values):
 
     def tile(y, g, sample):
         hidden = jnp.matmul(y, weight2[sample]) + bias2[sample][None]
-        by_hidden = jnp.matmul(g, weight3.T) * _gelu_slope(hidden)
+        by_hidden = jnp.matmul(g, weight3.T) * gelu_slope(hidden)
         # Without the barrier XLA:CPU fuses the GELU into the products' transposition
         # and loses its vectors.
         active, by_hidden = lax.optimization_barrier((gelu(hidden), by_hidden))

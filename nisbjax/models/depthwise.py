@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from nisbjax.typing import Triple
 
@@ -195,6 +195,22 @@ def _scattered(x, weight, strides, low):
     return interleave(jnp.stack(scatter_phases(x, weight, strides, low)), strides)
 
 
+def phase_links(kernel: int, stride: int, low: int) -> list[list[tuple[int, int]]]:
+    """(tap, distance) pairs of each phase of an axis.
+
+    Fine position stride * q + f receives tap t of coarse position q + d, d = (f + low - t)
+    / stride, where that division is exact: the phases f see disjoint taps.
+    """
+    return [
+        [
+            (t, (f + low - t) // stride)
+            for t in range(kernel)
+            if (f + low - t) % stride == 0
+        ]
+        for f in range(stride)
+    ]
+
+
 def scatter_phases(
     x: Float[Array, "b x y z c"],
     weight: Float[Array, "i j k c"],
@@ -203,15 +219,7 @@ def scatter_phases(
 ) -> list[Float[Array, "b x y z c"]]:
     """`scatter` before `interleave`: one array for each phase of a stride, in C order."""
     kernel = weight.shape[:3]
-    # Fine position s * q + f receives tap t of coarse position q + d, d = (f + low - t)
-    # / s, where that division is exact: the phases f see disjoint taps.
-    shifts = [
-        [
-            [(t, (f + before - t) // s) for t in range(k) if (f + before - t) % s == 0]
-            for f in range(s)
-        ]
-        for k, s, before in zip(kernel, strides, low)
-    ]
+    shifts = [phase_links(*axis) for axis in zip(kernel, strides, low)]
     reach = [[d for phase in axis for _, d in phase] for axis in shifts]
     before = [max(0, -min(d)) for d in reach]
     after = [max(0, max(d)) for d in reach]
@@ -244,8 +252,21 @@ def interleave(
 
 
 def _weight_gradient(fine, coarse, weight, strides, low):
+    gradient = weight_gradient(
+        fine, coarse, kernel=weight.shape[:3], strides=strides, low=low
+    )
+    return gradient.astype(weight.dtype)
+
+
+def weight_gradient(
+    fine: Float[Array, "b x y z c"],
+    coarse: Float[Array, "b u v w c"],
+    *,
+    kernel: Triple,
+    strides: Triple,
+    low: Triple,
+) -> Float32[Array, "i j k c"]:
     """Sum over coarse positions of coarse[o] * fine[stride * o + tap - low]."""
-    kernel = weight.shape[:3]
     padded = _pad_fine(fine, kernel, strides, low)
     gradient = lax.platform_dependent(
         padded,
@@ -253,7 +274,7 @@ def _weight_gradient(fine, coarse, weight, strides, low):
         cpu=functools.partial(_reduce_rows, kernel=kernel, strides=strides),
         default=functools.partial(_reduce_each_tap, kernel=kernel, strides=strides),
     )
-    return gradient.reshape(weight.shape).astype(weight.dtype)
+    return gradient.reshape(*kernel, fine.shape[-1])
 
 
 def _reduce_each_tap(padded, coarse, kernel, strides):
