@@ -3,6 +3,8 @@
 That proves that every operation has a form there; `tests/gpu` is for what they compute.
 """
 
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ import pytest
 from nisbjax.config import base_config
 from nisbjax.data.loader import Batch
 from nisbjax.models import build
+from nisbjax.models.kernels import operations
+from nisbjax.models.kernels.choice import Kernels, Recorder
 from nisbjax.parallel import devices
 from nisbjax.train import step
-from nisbjax.train.recipe import make_recipe
+from nisbjax.train.recipe import make_recipe, with_kernels
 
 
 @pytest.fixture
@@ -39,18 +43,60 @@ def lowered(jitted, *arguments):
     return traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
-def test_a_training_step_with_its_augmentation(config):
-    recipe = make_recipe(config)
-    mesh = devices.make_mesh((("data", 2), ("space", 1)), jax.devices()[:2])
+def state_of(config, recipe):
     abstract = build.abstract_params(config.model.to_dict())
-    state = jax.eval_shape(
+    return jax.eval_shape(
         lambda: step.initial_state(
             jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape), abstract),
             recipe.optimizer,
             config.train.precision,
         )
     )
-    text = lowered(step.make_train_step(recipe, mesh), state, batch_of(recipe, 4))
+
+
+def test_a_training_step_with_its_augmentation(config):
+    recipe = make_recipe(config)
+    mesh = devices.make_mesh((("data", 2), ("space", 1)), jax.devices()[:2])
+    train = step.make_train_step(recipe, mesh)
+    text = lowered(train, state_of(config, recipe), batch_of(recipe, 4))
     assert "stablehlo.dot_general" in text
     # Convolutions are sums of shifted copies; the grouped one of the library is slow.
     assert "stablehlo.convolution" not in text
+
+
+def kernels_of(uses):
+    """The first Pallas kernel of each use, where it has one."""
+    chosen = []
+    for use in uses:
+        candidates = operations.ALL[use.operation].candidates(use)
+        pallas = [c for c in candidates if c.name == "pallas"]
+        chosen.append((use, (pallas or candidates)[0]))
+    return Kernels(tuple(chosen))
+
+
+@pytest.mark.parametrize(
+    "size, kernel_size", [("S", 3), pytest.param("L", 5, marks=pytest.mark.slow)]
+)
+def test_a_training_step_by_pallas_kernels(config, size, kernel_size):
+    """Within bounds of lines and seconds: a kernel is traced and lowered once for a use.
+
+    A network of three times the blocks has as many uses.
+    """
+    config.model.size, config.model.kernel_size = size, kernel_size
+    config.model.channels, config.train.precision = 16, "fp16"
+    recipe = make_recipe(config)
+    mesh = devices.make_mesh((("data", 2), ("space", 1)), jax.devices()[:2])
+    state, batch = state_of(config, recipe), batch_of(recipe, 4)
+
+    def program(kernels):
+        return step.make_train_step(with_kernels(recipe, mesh, config, kernels), mesh)
+
+    recorder = Recorder()
+    jax.eval_shape(program(recorder), state, batch)
+    kernels = kernels_of(recorder.uses)
+    started = time.process_time()
+    text = lowered(program(kernels), state, batch)
+    seconds = time.process_time() - started
+    assert text.count("__gpu$xla.gpu.triton") < 2 * len(kernels.chosen)
+    assert text.count("\n") < 15_000
+    assert seconds < 90  # of 15 for S, 30 for L with its 125 taps

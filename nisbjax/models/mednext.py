@@ -19,7 +19,7 @@ from jaxtyping import Array, Float32, Num
 
 from nisbjax.errors import InputError
 from nisbjax.models import blocks, forward, halo
-from nisbjax.models.kernels.choice import Kernels, Recorder
+from nisbjax.models.kernels import fused
 from nisbjax.models.parameters import Block, Head, uniform
 from nisbjax.models.recomputation import again, recomputation
 from nisbjax.typing import Triple
@@ -76,7 +76,7 @@ class MedNeXt(nnx.Module):
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
         space: halo.SplitAxis | None = None,
-        operations: Kernels | Recorder | None = None,
+        operations: fused.Runner | None = None,
         *,
         rngs: nnx.Rngs,
     ):
@@ -190,6 +190,8 @@ class MedNeXt(nnx.Module):
     def _stage(self, x: Array, name: str, space: halo.SplitAxis | None) -> Array:
         """All blocks of a stage, compiled once."""
         parameters = getattr(self, name).parameters()
+        if space is None and self.operations is not None:
+            return fused.stage(x, parameters, self.operations, self.remat)
         if space is None:
             return forward.stage(x, parameters, self.remat)
         return forward.plain_stage(x, parameters, self.remat, space)
@@ -197,6 +199,9 @@ class MedNeXt(nnx.Module):
     def _down(
         self, x: Array, name: str, strides: Triple, space: halo.SplitAxis | None
     ) -> Array:
+        if space is None and self.operations is not None:
+            parameters = getattr(self, name).parameters()
+            return fused.down_block(x, parameters, strides, self.operations, self.remat)
         options = {"strides": strides, "space": space, "remat": self.remat}
         down = functools.partial(blocks.down_block, **options)
         return again("block", down, self.remat)(x, getattr(self, name).parameters())
@@ -205,6 +210,8 @@ class MedNeXt(nnx.Module):
         self, x: Array, name: str, strides: Triple, space: halo.SplitAxis | None
     ) -> Array:
         parameters = getattr(self, name).parameters()
+        if space is None and self.operations is not None:
+            return fused.up_block(x, parameters, strides, self.operations, self.remat)
         if space is None:
             return forward.up_block(x, parameters, strides, self.remat)
         options = {"strides": strides, "space": space, "remat": self.remat}

@@ -123,9 +123,12 @@ def choose_kernels(
 
 
 def with_kernels(
-    recipe: step.Recipe, mesh: Mesh, config: Config, kernels: Kernels | None
+    recipe: step.Recipe,
+    mesh: Mesh,
+    config: Config,
+    kernels: Kernels | Recorder | None,
 ) -> step.Recipe:
-    """`make_recipe_on`, its network computed by these kernels."""
+    """`make_recipe_on`, its network computed by these kernels, or noting them."""
     if kernels is None:
         return recipe
     apply = _network(config, devices.parts(mesh), kernels)
