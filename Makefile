@@ -33,8 +33,11 @@ install-parity: .venv/.parity
 demo: .venv/.core
 	$(BIN)/python -m nisbjax.launch --config=configs/demo.py --mode=demo $(ARGS)
 
+# Most of the tests' time is compilation; what XLA does not optimise is as right, and the
+# slow tests run what users run.
 test: .venv/.test
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGS)
+	XLA_FLAGS="--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0" \
+		$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGS)
 
 test-slow: .venv/.parity
 	$(BIN)/python -m pytest -m slow --numprocesses=2 --dist=worksteal $(ARGS)
