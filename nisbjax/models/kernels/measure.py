@@ -24,6 +24,20 @@ _EACH_S = 30.0  # that one may take to compile
 _GAIN = 0.97  # of XLA's time: what is not clearly faster is not taken
 
 
+class Measured(NamedTuple):
+    """What measuring came to.
+
+    Attributes:
+      fastest: the candidate of each use, as far as is known.
+      final: those of them that stay so: each candidate was raced, was dropped as wrong or
+        failing, or took longer than one may. The deadline cut the others short: a later
+        start, which has fewer uses to measure, measures them again.
+    """
+
+    fastest: dict[Use, Candidate]
+    final: dict[Use, Candidate]
+
+
 class _Race(NamedTuple):
     """One use: what it is tried with, and its candidates, compiled or not yet.
 
@@ -47,7 +61,7 @@ def choose(
     *,
     pallas: bool = False,
     deadline_s: float = DEADLINE_S,
-) -> dict[Use, Candidate]:
+) -> Measured:
     """Measures on this process's first device.
 
     Args:
@@ -60,7 +74,7 @@ def choose(
 
     Returns:
       The fastest candidate of each use; XLA as it is where none is right and faster. A use
-      that the deadline left undecided is not among them; it takes XLA this time.
+      of which the deadline left all undecided is not among them; it takes XLA this time.
     """
     started = time.monotonic()
     until = started + deadline_s
@@ -73,21 +87,23 @@ def choose(
         for use, candidate in (known or {}).items()
         if candidate in wanted.get(use, ())
     }
-    chosen = _decided(operations, checked, first, until)
+    chosen, final = _decided(operations, checked, first, until)
     raced = {use: wanted[use] for use in wanted if use not in chosen}
-    chosen |= _decided(operations, raced, first, until)
+    others = _decided(operations, raced, first, until)
+    chosen, final = chosen | others.fastest, final | others.final
     for use in raced:
         if use not in chosen and first[use] not in wanted[use]:
             logging.warning("%s: no Pallas kernel is right, XLA is taken", _said(use))
     logging.info(
         "chose how %d operations are computed, from %d candidates, in %.1f s: %d by Pallas "
-        "kernels",
+        "kernels, %d to be measured again",
         len(wanted),
         sum(len(candidates) for candidates in (checked | raced).values()),
         time.monotonic() - started,
         sum(is_pallas(candidate) for candidate in chosen.values()),
+        len(wanted) - len(final),
     )
-    return chosen
+    return Measured(chosen, final)
 
 
 def is_pallas(candidate: Candidate) -> bool:
@@ -104,9 +120,10 @@ def _decided(
     wanted: Mapping[Use, Sequence[Candidate]],
     first: Mapping[Use, Candidate],
     until: float,
-) -> dict[Use, Candidate]:
+) -> Measured:
     """The fastest of these candidates; a use of which none is right is left out, too."""
     chosen = {use: c[0] for use, c in wanted.items() if list(c) == [first[use]]}
+    final = dict(chosen)
     races = [
         _race(operations[use.operation], use, first[use], wanted[use])
         # What matters most comes first, should the time not be enough.
@@ -120,9 +137,11 @@ def _decided(
         while races and time.monotonic() < until:
             race = races.pop(0)  # its programs go with it
             under_way[:] = [_said(race.use)]
-            winner = _winner(race, until)
+            winner, is_final = _winner(race, until)
             if winner is not None:
                 chosen[race.use] = winner
+                if is_final:
+                    final[race.use] = winner
 
     running = Job(run_races)
     run_all([running], each_s=math.inf, until=until + _EACH_S)
@@ -130,7 +149,7 @@ def _decided(
         logging.warning(
             "%s: a kernel does not return; set model.kernels to xla", *under_way
         )
-    return dict(chosen)
+    return Measured(dict(chosen), dict(final))
 
 
 def _race(
@@ -172,8 +191,11 @@ def _said(use: Use) -> str:
     return f"{use.operation}({', '.join(arrays)})"
 
 
-def _winner(race: _Race, until: float) -> Candidate | None:
-    """The fastest candidate that is right; None where there is none, or time ran out."""
+def _winner(race: _Race, until: float) -> tuple[Candidate | None, bool]:
+    """The fastest candidate that is right, and whether all others were decided.
+
+    None where there is none, or time ran out.
+    """
     rivals = [c for c in race.candidates if c != race.xla]
     needed = [
         race.trial,
@@ -181,30 +203,33 @@ def _winner(race: _Race, until: float) -> Candidate | None:
     ]
     some = any(race.candidates[c].is_decided for c in rivals)
     if not some or not all(job.is_decided for job in needed):
-        return None
-    times = _times(race, until)
+        return None, False
+    times, is_final = _times(race, until)
     best = min((c for c in rivals if c in times), key=times.__getitem__, default=None)
     if race.xla not in race.candidates:
-        return best
-    if best is None or race.xla not in times:
-        return race.xla
-    return best if times[best] < _GAIN * times[race.xla] else race.xla
+        return best, is_final
+    if best is None or race.xla not in times or times[best] >= _GAIN * times[race.xla]:
+        return race.xla, is_final
+    return best, is_final
 
 
-def _times(race: _Race, until: float) -> dict[Candidate, float]:
-    """Seconds of each candidate that is right, in their order."""
+def _times(race: _Race, until: float) -> tuple[dict[Candidate, float], bool]:
+    """Seconds of each candidate that is right, and whether none was left for lack of time."""
     begin, why = race.trial.result, race.trial.refused
     trial = None
     if not why:
         trial, why = attempt(begin)  # its arrays may not fit the device
     if trial is None:
         logging.debug("%s: nothing is measured: %s", _said(race.use), why)
-        return {}
+        return {}, True
     times: dict[Candidate, float] = {}
+    late = ""
     for candidate, job in race.candidates.items():
-        why = job.refused or ("" if job.result else "was not compiled in time")
-        if not why and times and time.monotonic() > until:
-            why = "was not measured in time"
+        why = job.refused
+        if not why and not job.result:
+            why = late = "was not compiled in time"
+        elif not why and times and time.monotonic() > until:
+            why = late = "was not measured in time"
         if not why:
             problem, why = attempt(functools.partial(trial.problem, job.result))
             if candidate != race.xla:  # which is right by definition
@@ -220,4 +245,4 @@ def _times(race: _Race, until: float) -> dict[Candidate, float]:
                 times[candidate] = taken
         if why:
             logging.debug("%s: %s is dropped: %s", _said(race.use), candidate, why)
-    return times
+    return times, not late

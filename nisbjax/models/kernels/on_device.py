@@ -132,6 +132,6 @@ def _chosen(
                 table.shipped(known["device"]),
                 pallas=word == "pallas",
             )
-            table.write(path, known, {**kept, **measured})
-            take(measured)
+            table.write(path, known, {**kept, **measured.final})
+            take(measured.fastest)
     return {use: chosen.get(use, candidates[0]) for use, candidates in wanted.items()}

@@ -16,6 +16,10 @@ FAST = Candidate("fast")
 
 
 def choose(operation, *uses, **given):
+    return measured(operation, *uses, **given).fastest
+
+
+def measured(operation, *uses, **given):
     return measure.choose({"scaled": operation}, uses or (USE,), **given)
 
 
@@ -70,15 +74,39 @@ def test_more_hanging_candidates_than_cores_hold_nobody(monkeypatch):
     hanging = {f"hanging {i}": lambda *_: time.sleep(60) for i in range(4)}
     started = time.monotonic()
     operation = fake.Scaled(fake.slow, **hanging, fast=fake.right)
-    assert choose(operation, deadline_s=30.0) == {USE: FAST}
+    found = measured(operation, deadline_s=30.0)
+    assert found.fastest == found.final == {USE: FAST}  # they took longer than one may
     assert time.monotonic() - started < 10
 
 
 def test_the_deadline_leaves_out_what_is_undecided(caplog):
     hanging = fake.Scaled(fake.slow, hanging=lambda *_: time.sleep(60))
     started = time.monotonic()
-    assert choose(hanging, deadline_s=1.0) == {}
+    assert measured(hanging, deadline_s=1.0) == ({}, {})
     assert time.monotonic() - started < 5
+
+
+def test_what_won_against_some_of_its_rivals_is_not_final():
+    hanging = fake.Scaled(fake.slow, fast=fake.right, last=lambda *_: time.sleep(60))
+    assert measured(hanging, deadline_s=2.0) == ({USE: FAST}, {})
+
+
+def test_nor_is_what_there_was_no_time_to_race():
+    operation = fake.Scaled(fake.slow, fast=fake.right, pallas=fake.right)
+    race = measure._race(operation, USE, fake.XLA, operation.candidates(USE))
+    for job in (race.trial, *race.candidates.values()):
+        job._call(threading.Event())
+    late, in_time = time.monotonic(), time.monotonic() + 60
+    assert measure._winner(race, until=late) == (fake.XLA, False)  # which ran first
+    winner, is_final = measure._winner(race, until=in_time)
+    assert winner != fake.XLA and is_final
+
+
+def test_a_use_of_one_candidate_and_a_known_one_that_is_right_are_final():
+    alone = fake.Scaled(fake.right)
+    assert measured(alone) == ({USE: fake.XLA}, {USE: fake.XLA})
+    known = {USE: Candidate("known")}
+    assert measured(fake.Scaled(known=fake.right), known=known) == (known, known)
 
 
 def test_what_there_is_most_of_is_compiled_first():
@@ -124,7 +152,7 @@ def test_equal_uses_are_measured_once_and_one_line_sums_up(caplog):
     assert operation.ran.count("pallas") == 2
     assert len(caplog.messages) == 1
     assert "chose how 2 operations are computed, from 4 candidates, in" in caplog.text
-    assert ": 2 by Pallas kernels" in caplog.text
+    assert ": 2 by Pallas kernels, 0 to be measured again" in caplog.text
 
 
 def test_a_known_candidate_is_compared_and_not_raced():

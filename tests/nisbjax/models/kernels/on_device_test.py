@@ -34,7 +34,8 @@ def measured(monkeypatch):
 
     def choose(operations, uses, known, *, pallas):
         asked.append((list(uses), dict(known), pallas))
-        return {use: operations[use.operation].candidates(use)[-1] for use in uses}
+        last = {use: operations[use.operation].candidates(use)[-1] for use in uses}
+        return measure.Measured(last, last)
 
     monkeypatch.setattr(measure, "choose", choose)
     return asked
@@ -149,9 +150,12 @@ def test_a_run_of_another_place_is_measured_anew_and_says_so(
 def test_what_the_deadline_left_undecided_is_xla_in_this_run_alone(
     gpu, monkeypatch, cache
 ):
-    monkeypatch.setattr(measure, "choose", lambda *_, pallas: {USE: FAST})
-    kernels = on_device.kernels_for("auto", record(USE, OTHER))
-    assert dict(kernels.chosen) == {USE: FAST, OTHER: fake.XLA}
+    """Of a third use one candidate won that another was not compiled in time to race."""
+    third = fake.use(3, 6)
+    found = measure.Measured({USE: FAST, third: PALLAS}, {USE: FAST})
+    monkeypatch.setattr(measure, "choose", lambda *_, pallas: found)
+    kernels = on_device.kernels_for("auto", record(USE, OTHER, third))
+    assert dict(kernels.chosen) == {USE: FAST, OTHER: fake.XLA, third: PALLAS}
     (path,) = cache.iterdir()
     assert table.read(path, table.facts("auto")) == {USE: FAST}
     noted = on_device.noted("auto", kernels)[on_device.NOTED]
