@@ -9,6 +9,7 @@ residual's gradient with that of the convolution.
 
 import functools
 import math
+from contextlib import nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -227,6 +228,13 @@ def _norm(mean, variance, norm, conv2, short):
 
 def _mixed_backward(kernels, skipped, y, moments, parameters, g):
     """Gradients by y, through its moments too, and by the parameters of norm and products."""
+    # Traced after its caller has left the context that forbids TF32.
+    full = y.dtype == jnp.float32
+    with jax.default_matmul_precision("float32") if full else nullcontext():
+        return _mix_gradients(kernels, skipped, y, moments, parameters, g)
+
+
+def _mix_gradients(kernels, skipped, y, moments, parameters, g):
     mean, variance = moments
     short, weight2, bias2, weight3 = _folded(moments, parameters, y.dtype)
     rows, g = _rows(y), _rows(g)
@@ -241,7 +249,8 @@ def _mixed_backward(kernels, skipped, y, moments, parameters, g):
     by_variance, by_norm, by_conv2 = pull((by_weight2, by_bias2))
     sizes = (n - low for n, low in zip(y.shape[1:4], skipped))
     count = math.prod(sizes)
-    by_mean = -jnp.einsum("br,bcr->bc", by_bias2, weight2.astype(jnp.float32))
+    long2 = weight2.astype(jnp.float32)
+    by_mean = -jnp.einsum("br,bcr->bc", by_bias2, long2, precision="highest")
     slope = 2 * by_variance / count
     rest = mean - short.astype(jnp.float32)
     constant = by_mean / count - slope * rest

@@ -127,3 +127,33 @@ def test_down_and_up(kernels, strides):
         parameters,
         1e-4,
     )
+
+
+def products(jaxpr):
+    """Precisions of all products of a program, those of its inner ones too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation.params["precision"]
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")
+        ):
+            if hasattr(inner, "jaxpr"):
+                inner = inner.jaxpr
+            if hasattr(inner, "eqns"):
+                yield from products(inner)
+
+
+def test_float32_is_all_of_float32_in_gradients_too():
+    """They are traced when their caller has left the context that forbids TF32."""
+    parameters = parameters_of(16, 16, 32)
+    stacked = jax.tree.map(lambda leaf: leaf[None], parameters)
+
+    def loss(x, parameters, stacked):
+        with jax.default_matmul_precision("float32"):
+            x = fused.stage(x, stacked, Kernels(), "block")
+            x = fused.down_block(x, parameters, (2, 2, 2), Kernels(), "none")
+            return fused.up_block(x, parameters, (2, 2, 2), Kernels(), "none").sum()
+
+    gradient = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1, 2)))
+    found = set(products(gradient(image((1, 4, 4, 4, 16)), parameters, stacked).jaxpr))
+    assert found == {(jax.lax.Precision.HIGHEST,) * 2}
