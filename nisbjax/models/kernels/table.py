@@ -197,6 +197,8 @@ def parsed_candidate(text: Any) -> Candidate:
 
 
 def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise InputError(f"{value!r} is no argument")
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 

@@ -81,6 +81,7 @@ GOOD = table.noted(FACTS, CHOSEN)
         ),
         ({**FACTS, "chosen": {"mix a[1,,2]": "xla"}}, "invalid literal for int"),
         ({**FACTS, "chosen": {"mix a={": "xla"}}, "Expecting property name"),
+        ({**FACTS, "chosen": {"mix a=[{}]": "xla"}}, "{} is no argument"),
         ({**FACTS, "chosen": {"mix": 7}}, "7 is no candidate"),
         ({**FACTS, "chosen": {"mix": "pallas TY=x"}}, "'pallas TY=x' is no candidate"),
     ],
