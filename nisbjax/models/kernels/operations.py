@@ -61,7 +61,7 @@ class BlockOperation:
         xla = [Candidate(name) for name in self.forms if not name.startswith("pallas")]
         if len(xla) > 1 and _hidden_values(use) > MATERIALISED:
             xla = xla[:1]
-        fits = max(map(math.prod, use.shapes)) < LARGEST
+        fits = _largest(use) < LARGEST
         tiles = self.tiles(use) if fits and _whole(use) else []
         named = (tuple(sorted(tile._asdict().items())) for tile in tiles)
         return xla + [Candidate("pallas", tile) for tile in named]
@@ -100,6 +100,13 @@ def _function(
 
     run.__name__ = f"{operation.name}_{candidate.name}"  # in a profile
     return jax.jit(run)
+
+
+def _largest(use: Use) -> int:
+    """Values of the largest array, of the result of `scatter` too."""
+    coarse = math.prod(use.shapes[0])
+    strides = dict(use.static)["strides"] if use.operation == "scatter" else ()
+    return max(coarse * math.prod(strides), *map(math.prod, use.shapes))
 
 
 def _whole(use: Use) -> bool:

@@ -50,6 +50,16 @@ def test_xla_alone_for_what_the_kernels_do_not_take(shape):
     assert names(convolution(*shape)) == ["xla"]
 
 
+def test_xla_alone_for_a_result_that_the_kernels_do_not_take():
+    """16 x 64^3 x 64 values are 2.7e8; eight times as many are 2^31."""
+    strides = ("low", (0, 0, 0)), ("strides", (2, 2, 2))
+    for batch, kernels in ((15, True), (16, False)):
+        shapes = (batch, 64, 64, 64, 64), (3, 3, 3, 64)
+        assert ("pallas" in names(Use("scatter", shapes, (HALF, FULL), strides))) is (
+            kernels
+        )
+
+
 def mixing(n, channels, hidden):
     shapes = (2, n, channels), (2, channels), (2, channels, hidden), (2, hidden)
     shapes += (hidden, channels), (channels,), (2, n, channels)
