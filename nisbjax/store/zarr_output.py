@@ -36,6 +36,8 @@ def create(
       attributes: written where it has none yet; else they are those of whoever finished it.
       overwrite: whether what is there goes first.
 
+    An array that is there goes on with the compressor that it began with.
+
     Raises:
       InputError: an array of other metadata stands there and `overwrite` is False.
       ValueError: TensorStore's, where the file system does not let one be made.
@@ -45,6 +47,7 @@ def create(
         shutil.rmtree(path)
     spec = formats.zarr_spec(path, "zarr") | {"metadata": wanted}
     _require_own_metadata(path)
+    spec["metadata"] = _compressed_as_found(path, wanted)
     try:
         store = ts.open(spec, open=True, create=True, read=True, write=True).result()
     except ValueError:
@@ -102,8 +105,19 @@ def _require_fitting(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
         )
 
 
+def _compressed_as_found(path: pathlib.Path, wanted: Mapping[str, Any]) -> Any:
+    """`wanted`, with the compressor of the array that is there, if it is one in blosc."""
+    try:
+        found = json.loads((path / ".zarray").read_bytes())["compressor"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return wanted
+    alike = isinstance(found, dict) and found.get("id") == wanted["compressor"]["id"]
+    return {**wanted, "compressor": found} if alike else wanted
+
+
 def _another_there(path: pathlib.Path, wanted: Mapping[str, Any]) -> bool:
     """Whether an array of other metadata is in the way."""
+    wanted = _compressed_as_found(path, wanted)
     try:
         found = json.loads((path / ".zarray").read_bytes())
     except OSError:  # nothing there, or no right to look

@@ -27,6 +27,7 @@ from nisbjax.geometry import Box
 from nisbjax.infer.blend import window_weights
 from nisbjax.infer.conversion import Conversion
 from nisbjax.infer.predict import predict_volume
+from nisbjax.infer.stage import COMPRESSOR
 from nisbjax.infer.sums import Sums
 from nisbjax.infer.tiles import slabs_of
 from nisbjax.infer.windows import Grid, read_ahead
@@ -130,6 +131,7 @@ def measure(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
             dtype="float16",
             chunks=(1, *CHUNK),
             axes="cxyz",
+            compressor=COMPRESSOR,
         )
 
         def whole(output=output, channels=channels):

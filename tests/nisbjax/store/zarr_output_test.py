@@ -26,6 +26,20 @@ def test_an_interrupted_writer_opens_its_file_again(tmp_path):
     assert fresh.dtype == np.uint8 and not fresh.read().any()
 
 
+def test_an_array_goes_on_with_the_compressor_that_it_began_with(tmp_path):
+    """A prediction of an earlier version is not in the way of one that compresses less."""
+    options = {"shape": SHAPE, "dtype": "uint16", "chunks": (4, 4, 4), "axes": "xyz"}
+    written(tmp_path / "a.zarr")
+    before = (tmp_path / "a.zarr" / ".zarray").read_bytes()
+    fast = {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 1}
+    again = create_zarr(tmp_path / "a.zarr", **options, compressor=fast)
+    np.testing.assert_array_equal(again.read(), VALUES)
+    assert (tmp_path / "a.zarr" / ".zarray").read_bytes() == before
+    assert b'"zstd"' in before and b'"lz4"' not in before
+    create_zarr(tmp_path / "b.zarr", **options, compressor=fast)
+    assert b'"lz4"' in (tmp_path / "b.zarr" / ".zarray").read_bytes()
+
+
 def test_attributes_of_an_array_that_is_there_are_left_as_they_are(tmp_path):
     options = {"shape": SHAPE, "dtype": "uint16", "chunks": (4, 4, 4), "axes": "xyz"}
     create_zarr(tmp_path / "a.zarr", **options, attributes={"segments": 7})
