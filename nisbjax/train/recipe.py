@@ -104,22 +104,33 @@ def choose_kernels(
     Raises:
       InputError: there are none of those that `model.kernels` names.
     """
-    arguments = config.model.to_dict()
-    params = build.abstract_params(arguments)
-    shape = (batch, *config.data.patch, config.model.in_channels)
-    images = jax.ShapeDtypeStruct(shape, jnp.float32)
 
     def record(recorder: Recorder) -> None:
-        apply = step.per_shard(_network(config, devices.parts(mesh), recorder), mesh)
-
-        def loss(params: Any, images: Any) -> Array:
-            logits = jax.tree.leaves(apply(params, images))
-            return jnp.stack([values.sum() for values in logits]).sum()
-
-        jax.eval_shape(jax.grad(loss), params, images)
-        jax.eval_shape(apply, params, images)  # of a validation
+        record_uses(mesh, config, batch, recorder)
 
     return on_device.kernels_for(config.model.kernels, record, recorded)
+
+
+def record_uses(mesh: Mesh, config: Config, batch: int, recorder: Recorder) -> None:
+    """Notes what the network of a step computes, forward and backward; nothing is computed.
+
+    Args:
+      mesh: devices.
+      config: the whole configuration.
+      batch: samples of a micro-batch on all of them.
+      recorder: that notes it.
+    """
+    params = build.abstract_params(config.model.to_dict())
+    shape = (batch, *config.data.patch, config.model.in_channels)
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    apply = step.per_shard(_network(config, devices.parts(mesh), recorder), mesh)
+
+    def loss(params: Any, images: Any) -> Array:
+        logits = jax.tree.leaves(apply(params, images))
+        return jnp.stack([values.sum() for values in logits]).sum()
+
+    jax.eval_shape(jax.grad(loss), params, images)
+    jax.eval_shape(apply, params, images)  # of a validation
 
 
 def with_kernels(

@@ -13,7 +13,9 @@ It installs nothing, needs no network, and of the project no more than the check
     remat       the step of L with other choices of what is computed again
     again       a second process of the step and the forward pass of L that were asked for,
                 which finds what the first has compiled
-    operations  the parts of a block alone beside their floors
+    operations  candidates of each operation of --programs (step,forward) beside their floors: the
+                largest first, as many as --seconds compiles; which were the fastest goes into --out as
+                "kernels", a table like nisbjax/models/kernels/h100.json
     predict     predict_volume from zarr to zarr, and the same path with a stub for the network
     timeline    kernels of a step and of a forward pass of L, by what they are part of
     torch       torch's side of step and forward, eager and compiled; nothing where it is absent
@@ -107,7 +109,11 @@ def tasks_of(a: argparse.Namespace) -> list[Task]:
         ours("timeline", what, large, side, batch, timeline=True, flags=off, row=named)
     volume = {"volume": a.volume, "row": {"what": "predict_volume"}}
     ours("predict", "predict", large, side, 4, **volume)
-    ours("operations", "operations", large, side, 2, levels=a.levels, kernels="xla")
+    limits = {"uses": a.uses, "candidates": a.candidates, "seconds": a.seconds}
+    for program, batch in (("step", 2), ("forward", 4)):
+        if program in a.programs.split(","):
+            words = {"program": program, "kernels": "auto", **limits}
+            ours("operations", "operations", large, side, batch, **words)
     for kernels in others:
         ours("step", "step", large, side, 2, kernels=kernels)
         ours("forward", "forward", large, side, 4, kernels=kernels)
@@ -328,6 +334,19 @@ COLUMNS += (
 )
 
 
+OPERATION_COLUMNS = ("operation", "arrays", "floor_ms", "xla_ms", "xla_error")
+OPERATION_COLUMNS += ("pallas_ms", "pallas_error", "tile", "fastest", "times_floor")
+OPERATION_COLUMNS += ("note",)
+
+
+def kernels_table(device: str, rows: Sequence[Row]) -> Row:
+    """The candidates that were the fastest, as `nisbjax.models.kernels.table.shipped` reads."""
+    chosen: dict[str, str] = {}
+    for row in rows:
+        chosen |= row.get("chosen", {})
+    return {"device": device, "chosen": chosen}
+
+
 def table(rows: Sequence[Row]) -> str:
     """Rows under their columns, then operations and timelines under theirs."""
     plain = [
@@ -338,13 +357,10 @@ def table(rows: Sequence[Row]) -> str:
     parts = [_aligned(COLUMNS, plain)]
     for row in rows:
         if "operations" in row:
-            head = f"operations, {row['kernels']}, at {row['copy_tb_per_s']:.2f} TB/s"
-            columns = ("operation", "shape", "ms", "floor_ms", "times_floor")
-            lines = [
-                line | {"times_floor": line["ms"] / max(line["floor_ms"], 1e-9)}
-                for line in row["operations"]
-            ]
-            parts.append(f"{head}\n{_aligned(columns, lines)}")
+            found = row["operations"]
+            head = f"{len(found)} of {row['uses']} operations of a {row['program']} of {row['size']}, "
+            head += f"at {row['copy_tb_per_s']:.2f} TB/s"
+            parts.append(f"{head}\n{_aligned(OPERATION_COLUMNS, found)}")
         if "timeline" in row:
             found = row["timeline"]
             head = f"{row['what']}, {row['size']}, {row['kernels']}: "
@@ -406,13 +422,20 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kernels", default="auto,xla", help="auto, xla, pallas")
     parser.add_argument("--channels", type=int, default=32)
     parser.add_argument("--volume", type=int, default=512, help="side, with predict")
-    parser.add_argument("--levels", type=int, default=4, help="with operations")
+    parser.add_argument("--programs", default="step", help="of which operations")
+    parser.add_argument("--uses", type=int, help="largest operations; 0 for all")
+    parser.add_argument("--candidates", type=int, help="of each, first ones; 0 for all")
+    parser.add_argument("--seconds", type=float, default=90, help="to compile them")
     parser.add_argument("--repeat", type=int, default=8)
     parser.add_argument("--jobs", type=int, default=max(1, cores // 2))
     parser.add_argument("--quick", action="store_true", help="small, on any device")
     a = parser.parse_args(arguments)
     if a.quick:
-        a.sizes, a.channels, a.volume, a.levels, a.repeat = "S", 8, 24, 1, 2
+        a.sizes, a.channels, a.volume, a.repeat = "S", 8, 24, 2
+    # Of a dry run XLA's form alone, since kernels are interpreted there.
+    for name, few in (("uses", 6), ("candidates", 1)):
+        if getattr(a, name) is None:
+            setattr(a, name, few if a.quick else 0)
     return a
 
 
@@ -437,7 +460,8 @@ def main() -> None:
     print(f"{facts['device']}, jax {facts['jax']}, {os.cpu_count()} cores, {took} s")
     print(table(rows))
     if a.out:
-        pathlib.Path(a.out).write_text(json.dumps({**facts, "rows": rows}, indent=1))
+        found = {**facts, "kernels": kernels_table(facts["device"], rows), "rows": rows}
+        pathlib.Path(a.out).write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

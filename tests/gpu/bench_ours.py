@@ -2,8 +2,7 @@
 
     step        the whole training step of the recipe: augmentation, targets, loss, AdamW, EMA
     forward     the network as it predicts
-    operations  the parts of a block alone, beside one read of what goes in and one write of what
-                comes out at the rate that a copy was measured to have
+    operations  candidates of each operation of such a program alone, see `bench_operations`
     predict     `predict_volume` from zarr to zarr, with the network and with a stub for it
     again       the step or forward pass compiled once more, from the cache, and not run
 
@@ -11,15 +10,13 @@ With --timeline a step or forward pass is traced, kernel by kernel, in place of 
 """
 
 import argparse
-import os
 import pathlib
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 
+import bench_operations
 import jax
-import jax.numpy as jnp
 import numpy as np
 import timeline
 import turns
@@ -30,13 +27,19 @@ from nisbjax.infer.conversion import Conversion
 from nisbjax.infer.network import untrained_network
 from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.windows import Grid
-from nisbjax.models import blocks, build
-from nisbjax.models.depthwise import depthwise, depthwise_transposed
+from nisbjax.models import build
 from nisbjax.models.kernels import on_device
+from nisbjax.models.kernels.choice import Recorder
 from nisbjax.parallel import devices
+from nisbjax.parallel.background import end_process
 from nisbjax.store.volume import create_zarr
 from nisbjax.train import step
-from nisbjax.train.recipe import choose_kernels, make_recipe, with_kernels
+from nisbjax.train.recipe import (
+    choose_kernels,
+    make_recipe,
+    record_uses,
+    with_kernels,
+)
 
 TRACED = 3  # steps of a timeline
 CHUNK = (64, 128, 128)
@@ -189,94 +192,21 @@ def peak_gib():
     return round(facts.get("peak_bytes_in_use", 0) / 2**30, 2)
 
 
-def operations_of(a, level):
-    """Name -> function and arrays, of one level of L, in float16 and at a batch of 2."""
-    side, channels = a.side >> level, a.channels << level
-    expansion = (3, 4, 8, 8, 8)[level]
-    keys = iter(jax.random.split(jax.random.key(level), 12))
-
-    def draw(*shape, dtype=jnp.float16):
-        return jax.random.normal(next(keys), shape, dtype)
-
-    x, g = (draw(2, *(side,) * 3, channels) for _ in range(2))
-    kernel = draw(3, 3, 3, channels, dtype=jnp.float32)
-    y, by_z = (values.reshape(2, side**3, channels) for values in (x, g))
-    hidden = channels * expansion
-    weights = (
-        0.1 * draw(2, channels, hidden),
-        draw(2, hidden),
-        0.1 * draw(hidden, channels),
-        draw(channels),
-    )
-
-    def by_kernel(x, g, kernel):
-        return jax.vjp(lambda k: depthwise(x, k, (1, 1, 1)), kernel)[1](g)[0]
-
-    def by_image(x, g, kernel):
-        return jax.vjp(lambda x: depthwise(x, kernel, (1, 1, 1)), x)[1](g)[0]
-
-    def mlp_gradients(y, g, *weights):
-        return jax.vjp(blocks.mlp, y, *weights)[1](g)
-
-    found = {
-        "depthwise": (lambda x, k: depthwise(x, k, (1, 1, 1)), (x, kernel)),
-        "depthwise, by image": (by_image, (x, g, kernel)),
-        "depthwise, by kernel": (by_kernel, (x, g, kernel)),
-        "pointwise": (blocks.mlp, (y, *weights)),
-        "pointwise, gradients": (mlp_gradients, (y, by_z, *weights)),
-        "moments": (blocks.moments, (x,)),
-        "down": (lambda x, k: depthwise(x, k, (2, 2, 2)), (x, kernel)),
-    }
-    if side > 2:
-        coarse = x[:, : side // 2, : side // 2, : side // 2]
-        up = lambda x, k: depthwise_transposed(x, k, (2, 2, 2))
-        found["up"] = (up, (coarse, kernel))
-    return {
-        (name, f"{side}^3 x {channels}"): (jax.jit(function), arrays)
-        for name, (function, arrays) in found.items()
-    }
-
-
-def copy_rate(repeat):
-    """Bytes read and written in a second by a copy of half a GiB."""
-    size = 1 << (28 if jax.default_backend() == "gpu" else 22)
-    values = jnp.zeros(size, jnp.float16)
-    copy = jax.jit(lambda values: values + jnp.float16(1))
-    found = turns.milliseconds(lambda: jax.block_until_ready(copy(values)), repeat)
-    return 2 * values.nbytes / (found["least_ms"] / 1e3)
-
-
 def operations(a):
-    jobs = {}
-    for level in range(a.levels):
-        jobs |= operations_of(a, level)
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
-        compiled = dict(
-            zip(
-                jobs,
-                pool.map(lambda job: job[0].lower(*job[1]).compile(), jobs.values()),
-            )
-        )
-    turns.wait()
-    rate = copy_rate(a.repeat)
-    rows = []
-    for key, (_, arrays) in jobs.items():
-        many = 10
-
-        def once(key=key, arrays=arrays, many=many):
-            jax.block_until_ready([compiled[key](*arrays) for _ in range(many)])
-
-        found = turns.milliseconds(once, a.repeat)
-        results = jax.eval_shape(jobs[key][0], *arrays)
-        moved = sum(
-            leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(results)
-        )
-        moved += sum(array.nbytes for array in arrays)
-        row = {"operation": key[0], "shape": key[1], "ms": found["least_ms"] / many}
-        rows.append(row | {"floor_ms": 1e3 * moved / rate})
-    turns.say(
-        what="operations", kernels="xla", operations=rows, copy_tb_per_s=rate / 1e12
-    )
+    """Every use of a training step or a forward pass: its candidates beside its floor."""
+    config = configuration(a)
+    recorder = Recorder()
+    if a.program == "step":
+        mesh = devices.make_mesh((("data", 1), ("space", 1)), jax.devices()[:1])
+        record_uses(mesh, config, a.batch, recorder)
+    else:
+        found = untrained_network(config.predict, config.model.to_dict(), 0)
+        images = jax.ShapeDtypeStruct((a.batch, *(a.side,) * 3, 1), np.float32)
+        jax.eval_shape(found.make_apply(recorder), found.params, images)
+    limits = {"uses": a.uses, "candidates": a.candidates, "seconds": a.seconds}
+    facts = bench_operations.rows(recorder, **limits, repeat=a.repeat)
+    turns.say(**row_of(a) | {"program": a.program} | facts)
+    end_process(0)  # for a kernel that does not return
 
 
 def predict(a):
@@ -331,13 +261,15 @@ def main():
     parts = {"step": whole_program, "forward": whole_program, "again": compiled_again}
     parts |= {"operations": operations, "predict": predict}
     parser.add_argument("what", choices=parts)
-    parser.add_argument("--program", default="step", help="with again")
+    parser.add_argument("--program", default="step", help="with again and operations")
     parser.add_argument("--size", default="L")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--volume", type=int, default=512, help="side, with predict")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--channels", type=int, default=32)
-    parser.add_argument("--levels", type=int, default=4, help="with operations")
+    parser.add_argument("--uses", type=int, default=0, help="with operations")
+    parser.add_argument("--candidates", type=int, default=0, help="with operations")
+    parser.add_argument("--seconds", type=float, default=90, help="with operations")
     parser.add_argument("--kernels", default="auto")
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--remat", default="block")

@@ -2,10 +2,15 @@
 
 import asyncio
 import gzip
+import importlib
 import json
 
 import pytest
+import small_operations as fake
 from gpu import bench, timeline
+
+from nisbjax.models.kernels import table
+from nisbjax.models.kernels.choice import Candidate, Recorder
 
 
 def test_parts_are_what_is_asked_for():
@@ -49,10 +54,60 @@ def test_a_table_has_a_line_for_what_failed():
 
 
 def test_operations_stand_beside_their_floors():
-    line = {"operation": "moments", "shape": "2^3 x 1", "ms": 3.0, "floor_ms": 2.0}
-    row = {"what": "operations", "kernels": "xla", "copy_tb_per_s": 3.0}
-    said = bench.table([row | {"operations": [line]}])
-    assert "operations, xla, at 3.00 TB/s" in said and "1.5" in said.splitlines()[-1]
+    line = {"operation": "mix", "xla_ms": 3.0, "floor_ms": 2.0, "times_floor": 1.5}
+    row = {"what": "operations", "program": "step", "size": "L", "copy_tb_per_s": 3.0}
+    said = bench.table([row | {"uses": 78, "operations": [line]}])
+    assert "1 of 78 operations of a step of L, at 3.00 TB/s" in said
+    assert said.splitlines()[-1].split() == ["mix", "2", "3", "1.5"]
+
+
+@pytest.fixture
+def bench_operations(monkeypatch):
+    monkeypatch.syspath_prepend(bench.HERE)
+    module = importlib.import_module("bench_operations")
+    monkeypatch.setattr(module.turns, "wait", lambda: None)
+    monkeypatch.setattr(module, "copy_rate", lambda repeat: 1e9)
+    return module
+
+
+def measured(module, operation, *uses, **limits):
+    recorder = Recorder()
+    recorder.uses, recorder.operations = list(uses), {"scaled": operation}
+    wanted = {"uses": 0, "candidates": 0, "seconds": 60.0} | limits
+    return module.rows(recorder, **wanted, repeat=1)
+
+
+def test_every_use_is_told_and_the_fastest_make_a_table(bench_operations):
+    """x of 4 * 6 * 8 float32, 8 weights and a result like x: 1,568 bytes at 1 GB/s."""
+    operation = fake.Scaled(fake.slow, pallas=fake.right, wrong=lambda x, *_: x)
+    large, small = fake.use(4, 6, 8), fake.use(2, 3)
+    row = measured(bench_operations, operation, small, large)
+    first, second = row["operations"]
+    assert (
+        first["operation"] == "scaled" and first["arrays"] == "float32 4x6x8 8 power=2"
+    )
+    assert first["floor_ms"] == pytest.approx(1.568e-3)
+    assert first["pallas_ms"] < first["xla_ms"] and first["fastest"] == "pallas"
+    assert float(first["pallas_error"]) < 1e-6 and first["note"] == "1 of 3 left out"
+    assert second["arrays"].startswith("float32 2x3 ") and row["uses"] == 2
+    written = bench.kernels_table("A GPU", [row, {"what": "step"}])
+    assert written["device"] == "A GPU"
+    assert table.of_these(written, {"device": "A GPU"}) == {
+        large: Candidate("pallas"),
+        small: Candidate("pallas"),
+    }
+
+
+def test_what_was_not_raced_with_all_candidates_is_in_no_table(bench_operations):
+    operation = fake.Scaled(fake.slow, pallas=fake.right)
+    uses = fake.use(4, 6, 8), fake.use(2, 3)
+    row = measured(bench_operations, operation, *uses, candidates=1, uses=1)
+    (line,) = row["operations"]
+    assert line["fastest"] == "xla" and "pallas_ms" not in line
+    assert row["chosen"] == {} and row["uses"] == 2
+    row = measured(bench_operations, operation, *uses, seconds=0.0)
+    assert [line["note"] for line in row["operations"]] == ["was not measured"] * 2
+    assert row["chosen"] == {}
 
 
 def traced(folder):

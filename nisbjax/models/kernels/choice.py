@@ -3,7 +3,7 @@
 An operation is XLA's by itself, or XLA's otherwise, or a Pallas kernel with one of several
 block sizes; a network asks `Kernels`, which knows what was chosen for the shapes and types at
 hand. Source: the autotuning of XLA and of Triton. We differ in what is believed: candidates are
-compared with a float32 result before they are timed (`measure`), and the choice is kept with
+compared with a float32 result before they are timed (`races`), and the choice is kept with
 the run (`table`), since its bytes depend on it.
 """
 

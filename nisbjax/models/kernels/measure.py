@@ -6,7 +6,6 @@ never ran on such a device can make nothing wrong there. One that is wrong, fail
 compile or is not clearly faster leaves XLA as it is.
 """
 
-import functools
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +13,13 @@ from typing import NamedTuple
 
 from absl import logging
 
-from nisbjax.models.kernels import programs
+from nisbjax.models.kernels import races
 from nisbjax.models.kernels.choice import Candidate, Operation, Use
-from nisbjax.parallel.background import Job, attempt, run_all
+from nisbjax.parallel.background import Job, run_all
 
 DEADLINE_S = 60.0  # for all candidates of a network
 _COMPILING = 0.75  # of the deadline; the rest is for running them
 _EACH_S = 30.0  # that one may take to compile
-_GAIN = 0.97  # of XLA's time: what is not clearly faster is not taken
 
 
 class Measured(NamedTuple):
@@ -36,22 +34,6 @@ class Measured(NamedTuple):
 
     fastest: dict[Use, Candidate]
     final: dict[Use, Candidate]
-
-
-class _Race(NamedTuple):
-    """One use: what it is tried with, and its candidates, compiled or not yet.
-
-    Attributes:
-      use: that is computed.
-      xla: how it is computed by XLA as it is.
-      trial: `programs.compiled_trial`.
-      candidates: `programs.compiled`, in their order; XLA as it is may be among them.
-    """
-
-    use: Use
-    xla: Candidate
-    trial: Job
-    candidates: dict[Candidate, Job]
 
 
 def choose(
@@ -93,7 +75,9 @@ def choose(
     chosen, final = chosen | others.fastest, final | others.final
     for use in raced:
         if use not in chosen and first[use] not in wanted[use]:
-            logging.warning("%s: no Pallas kernel is right, XLA is taken", _said(use))
+            logging.warning(
+                "%s: no Pallas kernel is right, XLA is taken", races.said(use)
+            )
     logging.info(
         "chose how %d operations are computed, from %d candidates, in %.1f s: %d by Pallas "
         "kernels, %d to be measured again",
@@ -124,20 +108,20 @@ def _decided(
     """The fastest of these candidates; a use of which none is right is left out, too."""
     chosen = {use: c[0] for use, c in wanted.items() if list(c) == [first[use]]}
     final = dict(chosen)
-    races = [
-        _race(operations[use.operation], use, first[use], wanted[use])
+    due = [
+        races.make(operations[use.operation], use, first[use], wanted[use])
         # What matters most comes first, should the time not be enough.
-        for use in sorted(wanted.keys() - chosen.keys(), key=_values, reverse=True)
+        for use in sorted(wanted.keys() - chosen.keys(), key=races.values, reverse=True)
     ]
     now = time.monotonic()
-    run_all(_in_order(races), each_s=_EACH_S, until=now + _COMPILING * (until - now))
+    run_all(races.in_order(due), each_s=_EACH_S, until=now + _COMPILING * (until - now))
     under_way = []
 
     def run_races() -> None:
-        while races and time.monotonic() < until:
-            race = races.pop(0)  # its programs go with it
-            under_way[:] = [_said(race.use)]
-            winner, is_final = _winner(race, until)
+        while due and time.monotonic() < until:
+            race = due.pop(0)  # its programs go with it
+            under_way[:] = [races.said(race.use)]
+            winner, is_final = races.winner(race, until)
             if winner is not None:
                 chosen[race.use] = winner
                 if is_final:
@@ -150,99 +134,3 @@ def _decided(
             "%s: a kernel does not return; set model.kernels to xla", *under_way
         )
     return Measured(dict(chosen), dict(final))
-
-
-def _race(
-    operation: Operation, use: Use, xla: Candidate, candidates: Sequence[Candidate]
-) -> _Race:
-    trial = functools.partial(programs.compiled_trial, operation, xla, use)
-    return _Race(
-        use,
-        xla,
-        Job(trial),
-        {
-            c: Job(functools.partial(programs.compiled, operation, c, use))
-            for c in candidates
-        },
-    )
-
-
-def _in_order(races: Sequence[_Race]) -> list[Job]:
-    """What is compiled first: a second candidate is due with the first of a quarter's size.
-
-    So many values does each level of a network have of the one above it.
-    """
-    most = max((_values(race.use)[0] for race in races), default=0)
-    due = []
-    for race in races:
-        later = math.log(most / _values(race.use)[0], 4)
-        jobs = (race.trial, *race.candidates.values())
-        due += [(later + rank, job) for rank, job in enumerate(jobs)]
-    return [job for _, job in sorted(due, key=lambda pair: pair[0])]
-
-
-def _values(use: Use) -> tuple[int, str]:
-    """How much there is to compute; equal ones in a fixed order."""
-    return max(1, sum(map(math.prod, use.shapes))), str(use)
-
-
-def _said(use: Use) -> str:
-    arrays = [f"{d}{list(shape)}" for shape, d in zip(use.shapes, use.dtypes)]
-    return f"{use.operation}({', '.join(arrays)})"
-
-
-def _winner(race: _Race, until: float) -> tuple[Candidate | None, bool]:
-    """The fastest candidate that is right, and whether all others were decided.
-
-    None where there is none, or time ran out.
-    """
-    rivals = [c for c in race.candidates if c != race.xla]
-    needed = [
-        race.trial,
-        *(race.candidates[c] for c in race.candidates if c == race.xla),
-    ]
-    some = any(race.candidates[c].is_decided for c in rivals)
-    if not some or not all(job.is_decided for job in needed):
-        return None, False
-    times, is_final = _times(race, until)
-    best = min((c for c in rivals if c in times), key=times.__getitem__, default=None)
-    if race.xla not in race.candidates:
-        return best, is_final
-    if best is None or race.xla not in times or times[best] >= _GAIN * times[race.xla]:
-        return race.xla, is_final
-    return best, is_final
-
-
-def _times(race: _Race, until: float) -> tuple[dict[Candidate, float], bool]:
-    """Seconds of each candidate that is right, and whether none was left for lack of time."""
-    begin, why = race.trial.result, race.trial.refused
-    trial = None
-    if not why:
-        trial, why = attempt(begin)  # its arrays may not fit the device
-    if trial is None:
-        logging.debug("%s: nothing is measured: %s", _said(race.use), why)
-        return {}, True
-    times: dict[Candidate, float] = {}
-    late = ""
-    for candidate, job in race.candidates.items():
-        why = job.refused
-        if not why and not job.result:
-            why = late = "was not compiled in time"
-        elif not why and times and time.monotonic() > until:
-            why = late = "was not measured in time"
-        if not why:
-            problem, why = attempt(functools.partial(trial.problem, job.result))
-            if candidate != race.xla:  # which is right by definition
-                why = why or problem
-        if not why and len(race.candidates) == 1:
-            times[candidate] = 0.0  # there is nothing to compare it with
-        elif not why:
-            fastest = min(times.values(), default=math.inf)
-            taken, why = attempt(
-                functools.partial(programs.seconds, job.result, trial.arrays, fastest)
-            )
-            if not why:
-                times[candidate] = taken
-        if why:
-            logging.debug("%s: %s is dropped: %s", _said(race.use), candidate, why)
-    return times, not late

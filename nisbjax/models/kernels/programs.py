@@ -59,6 +59,10 @@ class Trial(NamedTuple):
     result: Any
     allowed: float
 
+    def error(self, program: Program) -> float:
+        """How far the result of a program is off, relative."""
+        return float(self.errors(self.expected, program.run(*self.arrays)))
+
     def problem(self, program: Program) -> str:
         """Why a program is not right; "" where it is.
 
@@ -67,7 +71,7 @@ class Trial(NamedTuple):
         """
         if program.result != self.result:
             return f"gives {program.result}, wanted {self.result}"
-        error = float(self.errors(self.expected, program.run(*self.arrays)))
+        error = self.error(program)
         if error <= self.allowed:  # not so if it is NaN
             return ""
         return f"is {error:.1e} off, {self.allowed:g} is allowed"

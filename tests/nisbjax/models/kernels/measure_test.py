@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import small_operations as fake
 
-from nisbjax.models.kernels import measure
+from nisbjax.models.kernels import measure, races
 from nisbjax.models.kernels.choice import Candidate
 
 USE = fake.use(4, 6, 8)
@@ -70,8 +70,8 @@ def test_broken_candidates_are_dropped_however_fast_and_the_log_says_why(caplog)
 
 
 def test_more_hanging_candidates_than_cores_hold_nobody(monkeypatch):
-    monkeypatch.setattr(measure, "_EACH_S", 0.3)
-    hanging = {f"hanging {i}": lambda *_: time.sleep(60) for i in range(4)}
+    monkeypatch.setattr(measure, "_EACH_S", 1.0)
+    hanging = {f"hanging {i}": lambda *_: time.sleep(60) for i in range(3)}
     started = time.monotonic()
     operation = fake.Scaled(fake.slow, **hanging, fast=fake.right)
     found = measured(operation, deadline_s=30.0)
@@ -93,12 +93,12 @@ def test_what_won_against_some_of_its_rivals_is_not_final():
 
 def test_nor_is_what_there_was_no_time_to_race():
     operation = fake.Scaled(fake.slow, fast=fake.right, pallas=fake.right)
-    race = measure._race(operation, USE, fake.XLA, operation.candidates(USE))
+    race = races.make(operation, USE, fake.XLA, operation.candidates(USE))
     for job in (race.trial, *race.candidates.values()):
         job._call(threading.Event())
     late, in_time = time.monotonic(), time.monotonic() + 60
-    assert measure._winner(race, until=late) == (fake.XLA, False)  # which ran first
-    winner, is_final = measure._winner(race, until=in_time)
+    assert races.winner(race, until=late) == (fake.XLA, False)  # which ran first
+    winner, is_final = races.winner(race, until=in_time)
     assert winner != fake.XLA and is_final
 
 
@@ -114,14 +114,14 @@ def test_what_there_is_most_of_is_compiled_first():
     operation = fake.Scaled(a=fake.right, b=fake.right)
     candidates = operation.candidates(USE)
     large, small = fake.use(3, 64), fake.use(1, 8)
-    races = [measure._race(operation, u, fake.XLA, candidates) for u in (large, small)]
+    due = [races.make(operation, u, fake.XLA, candidates) for u in (large, small)]
     names = {}
-    for word, race in zip("LS", races):
+    for word, race in zip("LS", due):
         jobs = (race.trial, *race.candidates.values())
         names |= {job: f"{word}{rank}" for rank, job in enumerate(jobs)}
-    ordered = [names[job] for job in measure._in_order(races)]
+    ordered = [names[job] for job in races.in_order(due)]
     assert ordered == ["L0", "L1", "L2", "S0", "L3", "S1", "S2", "S3"]
-    assert measure._in_order([]) == []
+    assert races.in_order([]) == []
 
 
 def test_a_kernel_that_does_not_return_ends_the_measuring_with_a_warning(
