@@ -74,6 +74,10 @@ def kernels_of(uses):
     return Kernels(tuple(chosen))
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ >= (0, 11),
+    reason="JAX lowers Triton's kernels for a device that it sees, since 0.11",
+)
 @pytest.mark.parametrize(
     "size, kernel_size", [("S", 3), pytest.param("L", 5, marks=pytest.mark.slow)]
 )
@@ -97,6 +101,7 @@ def test_a_training_step_by_pallas_kernels(config, size, kernel_size):
     started = time.process_time()
     text = lowered(program(kernels), state, batch)
     seconds = time.process_time() - started
+    assert all(f'name = "{name}' in text for name in ("convolve", "mix", "scatter"))
     assert text.count("__gpu$xla.gpu.triton") < 2 * len(kernels.chosen)
     assert text.count("\n") < 15_000
     assert seconds < 90  # of 15 for S, 30 for L with its 125 taps
