@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_operations as fake
+from jax.flatten_util import ravel_pytree
 from small_blocks import PallasKernels, compare, first, image, parameters_of
 
 from nisbjax.models import blocks, build
@@ -209,8 +210,7 @@ def test_a_network_by_chosen_kernels_has_the_gradients_of_one_without(gpu):
     assert found.final and found.final.items() <= found.fastest.items()
     kernels = Kernels(tuple(found.fastest.items()))
     ours, plain = (jax.jit(gradient(k))(params, images) for k in (kernels, None))
-
-    def check(a, b):
-        assert float(jnp.abs(a - b).max()) <= 1e-3 * max(float(jnp.abs(b).max()), 1e-6)
-
-    jax.tree.map(check, ours, plain)
+    assert float(ours[0]) == pytest.approx(float(plain[0]), rel=1e-4)
+    # Of all together: some, as of a bias that a norm subtracts, are rounding alone.
+    ours, plain = (ravel_pytree(found[1])[0] for found in (ours, plain))
+    assert float(jnp.linalg.norm(ours - plain)) <= 1e-3 * float(jnp.linalg.norm(plain))
