@@ -325,14 +325,15 @@ def _pointwise_tiles(
     def tiles(use: Use) -> list[pointwise.Tile]:
         at = _weight2(use)
         channels, hidden = use.shapes[at][-2:]
-        width = max(channels, use.shapes[at + 2][-1])
+        outputs = use.shapes[at + 2][-1]
+        width = max(channels, outputs)
         found = [pointwise.Tile(*shape) for shape in shapes]
         found = [
             t
             for t in found
             if hidden % (t.hidden * t.parts) == 0 and width * t.voxels <= LANES
         ]
-        return found[:TRIED] if width <= widest else []
+        return found[:TRIED] if width <= widest and outputs % 16 == 0 else []
 
     return tiles
 

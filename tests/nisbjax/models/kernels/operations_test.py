@@ -60,10 +60,17 @@ def test_xla_alone_for_a_result_that_the_kernels_do_not_take():
         )
 
 
-def mixing(n, channels, hidden):
+def mixing(n, channels, hidden, outputs=None):
+    outputs = outputs or channels
     shapes = (2, n, channels), (2, channels), (2, channels, hidden), (2, hidden)
-    shapes += (hidden, channels), (channels,), (2, n, channels)
+    shapes += (hidden, outputs), (outputs,), (2, n, outputs)
     return Use("mix", shapes, (HALF, HALF, HALF, FULL, HALF, FULL, HALF))
+
+
+def test_no_kernel_for_products_with_fewer_outputs_than_a_gpu_multiplies_at_once():
+    """Triton's products have at least 16 columns; an up block may halve 16 channels."""
+    assert "pallas" in names(mixing(512, 32, 64, 16))
+    assert "pallas" not in names(mixing(512, 16, 32, 8))
 
 
 def test_the_products_of_many_channels_are_left_to_the_library():
