@@ -124,7 +124,8 @@ def _tell(event: str, duration_secs: float, **kwargs: str | int) -> None:
     if event != _COMPILED:
         return
     saved, _of_thread.saved = getattr(_of_thread, "saved", None), None
-    name = kwargs.get("fun_name", "a program")
+    name = str(kwargs.get("fun_name", "a program"))
+    name = name.removeprefix("jit(").removesuffix(")")  # JAX's own word
     if saved is not None and saved + duration_secs >= _TOLD_S:
         logging.info(
             "loaded %s in %.1f s; compiling it had taken %.1f s",

@@ -81,9 +81,9 @@ def test_a_second_start_says_what_it_saved(begun, tmp_path, caplog, monkeypatch)
         twice(jnp.zeros(3))
         jax.clear_caches()
         twice(jnp.zeros(3))
-    said = [line for line in caplog.messages if "jit(twice)" in line]
-    assert said[0].startswith("compiled jit(twice) in 0.")
-    assert said[1].startswith("loaded jit(twice) in 0.")
+    said = [line for line in caplog.messages if "twice" in line]
+    assert said[0].startswith("compiled twice in 0.")
+    assert said[1].startswith("loaded twice in 0.")
     assert said[1].endswith(" s") and "; compiling it had taken 0." in said[1]
 
 
