@@ -3,6 +3,7 @@
 That proves that every operation has a form there; `tests/gpu` is for what they compute.
 """
 
+import functools
 import time
 
 import jax
@@ -13,7 +14,7 @@ from nisbjax.config import base_config
 from nisbjax.data.loader import Batch
 from nisbjax.models import build
 from nisbjax.models.kernels import operations
-from nisbjax.models.kernels.choice import Kernels, Recorder
+from nisbjax.models.kernels.choice import Kernels, Recorder, Use
 from nisbjax.parallel import devices
 from nisbjax.train import step
 from nisbjax.train.recipe import make_recipe, with_kernels
@@ -74,13 +75,37 @@ def kernels_of(uses):
     return Kernels(tuple(chosen))
 
 
-@pytest.mark.skipif(
+SEEN = pytest.mark.skipif(
     jax.__version_info__ >= (0, 11),
     reason="JAX lowers Triton's kernels for a device that it sees, since 0.11",
 )
-@pytest.mark.parametrize(
-    "size, kernel_size", [("S", 3), pytest.param("L", 5, marks=pytest.mark.slow)]
-)
+
+
+@SEEN
+@pytest.mark.parametrize("channels", [16, 48])
+def test_a_kernel_of_each_kind(channels):
+    image, weight = (2, 8, 8, 8, channels), (3, 3, 3, channels)
+    rows, mean = (2, 512, channels), (2, channels)
+    hidden = (2, channels, 96), (2, 96), (96, channels)
+    half, full = "float16", "float32"
+    for name, shapes, kinds, static in (
+        ("convolve", (image, weight), (half, full), {"moments": True}),
+        ("mix", (rows, mean, *hidden, (channels,)), (half,) * 5 + (full,), {}),
+        ("mix_weight_gradients", (rows, rows, mean, *hidden), (half,) * 6, {}),
+    ):
+        use = Use(name, shapes, kinds, tuple(sorted(static.items())))
+        operation = operations.ALL[name]
+        kernel = next(c for c in operation.candidates(use) if c.name == "pallas")
+        arrays = [
+            jax.ShapeDtypeStruct(*pair) for pair in zip(shapes, kinds, strict=True)
+        ]
+        run = jax.jit(functools.partial(operation.run, kernel, **static))
+        assert f'name = "{name}' in lowered(run, *arrays)
+
+
+@SEEN
+@pytest.mark.slow
+@pytest.mark.parametrize("size, kernel_size", [("S", 3), ("L", 5)])
 def test_a_training_step_by_pallas_kernels(config, size, kernel_size):
     """Within bounds of lines and seconds: a kernel is traced and lowered once for a use.
 

@@ -10,7 +10,7 @@ from nisbjax.models.kernels import fused
 from nisbjax.models.kernels.choice import Kernels
 
 
-@pytest.mark.parametrize("remat", ["block", "expansion", "none"])
+@pytest.mark.parametrize("remat", ["block", "expansion"])
 def test_a_stage(remat):
     parameters = parameters_of(16, 16, 32)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), parameters, parameters)
@@ -43,7 +43,9 @@ def test_a_stage_of_kernels(dtype, bound):
     assert names == set(kernels.names)
 
 
-@pytest.mark.parametrize("strides", [(2, 2, 2), (1, 2, 2)])
+@pytest.mark.parametrize(
+    "strides", [pytest.param((2, 2, 2), marks=pytest.mark.slow), (1, 2, 2)]
+)
 @pytest.mark.parametrize(
     "kernels",
     [Kernels(), pytest.param(PallasKernels(), marks=pytest.mark.slow)],
