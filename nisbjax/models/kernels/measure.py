@@ -76,7 +76,8 @@ def choose(
     for use in raced:
         if use not in chosen and first[use] not in wanted[use]:
             logging.warning(
-                "%s: no Pallas kernel is right, XLA is taken", races.said(use)
+                "%s: no Pallas kernel was found right in time, XLA is taken",
+                races.said(use),
             )
     logging.info(
         "chose how %d operations are computed, from %d candidates, in %.1f s: %d by Pallas "

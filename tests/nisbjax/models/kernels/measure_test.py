@@ -185,4 +185,4 @@ def test_pallas_alone_is_asked_where_there_is_one(caplog):
     assert "no Pallas kernel" not in caplog.text
     wrong = fake.Scaled(fake.right, pallas_a=lambda x, *_: x)
     assert choose(wrong, pallas=True) == {}
-    assert "no Pallas kernel is right, XLA is taken" in caplog.text
+    assert "no Pallas kernel was found right in time, XLA is taken" in caplog.text
