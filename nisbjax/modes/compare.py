@@ -102,12 +102,26 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return facts
 
 
+def _found(named: str, evaluation: pathlib.Path) -> str:
+    """A file that an evaluation names, which may have been written in another folder.
+
+    A relative path is looked for from here, then from every folder that the evaluation
+    lies in, then beside it; whether what is there has changed is seen by its content.
+    """
+    if os.path.exists(named):
+        return named
+    folders = evaluation.absolute().parents
+    places = [] if os.path.isabs(named) else [folder / named for folder in folders]
+    places.append(folders[0] / pathlib.Path(named).name)
+    return next((str(place) for place in places if place.exists()), named)
+
+
 def _at_nodes(
     first: dict[str, Any], second: dict[str, Any], paths: Sequence[pathlib.Path]
 ) -> tuple[skeletons.Skeletons, list[np.ndarray]]:
     """The skeletons, and the segments of both segmentations at their nodes."""
     x, y, z = first["config"]["data.voxel_size_nm"]
-    skeleton = first["skeleton"]
+    skeleton = _found(first["skeleton"], paths[0])
     if not os.path.exists(skeleton):
         raise InputError(
             f"no skeleton at {skeleton}, by which {paths[0]} is scored; put it back"
@@ -120,7 +134,7 @@ def _at_nodes(
     found, regions = [], []
     part = truth
     for facts, path in zip((first, second), paths, strict=True):
-        named = facts["segmentation"]
+        named = _found(facts["segmentation"], path)
         if not os.path.exists(named):
             raise InputError(
                 f"no segmentation at {named}, which {path} scores; decode it again"

@@ -81,6 +81,30 @@ def pair(evaluated):
     return [evaluated(n, [[5, 5, 6, 6], [7, 7, 0, 0]]) for n in ("a", "b")]
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["another folder", "moved"])
+def test_from_another_folder_than_it_was_scored_in(
+    evaluated, tmp_path, monkeypatch, moved
+):
+    """Paths are relative to the folder of the scoring, or gone with what was moved."""
+    rows = [[1, 1, 1, 1], [2, 2, 2, 2]]
+    monkeypatch.chdir(tmp_path)
+    paths = [evaluated(name, rows, pathlib.Path("skeleton.pkl")) for name in "ab"]
+    facts = [json.loads(pathlib.Path(path).read_text()) for path in paths]
+    for path, fact, name in zip(paths, facts, "ab", strict=True):
+        fact["segmentation"] = f"{name}.zarr"
+        pathlib.Path(path).write_text(json.dumps(fact))
+    assert facts[0]["skeleton"] == "skeleton.pkl"
+    if moved:
+        for name in ("a.zarr", "b.zarr"):
+            shutil.move(name, tmp_path / name[0])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    result = launch.run_paths("compare", paths, str(tmp_path))
+    assert result["first"]["segmentation"] == "a.zarr"
+    assert result["nerl_difference"] == 0
+
+
 def test_other_numbers_of_evaluations(pair):
     with pytest.raises(InputError, match="names 1 evaluations; wanted two"):
         launch.run_paths("compare", pair[:1])
