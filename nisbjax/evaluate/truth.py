@@ -18,6 +18,7 @@ from nisbjax.store.unlabeled import DEFAULT
 from nisbjax.store.volume import Volume, open_labels
 
 METRICS = ("nerl", "voi", "adapted_rand", "instance_accuracy")
+DENSE_METRICS = {"adapted_rand", "instance_accuracy"}  # of labels, not of skeletons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Truth:
                 "evaluate.metrics asks for nerl, but there is no skeleton; give "
                 f"--config.{self.key}=FILE, or other metrics"
             )
-        dense = [m for m in metrics if m in ("adapted_rand", "instance_accuracy")]
+        dense = [m for m in metrics if m in DENSE_METRICS]
         if (dense or not self.skeleton) and not self.label:
             raise InputError(
                 f"evaluate.metrics asks for {', '.join(dense or metrics)}, but there "

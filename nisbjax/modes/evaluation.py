@@ -14,6 +14,7 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.config import flatten
 from nisbjax.keys.checks import optional
 from nisbjax.modes.volumes import Split, voxel_size_nm
+from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Config
 
@@ -22,20 +23,25 @@ if TYPE_CHECKING:  # stages are imported when they are asked for
 
 
 def truth_of(config: Config, split: Split) -> "Truth":
-    """What `evaluate` names, or the skeleton of a volume where it names none.
+    """What `evaluate` names, or what belongs to a volume where it names nothing.
+
+    A volume's own labels are compared with where a metric asks for dense labels, or where
+    there is no skeleton; else they are the ceiling's alone.
 
     Args:
       config: keys `evaluate`, `data`.
       split: the volume that is scored.
     """
+    from nisbjax.evaluate.truth import DENSE_METRICS
+
     named = config.evaluate
+    skeleton = optional(named.skeleton) or split.skeleton
     label = optional(named.label)
-    return own_truth(
-        config,
-        optional(named.skeleton) or split.skeleton,
-        label,
-        label or ("" if optional(named.skeleton) else split.label),
-    )
+    dense = label or ("" if optional(named.skeleton) else split.label)
+    wanted = not skeleton or DENSE_METRICS & set(named.metrics)
+    if wanted and dense and is_there(dense):
+        label = dense
+    return own_truth(config, skeleton, label, dense)
 
 
 def own_truth(

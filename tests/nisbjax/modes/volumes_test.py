@@ -370,6 +370,30 @@ def test_where_a_threshold_comes_from(config):
     assert origin(()) == "command line"
 
 
+@pytest.mark.parametrize(
+    "metrics, skeleton, compared",
+    [
+        (("nerl", "voi"), "s.pkl", False),
+        (("nerl", "adapted_rand"), "s.pkl", True),
+        (("instance_accuracy",), "", True),
+        (("voi",), "", True),
+    ],
+)
+def test_a_volumes_own_labels_are_compared_with_where_metrics_need_them(
+    config, tmp_path, metrics, skeleton, compared
+):
+    np.save(tmp_path / "labels.npy", np.zeros((2, 2, 2), np.uint8))
+    config.data.test.label = str(tmp_path / "labels.npy")
+    config.data.test.skeleton = skeleton
+    config.evaluate.metrics = metrics
+    test = split_of(config, "test")
+    assert test.label == str(tmp_path / "labels.npy")
+    found = evaluation.truth_of(config, test)
+    assert found.label == (test.label if compared else "") and found.dense == test.label
+    config.evaluate.skeleton = "another.pkl"  # of who knows which volume
+    assert evaluation.truth_of(config, test).label == ""
+
+
 def test_truth_that_is_named_wins_over_the_volumes_own(config):
     test = split_of(config, "test")
     assert evaluation.truth_of(config, test) == Truth(
