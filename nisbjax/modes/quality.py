@@ -86,16 +86,31 @@ def check_mask(
       image: path of what is going to be predicted.
 
     Raises:
-      InputError: as `open_mask`, `require_mask` or `qc.stage.check_outputs`.
+      InputError: as `open_mask`, `require_mask` or `qc.stage.check_outputs`; a part of an
+        image, of which no mask is made.
     """
     from nisbjax.qc import stage
 
     mask = optional(config.decode.affinity_mask)
     if mask == "auto":
         stage.check_outputs(config.qc, paths(place, named))
+        _require_whole(config, image)
     elif mask:
         require_finished(mask)
         require_mask(*open_mask(mask), _predicted_shape(config, image))
+
+
+def _require_whole(config: Config, image: str) -> None:
+    """Refuses to make the mask of a part, in a report's terms: planes of an image."""
+    whole = optional(config.qc.image) or image
+    shape, predicted = open_image(whole).spatial_shape, _predicted_shape(config, image)
+    if shape != predicted:
+        raise InputError(
+            f"decode.affinity_mask is 'auto', which makes masks of whole images, and of "
+            f"{whole} {shape} a part of {predicted} is predicted; set "
+            "--config.decode.affinity_mask= (none), or name an image of that part with "
+            "--config.qc.image=PATH"
+        )
 
 
 def _predicted_shape(config: Config, image: str) -> Triple:

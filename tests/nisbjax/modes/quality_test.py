@@ -68,6 +68,21 @@ def test_a_mask_has_the_shape_of_what_is_predicted(config, tmp_path):
     quality.check_mask(config, PLACE, image)
 
 
+def test_no_mask_is_made_of_a_part(config, tmp_path):
+    """A report's planes are those of an image; the message's two ways lead on."""
+    image = config.data.root + "/test/img"
+    config.decode.affinity_mask = "auto"
+    quality.check_mask(config, PLACE, image)
+    config.predict.roi = "0:6,0:5,1:4"
+    with pytest.raises(InputError, match=r"a part of \(6, 5, 3\) is predicted; set --"):
+        quality.check_mask(config, PLACE, image)
+    part = np.zeros((6, 5, 3, 1), np.uint8)
+    config.qc.image = write(tmp_path / "part.zarr", part, "xyzc")
+    quality.check_mask(config, PLACE, image)
+    config.qc.image, config.decode.affinity_mask = "", ""
+    quality.check_mask(config, PLACE, image)
+
+
 @pytest.mark.parametrize("mode", ["test", "tune", "tune-test"])
 def test_another_mask_is_refused_before_anything_is_written(config, tmp_path, mode):
     folder = tmp_path / "run"
