@@ -9,7 +9,10 @@ from pathlib import Path
 
 
 def alive(process: int) -> bool:
-    """Whether a process of this host runs, or has ended and is not yet waited for."""
+    """Whether a process of this host runs; one that has ended and waits for its parent to
+    ask how does not (in a container whose first process asks nobody it stays for ever)."""
+    if _state(process)[:1] in (["Z"], ["X"]):
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -32,7 +35,14 @@ def runs(process: int, began: int) -> bool:
 def started(process: int) -> int:
     """When a process started, in clock ticks since the host did; 0 if nobody knows."""
     try:
-        facts = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        return int(facts[19])
-    except (OSError, ValueError, IndexError):
+        return int(_state(process)[19])
+    except (ValueError, IndexError):
         return 0
+
+
+def _state(process: int) -> list[str]:
+    """What Linux says of a process: its state first; empty if nobody knows."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -5,7 +5,7 @@ Optuna's own such lock does not say whose it is, so that whoever comes after a k
 30 s, and leaves a renamed link where the kill fell into its release.
 """
 
-import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import logging
 from optuna.storages.journal import JournalFileSymlinkLock
 
+from nisbjax.errors import InputError
 from nisbjax.store import processes
 
 GRACE_SECONDS = 30  # after which a lock of another host that nobody renews is nobody's
@@ -35,7 +36,11 @@ class JournalLock(JournalFileSymlinkLock):
         self._own = f"{socket.gethostname()}.{own}.{processes.started(own)}"
 
     def acquire(self) -> bool:
-        """Waits for the lock; one whose process is gone is taken over at once."""
+        """Waits for the lock; one whose process is gone is taken over at once.
+
+        Raises:
+          InputError: what lies in the lock's place is no link.
+        """
         wait, owner, since = 0.001, "", time.monotonic()
         while True:
             try:
@@ -45,7 +50,8 @@ class JournalLock(JournalFileSymlinkLock):
                 found = self._owner()
             if found != owner:
                 owner, since = found, time.monotonic()
-            if _is_dead(owner) or time.monotonic() - since > GRACE_SECONDS:
+            stale = _is_dead(owner) or time.monotonic() - since > GRACE_SECONDS
+            if owner and stale:  # without one it was let go between the two looks
                 self._break(owner)
                 continue
             time.sleep(wait)
@@ -56,16 +62,24 @@ class JournalLock(JournalFileSymlinkLock):
         self._place.unlink(missing_ok=True)
 
     def _owner(self) -> str:
-        """Whose it is, and since when."""
-        with contextlib.suppress(OSError):
+        """Whose it is, and since when; empty where nobody holds it."""
+        try:
             return f"{os.readlink(self._place)} {self._place.lstat().st_mtime_ns}"
-        return ""
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        raise InputError(
+            f"{self._place} lies in the place of the journal's lock and is no lock of a "
+            "journal: move it away and run again"
+        )
 
     def _break(self, owner: str) -> None:
         """Removes a lock, unless another process of this host has done so before."""
         with open(self._journal, "rb") as journal:
             fcntl.flock(journal.fileno(), fcntl.LOCK_EX)
-            if owner and self._owner() == owner:
+            if self._owner() == owner:
                 logging.info("the lock %s is of a dead process", self._place)
                 self._place.unlink(missing_ok=True)
 
@@ -73,7 +87,7 @@ class JournalLock(JournalFileSymlinkLock):
 def _is_dead(owner: str) -> bool:
     """Whether a lock's process was on this host and is gone; not known of other hosts."""
     name = owner.partition(" ")[0]
-    host, process, started = ["", *name.rsplit(".", 2)][-3:]
+    host, process, started = ["", "", *name.rsplit(".", 2)][-3:]
     if host != socket.gethostname() or not process.isdecimal():
         return False
     return not processes.runs(int(process), int(started) if started.isdecimal() else 0)

@@ -24,6 +24,14 @@ def test_a_process_that_has_ended():
     assert processes.started(child.pid) == 0
 
 
+def test_a_process_that_has_ended_and_is_not_yet_waited_for():
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        os.kill(child.pid, 0)  # its number is still taken
+        assert not processes.alive(child.pid)
+        assert not processes.runs(child.pid, processes.started(child.pid))
+
+
 @pytest.mark.parametrize(("number", "there"), [(1, True), (1 << 40, False)])
 def test_processes_of_others_and_numbers_that_are_none(number, there):
     assert processes.alive(number) == there

@@ -153,3 +153,31 @@ def test_a_lock_that_nobody_renews_is_nobodys(path, monkeypatch):
     path.with_name("tuning.journal.lock").symlink_to("elsewhere.1.1")
     open_study(path).enqueue_trial({"threshold": 0.5})
     assert len(open_study(path).trials) == 2
+
+
+def test_a_lock_that_is_let_go_between_two_looks(path, monkeypatch):
+    """It is there when one's own is to be made, and gone when its owner is read."""
+    lock = path.with_name("tuning.journal.lock")
+    opened = open_study(path)
+    lock.symlink_to("elsewhere.1.1")
+    reads = []
+
+    def let_go(place):
+        reads.append(place)
+        os.unlink(place)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(place))
+
+    monkeypatch.setattr(journal_lock.os, "readlink", let_go)
+    opened.enqueue_trial({"threshold": 0.5})
+    assert reads == [lock]
+    assert not lock.is_symlink()
+    assert len(opened.trials) == 2
+
+
+def test_a_file_in_the_place_of_a_lock_is_refused_and_left(path):
+    lock = path.with_name("tuning.journal.lock")
+    opened = open_study(path)
+    lock.write_text("mine")
+    with pytest.raises(InputError, match=r"tuning.journal.lock .* move it away"):
+        opened.enqueue_trial({"threshold": 0.5})
+    assert lock.read_text() == "mine"
