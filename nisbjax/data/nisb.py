@@ -8,13 +8,12 @@ other pair of image and label files opens the same way.
 import glob
 import os
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.store import axes, partners
+from nisbjax.store import axes, numeric_order, partners
 from nisbjax.store.formats import is_hdf5, is_there
 from nisbjax.store.volume import Volume, from_array
 
@@ -63,7 +62,7 @@ def _matches(root: str | os.PathLike, pattern: str, said: str) -> list[str]:
         )
     if not found:
         raise InputError(f"no volume matches {named}; check data.root and the pattern")
-    return [axes.with_axes(path, said) for path in sorted(found, key=_numeric)]
+    return [axes.with_axes(path, said) for path in sorted(found, key=numeric_order.key)]
 
 
 def _globbed(root: pathlib.Path, pattern: str) -> list[str]:
@@ -76,11 +75,6 @@ def _globbed(root: pathlib.Path, pattern: str) -> list[str]:
             files = glob.glob(str(file), root_dir=root)
             found += [str(pathlib.Path(f) / inner) for f in files]
     return [str(root / path) for path in found]
-
-
-def _numeric(path: str) -> list[tuple[bool, int, str]]:
-    pieces = re.split(r"(\d+)", path)
-    return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in pieces]
 
 
 def open_pairs(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from nisbjax.store.stored import ChunkFiles
+from nisbjax.store.stored import ChunkFiles, specification
 from nisbjax.store.views import damage
 
 _MOST_CHUNKS = 1 << 28  # a byte for each is kept
@@ -24,7 +24,7 @@ _NO_DATA = ("transpose", "bytes")  # codecs of v3 that change no length
 
 def guard(store: ts.TensorStore) -> "ChunkHeaders | None":
     """What compares an array's chunks; None where its codec says nothing of a length."""
-    files, codec = ChunkFiles.of(store), _codec(store.spec().to_json())
+    files, codec = ChunkFiles.of(store), _codec(specification(store))
     if files is None:
         files = ChunkFiles.of_v3(store)
     elif codec != "blosc":
@@ -87,7 +87,7 @@ class ChunkHeaders:
 def _codec(spec: dict[str, Any]) -> str:
     """The one compressor or checksum of an array; "" for none or several."""
     metadata = spec.get("metadata", {})
-    if spec["driver"] == "zarr":
+    if spec.get("driver") == "zarr":
         if metadata.get("filters"):
             return ""
         return (metadata.get("compressor") or {}).get("id", "")

@@ -1,4 +1,4 @@
-"""Which reader opens a file: zarr folders, HDF5, npy and TIFF, by what the path is.
+"""Which reader opens a file: zarr, HDF5, npy, TIFF and slices, by what the path is.
 
 Nothing is opened before it is known to be a folder or a regular file, since a pipe or
 device under such a name would hold the reader for ever. PyTC goes by the suffix alone.
@@ -12,7 +12,7 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import axes
+from nisbjax.store import axes, slices
 from nisbjax.store.hdf5 import open_hdf5
 from nisbjax.store.npy import open_npy
 from nisbjax.store.tiff import open_tiff
@@ -38,7 +38,8 @@ def open_array(
     """The array in a file or folder, what it says of itself, and of its axes besides.
 
     Args:
-      path: of a zarr array's folder, or of an HDF5, npy or TIFF file.
+      path: of a zarr array's folder, of a folder of slices, or of an HDF5, npy or TIFF
+        file.
       dataset: inside an HDF5 file; `main`, or the only one, where None.
       writable: only zarr.
 
@@ -50,10 +51,13 @@ def open_array(
       InputError: nothing that can be read, or be written in place.
     """
     require_array_file(path)
-    if path.is_dir():
+    if path.is_dir() and (writable or not slices.is_folder_of(path)):
         return open_zarr(path, writable)
     if writable:
         raise InputError(f"{path} cannot be written in place; wanted a zarr array")
+    if path.is_dir():
+        store, letters = slices.open_slices(path)
+        return store, {}, {"series": letters}
     suffix = path.suffix.lower()
     readers = (*HDF5, ".npy", ".tif", ".tiff")
     if suffix in readers:
@@ -65,7 +69,11 @@ def open_array(
     if suffix in (".tif", ".tiff"):
         store, letters = open_tiff(path)
         return store, {}, {"series": letters}
-    raise InputError(f"{path} is not a zarr array, HDF5, npy or TIFF file")
+    if slices.is_slice(path):
+        raise InputError(f"{path} is one slice; name the folder that holds them all")
+    raise InputError(
+        f"{path} is not a zarr array, HDF5, npy or TIFF file, or a folder of slices"
+    )
 
 
 def require_array_file(path: pathlib.Path) -> None:

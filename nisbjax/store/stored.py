@@ -84,6 +84,14 @@ def of_box(
     }
 
 
+def specification(store: ts.TensorStore) -> dict[str, Any]:
+    """TensorStore's own of an array, as JSON; empty of a view, which has none."""
+    try:
+        return store.spec().to_json()
+    except NotImplementedError:
+        return {}
+
+
 @dataclasses.dataclass(frozen=True)
 class ChunkFiles:
     """How the chunks of a local zarr array are cut and named.
@@ -109,9 +117,9 @@ class ChunkFiles:
         Each call costs 3.5 kB for ever: `Spec.to_json` of TensorStore 0.1.86 does not free
         what it returns. So it is called once for an array, not for each of its boxes.
         """
-        spec: dict[str, Any] = store.spec().to_json()
+        spec = specification(store)
         kvstore = spec.get("kvstore")
-        if spec["driver"] != "zarr" or not isinstance(kvstore, dict):
+        if spec.get("driver") != "zarr" or not isinstance(kvstore, dict):
             return None
         if kvstore.get("driver") != "file":
             return None
@@ -126,9 +134,9 @@ class ChunkFiles:
     @classmethod
     def of_v3(cls, store: ts.TensorStore) -> "ChunkFiles | None":
         """Those behind a store or a view of one; None where it is no local zarr v3."""
-        spec: dict[str, Any] = store.spec().to_json()
+        spec = specification(store)
         kvstore = spec.get("kvstore")
-        if spec["driver"] != "zarr3" or not isinstance(kvstore, dict):
+        if spec.get("driver") != "zarr3" or not isinstance(kvstore, dict):
             return None
         if kvstore.get("driver") != "file":
             return None

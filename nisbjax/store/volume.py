@@ -1,7 +1,7 @@
 """A volume: any array file as one `tensorstore.TensorStore` with its attributes.
 
-Files are opened by `formats` (zarr v2 and v3 natively, HDF5, npy and TIFF as views), so
-that a volume pickles as a specification and reopens in a worker. Axis order is settled
+Files are opened by `formats` (zarr v2 and v3 natively, HDF5, npy, TIFF and slices as views),
+so that a volume pickles as a specification and reopens in a worker. Axis order is settled
 here and nowhere else: a file whose attributes name another order is transposed lazily,
 where PyTC guesses the channel axis from its length.
 """
@@ -22,6 +22,7 @@ from nisbjax.store import axes as axes_lib
 from nisbjax.store import (
     chunk_headers,
     formats,
+    slices,
     stored,
     verified,
     zarr_output,
@@ -196,12 +197,13 @@ def open_volume(
     dataset: str | None = None,
     writable: bool = False,
 ) -> Volume:
-    """Opens a zarr array, an HDF5 dataset, a npy file or a TIFF stack.
+    """Opens a zarr array, an HDF5 dataset, a npy file, a TIFF stack or a folder of slices.
 
     Args:
       path: of a zarr array's folder, or of a file; a dataset inside an HDF5 file may
         follow it (`raw.h5/main`), and the order of the axes of a file that has no word for
-        it (`raw.h5/main#zyx`). The planes of a TIFF stack are z unless that says otherwise.
+        it (`raw.h5/main#zyx`). Planes of a TIFF stack, and slices, are z unless that says
+        otherwise.
       axes: wanted. A file that names them in another order (`zyx`; see `axes.named_axes`
         for the words that are understood) is transposed, lazily. None takes the file's
         own, or `xyz` and `cxyz` by rank.
@@ -282,13 +284,14 @@ def open_labels(path: str | os.PathLike) -> Volume:
     """Labels [x y z] of an integer type.
 
     Raises:
-      InputError: as `open_volume`, or another rank or type.
+      InputError: as `open_volume`, another rank or type, or slices of JPEG.
     """
     volume = open_volume(path, axes="xyz")
     if volume.dtype.kind not in "iu":
         raise InputError(
             f"{path} holds {volume.dtype}; wanted labels of an integer type"
         )
+    slices.require_exact(formats.split_path(str(path))[0])
     return volume
 
 
