@@ -51,11 +51,13 @@ class Tissue:
         thinnest, thickest = self.radius_range
         if not 0 < thinnest <= self.median_radius <= thickest:
             raise InputError(
-                f"synth.radius_range is {self.radius_range} and synth.median_radius "
+                f"the tissue's radius_range is {self.radius_range} and its median_radius "
                 f"{self.median_radius}; wanted 0 < thinnest <= median <= thickest [nm]"
             )
         if not 0 < self.fill <= 2:
-            raise InputError(f"synth.fill is {self.fill}; wanted more than 0, up to 2")
+            raise InputError(
+                f"the tissue's fill is {self.fill}; wanted more than 0, up to 2"
+            )
 
     @property
     def morphology(self) -> growth.Morphology:
