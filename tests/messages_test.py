@@ -5,6 +5,7 @@ advice that names it along.
 """
 
 import ast
+import functools
 import pathlib
 import re
 import tomllib
@@ -25,19 +26,22 @@ LISTED = "nisbjax/keys/meanings.py"  # keys without their section; has tests of 
 HOLE = "\x00"  # where a value is put in
 
 
+@functools.cache
+def trees() -> dict[pathlib.Path, ast.Module]:
+    paths = sorted((ROOT / "nisbjax").rglob("*.py"))
+    return {path: ast.parse(path.read_text()) for path in paths}
+
+
+@functools.cache
 def texts() -> list[tuple[str, str]]:
     """Every text of the package, as (place, text with holes for values)."""
-    found = []
-    for path in sorted((ROOT / "nisbjax").rglob("*.py")):
-        tree = ast.parse(path.read_text())
+    found = [("nisbjax/launch.py", launch.__doc__ or "")]
+    for path, tree in trees().items():
         skipped = docstrings(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
                 skipped |= {id(part) for part in node.values}
-                text = "".join(
-                    part.value if isinstance(part, ast.Constant) else HOLE
-                    for part in node.values
-                )
+                text = "".join(map(said, node.values))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text = node.value
             else:
@@ -48,6 +52,10 @@ def texts() -> list[tuple[str, str]]:
     return found
 
 
+def said(part: ast.expr) -> str:
+    return str(part.value) if isinstance(part, ast.Constant) else HOLE
+
+
 def docstrings(tree: ast.AST) -> set[int]:
     """Texts that stand alone: of modules, classes, functions, attributes."""
     return {
@@ -55,9 +63,6 @@ def docstrings(tree: ast.AST) -> set[int]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-
-
-TEXTS = [*texts(), ("nisbjax/launch.py", launch.__doc__ or "")]
 
 
 def own_flags() -> set[str]:
@@ -70,19 +75,19 @@ def named(pattern: str) -> list[tuple[str, str]]:
     """Places and what stands in the pattern's group there."""
     return [
         (place, match[1])
-        for place, text in TEXTS
+        for place, text in texts()
         for match in re.finditer(pattern, text)
     ]
 
 
 def test_texts_are_found():
     """The test's own eyes: one message of two pieces and a value, and no docstring."""
-    joined = [text for _, text in TEXTS if "name the folder that holds it" in text]
+    joined = [text for _, text in texts() if "name the folder that holds it" in text]
     assert joined and "--config.data.root=DIR" in joined[0]
     assert not [
-        text for _, text in TEXTS if text.startswith("The locked configuration")
+        text for _, text in texts() if text.startswith("The locked configuration")
     ]
-    assert len(TEXTS) > 3000
+    assert len(texts()) > 3000
 
 
 def test_flags():
@@ -112,7 +117,7 @@ def test_keys_in_prose():
     files = {"zarr", "json", "md", "h5", "png", "py", "csv", "yaml", "txt", "db", "npz"}
     found = [
         (place, key)
-        for place, text in TEXTS
+        for place, text in texts()
         if " " in text and not place.startswith(LISTED)
         for key in re.findall(pattern, text)
         if key.rpartition(".")[2] not in files
@@ -130,7 +135,7 @@ def test_keys_in_prose():
 def test_values_that_keys_are_told_to_have():
     found = [
         (place, key, match[2])
-        for place, text in TEXTS
+        for place, text in texts()
         for match in re.finditer(
             r"(?:--config\.)?\b([a-z_]+\.[a-z_.]+)=([\w.-]+)", text
         )
@@ -187,8 +192,8 @@ def test_extras():
 def test_errors_are_lines():
     """No text of an error breaks a line."""
     wrong = []
-    for path in sorted((ROOT / "nisbjax").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, tree in trees().items():
+        for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or ast.unparse(node.func) != "InputError":
                 continue
             pieces = [p.value for p in ast.walk(node) if isinstance(p, ast.Constant)]
