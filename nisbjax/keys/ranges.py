@@ -233,6 +233,14 @@ RANGES: dict[str, Kind] = {
 }
 
 
+# Keys that take another's value unless they are set: whoever set that other one is told of it.
+_FOLLOWERS = ("schedule.steps", "predict.window")
+
+
+def _follows(item: tuple[str, Any]) -> bool:
+    return item[0] in _FOLLOWERS
+
+
 def check(config: Config | Mapping) -> None:
     """Refuses a configuration of which any key holds what it may not.
 
@@ -259,7 +267,7 @@ def check_flat(flat: Mapping[str, Any]) -> None:
     Raises:
       InputError: naming the key, its value and what was wanted.
     """
-    for key, value in flat.items():
+    for key, value in sorted(flat.items(), key=_follows):
         if key not in RANGES:
             raise InputError(
                 f"{shown(key)} is no key of the configuration; nisbjax/config.py has them "

@@ -139,6 +139,17 @@ def test_a_key_that_there_is_none_of_and_one_that_is_missing():
         ranges.check(config)
 
 
+def test_whoever_set_a_value_that_others_take_is_told_of_it():
+    c = base_config()
+    c.train.steps = 0  # and so schedule.steps
+    c.data.patch = (0, 0, 0)  # and so predict.window
+    with pytest.raises(InputError, match="^data.patch is"):
+        ranges.check(c)
+    c.data.patch = (16, 16, 16)
+    with pytest.raises(InputError, match="^train.steps is 0; wanted"):
+        ranges.check(c)
+
+
 def test_a_long_value_is_cut():
     with pytest.raises(
         InputError, match=r"data.patch is \(1, 1, .*1, \.\.\., 1.* 1\); wanted"
