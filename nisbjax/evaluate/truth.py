@@ -5,7 +5,6 @@ refused, by the mode even before there is a segmentation to score.
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +25,7 @@ class Truth:
     """The truth of one volume.
 
     Attributes:
-      skeleton: path of `skeleton.pkl`; "" for none.
+      skeleton: path of skeletons, see `skeletons.load`; "" for none.
       label: path of dense labels [x y z]; "" for none.
       voxel_size_nm: x, y, z; for skeletons without positions in nm.
       unlabeled: labels that say nothing, see `unlabeled.parse_codes`.
@@ -48,7 +47,7 @@ class Truth:
         Raises:
           InputError: as `skeletons.load`; of one that is not there, naming the key.
         """
-        if not os.path.isfile(self.skeleton):
+        if not skeletons.is_there(self.skeleton):
             found = (
                 f"no skeleton at {self.skeleton}" if self.skeleton else "no skeleton"
             )
@@ -64,7 +63,7 @@ class Truth:
         """The same without skeletons that are not there, where no metric needs them."""
         if not self.label or "nerl" in metrics or not self.skeleton:
             return self
-        if os.path.exists(self.skeleton):
+        if skeletons.is_there(self.skeleton):
             return self
         logging.warning(
             "no skeletons at %s, and evaluate.metrics does not need them; scoring "
@@ -108,12 +107,12 @@ class Truth:
         Raises:
           InputError: naming the file.
         """
-        if "nerl" in metrics and not os.path.isfile(self.skeleton):
+        if "nerl" in metrics and not skeletons.is_there(self.skeleton):
             raise InputError(
                 f"no skeleton at {self.skeleton}; check data.root, or give "
                 f"--config.{self.key}=FILE, or other metrics"
             )
-        if self.skeleton and os.path.isfile(self.skeleton):
+        if skeletons.is_there(self.skeleton):
             found = self.load_skeletons(cache)
             if covered is not None:
                 nodes.in_region(found, covered)

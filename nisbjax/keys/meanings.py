@@ -24,7 +24,7 @@ train.axes  Order of the axes of both files, as zyx; "" where they say it themse
 train.box  Part of each training volume to use, x0:x1,y0:y1,z0:z1 in voxels; "" for all.
 val.image  The validation image, for the validation loss, tune and validate.
 val.label  Its labels, for the validation loss.
-val.skeleton  Its skeletons, for tune and validate.
+val.skeleton  Its skeletons (pkl, npz, SWC or precomputed), for tune and validate.
 val.axes  Order of the axes of image and labels, as train.axes.
 val.box  Part of the validation volume, for the validation loss and for what is predicted,
   tuned on and scored of it; "" for all.
@@ -32,7 +32,7 @@ test.image  The image that test and predict work on.
 test.label  Its labels, for adapted Rand and the picture; "" for none.
 test.box  Part of the test volume that is predicted and scored; "" for all.
 test.axes  Order of the axes of image and labels, as train.axes.
-test.skeleton  Its skeletons, for NERL and VOI.
+test.skeleton  Its skeletons, as val.skeleton, for NERL and VOI.
 voxel_size_nm  Size of a voxel along x, y and z, in nm.
 normalize  How grey values become 0 to 1: divide_255; min_max of the volume; percentile, by
   data.percentiles.

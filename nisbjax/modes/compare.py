@@ -108,12 +108,13 @@ def _found(named: str, evaluation: pathlib.Path) -> str:
     A relative path is looked for from here, then from every folder that the evaluation
     lies in, then beside it; whether what is there has changed is seen by its content.
     """
-    if os.path.exists(named):
+    if os.path.exists(named) or skeletons.is_there(named):
         return named
     folders = evaluation.absolute().parents
     places = [] if os.path.isabs(named) else [folder / named for folder in folders]
     places.append(folders[0] / pathlib.Path(named).name)
-    return next((str(place) for place in places if place.exists()), named)
+    found = (str(p) for p in places if p.exists() or skeletons.is_there(p))
+    return next(found, named)
 
 
 def _at_nodes(
@@ -122,7 +123,7 @@ def _at_nodes(
     """The skeletons, and the segments of both segmentations at their nodes."""
     x, y, z = first["config"]["data.voxel_size_nm"]
     skeleton = _found(first["skeleton"], paths[0])
-    if not os.path.exists(skeleton):
+    if not skeletons.is_there(skeleton):
         raise InputError(
             f"no skeleton at {skeleton}, by which {paths[0]} is scored; put it back"
         )

@@ -4,7 +4,6 @@ PyTC tunes on whatever volume its configuration names, the test volume among the
 needs an explicit word, which the results repeat.
 """
 
-import os
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -168,5 +167,5 @@ def _inputs(
 
 
 def _same_file(a: str, b: str) -> bool:
-    both = os.path.isfile(a) and os.path.isfile(b)
+    both = skeletons.is_there(a) and skeletons.is_there(b)
     return both and skeletons.content_hash(a) == skeletons.content_hash(b)

@@ -13,8 +13,9 @@ from scored_files import (
     run,
 )
 
-from nisbjax import artifacts
+from nisbjax import artifacts, skeletons
 from nisbjax.errors import InputError
+from nisbjax.skeletons import flat_file, swc
 from nisbjax.store import manifest_lines
 
 
@@ -41,6 +42,22 @@ def test_scores_are_those_by_hand_whatever_the_file(tmp_path, config, inputs, fo
     assert score["n_splits"] == 1
     assert score["coverage"] == pytest.approx(1 / 24)
     assert found["threshold_origin"] == "tuned on best_params.yaml"
+
+
+@pytest.mark.parametrize("write", [swc.write, flat_file.write])
+def test_skeletons_of_any_format_score_alike(tmp_path, config, inputs, write):
+    segmentation = as_npy(tmp_path, made_segmentation())
+    theirs = tmp_path / ("theirs.npz" if write is flat_file.write else "theirs")
+    write(skeletons.load(inputs), theirs)
+    scores = []
+    for name, skeleton in (("a", inputs), ("b", theirs)):
+        out = artifacts.VolumeDir(tmp_path / name)
+        found = run(config, out, segmentation=segmentation, skeleton=skeleton)
+        scores.append(found["skeletons"])
+        # known again, so that --mode=compare takes nothing else for it
+        assert found["skeleton_sha256"] == skeletons.content_hash(skeleton)
+    assert scores[0]["nerl"] == pytest.approx(scores[1]["nerl"])
+    assert scores[0]["n_splits"] == scores[1]["n_splits"]
 
 
 def test_report_and_tables_lie_beside_each_other(tmp_path, config, inputs):

@@ -1,107 +1,12 @@
-"""Skeleton files: whole, cached, and without what is needed."""
+"""The flat arrays: voxels of positions, and what they say of the voxel size."""
 
-import os
-import pathlib
-import pickle
+import dataclasses
 
-import networkx as nx
 import numpy as np
-import pytest
-from small_skeletons import check_tiny, tiny_graph, written
+from small_skeletons import tiny_graph, written
 
 from nisbjax import skeletons
-from nisbjax.errors import InputError
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_reads_every_pickle_protocol(tmp_path, protocol):
-    check_tiny(skeletons.load(written(tmp_path, tiny_graph(), protocol)))
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_numpy_values_and_cached_views(tmp_path, protocol):
-    graph = nx.Graph()
-    for node, data in tiny_graph().nodes(data=True):
-        graph.add_node(
-            np.int64(node),
-            id=np.uint16(data["id"]),
-            index_position=np.array(data["index_position"]),
-            nm_position=np.array(data["nm_position"], ">f8"),
-        )
-    graph.add_edge(4, 3, weight=np.float32(2))
-    graph.add_edge(5, 3)
-    # asking for the views leaves them in the graph, and in its pickle
-    _ = graph.nodes, graph.edges, graph.degree, graph.adj
-    check_tiny(skeletons.load(written(tmp_path, graph, protocol)))
-
-
-# Written by these releases themselves: `tiny_graph` with its views asked for. Releases
-# below 2.5 keep the factories of their dictionaries (the builtin `dict`) in each graph,
-# 1.11 names its dictionaries `node` and `adj`, later ones cache their views there.
-RELEASES = sorted((pathlib.Path(__file__).parent / "pickles").glob("*.pkl"))
-
-
-@pytest.mark.parametrize("path", RELEASES, ids=lambda path: path.stem)
-def test_pickles_of_networkx_releases(path):
-    check_tiny(skeletons.load(path))
-
-
-def test_there_are_pickles_of_networkx_1_2_and_3():
-    assert {path.stem.split("_")[1][0] for path in RELEASES} == set("123")
-
-
-def test_edges_in_the_order_of_networkx(tmp_path):
-    graph = nx.gnm_random_graph(30, 60, seed=1)
-    for node in graph:
-        where = (node, 0, 0)
-        graph.add_node(node, id=1, index_position=where, nm_position=where)
-    graph.add_edge(7, 7)
-    loaded = skeletons.load(written(tmp_path, graph))
-    assert loaded.edges.tolist() == [list(edge) for edge in graph.edges]
-
-
-def test_real_file_equals_networkx(shared_data):
-    path = shared_data / "fib25" / "val" / "seed1" / "skeleton.pkl"
-    graph = pickle.loads(path.read_bytes())
-    loaded = skeletons.load(path)
-    rows = {node: row for row, node in enumerate(graph)}
-    assert loaded.node_id.tolist() == [d["id"] for _, d in graph.nodes(data=True)]
-    assert loaded.edges.tolist() == [[rows[u], rows[v]] for u, v in graph.edges]
-    assert loaded.voxel_size_nm() == pytest.approx([10, 10, 10])
-
-
-def test_cache_is_keyed_by_content(tmp_path):
-    path, cache = written(tmp_path, tiny_graph()), tmp_path / "run"
-    check_tiny(skeletons.load(path, cache=cache))
-    (kept,) = cache.glob("skeletons_*.npz")
-    check_tiny(skeletons.load(path, cache=cache))
-    graph = tiny_graph()
-    graph.nodes[5]["id"] = 77
-    changed = skeletons.load(written(tmp_path, graph), cache=cache)
-    assert changed.node_id[0] == 77
-    assert len(list(cache.glob("*"))) == 2
-    assert kept.exists()
-
-
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a zip", None])
-def test_a_damaged_cache_is_made_again(tmp_path, damage):
-    path, cache = written(tmp_path, tiny_graph()), tmp_path / "run"
-    skeletons.load(path, cache=cache)
-    (kept,) = cache.glob("skeletons_*.npz")
-    whole = kept.read_bytes()
-    kept.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
-    check_tiny(skeletons.load(path, cache=cache))
-    assert kept.read_bytes() == whole
-
-
-def test_voxel_size_stands_in_for_missing_nm_positions(tmp_path):
-    graph = tiny_graph()
-    for _, data in graph.nodes(data=True):
-        del data["nm_position"]
-    path = written(tmp_path, graph)
-    check_tiny(skeletons.load(path, voxel_size_nm=(9.0, 9.0, 12.0)))
-    with pytest.raises(InputError, match="4 of 4 nodes have no 'nm_position'"):
-        skeletons.load(path)
+from nisbjax.skeletons.arrays import voxels_of
 
 
 def test_a_voxel_size_that_disagrees_is_reported(tmp_path):
@@ -110,60 +15,14 @@ def test_a_voxel_size_that_disagrees_is_reported(tmp_path):
     # the tutorial's file says 18 x 18 x 25, which is another volume's
     note = loaded.resolution_note((18.0, 18.0, 25.0))
     assert "voxels of (9, 9, 12) nm, but data.voxel_size_nm is (18, 18, 25)" in note
+    # voxels that were computed by 18 x 18 x 25 have nothing to say of it
+    placed = dataclasses.replace(loaded, placed=True)
+    assert placed.resolution_note((18.0, 18.0, 25.0)) == ""
 
 
-# --- hostile files --------------------------------------------------------------------
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "skeleton.pkl")
-    with pytest.raises(InputError, match=r"no skeleton file at .*skeleton.pkl"):
-        skeletons.load(tmp_path / "skeleton.pkl")
-
-
-# --- files that hold something else ---------------------------------------------------
-
-
-def test_no_file(tmp_path):
-    with pytest.raises(
-        InputError, match="no skeleton file at .*; wanted NISB's skeleton.pkl"
-    ):
-        skeletons.load(tmp_path / "absent.pkl")
-
-
-def test_too_large(tmp_path):
-    path = written(tmp_path, tiny_graph())
-    with pytest.raises(InputError, match="bytes, more than the limit of 100"):
-        skeletons.load(path, max_bytes=100)
-    with pytest.raises(InputError, match="4 nodes, over the limit 3"):
-        skeletons.load(path, max_nodes=3)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"id": None}, "1 of 4 nodes have no 'id', the first of them at row 0"),
-        ({"id": 1.5}, "'id' of some nodes is not a whole number"),
-        ({"id": 1 << 63}, "'id' of some nodes is not a whole number that fits int64"),
-        ({"id": "axon"}, "'id' of some nodes is not a number"),
-        ({"index_position": (1, 2)}, "'index_position' .* is not three numbers"),
-        ({"index_position": (1, 2, 0.5)}, "'index_position' .* not a whole number"),
-        ({"nm_position": (1.0, float("nan"), 2.0)}, "'nm_position' .* not finite"),
-    ],
-)
-def test_nodes_without_what_is_needed(tmp_path, change, message):
-    graph = tiny_graph()
-    graph.nodes[5].update(change)
-    with pytest.raises(InputError, match=message):
-        skeletons.load(written(tmp_path, graph))
-
-
-def test_edges_to_nowhere_and_one_way(tmp_path):
-    graph = tiny_graph()
-    graph._adj[5][99] = {}
-    with pytest.raises(InputError, match="edges to nodes that it does not hold"):
-        skeletons.load(written(tmp_path, graph))
-    graph = tiny_graph()
-    del graph._adj[3][5]
-    with pytest.raises(InputError, match="directed graph; wanted an undirected one"):
-        skeletons.load(written(tmp_path, graph))
+def test_the_voxel_of_a_position():
+    """Of 9.3 nm: corners, a centre, and the last nm of voxel 2, also as float32 has them."""
+    for kind in (np.float32, np.float64):
+        nm = np.array([[0, 9.3, 33 * 9.3], [4.65, 27.8, 999 * 9.3]], kind)
+        found = voxels_of(nm.astype(np.float64), (9.3, 9.3, 9.3))
+        assert found.tolist() == [[0, 1, 33], [0, 2, 999]]
