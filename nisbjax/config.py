@@ -77,7 +77,7 @@ def base_config() -> Config:
     c.evaluate.segmentation = ""
     c.evaluate.skeleton = ""
     c.evaluate.label = ""
-    c.evaluate.metrics = ("nerl", "voi")
+    c.evaluate.metrics = ("auto",)
     c.evaluate.ceiling = True
     c.tune = _tune()
     c.validate = ConfigDict()
@@ -235,7 +235,7 @@ def _tune() -> Section:
     t = ConfigDict()
     t.study = "nisb_base_banis_cc_tuning"
     t.storage = ""
-    t.objective = "nerl_mean"
+    t.objective = "auto"
     t.sampler = "grid"
     t.thresholds = (0.40, 0.46, 0.52, 0.58, 0.64, 0.70, 0.76, 0.82, 0.88, 0.94)
     t.grid = ""

@@ -162,6 +162,8 @@ def values(key: str, text: str) -> list:
     default = flatten(CONFIG.to_dict())[key]
     if isinstance(default, str):
         return [text]
+    if text.isidentifier() and text not in ("True", "False", "None"):
+        return [(text,)]  # of several words, one
     value = ast.literal_eval(text)
     if isinstance(default, float):
         return [float(value)]

@@ -47,18 +47,44 @@ def parameters(found: Mapping[str, float]) -> str:
 def summary(score: Mapping[str, float]) -> str:
     """One line for a log: NERL with its coverage and spread, VOI, mergers and splits.
 
-    Scores of studies that were begun before there was a spread go without it.
+    Scores of studies that were begun before there was a spread go without it, those against
+    dense labels without what skeletons say.
     """
+    if "nerl" not in score:
+        return ", ".join(filter(None, (_rand(score), _voi(score), _instances(score))))
     spread = mean = ""
     if "nerl_sd" in score:
         spread = f" +- {score['nerl_sd']:.2f}"
         mean = f"mean over skeletons {score['nerl_mean']:.4f}, "
     return (
         f"NERL {score['nerl']:.4f}{spread} ({coverage(score)}), {mean}"
-        f"VOI {score['voi_sum']:.3f} = "
-        f"split {score['voi_split']:.3f} + merge {score['voi_merge']:.3f}, "
-        f"{score['n_non0_mergers']} in mergers, {score['n_splits']} split edges"
+        f"{_voi(score)}, {score['n_non0_mergers']} in mergers, {score['n_splits']} split edges"
     )
+
+
+def _voi(score: Mapping[str, float]) -> str:
+    if "voi_sum" not in score:
+        return ""
+    return (
+        f"VOI {score['voi_sum']:.3f} = "
+        f"split {score['voi_split']:.3f} + merge {score['voi_merge']:.3f}"
+    )
+
+
+def _rand(score: Mapping[str, float]) -> str:
+    if "adapted_rand_error" not in score:
+        return ""
+    return (
+        f"adapted Rand error {score['adapted_rand_error']:.4f} (precision "
+        f"{score['adapted_rand_precision']:.4f}, recall "
+        f"{score['adapted_rand_recall']:.4f})"
+    )
+
+
+def _instances(score: Mapping[str, float]) -> str:
+    if "instance_accuracy" not in score:
+        return ""
+    return f"instance accuracy {score['instance_accuracy']:.4f}"
 
 
 def text(

@@ -31,7 +31,7 @@ from nisbjax.evaluate import (
     tables,
 )
 from nisbjax.evaluate.ceiling import Components, ceiling
-from nisbjax.evaluate.truth import Truth, require_metrics
+from nisbjax.evaluate.truth import Truth, require_metrics, settled
 from nisbjax.store import files, finished, records
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.fingerprint import fingerprint
@@ -66,7 +66,7 @@ def run(
     """Scores a segmentation and writes `eval_<its name>.{txt,json}` and the tables.
 
     Args:
-      metrics: of `truth.METRICS`.
+      metrics: of `truth.WORDS`.
       out: folder of the volume, where everything is written.
       segmentation: labels [x y z] of any format that `volume` opens.
       truth: of its volume.
@@ -91,7 +91,11 @@ def run(
             "no segmentation to evaluate; give --config.evaluate.segmentation=FILE, or "
             "run --mode=decode first"
         )
+    said = "auto" in metrics and not truth.skeleton
+    metrics = settled(metrics, truth.skeleton)
     truth.require_for(metrics)
+    if said:
+        logging.info("no skeletons: %s against dense labels", " and ".join(metrics))
     truth = truth.of_use_to(metrics)
     finished.require_finished(path)
     labels = open_labels(path)
@@ -129,7 +133,7 @@ def check(
     """Refuses metrics without what they need, before there is a segmentation to score.
 
     Args:
-      metrics: of `truth.METRICS`.
+      metrics: of `truth.WORDS`.
       truth: of the volume.
       covered: see `Truth.require_readable`.
       cache: as `run`'s folder, if it is there.
@@ -139,6 +143,7 @@ def check(
         there, cannot be read, or do not fit.
     """
     require_metrics(metrics)
+    metrics = settled(metrics, truth.skeleton)
     truth.require_for(metrics)
     truth.require_readable(metrics, covered, cache)
 
@@ -245,7 +250,7 @@ def _against_labels(
     for metric, function in dense.FUNCTIONS.items():
         if metric in metrics:
             score |= function(table)
-    logging.info("%s against dense labels: %s", out.name, score)
+    logging.info("%s against dense labels: %s", out.name, score_text.summary(score))
     size = known.store.size
     left_out = size - int(table.voxels.sum())
     note = f"{left_out} of {size} voxels of {truth.label} are unlabeled, left out"

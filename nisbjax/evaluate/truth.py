@@ -13,11 +13,25 @@ from absl import logging
 from nisbjax import skeletons
 from nisbjax.errors import InputError, require_choice
 from nisbjax.evaluate import nodes
+from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.unlabeled import DEFAULT
 from nisbjax.store.volume import Volume, open_labels
 
 METRICS = ("nerl", "voi", "adapted_rand", "instance_accuracy")
+WORDS = ("auto", *METRICS)
 DENSE_METRICS = {"adapted_rand", "instance_accuracy"}  # of labels, not of skeletons
+
+
+def settled(metrics: Sequence[str], skeleton: str) -> tuple[str, ...]:
+    """Words of `METRICS`: NERL and VOI for `auto` with skeletons, adapted Rand and VOI without.
+
+    Args:
+      metrics: of `WORDS`.
+      skeleton: path of the volume's skeletons; "" where none is named.
+    """
+    own = ("nerl", "voi") if skeleton else ("adapted_rand", "voi")
+    found = [own if metric == "auto" else (metric,) for metric in metrics]
+    return tuple(dict.fromkeys(word for words in found for word in words))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +46,7 @@ class Truth:
       dense: path of dense labels of the volume whose components are the ceiling of a
         score by skeletons, compared with or not; "" for none.
       key: of the configuration, which names the skeleton; for messages.
+      instead: what else can be done where the skeleton is not there; for messages.
     """
 
     skeleton: str
@@ -40,6 +55,18 @@ class Truth:
     unlabeled: str = DEFAULT
     dense: str = ""
     key: str = "evaluate.skeleton"
+    instead: str = "score dense labels with --config.evaluate.metrics=adapted_rand"
+
+    @property
+    def path(self) -> str:
+        """The skeletons, or the dense labels where there are none."""
+        return self.skeleton or self.label
+
+    def facts(self) -> dict[str, str]:
+        """Which they are: a hash of the skeletons, or of the labels and their codes."""
+        if self.skeleton:
+            return {"skeleton": skeletons.content_hash(self.skeleton)}
+        return {"label": fingerprint(self.label), "data.unlabeled": self.unlabeled}
 
     def load_skeletons(self, cache: Path | None = None) -> skeletons.Skeletons:
         """The skeletons; `cache` is a folder that keeps them as arrays, or None.
@@ -52,8 +79,8 @@ class Truth:
                 f"no skeleton at {self.skeleton}" if self.skeleton else "no skeleton"
             )
             raise InputError(
-                f"{found}; check data.root, or name NISB's skeleton.pkl with "
-                f"--config.{self.key}=FILE"
+                f"{found}; check data.root, name NISB's skeleton.pkl with "
+                f"--config.{self.key}=FILE, or {self.instead}"
             )
         return skeletons.load(
             self.skeleton, cache=cache, voxel_size_nm=self.voxel_size_nm
@@ -81,13 +108,18 @@ class Truth:
         if "nerl" in metrics and not self.skeleton:
             raise InputError(
                 "evaluate.metrics asks for nerl, but there is no skeleton; give "
-                f"--config.{self.key}=FILE, or other metrics"
+                f"--config.{self.key}=FILE, or {self.instead}"
             )
         dense = [m for m in metrics if m in DENSE_METRICS]
-        if (dense or not self.skeleton) and not self.label:
+        if not self.skeleton and not self.label:
             raise InputError(
-                f"evaluate.metrics asks for {', '.join(dense or metrics)}, but there "
-                "are no dense labels; give --config.evaluate.label=FILE, or other metrics"
+                f"there are neither skeletons nor dense labels for {', '.join(metrics)}; "
+                f"give --config.{self.key}=FILE or --config.evaluate.label=FILE"
+            )
+        if dense and not self.label:
+            raise InputError(
+                f"evaluate.metrics asks for {', '.join(dense)}, but there are no dense "
+                "labels; give --config.evaluate.label=FILE, or other metrics"
             )
 
     def require_readable(
@@ -109,8 +141,8 @@ class Truth:
         """
         if "nerl" in metrics and not skeletons.is_there(self.skeleton):
             raise InputError(
-                f"no skeleton at {self.skeleton}; check data.root, or give "
-                f"--config.{self.key}=FILE, or other metrics"
+                f"no skeleton at {self.skeleton}; check data.root, give "
+                f"--config.{self.key}=FILE, or {self.instead}"
             )
         if skeletons.is_there(self.skeleton):
             found = self.load_skeletons(cache)
@@ -135,4 +167,4 @@ def require_metrics(metrics: Sequence[str]) -> None:
       InputError: naming those that there are.
     """
     for metric in metrics:
-        require_choice("evaluate.metrics", metric, METRICS)
+        require_choice("evaluate.metrics", metric, WORDS)

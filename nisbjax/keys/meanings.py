@@ -205,13 +205,15 @@ memory_gb  Memory of decode, qc, tune and evaluate, in GB.
 segmentation  A segmentation instead of the run's newest; "" for that.
 skeleton  Skeletons instead of the volume's; "" for those.
 label  Dense labels to compare with; "" for none.
-metrics  Which scores.
+metrics  Which scores; auto: nerl and voi with skeletons, adapted_rand and voi of dense labels
+  without.
 ceiling  Beside NERL, say what the volume's own labels score.
 
 [tune]
 study  Name of the study.
 storage  A .db or .journal file, or a database's URL; "" for the run's own.
-objective  What a study maximises; of voi the lowest.
+objective  What a study maximises, of voi and adapted_rand the lowest; auto: nerl_mean with
+  skeletons, adapted_rand of data.val.label without.
 sampler  grid, all values; tpe, random or qmc draw tune.trials of them.
 thresholds  The grid's thresholds.
 grid  Known thresholds instead of these; "" for none.

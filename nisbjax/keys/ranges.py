@@ -208,12 +208,12 @@ RANGES: dict[str, Kind] = {
     "evaluate.skeleton": path(),
     "evaluate.label": path(),
     "evaluate.metrics": several(
-        one_of("nerl", "voi", "adapted_rand", "instance_accuracy")
+        one_of("auto", "nerl", "voi", "adapted_rand", "instance_accuracy")
     ),
     "evaluate.ceiling": switch(),
     "tune.study": name(),
     "tune.storage": path(),
-    "tune.objective": one_of("nerl_mean", "nerl", "voi"),
+    "tune.objective": one_of("auto", "nerl_mean", "nerl", "voi", "adapted_rand"),
     "tune.sampler": one_of("grid", "tpe", "random", "qmc"),
     "tune.thresholds": several(number(0.0, 1.0, below=True), distinct=False),
     "tune.grid": one_of("", "null", "None", "none", "tutorial", "banis", "pytc"),

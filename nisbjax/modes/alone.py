@@ -151,7 +151,7 @@ def _own_split(config: Config, segmentation: str) -> Split:
     """The volume that a segmentation is of; empty where its truth is named or not needed.
 
     Raises:
-      InputError: it is of none of the configuration's volumes, and NERL is asked for.
+      InputError: it is of none of the configuration's volumes, and no truth is named.
     """
     if optional(config.evaluate.skeleton):
         return Split("", "", "")
@@ -159,10 +159,10 @@ def _own_split(config: Config, segmentation: str) -> Split:
     split = split_with(config, image) if image else None
     if split is not None:
         return split
-    if "nerl" not in config.evaluate.metrics:
+    if not evaluation.needs_skeleton(config):
         return Split("", "", "")
     whose = f"is of {image}, which is" if image else "does not say that it is of one of"
     raise InputError(
         f"{segmentation} {whose} {'none of ' * bool(image)}the volumes of the configuration; "
-        "name its skeleton with --config.evaluate.skeleton=FILE"
+        f"{evaluation.NAME_TRUTH}"
     )

@@ -11,9 +11,9 @@ import pathlib
 import shutil
 from typing import Any
 
-from nisbjax import skeletons
 from nisbjax.artifacts import ValidationDir
 from nisbjax.keys import determines
+from nisbjax.modes import tuning
 from nisbjax.modes.volumes import split_of
 from nisbjax.store import files, records
 from nisbjax.store.fingerprint import fingerprint
@@ -43,7 +43,8 @@ class CheckpointScores:
     """
 
     def __init__(self, config: Config, place: ValidationDir, logs: pathlib.Path):
-        from nisbjax.infer.compute_dtype import settled  # loads JAX
+        from nisbjax.infer import compute_dtype  # loads JAX
+        from nisbjax.tune import objective
 
         self._place = place
         self.failures: set[int] = set()
@@ -51,14 +52,16 @@ class CheckpointScores:
         split = split_of(config, "val")
         self._made_from = {
             **determines.facts(config, *_DETERMINED),
-            "predict.precision": settled(
+            "predict.precision": compute_dtype.settled(
                 config.predict.precision,
                 config.predict.activation,
                 config.predict.scale,
             ),
             "decode.affinity_mask": config.decode.affinity_mask,
             "image": fingerprint(split.image),
-            "skeleton": skeletons.content_hash(split.skeleton),
+            # The word that auto becomes, so that scores of before there was one go on.
+            "tune.objective": objective.settled(config.tune.objective, split.skeleton),
+            **tuning.truth_of(config, split).facts(),
         }
         self._rows: dict[int, Row] = {}
         if place.json.exists():

@@ -178,7 +178,7 @@ def _scores(
 
 def _untrained(config: Config, run_dir: Run, network: Any) -> dict[str, Any]:
     """The test score of the initial weights, their threshold tuned on val likewise."""
-    from nisbjax.tune.objective import value_of
+    from nisbjax.tune.objective import settled, value_of
 
     chosen = run_dir.path / "untrained"
     best: dict[str, Any] = {"nerl": -1.0}
@@ -193,7 +193,7 @@ def _untrained(config: Config, run_dir: Run, network: Any) -> dict[str, Any]:
         levels = np.unique(np.quantile(affinities, np.linspace(0.02, 0.98, 49)))
         if name == "val":
             rows = _scores(config, affinities, truth, levels)
-            tuned = config.tune.objective
+            tuned = settled(config.tune.objective, split.skeleton)
             level = max(rows, key=lambda row: value_of(tuned, row))["threshold"]
         else:
             (best,) = _scores(config, affinities, truth, np.array([level]))

@@ -21,6 +21,11 @@ from nisbjax.typing import Config
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.evaluate.truth import Truth
 
+NAME_TRUTH = (
+    "name its skeleton with --config.evaluate.skeleton=FILE, or labels with "
+    "--config.evaluate.label=FILE and --config.evaluate.metrics=adapted_rand"
+)
+
 
 def truth_of(config: Config, split: Split) -> "Truth":
     """What `evaluate` names, or what belongs to a volume where it names nothing.
@@ -45,21 +50,25 @@ def truth_of(config: Config, split: Split) -> "Truth":
 
 
 def own_truth(
-    config: Config,
-    skeleton: str,
-    label: str = "",
-    dense: str = "",
-    key: str = "evaluate.skeleton",
+    config: Config, skeleton: str, label: str = "", dense: str = "", **said: str
 ) -> "Truth":
     """A skeleton and labels by their paths, whatever `evaluate` names; "" for none.
 
-    `key` is the one that names the skeleton.
+    `said` are `key` and `instead` of `Truth`, for messages.
     """
     from nisbjax.evaluate.truth import Truth
 
     return Truth(
-        skeleton, label, voxel_size_nm(config), config.data.unlabeled, dense, key
+        skeleton, label, voxel_size_nm(config), config.data.unlabeled, dense, **said
     )
+
+
+def needs_skeleton(config: Config) -> bool:
+    """Whether a volume without a name in the configuration cannot be scored."""
+    named = config.evaluate
+    if optional(named.skeleton) or ("auto" in named.metrics and optional(named.label)):
+        return False
+    return bool({"auto", "nerl"} & set(named.metrics))
 
 
 def check(

@@ -33,6 +33,7 @@ from nisbjax.store.volume import open_affinities
 from nisbjax.typing import Config
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
+    from nisbjax.evaluate.truth import Truth
     from nisbjax.tune.inputs import Inputs
 
 
@@ -63,7 +64,7 @@ def run(
     from nisbjax.tune.trial_folder import trial_folder
 
     config = within_box(config, "val")
-    guard_test_data(config, split.skeleton, split.image)
+    guard_test_data(config, truth_of(config, split).skeleton, split.image)
     space = stage.check(config.tune, config.decode)
     place = out.prediction(split.name)
     trial = segmentation.with_parameters(config, space.widest)
@@ -138,6 +139,20 @@ def volume(config: Config) -> Split:
     return split
 
 
+def truth_of(config: Config, split: Split) -> "Truth":
+    """Skeletons, or dense labels where `tune.objective` asks for them or there are none."""
+    from nisbjax.tune.objective import DENSE, needs_labels
+
+    dense = needs_labels(config.tune.objective, split.skeleton)
+    return own_truth(
+        config,
+        "" if dense else split.skeleton,
+        split.label if dense or not split.skeleton else "",
+        key="data.val.skeleton",
+        instead=f"tune by dense labels with {DENSE}",
+    )
+
+
 def _inputs(
     config: Config,
     split: Split,
@@ -149,7 +164,7 @@ def _inputs(
     from nisbjax.decode.stage import edge_offset
     from nisbjax.tune.inputs import Inputs
 
-    truth = own_truth(config, split.skeleton, key="data.val.skeleton")
+    truth = truth_of(config, split)
     determined_by = determines.facts(config, "study")
     if prediction is None:
         return Inputs("", truth, determined_by)
@@ -162,7 +177,7 @@ def _inputs(
         config.decode.mask_edges,
     )
     source = affinities.attributes.get("source", "")
-    on_test = guard_test_data(config, split.skeleton, source)
+    on_test = guard_test_data(config, truth.skeleton, source)
     return Inputs(str(prediction), truth, determined_by, edges, on_test)
 
 

@@ -1,10 +1,11 @@
-"""Full-volume NERL of checkpoints, by a job of its own that training never waits for.
+"""Full-volume scores of checkpoints, by a job of its own that training never waits for.
 
     <run>/validate/           nerl.csv  nerl.json  tune_step=<step>/...
     <run>/logs/validate/      the same numbers for TensorBoard
 
 Every new checkpoint is predicted, decoded and scored on the validation volume: at
-`decode.threshold`, and at the best of `tune`'s thresholds. BANIS does this inside its
+`decode.threshold`, and at the best of `tune`'s thresholds; by NERL, or against dense labels
+where `tune.objective` is of these. BANIS does this inside its
 training loop on every process, or by a watcher that never ends; PyTC selects by loss alone.
 """
 
@@ -22,7 +23,6 @@ from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
 from nisbjax.modes import tuning, workflow
 from nisbjax.modes.checkpoint_scores import CheckpointScores, Row
-from nisbjax.modes.evaluation import own_truth
 from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.volumes import split_of
 from nisbjax.parallel import signals
@@ -30,9 +30,9 @@ from nisbjax.store import checksums, lock, records
 from nisbjax.store.schema import whole
 from nisbjax.typing import Config
 
-_METRICS = ("nerl", "voi_sum", "voi_split", "voi_merge", "coverage", "n_non0_mergers")
-_METRICS += ("n_splits",)
-_SCORED = ("nerl", "voi")  # on the skeleton, whatever an evaluation is asked for
+_VOI = ("voi_sum", "voi_split", "voi_merge")
+_OF_SKELETONS = ("nerl", *_VOI, "coverage", "n_non0_mergers", "n_splits")
+_OF_LABELS = ("adapted_rand_error", *_VOI)
 # What says that a file is complete goes before the file.
 _BULKY = ("*.zarr", "raw_*.h5", "trials", "tables")
 
@@ -165,8 +165,14 @@ def _score_new(
     row = _score(config, run_dir.validation, found)
     row["seconds"] = round(time.monotonic() - started, 1)
     rows.add(row)
+    first = next(name for name in ("nerl", "adapted_rand_error") if name in row)
+    called = {"nerl": "NERL", "adapted_rand_error": "adapted Rand error"}[first]
     logging.info(
-        "step %d: NERL %.4f, %.4f as tuned", row["step"], row["nerl"], row["best_nerl"]
+        "step %d: %s %.4f, %.4f as tuned",
+        row["step"],
+        called,
+        row[first],
+        row[f"best_{first}"],
     )
     shutil.rmtree(found)
     return True
@@ -206,21 +212,24 @@ def _score(config: Config, place: ValidationDir, found: pathlib.Path) -> Row:
     # One of each for every checkpoint, whatever files the keys name.
     outputs = NamedOutputs(prediction=str(raw))
     best = tuning.run(config, study, found, split, outputs)
-    truth = own_truth(config, split.skeleton, key="data.val.skeleton")
+    # By the truth that was tuned on, whatever an evaluation is asked for.
+    truth = tuning.truth_of(config, split)
     facts = workflow.decode_and_score(
-        config, out, raw, split, truth, "decode.threshold", metrics=_SCORED
+        config, out, raw, split, truth, "decode.threshold", metrics=("auto",)
     )
     if not config.validate.keep:
         _delete_bulky(out)
         _delete_bulky(VolumeDir(study.path))
-    score, tuned = facts["skeletons"], best["scores"]
+    names = _OF_SKELETONS if truth.skeleton else _OF_LABELS
+    score = facts["skeletons" if truth.skeleton else "dense"]
+    tuned = best["scores"]
     row: Row = {
         "step": checkpoint.step_of(found),
         "weights": config.predict.weights,
         **facts.get("parameters", {"threshold": facts["threshold"]}),
     }
-    row |= {name: score[name] for name in _METRICS}
-    row |= {f"best_{name}": tuned[name] for name in _METRICS if name in tuned}
+    row |= {name: score[name] for name in names}
+    row |= {f"best_{name}": tuned[name] for name in names if name in tuned}
     return row | {f"best_{k}": v for k, v in best["decoding_params"].items()}
 
 

@@ -282,7 +282,7 @@ def tune_test(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, A
         run_dir,
         str(found),
         parameters=best["decoding_params"],
-        threshold_origin=f"tuned on {split_of(config, 'val').skeleton}"
+        threshold_origin=f"tuned on {tuning.truth_of(config, split_of(config, 'val')).path}"
         + " (test data)" * best["test_data_used"],
     )
 
@@ -297,10 +297,10 @@ def _tested(config: Config) -> Split:
     found = split_with(config, image)
     if found is not None:
         return found
-    if "nerl" in config.evaluate.metrics and not optional(config.evaluate.skeleton):
+    if evaluation.needs_skeleton(config):
         raise InputError(
             f"predict.input is {image}, which is none of the volumes of the configuration; "
-            "name its skeleton with --config.evaluate.skeleton=FILE"
+            f"{evaluation.NAME_TRUTH}"
         )
     return Split(image, "", "")
 

@@ -128,7 +128,7 @@ def conclude(
         found.append("the threshold was chosen on test data: not a test result")
     for warning in found:
         logging.warning(warning)
-    score = {"nerl": top.value, **top.user_attrs}
+    score = trials.scores_of(top)
     method = METHODS[section.method]
     fixed = (
         *counting(method.parameters_of(section)),
@@ -143,7 +143,7 @@ def conclude(
         "metric": objective,
         "decoding_function": section.method,
         "decoding_params": chosen,
-        "scores": {k: v for k, v in score.items() if k in ("nerl", *trials.ATTRIBUTES)},
+        "scores": score,
         "warnings": found,
         "test_data_used": on_test,
         "study": opened.study_name,
@@ -162,7 +162,7 @@ def write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> None
       result: of `conclude`.
     """
     complete = study.complete(opened)
-    rows = [{"nerl": t.value or 0.0, **t.user_attrs, **t.params} for t in complete]
+    rows = [trials.scores_of(t) | t.params for t in complete]
     tuned = sorted(complete[0].params, key=lambda name: (name != "threshold", name))
     rows.sort(key=lambda row: [row[name] for name in tuned])
     for row in rows:

@@ -1,4 +1,4 @@
-"""What a study tunes on: affinities under their mask, the skeletons in them, and which they are.
+"""What a study tunes on: affinities under their mask, their truth, and which they are.
 
 PyTC's studies do not say what they scored, so that any of the same name is continued; here
 the facts stand in the study and are compared.
@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nisbjax import skeletons
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.evaluate.truth import Truth
 from nisbjax.mask import MaskSpec
@@ -22,7 +21,7 @@ class Inputs:
 
     Attributes:
       prediction: path of affinities [c x y z]; "" where there are none yet.
-      truth: of their volume; its skeletons count.
+      truth: of their volume: skeletons, or dense labels where it has none.
       determined_by: keys besides those that are tuned by which scores change, and their
         values; see `keys.determines`.
       edges: which of the affinities count, as in testing.
@@ -45,7 +44,7 @@ class Inputs:
         parameters = sorted(parameters)
         return {
             "prediction": fingerprint(self.prediction) if self.prediction else "",
-            "skeleton": skeletons.content_hash(self.truth.skeleton),
+            **self.truth.facts(),
             "mask": self._mask(),
             "metric": objective,
             "parameters": parameters,

@@ -1,7 +1,7 @@
 """Tuning of the decoder on the validation volume: study, best parameters, curve.
 
 PyTC's `tune` mode and BANIS's threshold loop; unlike PyTC's, a study is under the mask of
-testing, says what it scored, and goes on after a kill.
+testing, says what it scored, goes on after a kill, and needs no skeletons.
 """
 
 import time
@@ -16,10 +16,11 @@ from nisbjax.errors import require_choice
 from nisbjax.evaluate import nodes
 from nisbjax.keys.checks import optional
 from nisbjax.store import absent_chunks, files, finished
-from nisbjax.store.volume import open_affinities
+from nisbjax.store.volume import Volume, open_affinities
 from nisbjax.tune import best_params, place, storage, study
 from nisbjax.tune.inputs import Inputs
-from nisbjax.tune.objective import OBJECTIVES
+from nisbjax.tune.label_scorer import LabelScorer
+from nisbjax.tune.objective import WORDS, name_of, require_truth, settled
 from nisbjax.tune.scorer import Decode, Scorer
 from nisbjax.tune.space import Space
 from nisbjax.typing import Section
@@ -42,11 +43,12 @@ def run(
       section: `tune`.
       decode: `decode`.
       out: the study's folder.
-      inputs: of the validation volume, under the mask that testing applies.
+      inputs: of the validation volume, under the mask that testing applies; their truth
+        is either skeletons or dense labels.
       seed: of a sampler.
       decode_whole: a whole decode with other values of `decode.*`, for what neither the
-        one pass nor the chain's tables know: other methods, `min_size`, joins, and other
-        parameters in `tune.space`.
+        one pass nor the chain's tables know: dense labels, other methods, `min_size`,
+        joins, and other parameters in `tune.space`.
 
     Returns:
       What `best_params.yaml` holds.
@@ -60,12 +62,16 @@ def run(
     finished.require_finished(inputs.prediction)
     affinities = open_affinities(inputs.prediction)
     absent_chunks.say(affinities)
-    truth, part = nodes.in_region(inputs.truth.load_skeletons(out.path), affinities)
-    made_from = inputs.made_from(space.ranges, section.objective)
+    objective = _objective(section, inputs)
+    made_from = inputs.made_from(space.ranges, objective)
     where = storage_of(section, out)
-    scorer = Scorer(
-        inputs, affinities, truth, decode, space.ranges, decode_whole, out.tables
-    )
+    scorer, notes = _scorer(decode, out, inputs, affinities, space, decode_whole)
+    if section.objective == "auto" and not inputs.truth.skeleton:
+        logging.info(
+            "no skeletons: tuned by %s against %s",
+            name_of(objective),
+            inputs.truth.label,
+        )
     with storage.reserved(where, alone=space.on_grid) as reservation:
         sampler = study.sampler(section.sampler, seed)
         opened = storage.open_study(where, section.study, made_from, sampler)
@@ -74,7 +80,6 @@ def run(
             # In turn, so that who writes last has seen every trial.
             turn = out.best_params.with_name(out.best_params.name + ".lock")
             with storage.in_turn(turn):
-                few = study.few_skeletons(truth, space.ranges)
                 result = best_params.conclude(
                     decode,
                     opened,
@@ -82,7 +87,7 @@ def run(
                     made_from,
                     configured=space.configured,
                     on_test=inputs.on_test,
-                    notes=(few, part),
+                    notes=notes,
                 )
                 best_params.write(out, opened, result)
     logging.info(
@@ -96,11 +101,37 @@ def run(
     return result
 
 
+def _objective(section: Section, inputs: Inputs) -> str:
+    """The word of `tune.objective` for this truth, if it can be computed from it."""
+    word = settled(section.objective, inputs.truth.skeleton)
+    require_truth(word, inputs.truth)
+    return word
+
+
+def _scorer(
+    decode: Any,
+    out: TuneDir,
+    inputs: Inputs,
+    affinities: Volume,
+    space: Space,
+    decode_whole: Decode | None,
+) -> tuple[Scorer | LabelScorer, tuple[str, ...]]:
+    """What scores a point, and what a reader of its scores must know."""
+    if not inputs.truth.skeleton:
+        inputs.truth.require_readable((), affinities)
+        return LabelScorer(inputs, affinities, decode.memory_gb, decode_whole), ()
+    truth, part = nodes.in_region(inputs.truth.load_skeletons(out.path), affinities)
+    scorer = Scorer(
+        inputs, affinities, truth, decode, space.ranges, decode_whole, out.tables
+    )
+    return scorer, (study.few_skeletons(truth, space.ranges), part)
+
+
 def _complete(
     opened: optuna.Study,
     reservation: storage.Reservation,
     space: Space,
-    scorer: Scorer,
+    scorer: Scorer | LabelScorer,
 ) -> int:
     """Evaluates what a study lacks, alone or beside other tuners; how many trials."""
     study.require_like(opened, space.ranges, on_grid=space.on_grid)
@@ -133,7 +164,7 @@ def check(section: Section, decode: Any) -> Space:
     """
     require_choice("decode.method", decode.method, METHODS)
     require_choice("tune.sampler", section.sampler, study.SAMPLERS)
-    require_choice("tune.objective", section.objective, OBJECTIVES)
+    require_choice("tune.objective", section.objective, WORDS)
     space = Space.of(section, decode)
     where = optional(section.storage)
     if where:
@@ -154,11 +185,19 @@ def check_study(section: Section, decode: Any, out: TuneDir, inputs: Inputs) -> 
     space = check(section, decode)
     for path in (out.best_params, out.figure):
         files.require_file(path)
-    truth = inputs.truth.load_skeletons(out.path if out.path.is_dir() else None)
+    objective = _objective(section, inputs)
+    covered = None
     if inputs.prediction:
         finished.require_finished(inputs.prediction)
-        nodes.in_region(truth, open_affinities(inputs.prediction))
-    facts = inputs.known_by_now(space.ranges, section.objective)
+        covered = open_affinities(inputs.prediction)
+    cache = out.path if out.path.is_dir() else None
+    if inputs.truth.skeleton:
+        truth = inputs.truth.load_skeletons(cache)
+        if covered is not None:
+            nodes.in_region(truth, covered)
+    else:
+        inputs.truth.require_readable((), covered)
+    facts = inputs.known_by_now(space.ranges, objective)
     storage.require_fitting(storage_of(section, out), section.study, facts)
 
 

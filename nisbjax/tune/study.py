@@ -20,7 +20,7 @@ from nisbjax.tune.grid_search import (
     run_grid,
     same,
 )
-from nisbjax.tune.objective import name_of, objective_of
+from nisbjax.tune.objective import WITHOUT_SPREAD, name_of, objective_of
 from nisbjax.tune.samplers import SeededTPE, UnitPoints
 from nisbjax.tune.search import run_sampled
 from nisbjax.tune.trials import (
@@ -114,7 +114,7 @@ def choose(study: optuna.Study, configured: Point) -> tuple[FrozenTrial, str]:
     """The trial whose parameters are taken: the best, unless the configured ones are as good.
 
     A gain below the spread of NERL over resampled skeletons may be the luck of these few. A
-    study of VOI, which has no such spread, takes its best.
+    study of VOI or of adapted Rand, which have no such spread, takes its best.
 
     Args:
       study: with a COMPLETE trial.
@@ -130,7 +130,7 @@ def choose(study: optuna.Study, configured: Point) -> tuple[FrozenTrial, str]:
     default = next((t for t in complete(study) if same(t.params, configured)), top)
     spread = top.user_attrs.get("nerl_sd", 0.0)
     gain = (top.value or 0.0) - (default.value or 0.0)
-    if objective == "voi" or default.number == top.number or gain > spread:
+    if objective in WITHOUT_SPREAD or default.number == top.number or gain > spread:
         return top, ""
     return default, (
         f"the default {said(default.params)} is kept: {name_of(objective)} "

@@ -37,6 +37,7 @@ ATTRIBUTES = (
     ),
     *("voi_sum", "voi_split", "voi_merge", "n_mergers", "n_non0_mergers", "n_splits"),
     *("n_segments", "coverage", "coverage_length", "nerl_mean", "nerl_sd"),
+    *("adapted_rand_error", "adapted_rand_precision", "adapted_rand_recall"),
 )
 DECADES = 100  # whole numbers that span more are drawn on a logarithmic scale
 Score = Mapping[str, float | int]
@@ -119,10 +120,11 @@ def release_orphans(
 
 
 def measure(score: Callable[[], Score], objective: str = "nerl") -> tuple[Score, str]:
-    """A score with a finite NERL and a finite objective, or the line of its error."""
+    """A score whose NERL, if it has one, and objective are finite, or its error's line."""
     try:
         found = score()
-        for word in dict.fromkeys(("nerl", objective)):
+        own = ("nerl",) if "nerl" in found else ()
+        for word in dict.fromkeys((*own, objective)):
             value = value_of(word, found)
             if not math.isfinite(value):
                 raise InputError(f"its {name_of(word)} is {score_of(word, value)}")
@@ -139,6 +141,14 @@ def complete(study: optuna.Study) -> list[FrozenTrial]:
 
 def attributes_of(found: Score) -> dict[str, float | int]:
     return {name: found[name] for name in ATTRIBUTES if name in found}
+
+
+def scores_of(trial: FrozenTrial) -> dict[str, float | int]:
+    """The scores of a COMPLETE trial; one that did not keep its NERL has it as its value."""
+    found = attributes_of(trial.user_attrs)
+    if not {"nerl", "adapted_rand_error"} & found.keys():
+        return {"nerl": trial.value or 0.0, **found}
+    return found
 
 
 def resumed(study: optuna.Study, trial: FrozenTrial) -> Trial:

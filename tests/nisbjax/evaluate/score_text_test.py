@@ -20,6 +20,17 @@ def test_a_score_of_before_there_was_a_spread():
     assert "nodes, 29.4 % of length), VOI 3.000" in score_text.summary(old)
 
 
+def test_a_score_against_dense_labels_in_one_line():
+    rand = {"adapted_rand_error": 0.25, "adapted_rand_precision": 0.6}
+    rand["adapted_rand_recall"] = 1.0
+    voi = {"voi_sum": 3.0, "voi_split": 1.0, "voi_merge": 2.0}
+    assert score_text.summary(rand | voi) == (
+        "adapted Rand error 0.2500 (precision 0.6000, recall 1.0000), "
+        "VOI 3.000 = split 1.000 + merge 2.000"
+    )
+    assert score_text.summary({"instance_accuracy": 0.5}) == "instance accuracy 0.5000"
+
+
 def test_sections_appear_where_there_is_something_to_say():
     parts = {"timestamp": "20260101_120000", "volume": "seed101", "files": {}}
     dense = {"voi_sum": 3.0, "adapted_rand_error": 0.1}

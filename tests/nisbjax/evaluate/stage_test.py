@@ -143,13 +143,13 @@ def test_dense_labels_alone_and_together(tmp_path, config, inputs):
     [
         (("nerl",), {}, "no segmentation to evaluate; give --config.evaluate.segm"),
         (("nerl",), {"segmentation": "s"}, "asks for nerl, but there is no skeleton"),
-        (("voi",), {"segmentation": "s"}, "asks for voi, but there are no dense label"),
+        (("voi",), {"segmentation": "s"}, "neither skeletons nor dense labels for voi"),
         (
             ("adapted_rand",),
             {"segmentation": "s", "skeleton": "k"},
             "asks for adapted_rand, but there are no dense labels",
         ),
-        (("nerI",), {}, "evaluate.metrics is 'nerI'; wanted one of nerl, voi, adapted"),
+        (("nerI",), {}, "evaluate.metrics is 'nerI'; wanted one of auto, nerl, voi"),
         (("nerl",), {"segmentation": "s", "skeleton": "k"}, "no volume at s"),
     ],
 )

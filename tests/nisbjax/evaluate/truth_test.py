@@ -9,7 +9,7 @@ import pytest
 
 from nisbjax.errors import InputError
 from nisbjax.evaluate import stage
-from nisbjax.evaluate.truth import Truth, require_metrics
+from nisbjax.evaluate.truth import Truth, require_metrics, settled
 from nisbjax.store.volume import from_array, open_labels
 
 NOTHING = Truth("", "", (9.0, 9.0, 20.0))
@@ -48,7 +48,7 @@ def test_positions_come_from_the_voxel_size_where_a_file_has_none(truth):
         (
             ("voi",),
             "skeleton label",
-            "asks for voi, but there are no dense labels; give",
+            "neither skeletons nor dense labels for voi; give --config.evaluate.skele",
         ),
         (("adapted_rand",), "label", "asks for adapted_rand, but there are no dense"),
         (("voi",), "label", ""),  # of skeletons
@@ -64,10 +64,21 @@ def test_what_metrics_are_computed_from(truth, metrics, missing, message):
         stage.check(metrics, known)
 
 
+def test_what_auto_becomes():
+    assert settled(["auto"], "skeleton.pkl") == ("nerl", "voi")
+    assert settled(["auto"], "") == ("adapted_rand", "voi")
+    assert settled(["instance_accuracy", "auto", "voi"], "") == (
+        "instance_accuracy",
+        "adapted_rand",
+        "voi",
+    )
+    assert settled(["voi"], "") == ("voi",)
+
+
 def test_words_that_are_no_metrics(truth):
-    require_metrics(["nerl", "voi", "adapted_rand", "instance_accuracy"])
+    require_metrics(["auto", "nerl", "voi", "adapted_rand", "instance_accuracy"])
     with pytest.raises(
-        InputError, match="evaluate.metrics is 'nerI'; wanted one of ne"
+        InputError, match="evaluate.metrics is 'nerI'; wanted one of au"
     ):
         stage.check(["nerI"], truth)
 

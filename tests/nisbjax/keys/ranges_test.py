@@ -187,7 +187,7 @@ def test_the_words_are_those_that_are_implemented():
         "model.kernel_size": mednext.KERNEL_SIZES,
         "cluster.kind": cluster.KINDS,
         "train.precision": build.COMPUTE,
-        "tune.objective": objective.OBJECTIVES,
+        "tune.objective": objective.WORDS,
         "tune.sampler": study.SAMPLERS,
         "tune.grid": ("", "null", "None", "none", *study.GRIDS),
     }
@@ -195,7 +195,7 @@ def test_the_words_are_those_that_are_implemented():
         named = (str(choice) or '""' for choice in choices)
         wanted = f"one of {', '.join(named)}"
         assert ranges.RANGES[key].wanted == wanted, key
-    metrics = ", ".join(truth.METRICS)
+    metrics = ", ".join(truth.WORDS)
     assert ranges.RANGES["evaluate.metrics"].wanted.endswith(f"each one of {metrics}")
 
 

@@ -3,6 +3,8 @@
 12 x 9 x 8 voxels with two bright neurites along x (conftest); the network is linear.
 """
 
+import re
+
 import numpy as np
 import pytest
 from validated_runs import run, save
@@ -88,16 +90,27 @@ def test_the_part_of_a_volume_that_another_covers():
     assert nodes.part_like(whole, other) is whole
 
 
-@pytest.mark.parametrize("named", ["", "val/seed5/gone.pkl"])
+@pytest.mark.parametrize(
+    ("objective", "named"),
+    [("nerl_mean", ""), ("auto", "val/seed5/gone.pkl")],
+)
 def test_skeletons_that_are_missing_are_named_by_the_key_that_counts(
-    stack, folder, named
+    stack, folder, objective, named
 ):
-    """Before anything is predicted; and with that key it goes on."""
+    """Before anything is predicted; and with either key it goes on."""
     found = stack.data.val.skeleton
-    stack.data.val.skeleton = named
-    with pytest.raises(InputError, match="or name NISB's skeleton.pkl with") as error:
+    stack.data.val.skeleton, stack.tune.objective = named, objective
+    with pytest.raises(InputError, match="name NISB's skeleton.pkl with") as error:
         launch.run_mode("tune", stack, workdir=str(folder))
-    key = str(error.value).split("--config.")[1].removesuffix("=FILE")
+    first, second = re.findall(
+        r"--config\.([a-z._]+)=(?:FILE|adapted_rand)", str(error.value)
+    )
     assert not Run(folder).tune(20).path.exists()
-    stack.update_from_flattened_dict({key: found})
+    stack.update_from_flattened_dict({first: found})
     assert launch.run_mode("tune", stack, workdir=str(folder))["scores"]["nerl"] == 1
+    stack.data.val.skeleton = named
+    stack.update_from_flattened_dict({second: "adapted_rand", "tune.study": "dense"})
+    best = launch.run_mode("tune", stack, workdir=str(folder))
+    assert (
+        best["scores"]["adapted_rand_error"] == 0 and best["metric"] == "adapted_rand"
+    )

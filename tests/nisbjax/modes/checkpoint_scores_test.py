@@ -1,7 +1,5 @@
 """Scores of checkpoints are kept by step, and refused where they were made otherwise."""
 
-import types
-
 import pytest
 
 from nisbjax.artifacts import ValidationDir
@@ -9,15 +7,14 @@ from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.infer import compute_dtype
 from nisbjax.modes import checkpoint_scores
+from nisbjax.modes.volumes import Split
 
 
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     for name in ("image.npy", "skeleton.pkl"):
         (tmp_path / name).write_bytes(name.encode())
-    split = types.SimpleNamespace(
-        image=str(tmp_path / "image.npy"), skeleton=str(tmp_path / "skeleton.pkl")
-    )
+    split = Split(str(tmp_path / "image.npy"), "", str(tmp_path / "skeleton.pkl"))
     monkeypatch.setattr(checkpoint_scores, "split_of", lambda config, name: split)
     place = ValidationDir(tmp_path / "validate")
     place.path.mkdir()

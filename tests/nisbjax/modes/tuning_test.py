@@ -8,6 +8,7 @@ import pytest
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.modes import tuning
+from nisbjax.modes.volumes import Split
 
 
 @pytest.fixture
@@ -55,3 +56,25 @@ def test_its_image_under_other_skeletons(config, other, tmp_path):
 def test_a_configuration_without_a_test_volume(config, other, tmp_path):
     config.data.test.image = config.data.test.skeleton = ""
     assert not tuning.guard_test_data(config, other, str(tmp_path))
+
+
+def test_the_truth_of_a_study(config):
+    val = Split("img", "seg", "skeleton.pkl")
+    without = Split("img", "seg", "")
+
+    def paths(objective, split):
+        config.tune.objective = objective
+        truth = tuning.truth_of(config, split)
+        return truth.skeleton, truth.label
+
+    assert paths("auto", val) == paths("voi", val) == ("skeleton.pkl", "")
+    assert paths("auto", without) == paths("voi", without) == ("", "seg")
+    # one flag, nothing has to be emptied
+    assert paths("adapted_rand", val) == ("", "seg")
+    config.tune.objective = "auto"
+    with pytest.raises(
+        InputError,
+        match="no skeleton at skeleton.pkl; .* --config.data.val.skeleton=FILE, or tune "
+        "by dense labels with --config.tune.objective=adapted_rand",
+    ):
+        tuning.truth_of(config, val).load_skeletons()

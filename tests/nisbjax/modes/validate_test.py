@@ -105,6 +105,24 @@ def test_skeletons_are_scored_whatever_an_evaluation_is_asked_for(settings, fold
     assert (row["step"], row["nerl"]) == (3, 1.0) and "voi_sum" in row
 
 
+def test_without_skeletons_dense_labels_are_scored(settings, folder, caplog):
+    caplog.set_level("INFO")
+    save(folder, settings, {10: 20})
+    settings.data.val.skeleton = ""
+    (row,) = run(settings, folder)
+    # Each neurite is one segment, the dark plane none: as in the labels. At .9 all is
+    # background, of whose 12 x 8 x 8 voxels the form keeps a share: worse.
+    assert row["adapted_rand_error"] == row["best_adapted_rand_error"] == 0
+    assert row["voi_sum"] == row["best_voi_sum"] == 0 and "nerl" not in row
+    assert row["best_threshold"] == 0.5
+    assert "step 10: adapted Rand error 0.0000, 0.0000 as tuned" in caplog.messages
+    assert run(settings, folder) == [row]
+    # one flag asks for the same where skeletons are named
+    settings.data.val.skeleton = "val/seed5/skeleton.pkl"
+    settings.tune.objective = "adapted_rand"
+    assert run(settings, folder) == [row]
+
+
 @pytest.mark.usefixtures("quick")
 def test_watching_ends_with_the_run_and_sees_what_training_deletes(
     settings, folder, monkeypatch

@@ -6,6 +6,31 @@ from nisbjax.store import figures
 from nisbjax.tune import figure
 
 
+def test_scores_by_dense_labels_have_two_panels(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        figures, "save", lambda drawing, *_, **__: drawn.append(drawing)
+    )
+    names = ("adapted_rand_error", "adapted_rand_precision", "adapted_rand_recall")
+    names += ("voi_split", "voi_merge", "voi_sum")
+    rows = [
+        {"threshold": t, **{n: k + 0.1 * i for i, n in enumerate(names)}}
+        for k, t in enumerate([0.4, 0.5])
+    ]
+    figure.draw(rows, rows[1], ["threshold"], tmp_path / "tune.png")
+    rand, voi = drawn[0].axes
+    assert [line.get_label() for line in rand.get_lines()[:3]] == [
+        "error",
+        "precision",
+        "recall",
+    ]
+    assert rand.get_lines()[0].get_ydata().tolist() == [0, 1]
+    assert len(voi.get_lines()) == 4  # with the chosen threshold's
+    assert drawn[0].get_suptitle() == (
+        "threshold 0.5: adapted Rand error 1.0000, VOI 1.500"
+    )
+
+
 def test_panels_hold_the_scores_by_threshold(tmp_path, monkeypatch):
     drawn = []
     save = figures.save

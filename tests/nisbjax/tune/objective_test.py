@@ -2,17 +2,62 @@
 
 import math
 
+import pytest
+
+from nisbjax.errors import InputError
+from nisbjax.evaluate.truth import Truth
 from nisbjax.tune import objective, study
 from nisbjax.tune.database import MADE_FROM
 
-SCORE = {"nerl": 0.5, "nerl_mean": 0.625, "voi_sum": 1.25}
+SCORE = {"nerl": 0.5, "nerl_mean": 0.625, "voi_sum": 1.25, "adapted_rand_error": 0.25}
 
 
 def test_every_objective_is_maximised():
     found = {name: objective.value_of(name, SCORE) for name in objective.OBJECTIVES}
-    assert found == {"nerl": 0.5, "nerl_mean": 0.625, "voi": -1.25}
+    assert found == {
+        "nerl": 0.5,
+        "nerl_mean": 0.625,
+        "voi": -1.25,
+        "adapted_rand": -0.25,
+    }
     assert objective.score_of("voi", -1.25) == 1.25
     assert math.isnan(objective.value_of("voi", {"nerl": 0.5}))
+
+
+@pytest.mark.parametrize(
+    "word, skeleton, settled, labels",
+    [
+        ("auto", "s.pkl", "nerl_mean", False),
+        ("auto", "", "adapted_rand", True),
+        ("adapted_rand", "s.pkl", "adapted_rand", True),
+        ("voi", "s.pkl", "voi", False),
+        ("voi", "", "voi", True),
+        ("nerl", "", "nerl", False),
+    ],
+)
+def test_what_auto_becomes_and_what_is_compared_with(word, skeleton, settled, labels):
+    assert objective.settled(word, skeleton) == settled
+    assert objective.needs_labels(word, skeleton) == labels
+
+
+@pytest.mark.parametrize(
+    "word, label, message",
+    [
+        (
+            "nerl",
+            "seg.npy",
+            "objective is nerl, and data.val.skeleton is empty; .* or tune by .* with --conf",
+        ),
+        (
+            "adapted_rand",
+            "",
+            "is adapted_rand, .* data.val.label is empty; .* --config.data.val.label=FILE",
+        ),
+    ],
+)
+def test_an_objective_without_its_truth(word, label, message):
+    with pytest.raises(InputError, match=message):
+        objective.require_truth(word, Truth("", label, (9.0, 9.0, 9.0)))
 
 
 def test_a_study_without_the_word_is_one_of_nerl(opened):

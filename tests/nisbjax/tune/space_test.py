@@ -78,7 +78,7 @@ def test_named_grids(config):
         ({"sampler": "grdi"}, "tune.sampler is 'grdi'; wanted one of grid, tpe"),
         (
             {"objective": "ned"},
-            "tune.objective is 'ned'; wanted one of nerl_mean, nerl",
+            "tune.objective is 'ned'; wanted one of auto, nerl_mean",
         ),
         ({"sampler": "tpe", "trials": 0}, "tune.trials is 0; wanted 1 or more"),
         (

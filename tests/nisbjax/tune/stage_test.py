@@ -85,11 +85,21 @@ WITHOUT_PLANE_0 = MaskSpec(
 )
 
 
-def run(config, out, *, prediction, skeleton, mask=None, decode=None, on_test=False):
+def run(
+    config,
+    out,
+    *,
+    prediction,
+    skeleton,
+    label="",
+    mask=None,
+    decode=None,
+    on_test=False,
+):
     """As the mode calls it."""
     inputs = Inputs(
         str(prediction),
-        Truth(str(skeleton), "", (9.0, 9.0, 12.0)),
+        Truth(str(skeleton), str(label), (9.0, 9.0, 12.0)),
         determines.facts(config, "study"),
         MaskedEdges(mask=mask, mask_edges=config.decode.mask_edges),
         on_test,
@@ -166,6 +176,49 @@ def test_scores_are_those_of_decoding_at_each_threshold(
         segments = nodes.read_node_segments(volume.from_array(labels, "xyz"), truth)
         expected = sign * nerl.score(truth, segments)[key]
         assert trial.value == pytest.approx(expected)
+
+
+@pytest.fixture
+def labeled(masked, tmp_path):
+    """The masked inputs, with dense labels of the two neurites and no skeletons."""
+    labels = np.ones(SHAPE, np.uint8)
+    labels[:, 2:] = 2
+    np.save(tmp_path / "labels.npy", labels)
+    return masked | {"skeleton": "", "label": tmp_path / "labels.npy"}
+
+
+def test_without_skeletons_dense_labels_are_tuned_by(
+    config, labeled, out, decode, caplog
+):
+    caplog.set_level("INFO")
+    best = run(config, out, **labeled, decode=decode)
+    assert best["decoding_params"] == {"threshold": 0.58}
+    assert best["metric"] == best["made_from"]["metric"] == "adapted_rand"
+    # in the lowest plane both are background: 32 + 32 of 384 voxels in all, kept as
+    # 64 / 384; the rest shares 160^2 + 160^2, and labels have 192^2 + 192^2
+    shared, background = 2 * 160**2, 64 / 384
+    recall = (shared + background) / (2 * 192**2)
+    assert best["scores"]["adapted_rand_recall"] == pytest.approx(recall)
+    assert best["scores"]["adapted_rand_precision"] == pytest.approx(1)
+    assert best["best_value"] == pytest.approx(1 - 2 * recall / (1 + recall))
+    assert not {"nerl", "coverage"} & best["scores"].keys()
+    assert not [w for w in best["warnings"] if "skeletons" in w]
+    assert best_params.read(out.best_params) == best
+    assert out.figure.read_bytes()[:4] == b"\x89PNG"
+    said = f"no skeletons: tuned by adapted Rand error against {labeled['label']}"
+    assert said in caplog.messages
+    assert run(config, out, **labeled, decode=decode) == best
+
+
+def test_other_labels_are_another_study(config, labeled, out, decode):
+    config.tune.thresholds = (0.58,)
+    run(config, out, **labeled, decode=decode)
+    np.save(labeled["label"], np.ones(SHAPE, np.uint8))
+    with pytest.raises(InputError, match="scored other label"):
+        run(config, out, **labeled, decode=decode)
+    np.save(labeled["label"], np.ones((2, 2, 2), np.uint8))
+    with pytest.raises(InputError, match=r"labels.npy have shape \(2, 2, 2\), and wh"):
+        run(config, out, **labeled, decode=decode)
 
 
 def test_without_the_mask_the_bad_plane_merges_all(config, inputs, out):
