@@ -191,21 +191,27 @@ def multiscales(attributes: Mapping[str, Any], inner: str) -> dict[str, Any]:
       Words with their values, as facts for `named_axes`.
     """
     facts: dict[str, Any] = {}
-    for holder in (attributes.get("ome"), attributes):
-        images = holder.get("multiscales") if isinstance(holder, dict) else None
-        for image in _dicts(images):
-            for level in _dicts(image.get("datasets")):
-                path = level.get("path")
-                if not isinstance(path, str) or _normal(path) != _normal(inner):
-                    continue
-                axes = image.get("axes", level.get("transform"))
-                if axes is None and image.get("version") in ("0.1", "0.2"):
-                    axes = "tczyx"  # by definition, until 0.3
-                facts[f"multiscales{len(facts) or ''}"] = axes
+    for image in images(attributes):
+        for level in dicts(image.get("datasets")):
+            path = level.get("path")
+            if not isinstance(path, str) or _normal(path) != _normal(inner):
+                continue
+            axes = image.get("axes", level.get("transform"))
+            if axes is None and image.get("version") in ("0.1", "0.2"):
+                axes = "tczyx"  # by definition, until 0.3
+            facts[f"multiscales{len(facts) or ''}"] = axes
     return facts
 
 
-def _dicts(value: Any) -> Iterator[dict]:
+def images(attributes: Mapping[str, Any]) -> Iterator[dict]:
+    """The images that a group of OME-Zarr (0.1 to 0.5) lists, each of several scales."""
+    for holder in (attributes.get("ome"), attributes):
+        if isinstance(holder, dict):
+            yield from dicts(holder.get("multiscales"))
+
+
+def dicts(value: Any) -> Iterator[dict]:
+    """The objects of a list; none of anything else."""
     if isinstance(value, list):
         yield from (item for item in value if isinstance(item, dict))
 

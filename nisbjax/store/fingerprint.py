@@ -9,11 +9,20 @@ import os
 import pathlib
 import random
 
-from nisbjax.store import axes, finished, formats, remains, verified
+from nisbjax.store import (
+    axes,
+    finished,
+    formats,
+    precomputed,
+    remains,
+    scales,
+    verified,
+)
 from nisbjax.store.volume import open_volume
 
 _SAMPLED_PIECES = 64  # of a fingerprint
 _PIECE_BYTES = 1 << 20
+_METADATA = (".zarray", ".zattrs", "zarr.json", "attributes.json", "info")
 _AS_THEY_LIE = ("xyz", "cxyz")  # how arrays without a word for their axes are read
 
 
@@ -21,7 +30,8 @@ def fingerprint(path: str | os.PathLike) -> str:
     """sha256 of an array's metadata, its files' names and sizes, and of 64 seeded pieces.
 
     Cheap for volumes of any size, and independent of where the volume lies. A piece is a
-    whole chunk file of a zarr array, or 1 MiB of a single file. Hidden files are not the
+    whole chunk file of an array, or 1 MiB of a single file. Of a group of scales it is of
+    the array that is read, and of what the group says of that. Hidden files are not the
     volume's content (our manifest grows), but for zarr's own.
 
     Raises:
@@ -33,11 +43,13 @@ def fingerprint(path: str | os.PathLike) -> str:
     draw = random.Random(0)
     if path.is_dir():
         finished.require_finished(path)
-        names = _content_names(path)
+        names = _content_names(path, inner)
+        words = scales.above(path)
+        if any(words):
+            digest.update(f"{words}\n".encode())
         for name in names:
             digest.update(f"{name} {(path / name).stat().st_size}\n".encode())
-        metadata = (".zarray", ".zattrs", "zarr.json")
-        pieces = [n for n in names if n.rpartition("/")[2] not in metadata]
+        pieces = [n for n in names if n.rpartition("/")[2] not in _METADATA]
         chosen = draw.sample(pieces, min(_SAMPLED_PIECES, len(pieces)))
         guard = open_volume(path).guard if finished.locate(path) else None
         for name in [n for n in names if n not in set(pieces)] + chosen:
@@ -64,12 +76,23 @@ def _turned(text: str) -> str:
     return said if open_volume(plain).stored_axes != said else ""
 
 
-def _content_names(folder: pathlib.Path) -> list[str]:
-    """Files below a folder, relative to it, without hidden ones but zarr's own."""
+def _content_names(folder: pathlib.Path, scale: str | None) -> list[str]:
+    """Files below a folder, relative to it, without hidden ones but zarr's own.
+
+    Args:
+      folder: of an array, or of a precomputed volume.
+      scale: the key of the one that counts, of a precomputed volume.
+    """
+    if scale is None:
+        return _names_below(folder, folder)
+    return ["info", *_names_below(precomputed.folder_of(folder, scale), folder)]
+
+
+def _names_below(folder: pathlib.Path, base: pathlib.Path) -> list[str]:
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         parts = path.relative_to(folder).parts
         hidden = [part for part in parts if part.startswith(".")]
         if all(part in remains.METADATA for part in hidden):
-            found.append("/".join(parts))
+            found.append(os.path.relpath(path, base))
     return found

@@ -1,4 +1,4 @@
-"""Which reader opens a file: zarr, HDF5, npy, TIFF and slices, by what the path is.
+"""Which reader opens a file: zarr, precomputed, N5, HDF5, npy, TIFF or slices, by the path.
 
 Nothing is opened before it is known to be a folder or a regular file, since a pipe or
 device under such a name would hold the reader for ever. PyTC goes by the suffix alone.
@@ -12,7 +12,7 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import axes, slices
+from nisbjax.store import axes, n5, precomputed, scales, slices
 from nisbjax.store.hdf5 import open_hdf5
 from nisbjax.store.npy import open_npy
 from nisbjax.store.tiff import open_tiff
@@ -38,9 +38,10 @@ def open_array(
     """The array in a file or folder, what it says of itself, and of its axes besides.
 
     Args:
-      path: of a zarr array's folder, of a folder of slices, or of an HDF5, npy or TIFF
-        file.
-      dataset: inside an HDF5 file; `main`, or the only one, where None.
+      path: of a zarr or N5 array's folder, of a precomputed volume, of a folder of slices,
+        or of an HDF5, npy or TIFF file.
+      dataset: inside an HDF5 file; `main`, or the only one, where None. Of a precomputed
+        volume, the key of a scale.
       writable: only zarr.
 
     Returns:
@@ -51,13 +52,18 @@ def open_array(
       InputError: nothing that can be read, or be written in place.
     """
     require_array_file(path)
-    if path.is_dir() and (writable or not slices.is_folder_of(path)):
+    if path.is_dir() and dataset is None and not writable:
+        if n5.is_array(path):
+            return n5.open_n5(path)
+        if slices.is_folder_of(path):
+            store, letters = slices.open_slices(path)
+            return store, {}, {"series": letters}
+    if path.is_dir() and dataset is None:
         return open_zarr(path, writable)
     if writable:
         raise InputError(f"{path} cannot be written in place; wanted a zarr array")
-    if path.is_dir():
-        store, letters = slices.open_slices(path)
-        return store, {}, {"series": letters}
+    if path.is_dir() and dataset is not None:
+        return precomputed.open_precomputed(path, dataset)
     suffix = path.suffix.lower()
     readers = (*HDF5, ".npy", ".tif", ".tiff")
     if suffix in readers:
@@ -72,8 +78,24 @@ def open_array(
     if slices.is_slice(path):
         raise InputError(f"{path} is one slice; name the folder that holds them all")
     raise InputError(
-        f"{path} is not a zarr array, HDF5, npy or TIFF file, or a folder of slices"
+        f"{path} is not a zarr or N5 array, a precomputed volume, an HDF5, npy or TIFF "
+        "file, or a folder of slices"
     )
+
+
+def require_exact(text: str) -> None:
+    """Refuses volumes whose numbers are not those that were written, for labels.
+
+    Raises:
+      InputError: JPEG.
+    """
+    path, inner = split_path(text)
+    slices.require_exact(path)
+    if path.is_dir() and inner is not None and not precomputed.is_exact(path, inner):
+        raise InputError(
+            f"{path}/{inner} is encoded as JPEG, which changes the numbers of labels; "
+            "wanted raw, compressed_segmentation or png"
+        )
 
 
 def require_array_file(path: pathlib.Path) -> None:
@@ -135,20 +157,37 @@ def local_path(text: str) -> pathlib.Path:
 def is_there(path: str | os.PathLike) -> bool:
     """Whether something lies where a volume is named, be it a dataset of a file."""
     try:
-        split_path(str(path))
+        return _located(str(path)) is not None
     except InputError:
         return False
-    return True
 
 
 def split_path(text: str) -> tuple[pathlib.Path, str | None]:
     """Separates a dataset's name from the HDF5 file that it follows (`raw.h5/main`).
 
-    Axes that are said behind the path (`axes.split_path`) are left out.
+    Axes that are said behind the path (`axes.split_path`) are left out. A group of scales
+    becomes the array of its finest, a precomputed volume its folder and a scale's key.
 
     Raises:
-      InputError: nothing there, a device, or not on this machine.
+      InputError: nothing there, a device, not on this machine, or a group or volume without
+        the scale.
     """
+    found = _located(text)
+    if found is None:
+        path = local_path(axes.split_path(text)[0])
+        reason = precomputed.missing(path) or scales.missing(path)
+        raise InputError(reason or f"no volume at {path}; check the path")
+    path, inner = found
+    if inner is not None or not path.is_dir():
+        return found
+    scale = precomputed.locate(path)
+    if scale is not None:
+        return scale
+    return n5.array_of(scales.array_of(path)), None
+
+
+def _located(text: str) -> tuple[pathlib.Path, str | None] | None:
+    """What a path names, a file's dataset behind it; None where nothing is."""
     text, _ = axes.split_path(text)
     path = local_path(text)
     if kind(path):
@@ -157,4 +196,4 @@ def split_path(text: str) -> tuple[pathlib.Path, str | None]:
     for parent in path.parents:
         if is_hdf5(parent) and kind(parent) == "file":
             return parent, path.relative_to(parent).as_posix()
-    raise InputError(f"no volume at {text}; check the path")
+    return precomputed.locate(path)  # a scale of which no chunk was written

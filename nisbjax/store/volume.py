@@ -1,7 +1,7 @@
 """A volume: any array file as one `tensorstore.TensorStore` with its attributes.
 
-Files are opened by `formats` (zarr v2 and v3 natively, HDF5, npy, TIFF and slices as views),
-so that a volume pickles as a specification and reopens in a worker. Axis order is settled
+Files are opened by `formats` (zarr, N5 and precomputed natively, HDF5, npy, TIFF and slices
+as views), so that a volume pickles as a specification and reopens in a worker. Axis order is settled
 here and nowhere else: a file whose attributes name another order is transposed lazily,
 where PyTC guesses the channel axis from its length.
 """
@@ -22,7 +22,6 @@ from nisbjax.store import axes as axes_lib
 from nisbjax.store import (
     chunk_headers,
     formats,
-    slices,
     stored,
     verified,
     zarr_output,
@@ -291,7 +290,7 @@ def open_labels(path: str | os.PathLike) -> Volume:
         raise InputError(
             f"{path} holds {volume.dtype}; wanted labels of an integer type"
         )
-    slices.require_exact(formats.split_path(str(path))[0])
+    formats.require_exact(str(path))
     return volume
 
 

@@ -2,7 +2,7 @@
 
 The metadata are checked by arithmetic, the separator in chunk names by what the folder
 holds (without the word for it, nested chunks read as zeros in TensorStore and zarr), and
-the axes are looked up in the groups above, where OME-Zarr keeps them.
+axes and voxel size are looked up in the groups above (`scales`).
 """
 
 import itertools
@@ -15,11 +15,10 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import axes, claims
+from nisbjax.store import claims, scales, voxel_size
 from nisbjax.store.attributes import read_json_object
 from nisbjax.store.views import words
 
-_LEVELS_ABOVE = 8  # groups that may describe an array: `labels/cells/0`
 _LOOKED_AT = 1 << 16  # entries of a folder whose metadata name the separator
 _MOST_INNER = 1 << 27  # chunks of a shard, whose index is read whole: 2 GB
 _NUMBERS = re.compile(r"\d+(\.\d+)*")
@@ -72,7 +71,10 @@ def open_zarr(
         _require_chunk_files(path, root, levels)
     else:
         raise InputError(f"{path} is a folder without a zarr array{_inside(path)}")
-    facts.update(_words_above(path))
+    words_above, size = scales.above(path)
+    facts.update(words_above)
+    if size is not None:
+        attributes = {voxel_size.KEY: size, **attributes}
     try:
         store = ts.open(spec, read=True, write=writable).result()
     except Exception as error:  # noqa: BLE001 (of TensorStore, which has a few types for all)
@@ -222,20 +224,3 @@ def _require_folder_of_chunks(path: pathlib.Path, entry: os.DirEntry) -> None:
     """Refuses what TensorStore takes for a chunk that was never written, or waits for."""
     if "." in entry.name or not entry.is_dir():
         raise no_file(path, entry.name)
-
-
-def _words_above(path: pathlib.Path) -> dict[str, Any]:
-    """What OME-Zarr says of the array in the groups above it."""
-    path = path.resolve()
-    for level, group in enumerate(path.parents):
-        if level == _LEVELS_ABOVE:
-            break
-        attributes = read_json_object(group / ".zattrs")
-        if attributes is None:
-            metadata = read_json_object(group / "zarr.json") or {}
-            attributes = metadata.get("attributes")
-        if isinstance(attributes, dict):
-            facts = axes.multiscales(attributes, path.relative_to(group).as_posix())
-            if facts:
-                return facts
-    return {}

@@ -178,7 +178,9 @@ def test_paths_that_lead_to_no_array_are_refused(tmp_path):
     refused("s3://nisb/a is not a local path; copy the f", open_volume, "s3://nisb/a")
     (tmp_path / "a.txt").write_text("x")
     refused(
-        "a.txt is not a zarr array, HDF5, npy or T", open_volume, tmp_path / "a.txt"
+        "a.txt is not a zarr or N5 array, a precomputed",
+        open_volume,
+        tmp_path / "a.txt",
     )
     zarr_array(tmp_path / "g.zarr" / "img")
     zarr_array(tmp_path / "g.zarr" / "seg")
