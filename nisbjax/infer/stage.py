@@ -6,6 +6,7 @@ says what made it: axes, voxel size, offsets, source, weights and software.
 """
 
 import dataclasses
+import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -251,7 +252,7 @@ def _write(
         "predicted %s from %s: %d windows, %.1f s, %s",
         plan.image.source,
         plan.network.facts,
-        plan.grid.count,
+        math.prod(map(len, plan.grid.reaching(plan.region))),
         seconds,
         final,
     )

@@ -33,9 +33,13 @@ from nisbjax.typing import Config
 def predict(
     config: Config, run_dir: Run, checkpoint_path: str, redo: Sequence[str] = ()
 ) -> pathlib.Path:
-    """Mode predict: the test volume, or `predict.input`; replaced with `redo`."""
+    """Mode predict: the test volume, or `predict.input`; replaced with `redo`.
+
+    A region of a file that is named may be any; without one, a box of the data holds.
+    """
     found = workflow.find_checkpoint(config, run_dir, checkpoint_path)
-    config = within_box_of_tested(config)
+    if not (optional(config.predict.input) and optional(config.predict.roi)):
+        config = within_box_of_tested(config)
     image = predicted_image(config)
     if not image:
         split = split_of(config, "test")
@@ -155,8 +159,9 @@ def _own_split(config: Config, segmentation: str) -> Split:
     """
     if optional(config.evaluate.skeleton):
         return Split("", "", "")
-    image = image_of(config, open_labels(segmentation))
-    split = split_with(config, image) if image else None
+    labels = open_labels(segmentation)
+    image, box = image_of(config, labels), str(labels.attributes.get("box", ""))
+    split = split_with(config, image, box=box) if image else None
     if split is not None:
         return split
     if not evaluation.needs_skeleton(config):

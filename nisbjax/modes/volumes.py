@@ -79,15 +79,28 @@ def within_box(config: Config, split: str) -> Config:
 
 
 def within_box_of_tested(config: Config) -> Config:
-    """As `within_box`, for the test volume, or for that of `predict.input`."""
+    """As `within_box`, for the test volume, or for that of `predict.input`.
+
+    Where one image is divided into both, `predict.roi` says which is meant; else it is the
+    test volume.
+    """
     image = predicted_image(config)
     if not image:
         return within_box(config, "test")
-    for split in ("val", "test"):
-        own = split_of(config, split).image
-        if own and same_file(own, image):
-            return within_box(config, split)
-    return config
+    owners = [
+        name
+        for name in ("test", "val")
+        if (own := split_of(config, name).image) and same_file(own, image)
+    ]
+    roi = optional(config.predict.roi)
+    holding = [name for name in owners if roi and _holds(config, name, roi)]
+    return within_box(config, (holding or owners)[0]) if owners else config
+
+
+def _holds(config: Config, split: str, box: str) -> bool:
+    """Whether a region is inside the box of a split that has one."""
+    own = optional(config.data[split].box)
+    return bool(own) and Box.parse(own).contains(Box.parse(box))
 
 
 def apart(config: Config, one: str, other: str) -> bool:
@@ -132,25 +145,32 @@ def same_file(one: str, other: str) -> bool:
     return first == second
 
 
-def split_with(config: Config, image: str, known: str = "") -> Split | None:
+def split_with(
+    config: Config, image: str, known: str = "", box: str = ""
+) -> Split | None:
     """The volume of the configuration whose image is that one; None where there is none.
 
     Args:
       config: keys `data`.
       image: its path; "" to look for its fingerprint alone.
       known: its fingerprint, for an image that has moved; "" where that is not known.
+      box: the region that is meant, where one image is divided into test and validation
+        volume; "" for the test volume then.
     """
-    for split in (split_of(config, name) for name in ("val", "test")):
+    found: dict[str, Split] = {}
+    for name in ("test", "val"):
+        split = split_of(config, name)
         if not split.image or not is_there(split.image):
             continue
-        if image and same_file(split.image, image):
-            return split
-        # A copy, or the same image where the data have moved.
+        # A copy, or the same image where the data have moved, is known by its content.
         here = bool(image) and is_there(image)
-        wanted = known or (fingerprint(image) if here else "")
-        if wanted and fingerprint(split.image) == wanted:
-            return split
-    return None
+        if (image and same_file(split.image, image)) or (
+            (wanted := known or (fingerprint(image) if here else ""))
+            and fingerprint(split.image) == wanted
+        ):
+            found[name] = split
+    holding = [name for name in found if box and _holds(config, name, box)]
+    return next((found[name] for name in (*holding, *found)), None)
 
 
 def image_of(config: Config, volume: Volume) -> str:

@@ -294,7 +294,7 @@ def _tested(config: Config) -> Split:
         split = split_of(config, "test")
         require_root(config, split)
         return split
-    found = split_with(config, image)
+    found = split_with(config, image, box=optional(config.predict.roi))
     if found is not None:
         return found
     if evaluation.needs_skeleton(config):

@@ -14,7 +14,7 @@ from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nodes
 from nisbjax.modes import workflow
-from nisbjax.modes.volumes import split_of
+from nisbjax.modes.volumes import split_of, split_with
 from nisbjax.store.volume import from_array, open_affinities, open_labels
 from nisbjax.viz import plots
 
@@ -76,6 +76,29 @@ def test_a_region_beyond_the_box_is_refused(stack, folder):
     # Inside it, the region counts.
     stack.predict.roi = "9:12,0:9,0:8"
     assert workflow.within_box_of_tested(stack).predict.roi == "9:12,0:9,0:8"
+
+
+def test_an_image_that_two_splits_divide(stack, folder, caplog):
+    """Named, it is the test volume, or that which holds the region; or any region of it."""
+    stack.predict.input = split_of(stack, "val").image
+    stack.data.val.skeleton = "val.pkl"
+    within = workflow.within_box_of_tested
+    assert within(stack).predict.roi == "8:12,0:9,0:8"
+    for roi, skeleton in (("0:4,0:9,0:8", "val.pkl"), ("9:12,0:9,0:8", "skeleton.pkl")):
+        stack.predict.roi = roi
+        assert within(stack).predict.roi == roi
+        split = split_with(stack, stack.predict.input, box=roi)
+        assert split is not None and split.skeleton.endswith(skeleton)
+    stack.predict.roi = "6:12,0:9,0:8"
+    with pytest.raises(InputError, match="not inside data.test.box, 8:12,0:9,0:8"):
+        launch.run_mode("test", stack, workdir=str(folder))
+    stack.predict.output = str(folder / "named.zarr")
+    caplog.set_level("INFO")
+    path = launch.run_mode("predict", stack, workdir=str(folder))
+    assert open_affinities(path).shape == (3, 6, 9, 8)
+    # Windows of 4 at 0, 2, ..., 8: those from 4 reach x = 6; 9 on y takes two, 8 on z one.
+    (line,) = [m for m in caplog.messages if m.startswith("predicted")]
+    assert "6 windows" in line
 
 
 def test_the_part_of_a_volume_that_another_covers():
