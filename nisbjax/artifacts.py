@@ -171,6 +171,22 @@ class ValidationDir:
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckDir:
+    """What `--mode=check` found."""
+
+    path: pathlib.Path
+
+    @property
+    def report(self) -> pathlib.Path:
+        return self.path / "check.txt"
+
+    @property
+    def picture(self) -> pathlib.Path:
+        """Crops as the network will see them."""
+        return self.path / "check.png"
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A run's folder, as `--workdir` names it."""
 
@@ -217,6 +233,10 @@ class Run:
     @property
     def synthetic(self) -> pathlib.Path:
         return self.path / "data"
+
+    @property
+    def check(self) -> CheckDir:
+        return CheckDir(self.path / "check")
 
     @property
     def validation(self) -> ValidationDir:

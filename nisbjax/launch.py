@@ -8,6 +8,8 @@ python -m nisbjax --config=liconn [--mode=M] [--workdir=DIR] [--checkpoint=DIR]
 
 modes:
   synth      write a procedural LICONN-like data set in the NISB layout
+  check      before a night: open all that the others read, draw three crops, end with
+             "ready" or a list of what is wrong; writes RUN/check
   train      (default) train, validate, checkpoint; resumes by itself from --workdir
   predict    affinities of the test volume, or of --config.predict.input
   qc         scan a prediction, decide the z cuts, write the report
@@ -61,6 +63,7 @@ from nisbjax.typing import Config
 # mode is asked for, so that decoding or scoring does not load JAX.
 MODES = {
     "synth": "nisbjax.modes.demo:synth",
+    "check": "nisbjax.modes.check:run",
     "train": "nisbjax.modes.train:run",
     "predict": "nisbjax.modes.alone:predict",
     "qc": "nisbjax.modes.alone:qc",
@@ -224,7 +227,8 @@ def run_mode(
             f"--config is missing{without}; wanted a preset such as liconn, a file, or the "
             "--workdir of a run that has begun"
         )
-    ranges.check(config)
+    if mode != "check":  # which lists them
+        ranges.check(config)
     for name in extras:
         if mode not in _EXTRAS[name]:
             raise InputError(
@@ -244,7 +248,8 @@ def run_mode(
     if mode in _TELL_ORIGINS:
         extras["given"] = given
     result = work(config, run_dir, checkpoint_path, **extras)
-    logging.info("%s took %.1f s", mode, time.monotonic() - started)
+    if mode != "check":  # whose last word is `ready`
+        logging.info("%s took %.1f s", mode, time.monotonic() - started)
     return result
 
 

@@ -4,9 +4,9 @@ PyTC prints shapes, BANIS nothing. Counts are of three crops, which a start can 
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer
 
 from nisbjax.data.nisb import Pair
 from nisbjax.data.orientation import crops
@@ -21,17 +21,47 @@ def lines(pair: Pair, unlabeled: str) -> Iterator[str]:
       pair: of which three crops are read.
       unlabeled: values that nobody vouches for, see `unlabeled.parse_codes`.
     """
+    seen = look(pair, unlabeled)
+    yield (
+        f"{file_line(pair.image)}, grey values {seen.low:.6g} to {seen.high:.6g} in 3 crops"
+    )
+    yield f"{file_line(pair.labels)}, {seen} in 3 crops"
+
+
+class Look(NamedTuple):
+    """What three crops of a pair hold."""
+
+    low: float  # grey values
+    high: float
+    objects: int
+    background: float  # share of voxels
+    unlabeled: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.objects} labels, {self.background:.0%} background, "
+            f"{self.unlabeled:.0%} unlabeled"
+        )
+
+
+def look(pair: Pair, unlabeled: str) -> Look:
+    """Reads three crops; arguments as of `lines`."""
     boxes = list(crops(pair.labels.spatial_shape))
     grey = np.concatenate([pair.image.read(box).ravel() for box in boxes])
     known = np.concatenate(
         [to_int32(pair.labels.read(box), unlabeled).ravel() for box in boxes]
     )
-    low, high = np.nanmin(grey), np.nanmax(grey)
-    yield f"{_file(pair.image)}, grey values {low:.6g} to {high:.6g} in 3 crops"
-    yield f"{_file(pair.labels)}, {_shares(known)} in 3 crops"
+    return Look(
+        float(np.nanmin(grey)),
+        float(np.nanmax(grey)),
+        len(np.unique(known[known > 0])),
+        float(np.mean(known == 0)),
+        float(np.mean(known < 0)),
+    )
 
 
-def _file(volume: Volume) -> str:
+def file_line(volume: Volume) -> str:
+    """A file in one line: path, shape, type, how its axes lie, the size of its voxels."""
     sides = " x ".join(map(str, volume.spatial_shape))
     channels = volume.shape[volume.axes.index("c")] if "c" in volume.axes else 1
     several = f", {channels} channels" if channels > 1 else ""
@@ -42,16 +72,15 @@ def _file(volume: Volume) -> str:
 
 
 def _voxel_size(volume: Volume) -> str:
+    size = voxel_size_nm(volume)
+    return f", voxels of {' x '.join(f'{each:g}' for each in size)} nm" if size else ""
+
+
+def voxel_size_nm(volume: Volume) -> tuple[float, ...]:
+    """What a file says of its voxels, x y z; () where it says nothing."""
     found = volume.attributes.get("voxel_size_nm")
-    if not isinstance(found, list | tuple) or not all(
-        isinstance(size, int | float) for size in found
-    ):
-        return ""
-    return f", voxels of {' x '.join(f'{size:g}' for size in found)} nm"
-
-
-def _shares(labels: Integer[np.ndarray, " n"]) -> str:
-    objects = len(np.unique(labels[labels > 0]))
-    background = float(np.mean(labels == 0))
-    nobody = float(np.mean(labels < 0))
-    return f"{objects} labels, {background:.0%} background, {nobody:.0%} unlabeled"
+    if not isinstance(found, list | tuple) or len(found) != 3:
+        return ()
+    if not all(isinstance(size, int | float) for size in found):
+        return ()
+    return tuple(map(float, found))

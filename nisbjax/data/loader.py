@@ -132,9 +132,15 @@ class Loader:
         """
         return self._put(self._rows_of(int(step), self._local_samples()))
 
-    def on_host(self, step: int) -> Batch:
-        """The whole batch of a step as numpy arrays, whatever the devices and hosts."""
-        rows = self._rows_of(step, list(range(self._global_batch)))
+    def on_host(self, step: int, samples: Sequence[int] | None = None) -> Batch:
+        """The batch of a step as numpy arrays, whatever the devices and hosts.
+
+        Args:
+          step: whose batch.
+          samples: some of them; None for all.
+        """
+        wanted = range(self._global_batch) if samples is None else samples
+        rows = self._rows_of(step, list(wanted))
         fields = zip(*rows.values(), strict=True)
         return Batch(*map(_stacked, Batch._fields, map(list, fields)))
 
@@ -177,10 +183,14 @@ class Loader:
         x, y, z = start
         return Crop(pair, Box.whole(self._crop).shift((x, y, z)))
 
-    def describe(self, step: int) -> list[str]:
-        """Source and box of every sample of a step, to reproduce what went wrong."""
+    def describe(self, step: int, samples: Sequence[int] | None = None) -> list[str]:
+        """Source and box of samples of a step, to reproduce what went wrong.
+
+        Args:
+          step, samples: as `on_host`.
+        """
         lines = []
-        for sample in range(self._global_batch):
+        for sample in range(self._global_batch) if samples is None else samples:
             crop = self.draw(step, sample)
             crop, _, _ = self._with_object(step, sample, crop, self._read(crop))
             lines.append(f"{self._pairs[crop.pair].image.source} {crop.box}")

@@ -7,7 +7,7 @@ any number of devices.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,16 @@ class Examples(NamedTuple):
     weights: Float32[Array, "b x y z o"] | None  # see `calibre`; None for none
 
 
+class View(NamedTuple):
+    """A crop on its way to an example, each part cut to the patch."""
+
+    images: Float32[Any, "*b x y z c"]  # after augmentation
+    labels: Int[Any, "*b x y z"]  # after augmentation
+    eroded: Int[Any, "*b x y z"]  # as the short edges see them
+    targets: Bool[Any, "*b x y z o"]
+    valid: Bool[Any, "*b x y z o"]
+
+
 def _targets(
     labels: Int[Array, "b x y z"], rule: ExampleRule
 ) -> tuple[Int[Array, "b x y z"], Bool[Array, "b x y z o"], Bool[Array, "b x y z o"]]:
@@ -107,25 +117,14 @@ def examples(
     """
 
     def local(batch: Batch, seed: Array, step: Array) -> Examples:
-        images = normalized(batch.images, batch.ranges)
-        labels = batch.labels
-        if training and rule.augmentation.profile != "none":
-            # One sample after another: under vmap a cond would do both of its branches.
-            images, labels = lax.map(
-                lambda s: augment(s[0], s[1], s[2], rule.augmentation),
-                (sample_keys(seed, step, batch.samples), images, labels),
-            )
+        images, labels = _augmented(batch, rule, seed, step, training=training)
         labels, targets, valid = _targets(labels, rule)
-        before, _ = target_context(rule.offsets, stored_at=rule.stored_at)
-        patch = tuple(
-            slice(low, low + size) for low, size in zip(before, rule.patch, strict=True)
-        )
         valid = valid & batch.real[:, None, None, None, None]
         weights = None
         if rule.calibre_max != 1.0:
             weights = calibre_weights(labels, targets, largest=rule.calibre_max)
         made = Examples(images, labels, targets, valid, weights)
-        return jax.tree.map(lambda field: field[:, *patch], made)
+        return jax.tree.map(lambda field: field[:, *_patch(rule)], made)
 
     seed, step = jnp.asarray(seed, jnp.uint32), jnp.asarray(step, jnp.uint32)
     if mesh is None:
@@ -138,3 +137,38 @@ def examples(
         out_specs=rows,
         check_vma=False,  # a cond's branches that differ in what varies are refused
     )(batch, seed, step)
+
+
+def view(
+    batch: Batch, rule: ExampleRule, *, seed: int | Array, step: int | Array
+) -> View:
+    """What `examples` makes of training crops, with the labels before their erosion.
+
+    Args:
+      batch, rule, seed, step: as `examples`.
+    """
+    seed, step = jnp.asarray(seed, jnp.uint32), jnp.asarray(step, jnp.uint32)
+    images, labels = _augmented(batch, rule, seed, step, training=True)
+    made = View(images, labels, *_targets(labels, rule))
+    return jax.tree.map(lambda field: field[:, *_patch(rule)], made)
+
+
+def _augmented(
+    batch: Batch, rule: ExampleRule, seed: Array, step: Array, *, training: bool
+) -> tuple[Float32[Array, "b x y z c"], Int[Array, "b x y z"]]:
+    images, labels = normalized(batch.images, batch.ranges), batch.labels
+    if not training or rule.augmentation.profile == "none":
+        return images, labels
+    # One sample after another: under vmap a cond would do both of its branches.
+    return lax.map(
+        lambda s: augment(s[0], s[1], s[2], rule.augmentation),
+        (sample_keys(seed, step, batch.samples), images, labels),
+    )
+
+
+def _patch(rule: ExampleRule) -> tuple[slice, ...]:
+    """Where the patch lies in a crop."""
+    before, _ = target_context(rule.offsets, stored_at=rule.stored_at)
+    return tuple(
+        slice(low, low + size) for low, size in zip(before, rule.patch, strict=True)
+    )

@@ -20,7 +20,7 @@ from nisbjax.errors import InputError, require_choice
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
 from nisbjax.infer.affinity_attributes import EdgeGeometry, attributes
-from nisbjax.infer.check import check
+from nisbjax.infer.check import check as refuse_unfit
 from nisbjax.infer.conversion import Conversion, Normalization
 from nisbjax.infer.network import Network
 from nisbjax.infer.predict import predict_volume
@@ -138,6 +138,25 @@ def run(
     return final
 
 
+def check(
+    section: Section,
+    network: Network,
+    image_path: str | pathlib.Path,
+    target: PredictionFiles,
+    *,
+    normalization: Normalization,
+    edges: EdgeGeometry,
+    determined_by: Mapping[str, Any],
+) -> None:
+    """Refuses what `run` would, and writes nothing; arguments as of `run`.
+
+    Raises:
+      InputError: as `run`.
+    """
+    plan = _planned(section, network, image_path, normalization, edges, determined_by)
+    target.check(plan.made_from)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Prediction:
     """A prediction that was checked, and is not begun.
@@ -185,7 +204,7 @@ def _planned(
     grid = Grid(image.spatial_shape, (x, y, z), section.overlap, section.edge_windows)
     roi = optional(section.roi)
     region = Box.parse(roi) if roi else Box.whole(grid.shape)
-    check(
+    refuse_unfit(
         section,
         network,
         image,

@@ -6,7 +6,7 @@ stages before their first write. PyTC checks values where they are used, which i
 the first file is written; here a key without an entry does not pass either.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nisbjax.config import flatten
@@ -251,14 +251,8 @@ def check(config: Config | Mapping) -> None:
       InputError: naming the key, its value and what was wanted; a key that there is none of,
         or one that is missing.
     """
-    flat = flatten(config)
-    for key in RANGES:
-        if key not in flat:
-            raise InputError(
-                f"the configuration has no {key}; begin with base_config() as the files in "
-                "configs/ do"
-            )
-    check_flat(flat)
+    for _, said in problems(config):
+        raise InputError(said)
 
 
 def check_flat(flat: Mapping[str, Any]) -> None:
@@ -267,10 +261,31 @@ def check_flat(flat: Mapping[str, Any]) -> None:
     Raises:
       InputError: naming the key, its value and what was wanted.
     """
+    for _, said in _problems_of(flat):
+        raise InputError(said)
+
+
+def problems(config: Config | Mapping) -> Iterator[tuple[str, str]]:
+    """Every key that `check` has something against, and what it says.
+
+    Args:
+      config: the whole of it.
+    """
+    flat = flatten(config)
+    for key in RANGES:
+        if key not in flat:
+            said = "begin with base_config() as the files in configs/ do"
+            yield key, f"the configuration has no {key}; {said}"
+    yield from _problems_of(flat)
+
+
+def _problems_of(flat: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in sorted(flat.items(), key=_follows):
         if key not in RANGES:
-            raise InputError(
-                f"{shown(key)} is no key of the configuration; nisbjax/config.py has them "
-                "all"
-            )
-        require(key, value, RANGES[key])
+            said = "is no key of the configuration; nisbjax/config.py has them all"
+            yield key, f"{shown(key)} {said}"
+            continue
+        try:
+            require(key, value, RANGES[key])
+        except InputError as error:
+            yield key, str(error)

@@ -66,32 +66,63 @@ def predict_by(
       InputError: as `infer.stage.run`.
     """
     from nisbjax.infer import stage
-    from nisbjax.infer.affinity_attributes import EdgeGeometry
-    from nisbjax.infer.conversion import Normalization
     from nisbjax.qc import gathering
 
-    work, final = output_paths(config.predict, place, named.prediction)
-    section = _settled(config.predict, work, final, redo="predict" in named.redo)
-    determined_by = determines.facts(config, "prediction")
-    determined_by["predict.precision"] = section.precision
+    section, target, said = _asked(config, place, named)
     return stage.run(
         section,
         network,
         image,
-        stage.PredictionFiles(work, final, "predict" in named.redo),
-        normalization=Normalization(
-            config.data.normalize, tuple(config.data.percentiles)
-        ),
-        edges=EdgeGeometry(
-            tuple((int(x), int(y), int(z)) for x, y, z in config.data.offsets),
-            config.data.edge_stored_at,
-            tuple(config.data.voxel_size_nm),
-        ),
-        determined_by=determined_by,
+        target,
+        **said,
         make_observer=functools.partial(
             gathering.begin, config.qc, place.plane_statistics
         ),
     )
+
+
+def check(
+    config: Config, network: Any, image: str | pathlib.Path, place: VolumeDir
+) -> None:
+    """Refuses what `predict_by` would, and writes nothing.
+
+    Args:
+      config, network, image, place: as `predict_by`.
+
+    Raises:
+      InputError: as `infer.stage.run`.
+    """
+    from nisbjax.infer import stage
+
+    section, target, said = _asked(config, place, NamedOutputs.of(config))
+    stage.check(section, network, image, target, **said)
+
+
+def _asked(
+    config: Config, place: VolumeDir, named: NamedOutputs
+) -> tuple[Section, Any, dict[str, Any]]:
+    """What the stage takes: `predict`, where affinities go, and what is said of them."""
+    from nisbjax.infer.affinity_attributes import EdgeGeometry
+    from nisbjax.infer.conversion import Normalization
+    from nisbjax.infer.stage import PredictionFiles
+
+    redo = "predict" in named.redo
+    work, final = output_paths(config.predict, place, named.prediction)
+    section = _settled(config.predict, work, final, redo=redo)
+    determined_by = determines.facts(config, "prediction")
+    determined_by["predict.precision"] = section.precision
+    said = {
+        "normalization": Normalization(
+            config.data.normalize, tuple(config.data.percentiles)
+        ),
+        "edges": EdgeGeometry(
+            tuple((int(x), int(y), int(z)) for x, y, z in config.data.offsets),
+            config.data.edge_stored_at,
+            tuple(config.data.voxel_size_nm),
+        ),
+        "determined_by": determined_by,
+    }
+    return section, PredictionFiles(work, final, redo), said
 
 
 def _settled(

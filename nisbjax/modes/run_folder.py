@@ -35,6 +35,8 @@ def find_run(
     """
     if workdir:
         return Run(pathlib.Path(workdir))
+    if mode == "check" and not checkpoint_path:  # begins no run, and needs none
+        return Run(OUTPUTS / config.name)
     if mode == "import":  # its file may well lie in another program's run
         return artifacts.new_import(OUTPUTS, config.name)
     if mode in _START_A_RUN and (reset or not checkpoint_path):

@@ -4,9 +4,10 @@ PyTC tunes on whatever volume its configuration names, the test volume among the
 needs an explicit word, which the results repeat.
 """
 
+import functools
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nisbjax import skeletons
@@ -64,13 +65,11 @@ def run(
     from nisbjax.tune.trial_folder import trial_folder
 
     config = within_box(config, "val")
-    guard_test_data(config, truth_of(config, split).skeleton, split.image)
+    for ask in questions(config, out, split, outputs):
+        ask()
     space = stage.check(config.tune, config.decode)
     place = out.prediction(split.name)
     trial = segmentation.with_parameters(config, space.widest)
-    stage.check_study(config.tune, config.decode, out, _inputs(config, split))
-    segmentation.check_keys(trial)
-    check_mask(config, place, split.image, outputs)
     prediction = predict(config, found, split.image, place, outputs)
     known = _inputs(config, split, prediction)
     stage.check_study(config.tune, config.decode, out, known)
@@ -94,6 +93,32 @@ def run(
             seed=config.seed,
             decode_whole=decode_whole,
         )
+
+
+def questions(
+    config: Config, out: TuneDir, split: Split, outputs: NamedOutputs = OWN
+) -> Iterator[Callable[[], Any]]:
+    """What a study asks before it works, each raises InputError where it refuses.
+
+    Args:
+      config: within the box that is tuned on.
+      out, split, outputs: as `run`.
+    """
+    from nisbjax.tune import stage
+
+    def study() -> None:
+        stage.check_study(config.tune, config.decode, out, _inputs(config, split))
+
+    def decode() -> None:
+        space = stage.check(config.tune, config.decode)
+        segmentation.check_keys(segmentation.with_parameters(config, space.widest))
+
+    skeleton = truth_of(config, split).skeleton
+    yield functools.partial(guard_test_data, config, skeleton, split.image)
+    yield study
+    yield decode
+    place = out.prediction(split.name)
+    yield functools.partial(check_mask, config, place, split.image, outputs)
 
 
 def guard_test_data(config: Config, skeleton: str, image: str = "") -> bool:

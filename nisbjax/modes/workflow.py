@@ -5,8 +5,9 @@ PyTC composes the same stages inside one process that holds the whole volume, an
 the mask in testing but not in tuning; here both go through `affinity_mask`.
 """
 
+import functools
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
@@ -166,16 +167,42 @@ def _check_test(
     refuse_own(config, "test")
     config = within_box_of_tested(config)
     found = find_checkpoint(config, run_dir, checkpoint_path)
-    split = _tested(config)
+    split = tested(config)
     place = run_dir.test(checkpoint.step_of(found), split.name)
-    whole = None if optional(config.predict.roi) else open_image(split.image)
-    truth = evaluation.truth_of(config, split)
-    evaluation.check(config.evaluate.metrics, truth, place, whole)
-    segmentation.check_keys(segmentation.with_parameters(config, parameters))
-    segmentation.check_output(config)
-    check_mask(config, place, split.image, NamedOutputs.of(config))
-    files.require_file(place.slices_png)
+    for ask in questions(config, split, place, parameters):
+        ask()
     return found, split, place
+
+
+def questions(
+    config: Config,
+    split: Split,
+    place: VolumeDir,
+    parameters: Mapping[str, float | int] | None = None,
+) -> Iterator[Callable[[], Any]]:
+    """What mode test asks before it works, each raises InputError where it refuses.
+
+    Args:
+      config: within the box that is tested.
+      split: the volume.
+      place: where its files go.
+      parameters: as `test`.
+    """
+    whole = None if optional(config.predict.roi) else open_image(split.image)
+
+    def score() -> None:
+        truth = evaluation.truth_of(config, split)
+        evaluation.check(config.evaluate.metrics, truth, place, whole)
+
+    def decode() -> None:
+        segmentation.check_keys(segmentation.with_parameters(config, parameters))
+
+    yield score
+    yield decode
+    yield functools.partial(segmentation.check_output, config)
+    outputs = NamedOutputs.of(config)
+    yield functools.partial(check_mask, config, place, split.image, outputs)
+    yield functools.partial(files.require_file, place.slices_png)
 
 
 def draw_slices(
@@ -287,8 +314,12 @@ def tune_test(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, A
     )
 
 
-def _tested(config: Config) -> Split:
-    """The test volume, or that of `predict.input` with what belongs to it."""
+def tested(config: Config) -> Split:
+    """The test volume, or that of `predict.input` with what belongs to it.
+
+    Raises:
+      InputError: as `require_root`, or nobody says what that of `predict.input` is scored by.
+    """
     image = predicted_image(config)
     if not image:
         split = split_of(config, "test")

@@ -47,6 +47,20 @@ def make_mesh(
     return Mesh(np.array(devices).reshape(sizes), names)
 
 
+def require_shares(batch: int, mesh: Mesh) -> None:
+    """Refuses a batch that the devices of the axis `data` cannot share.
+
+    Raises:
+      InputError: it is no multiple of them.
+    """
+    shards = mesh.shape[DATA]
+    if batch % shards:
+        raise InputError(
+            f"the global batch is {batch} on {shards} devices; wanted a multiple of the "
+            "devices"
+        )
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same array on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -188,6 +188,23 @@ def require_origin(own: pathlib.Path, origin: Origin) -> None:
     )
 
 
+def require_steps(plan: TrainingPlan, own: pathlib.Path) -> None:
+    """Refuses to go on beyond the last step.
+
+    Args:
+      plan: of the run.
+      own: the folder's newest checkpoint.
+
+    Raises:
+      InputError: it is of a later step than `train.steps`.
+    """
+    if checkpoint.step_of(own) > plan.steps:
+        raise InputError(
+            f"{own.parent.parent} is at step {own.name} and train.steps is "
+            f"{plan.steps}; ask for more steps"
+        )
+
+
 def require_something_to_do(
     plan: TrainingPlan, found: pathlib.Path, state: step.TrainState
 ) -> None:

@@ -26,7 +26,7 @@ from nisbjax.parallel import devices
 from nisbjax.train import losses, optimizer, step
 from nisbjax.typing import Config
 
-_DESCRIBED = 8  # volumes of a split that the log describes
+DESCRIBED = 8  # volumes of a split that the log describes
 _IN_MEMORY_GB = 2.0  # volumes that fit are read once
 
 
@@ -133,6 +133,25 @@ def record_uses(mesh: Mesh, config: Config, batch: int, recorder: Recorder) -> N
     jax.eval_shape(apply, params, images)  # of a validation
 
 
+def require_patch(mesh: Mesh, config: Config, recipe: step.Recipe) -> None:
+    """Refuses crops that the network does not take; it is traced, not computed.
+
+    Args:
+      mesh: devices.
+      config: keys `model`.
+      recipe: of `make_recipe_on`.
+
+    Raises:
+      InputError: a patch of another size than the network takes, or one that the mesh
+        cannot share.
+    """
+    one_each = mesh.shape[devices.DATA]
+    shape = (one_each, *recipe.examples.patch, config.model.in_channels)
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    params = build.abstract_params(config.model.to_dict())
+    jax.eval_shape(step.per_shard(recipe.apply, mesh), params, images)
+
+
 def with_kernels(
     recipe: step.Recipe,
     mesh: Mesh,
@@ -177,15 +196,30 @@ def open_training_data(config: Config) -> None:
       InputError: data are missing, or do not fit one another or the model.
     """
     for split in ("train", "val") if config.train.val_every else ("train",):
-        pairs = _open_pairs(config, split)
-        for pair in pairs[:_DESCRIBED]:
-            for line in description.lines(pair, config.data.unlabeled):
-                logging.info("%s: %s", split, line)
-        # A box of labels that lie across their image is a box of other tissue.
-        for pair in _open_pairs(config, split, whole=True)[:_DESCRIBED]:
-            orientation.warn(pair)
-        if pairs[_DESCRIBED:]:
-            logging.info("%s: and %d volumes more", split, len(pairs[_DESCRIBED:]))
+        open_split(config, split)
+
+
+def open_split(config: Config, split: str) -> tuple[list[nisb.Pair], list[str]]:
+    """Opens the pairs of one split as training would read them.
+
+    The log says what was read, and warns where labels seem to lie across their image.
+
+    Returns:
+      The pairs, and the warnings.
+
+    Raises:
+      InputError: data are missing, or do not fit one another or the model.
+    """
+    pairs = _open_pairs(config, split)
+    for pair in pairs[:DESCRIBED]:
+        for line in description.lines(pair, config.data.unlabeled):
+            logging.info("%s: %s", split, line)
+    # A box of labels that lie across their image is a box of other tissue.
+    whole = _open_pairs(config, split, whole=True)[:DESCRIBED]
+    warnings = [said for said in map(orientation.warn, whole) if said]
+    if pairs[DESCRIBED:]:
+        logging.info("%s: and %d volumes more", split, len(pairs[DESCRIBED:]))
+    return pairs, warnings
 
 
 def training_loader(config: Config, crop: Any, mesh: Mesh, batch: int) -> Loader:

@@ -21,7 +21,6 @@ from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten
 from nisbjax.data.loader import Loader
-from nisbjax.errors import InputError
 from nisbjax.keys import ranges
 from nisbjax.models import build
 from nisbjax.models.kernels import on_device
@@ -121,11 +120,7 @@ def _train(
         default_batch=config.train.batch_per_device * shards,
     )
     state, batch = begun.state, begun.global_batch
-    if batch % shards:
-        raise InputError(
-            f"the global batch is {batch} on {shards} devices; wanted a multiple of the "
-            "devices"
-        )
+    devices.require_shares(batch, mesh)
     first = int(state.step)
     if first == config.train.steps:
         logging.info("%s is at step %d, its last", run_dir.path, first)

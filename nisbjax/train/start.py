@@ -17,7 +17,6 @@ from absl import logging
 
 from nisbjax.checkpoint import checkpoint, restore
 from nisbjax.checkpoint.series import Checkpoints
-from nisbjax.errors import InputError
 from nisbjax.parallel import hosts
 from nisbjax.train import agreement, optimizer, step
 from nisbjax.train.agreement import Origin, TrainingPlan
@@ -64,11 +63,7 @@ def begin(
         found = checkpoints.directory / str(own)
         agreement.require_origin(found, origin)
         logging.info("going on at step %d of %s", own, checkpoints.directory)
-        if own > plan.steps:
-            raise InputError(
-                f"{checkpoints.directory.parent} is at step {own} and train.steps is "
-                f"{plan.steps}; ask for more steps"
-            )
+        agreement.require_steps(plan, found)
         # What was reset stays so: it stands in the folder's own checkpoints.
         begun = _from_checkpoint(plan, found, fresh, (), default_batch)
         if own < plan.steps and agreement.schedule_is_over(plan, begun.state):

@@ -14,7 +14,7 @@ from nisbjax.data.augment import Augmentation, augment, sample_keys
 from nisbjax.data.calibre import calibre_weights
 from nisbjax.data.labels import erode
 from nisbjax.data.loader import Batch
-from nisbjax.data.targets import ExampleRule, examples
+from nisbjax.data.targets import ExampleRule, examples, view
 
 TWO = ((0, 0, 1), (0, 0, 2))
 OFFSETS = ((1, 0, 0), (0, 1, 0), (0, 0, 3))
@@ -141,3 +141,24 @@ def test_calibre_weights_are_cut_like_the_targets_they_weigh():
     weights = calibre_weights(labels, targets, largest=3.0)[:, :4, :4, :4]
     np.testing.assert_allclose(got.weights, weights, rtol=1e-6)
     assert float(weights.max()) > 1.0
+
+
+def test_a_view_is_an_example_with_its_labels_before_erosion():
+    # Along z: 1 1 1 1 2 2 2 2 0 0, eroded by one voxel where they meet.
+    line = np.array([1, 1, 1, 1, 2, 2, 2, 2, 0, 0], np.int32).reshape(1, 1, 1, 10)
+    plain = Augmentation(profile="none")
+    rule = ExampleRule((1, 1, 8), TWO, erosion=(0, 0, 1), augmentation=plain)
+    images = np.arange(10, dtype=np.uint8).reshape(1, 1, 1, 10, 1)
+    ranges, samples = np.float32([[0, 255]]), np.zeros(1, np.int32)
+    batch = jax.device_put(Batch(images, line, ranges, samples, np.ones(1, bool)))
+    seen = view(batch, rule, seed=3, step=0)
+    wanted = examples(batch, rule, seed=3, step=0, training=True)
+    assert seen.labels.ravel().tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert seen.eroded.ravel().tolist() == [1, 1, 1, 0, 0, 2, 2, 2]
+    for ours, theirs in (
+        (seen.eroded, wanted.labels),
+        (seen.images, wanted.images),
+        (seen.targets, wanted.targets),
+        (seen.valid, wanted.valid),
+    ):
+        np.testing.assert_array_equal(ours, theirs)
