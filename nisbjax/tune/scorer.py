@@ -69,6 +69,11 @@ class Scorer:
                 f"decode.min_size={section.min_size} needs a whole decode for each trial; "
                 "run it by --mode=tune"
             )
+        if not self._in_one_pass and section.method != "chain":
+            logging.info(
+                "each trial is a whole decode: tables are of decode.method=chain, one pass "
+                "over the volume of affinity_cc's threshold without min_size"
+            )
 
     def segments(self, values: Sequence[Any]) -> Iterable[np.ndarray]:
         """Segments at the nodes for each of some thresholds, or points, in their order."""

@@ -267,7 +267,10 @@ def test_samplers_over_the_threshold(config, masked, out, sampler):
     assert 0.4 <= best["decoding_params"]["threshold"] <= 0.94
 
 
-def test_samplers_over_parameters_of_a_whole_decode(config, masked, out, decode):
+def test_samplers_over_parameters_of_a_whole_decode(
+    config, masked, out, decode, caplog
+):
+    caplog.set_level("INFO")
     config.tune.sampler = "tpe"
     config.tune.trials = 3
     config.tune.space = (("threshold", 0.56, 0.64), ("min_size", 0, 50))
@@ -276,6 +279,7 @@ def test_samplers_over_parameters_of_a_whole_decode(config, masked, out, decode)
     ):
         run(config, out, **masked)
     best = run(config, out, **masked, decode=decode)
+    assert any("each trial is a whole decode: " in line for line in caplog.messages)
     assert set(best["decoding_params"]) == {"threshold", "min_size"}
     assert best["best_value"] == pytest.approx(1)
     assert best["made_from"]["parameters"] == ["min_size", "threshold"]
