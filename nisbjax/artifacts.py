@@ -16,6 +16,8 @@ from nisbjax.store import axes
 
 _CHANNELS = (0, 1, 2)
 _IMPORTED = "imported_"  # begins the folder of weights of another program
+_CONTAINERS = (".zarr", ".h5", ".hdf5", ".n5", ".npy", ".npz", ".tif", ".tiff", ".md")
+OWN_NAMES = ("raw_x1_ch", "decoded_")  # begin what a run writes of a volume
 _UNINFORMATIVE = ("img", "image", "raw", "em", "main", "data", "seg", "skeleton")
 
 
@@ -29,6 +31,31 @@ def volume_name(path: str | pathlib.Path) -> str:
     return "volume"
 
 
+def file_name(path: str | pathlib.Path) -> str:
+    """What tells a file from its neighbours: `a.h5` -> `a`, `a.h5/two/aff` -> `a_two_aff`."""
+    file, inside = _file_of(path)
+    stem = file.name
+    for ending in _CONTAINERS:
+        stem = stem.removesuffix(ending)
+    return "_".join([stem, *(part for part in inside if part != "main")])
+
+
+def folder_of(path: str | pathlib.Path) -> pathlib.Path:
+    """Where a file lies that a key names, which may name a dataset inside it."""
+    return _file_of(path)[0].parent
+
+
+def _file_of(path: str | pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]]:
+    """The file, or the zarr, that a path leads into; and what follows it."""
+    named, _ = axes.split_path(str(path))
+    whole = pathlib.Path(named)
+    # From its end: a folder may well be called like a file.
+    for folder in whole.parents:
+        if folder.name.endswith(_CONTAINERS) and not whole.suffix in _CONTAINERS:
+            return folder, whole.relative_to(folder).parts
+    return whole, ()
+
+
 def _raw(channels: Sequence[int]) -> str:
     return f"raw_x1_ch{'-'.join(map(str, channels))}"
 
@@ -39,9 +66,19 @@ def _length(path: pathlib.Path) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class VolumeDir:
-    """What the stages write about one volume."""
+    """What the stages write about one volume.
+
+    Attributes:
+      path: of the folder.
+      of: what tells the file that was named from others, where names here are to hold it;
+        "" in a run's own folders, which are of one volume each.
+    """
 
     path: pathlib.Path
+    of: str = ""
+
+    def _named(self, name: str) -> pathlib.Path:
+        return self.path / (f"{self.of}_{name}" if self.of else name)
 
     @property
     def name(self) -> str:
@@ -78,31 +115,37 @@ class VolumeDir:
 
     @property
     def mask(self) -> pathlib.Path:
-        return self.path / "affinity_mask.h5"
+        return self._named("affinity_mask.h5")
 
     @property
     def qc_report(self) -> pathlib.Path:
-        return self.path / "check_aff_report.md"
+        return self._named("check_aff_report.md")
 
     def decoded(
-        self, method: str, *parameters: float, channels: Sequence[int] = _CHANNELS
+        self,
+        method: str,
+        *parameters: float,
+        channels: Sequence[int] = _CHANNELS,
+        also: Sequence[str] = (),
     ) -> pathlib.Path:
         """Segments by a method and the parameters that tell its files apart.
 
         Args:
           method, parameters: theirs.
           channels: of the affinities that the method reads.
+          also: words on what else tells them apart.
         """
-        numbers = "_".join(f"{parameter:g}" for parameter in parameters)
-        name = f"decoded_{_raw(channels).removeprefix('raw_')}_{method}_{numbers}.zarr"
-        return self.path / name
+        words = ["decoded", *[self.of] * bool(self.of)]
+        words += [_raw(channels).removeprefix("raw_"), method]
+        words += [f"{parameter:g}" for parameter in parameters]
+        return self.path / f"{'_'.join([*words, *also])}.zarr"
 
     def evaluation(self, segmentation: pathlib.Path, suffix: str) -> pathlib.Path:
         """`eval_<stem of the segmentation><suffix>`, the suffix with its dot."""
         stem = segmentation.name
         for extension in (".zarr", ".h5", ".hdf5", ".npy"):
             stem = stem.removesuffix(extension)
-        return self.path / f"eval_{stem}{suffix}"
+        return self.path / f"eval_{self.of or stem}{suffix}"
 
     @property
     def slices_png(self) -> pathlib.Path:

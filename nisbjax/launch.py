@@ -27,8 +27,8 @@ modes:
   demo       synth, train, tune, test, and the untrained and intensity baselines beside them
   config     print every key as the run would have it, and what differs from the preset
 
---redo=predict,decode (of --mode=test; or that of its own mode) replaces what the stage made
-before, where other keys would be refused. Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
+--redo=predict,decode (of --mode=test, or that of its own mode; with tune, tune-test and validate
+also tune, the study) replaces what the stage made before, where other keys would be refused. Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
 newest run of the config and say which. Programs that XLA compiled for a GPU are kept in the
 user's cache; --compilation_cache=DIR names another folder (on a CPU too), "" none. Input that cannot be used ends with one line and
 exit status 2.
@@ -78,11 +78,20 @@ MODES = {
     "validate": "nisbjax.modes.validate:run",
     "demo": "nisbjax.modes.demo:run",
 }
+# Mode -> its stages that keep what they made, and refuse it to other keys.
+_REDONE = {
+    "test": ("predict", "decode"),
+    "predict": ("predict",),
+    "decode": ("decode",),
+    "tune": ("predict", "tune"),
+    "tune-test": ("predict", "tune", "decode"),
+    "validate": ("predict", "tune", "decode"),
+}
 # Flag -> the modes that take it.
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "reset": ("train",),
     "watch": ("validate",),
-    "redo": ("test", "predict", "decode"),
+    "redo": tuple(_REDONE),
     "coordinator": ("train",),
 }
 # Modes that take paths and need no config, as (paths, workdir).
@@ -106,7 +115,9 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", "", "A checkpoint, or the run that holds it.")
     flags.DEFINE_bool("watch", False, "With validate: wait for new checkpoints.")
     flags.DEFINE_list("reset", [], "Of it, with train: optimizer, schedule, step.")
-    flags.DEFINE_list("redo", [], "Of predict, decode: what is made anew, see above.")
+    flags.DEFINE_list(
+        "redo", [], "Of predict, tune, decode: what is made anew, see above."
+    )
     flags.DEFINE_string(
         "coordinator",
         "",
@@ -234,9 +245,8 @@ def run_mode(
             raise InputError(
                 f"--{name} goes with --mode={' or '.join(_EXTRAS[name])}, not {mode}"
             )
-    own = ("predict", "decode") if mode == "test" else (mode,)
     for stage in extras.get("redo", ()):
-        require_choice("--redo", stage, own)
+        require_choice("--redo", stage, _REDONE[mode])
     if mode not in _WITHOUT_JAX:
         environment.require_xla_flags(os.environ.get("XLA_FLAGS", ""))
     run_dir = find_run(mode, config, workdir, checkpoint_path, "reset" in extras)

@@ -26,6 +26,7 @@ from nisbjax.store.volume import Volume, create_zarr, open_affinities
 from nisbjax.store.zarr_output import require_writable
 
 _MADE_OF = "affinities"  # what this stage alone makes things of
+_ADVICE = redo.advice("decode")
 
 
 def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
@@ -47,7 +48,7 @@ def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
     made_from = {**plan.made_from, **facts}
     path, cluster = decoding.path, decoding.cluster
     if not decoding.redo:
-        require_same(path, made_from)
+        require_same(path, made_from, _ADVICE)
     attributes = plan.attributes(mask)
     absent_chunks.say(plan.affinities)
     started = time.monotonic()
@@ -88,7 +89,7 @@ def check(decoding: Decoding) -> None:
     if decoding.redo:
         redo.require_ours(decoding.path, _MADE_OF)
         return
-    require_same(decoding.path, plan.made_from)
+    require_same(decoding.path, plan.made_from, _ADVICE)
     require_writable(decoding.path, **plan.array)
 
 

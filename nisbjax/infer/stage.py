@@ -37,6 +37,7 @@ from nisbjax.store.volume import Volume, create_zarr, open_affinities, open_imag
 from nisbjax.typing import Section
 
 _MADE_OF = "network"  # what this stage alone makes things of
+_ADVICE = redo.advice("predict")
 _DTYPES = ("float16", "float32", "uint8")
 # Of real affinities (FIB-25, float16) twice as many bytes a second as level 3 of zstd, and 6 %
 # more of them on disk: compression is half of what prediction costs a host.
@@ -63,11 +64,11 @@ class PredictionFiles:
         if self.redo:
             redo.require_ours(self.work, _MADE_OF)
         else:
-            require_same(self.work, made_from)
+            require_same(self.work, made_from, _ADVICE)
         if self.final != self.work:
             begun = noted(self.work, self.final.name) is not None
             wanted = None if self.redo else made_from
-            exported.require_ours(self.final, wanted, begun=begun)
+            exported.require_ours(self.final, wanted, _ADVICE, begun=begun)
 
     def remove(self) -> None:
         """Both files, while the lock of `work` is held."""

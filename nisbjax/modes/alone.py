@@ -9,7 +9,14 @@ from typing import Any
 
 from absl import logging
 
-from nisbjax.artifacts import Run, VolumeDir, volume_name
+from nisbjax.artifacts import (
+    OWN_NAMES,
+    Run,
+    VolumeDir,
+    file_name,
+    folder_of,
+    volume_name,
+)
 from nisbjax.checkpoint import checkpoint
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
@@ -136,10 +143,18 @@ def evaluate(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, An
 
 
 def _place(config: Config, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:
-    """The run's folder itself for a file that was named, else that of the test volume."""
-    if optional(named):
-        return VolumeDir(run_dir.path)
-    return workflow.test_dir(config, run_dir, checkpoint_path)
+    """The folder of the test volume; for a file that was named the run's folder itself.
+
+    There names hold what tells that file from others, so that nothing of one takes the
+    place of another's. A run's own file has its folder for itself.
+    """
+    named = optional(named)
+    if not named:
+        return workflow.test_dir(config, run_dir, checkpoint_path)
+    folder, name = folder_of(named).resolve(), file_name(named)
+    if folder != run_dir.path.resolve():
+        return VolumeDir(run_dir.path, f"{folder.name}_{name}")
+    return VolumeDir(run_dir.path, "" if name.startswith(OWN_NAMES) else name)
 
 
 def _predicted_image(config: Config, prediction: str | pathlib.Path, named: str) -> str:

@@ -21,7 +21,7 @@ class NamedOutputs:
       report: of QC.
       mask: that is built from it.
       segmentation: a zarr array.
-      redo: stages, `predict` or `decode`, whose outputs are replaced, named or not.
+      redo: stages, `predict`, `decode` or `tune`, whose outputs are replaced, named or not.
     """
 
     prediction: str = ""

@@ -45,9 +45,7 @@ def find_run(
         section, key = _FOREIGN_INPUT[mode].split(".")
         named = optional(config[section][key])
         if named:
-            # `raw.h5/main` names a dataset inside a file.
-            folders = (p for p in pathlib.Path(named).parents if not p.is_file())
-            return Run(next(folders))
+            return Run(artifacts.folder_of(named))
     if checkpoint_path:
         path = pathlib.Path(checkpoint_path).absolute()
         for folder in (path, *path.parents):

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nisbjax.artifacts import VolumeDir
+from nisbjax.artifacts import VolumeDir, file_name
 from nisbjax.keys import determines
 from nisbjax.keys.checks import optional
 from nisbjax.typing import Config
@@ -33,7 +33,7 @@ def path_in(config: Config, place: VolumeDir) -> pathlib.Path:
 
     Args:
       config: the configuration, with its parameters; the name says which channels are read,
-        all that are predicted or the three shortest.
+        all that are predicted or the three shortest, and the mask where it is not QC's.
       place: the folder.
 
     Raises:
@@ -45,7 +45,18 @@ def path_in(config: Config, place: VolumeDir) -> pathlib.Path:
     numbers = method.numbers_of(config.decode)
     every = method.reads_all(config.decode)
     channels = {"channels": config.predict.channels} if every else {}
-    return place.decoded(config.decode.method, *numbers, **channels)
+    also = _mask_words(config.decode.affinity_mask)
+    if config.decode.min_size:
+        also.append(f"min{config.decode.min_size}")
+    return place.decoded(config.decode.method, *numbers, **channels, also=also)
+
+
+def _mask_words(affinity_mask: str) -> list[str]:
+    """Nothing where QC makes the mask; else a word on the mask, or on there being none."""
+    if affinity_mask == "auto":
+        return []
+    named = optional(affinity_mask)
+    return [f"mask-{file_name(named)}" if named else "nomask"]
 
 
 def output_path(config: Config, place: VolumeDir, named: str = "") -> pathlib.Path:

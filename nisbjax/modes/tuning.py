@@ -52,7 +52,8 @@ def run(
       out: where the study stands.
       found: the checkpoint that predicts.
       split: the volume.
-      outputs: prediction, report and mask instead of those of the study's folder.
+      outputs: prediction, report and mask instead of those of the study's folder, and
+        whether prediction and study are replaced.
 
     Returns:
       What `best_params.yaml` holds.
@@ -65,6 +66,7 @@ def run(
     from nisbjax.tune.trial_folder import trial_folder
 
     config = within_box(config, "val")
+    redo = "tune" in outputs.redo
     for ask in questions(config, out, split, outputs):
         ask()
     space = stage.check(config.tune, config.decode)
@@ -72,7 +74,7 @@ def run(
     trial = segmentation.with_parameters(config, space.widest)
     prediction = predict(config, found, split.image, place, outputs)
     known = _inputs(config, split, prediction)
-    stage.check_study(config.tune, config.decode, out, known)
+    stage.check_study(config.tune, config.decode, out, known, redo=redo)
     path = segmentation.path_in(trial, VolumeDir(out.trials))
     segmentation.check(trial, path, prediction)
     mask = affinity_mask(config, place, prediction, split.image, outputs)
@@ -92,6 +94,26 @@ def run(
             _inputs(config, split, prediction, mask),
             seed=config.seed,
             decode_whole=decode_whole,
+            redo=redo,
+        )
+
+
+def _require_redone(config: Config, out: TuneDir, outputs: NamedOutputs) -> None:
+    """Refuses to replace the prediction that a study scored, and to keep the study.
+
+    Raises:
+      InputError: saying how both are replaced.
+    """
+    from nisbjax.tune import stage
+    from nisbjax.tune.place import file_of
+
+    if "predict" not in outputs.redo or "tune" in outputs.redo:
+        return
+    study = file_of(stage.storage_of(config.tune, out))
+    if study is not None and study.exists():
+        raise InputError(
+            f"--redo=predict replaces what the study in {study} scored; give "
+            "--redo=predict,tune, or name another study with --config.tune.study=NAME"
         )
 
 
@@ -107,12 +129,14 @@ def questions(
     from nisbjax.tune import stage
 
     def study() -> None:
-        stage.check_study(config.tune, config.decode, out, _inputs(config, split))
+        known, redo = _inputs(config, split), "tune" in outputs.redo
+        stage.check_study(config.tune, config.decode, out, known, redo=redo)
 
     def decode() -> None:
         space = stage.check(config.tune, config.decode)
         segmentation.check_keys(segmentation.with_parameters(config, space.widest))
 
+    yield functools.partial(_require_redone, config, out, outputs)
     skeleton = truth_of(config, split).skeleton
     yield functools.partial(guard_test_data, config, skeleton, split.image)
     yield study

@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import time
+from collections.abc import Sequence
 
 from absl import logging
 
@@ -40,7 +41,11 @@ _HALF = ".partial"  # ends the name of a copy under way
 
 
 def run(
-    config: Config, run_dir: Run, checkpoint_path: str, watch: bool = False
+    config: Config,
+    run_dir: Run,
+    checkpoint_path: str,
+    watch: bool = False,
+    redo: Sequence[str] = (),
 ) -> list[Row]:
     """Mode validate: scores every checkpoint that is not scored yet.
 
@@ -55,6 +60,7 @@ def run(
       checkpoint_path: one checkpoint instead; "" for all of the run.
       watch: waits for more, until the checkpoint of the run's `train.steps` is scored, the
         file `validate/stop` appears, or none has come for `validate.idle_minutes`.
+      redo: stages whose outputs are replaced for checkpoints that have no score yet.
 
     Returns:
       What `nerl.json` holds of each checkpoint, by step.
@@ -73,19 +79,23 @@ def run(
         _sweep(place, rows)
         with contextlib.closing(rows):
             if watch:
-                _follow(config, run_dir, rows)
+                _follow(config, run_dir, rows, redo)
             else:
-                _score_all(config, run_dir, named, rows)
+                _score_all(config, run_dir, named, rows, redo)
             return rows.sorted()
 
 
 def _score_all(
-    config: Config, run_dir: Run, named: str, rows: CheckpointScores
+    config: Config,
+    run_dir: Run,
+    named: str,
+    rows: CheckpointScores,
+    redo: Sequence[str],
 ) -> None:
     items = checkpoint.weight_items(config.predict.weights)
     newest = checkpoint.find(named or run_dir.path, items)
     for folder in [newest] if named else _to_score(run_dir):
-        _score_new(config, run_dir, folder, rows)
+        _score_new(config, run_dir, folder, rows, redo)
 
 
 def _to_score(run_dir: Run) -> list[pathlib.Path]:
@@ -105,14 +115,16 @@ def _sweep(place: ValidationDir, rows: CheckpointScores) -> None:
             shutil.rmtree(copy)
 
 
-def _follow(config: Config, run_dir: Run, rows: CheckpointScores) -> None:
+def _follow(
+    config: Config, run_dir: Run, rows: CheckpointScores, redo: Sequence[str]
+) -> None:
     place, poll = run_dir.validation, config.validate.poll_seconds
     idle = 60 * config.validate.idle_minutes
     last = time.monotonic()
     while not place.stop.exists():
         # Oldest first, and one for each look: training keeps only some.
         for folder in _to_score(run_dir):
-            if _score_new(config, run_dir, folder, rows):
+            if _score_new(config, run_dir, folder, rows, redo):
                 last = time.monotonic()
                 break
         else:
@@ -139,7 +151,11 @@ def _final_step(config: Config, run_dir: Run) -> int:
 
 
 def _score_new(
-    config: Config, run_dir: Run, folder: pathlib.Path, rows: CheckpointScores
+    config: Config,
+    run_dir: Run,
+    folder: pathlib.Path,
+    rows: CheckpointScores,
+    redo: Sequence[str],
 ) -> bool:
     """Scores one checkpoint, unless it is scored, unfinished or gone; whether it did."""
     step = checkpoint.step_of(folder)
@@ -162,7 +178,7 @@ def _score_new(
         shutil.rmtree(found)
         return False
     started = time.monotonic()
-    row = _score(config, run_dir.validation, found)
+    row = _score(config, run_dir.validation, found, redo)
     row["seconds"] = round(time.monotonic() - started, 1)
     rows.add(row)
     first = next(name for name in ("nerl", "adapted_rand_error") if name in row)
@@ -204,18 +220,30 @@ def _own_copy(
     return copy
 
 
-def _score(config: Config, place: ValidationDir, found: pathlib.Path) -> Row:
+def _score(
+    config: Config,
+    place: ValidationDir,
+    found: pathlib.Path,
+    redo: Sequence[str],
+) -> Row:
     study = Run(place.path).tune(checkpoint.step_of(found))
     split = split_of(config, "val")
     out = study.prediction(split.name)
     raw = out.raw("zarr", config.predict.channels)
     # One of each for every checkpoint, whatever files the keys name.
-    outputs = NamedOutputs(prediction=str(raw))
+    outputs = NamedOutputs(prediction=str(raw), redo=tuple(redo))
     best = tuning.run(config, study, found, split, outputs)
     # By the truth that was tuned on, whatever an evaluation is asked for.
     truth = tuning.truth_of(config, split)
     facts = workflow.decode_and_score(
-        config, out, raw, split, truth, "decode.threshold", metrics=("auto",)
+        config,
+        out,
+        raw,
+        split,
+        truth,
+        "decode.threshold",
+        NamedOutputs(redo=tuple(redo)),
+        metrics=("auto",),
     )
     if not config.validate.keep:
         _delete_bulky(out)

@@ -279,8 +279,12 @@ def _as_threshold(text: str) -> float:
         ) from None
 
 
-def tune(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
+def tune(
+    config: Config, run_dir: Run, checkpoint_path: str, redo: Sequence[str] = ()
+) -> dict[str, Any]:
     """Completes the threshold study on the validation volume; predicts it first if needed.
+
+    With `redo`, a prediction (`predict`) or a study (`tune`) that is there is replaced.
 
     Returns:
       What `best_params.yaml` holds.
@@ -292,17 +296,21 @@ def tune(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     found = find_checkpoint(config, run_dir, checkpoint_path)
     out = run_dir.tune(checkpoint.step_of(found))
     split = tuning.volume(config)
-    return tuning.run(config, out, found, split, NamedOutputs.of(config))
+    return tuning.run(config, out, found, split, NamedOutputs.of(config, redo))
 
 
-def tune_test(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
+def tune_test(
+    config: Config, run_dir: Run, checkpoint_path: str, redo: Sequence[str] = ()
+) -> dict[str, Any]:
     """Tunes on the validation volume, then tests with the best threshold.
+
+    `redo` as of `tune` and of `test`.
 
     Raises:
       InputError: as `tune` and `test`; what testing refuses, before anything is tuned.
     """
     _check_test(config, run_dir, checkpoint_path, None)
-    best = tune(config, run_dir, checkpoint_path)
+    best = tune(config, run_dir, checkpoint_path, redo)
     found = find_checkpoint(config, run_dir, checkpoint_path)
     return test(
         config,
@@ -311,6 +319,7 @@ def tune_test(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, A
         parameters=best["decoding_params"],
         threshold_origin=f"tuned on {tuning.truth_of(config, split_of(config, 'val')).path}"
         + " (test data)" * best["test_data_used"],
+        redo=redo,
     )
 
 

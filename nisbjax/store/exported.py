@@ -77,13 +77,18 @@ def export_hdf5(
 
 
 def require_ours(
-    path: str | os.PathLike, made_from: Mapping[str, Any] | None, *, begun: bool
+    path: str | os.PathLike,
+    made_from: Mapping[str, Any] | None,
+    advice: str,
+    *,
+    begun: bool,
 ) -> None:
     """Refuses to replace what somebody else wrote; writes nothing.
 
     Args:
       path: of the file that is to be written.
       made_from: what it is to be made from; None: whatever ours was made from.
+      advice: what to do about one of ours that was made from something else.
       begun: whether a file of ours was written there, so that one without its facts is
         ours and damaged.
 
@@ -101,7 +106,7 @@ def require_ours(
         what = "cannot be read as HDF5" if found is None else "says not that it is ours"
         raise InputError(f"{path} is in the way and {what}; remove it or name another")
     if made_from is not None:
-        manifest.require_equal(path, _parsed(found[_MADE_FROM]), made_from)
+        manifest.require_equal(path, _parsed(found[_MADE_FROM]), made_from, advice)
 
 
 def made_from(path: str | os.PathLike) -> dict[str, Any]:

@@ -232,12 +232,18 @@ class Manifest:
         self.close()
 
 
-def require_same(artifact: str | os.PathLike, fingerprint: Mapping[str, Any]) -> None:
+_ADVICE = "remove it or name another output"
+
+
+def require_same(
+    artifact: str | os.PathLike, fingerprint: Mapping[str, Any], advice: str = _ADVICE
+) -> None:
     """Refuses to go on with an artifact that something else made; writes nothing.
 
     Args:
       artifact: which may not exist yet.
       fingerprint: entries that its manifest must have, among others.
+      advice: what to do about one of ours that others made.
 
     Raises:
       InputError: naming the entries that differ; or another program's file or folder.
@@ -248,16 +254,19 @@ def require_same(artifact: str | os.PathLike, fingerprint: Mapping[str, Any]) ->
         require_own(artifact)
         return
     found, wanted = lines[0]["fingerprint"], plain(fingerprint)
-    require_equal(artifact, {key: found.get(key) for key in wanted}, wanted)
+    require_equal(artifact, {key: found.get(key) for key in wanted}, wanted, advice)
 
 
-def require_equal(path: str | os.PathLike, found: Mapping, wanted: Mapping) -> None:
+def require_equal(
+    path: str | os.PathLike, found: Mapping, wanted: Mapping, advice: str = _ADVICE
+) -> None:
     """Refuses a file or folder that was made from something else.
 
     Args:
       path: for the message.
       found: what made it, as JSON has it.
       wanted: what is to make it.
+      advice: what to do.
 
     Raises:
       InputError: naming the entries that differ, and both values of the first.
@@ -270,6 +279,5 @@ def require_equal(path: str | os.PathLike, found: Mapping, wanted: Mapping) -> N
         key = differing[0]
         raise InputError(
             f"{path} belongs to a run with other {', '.join(differing)} "
-            f"({key}: {found.get(key)!r}, now {wanted.get(key)!r}); remove it or name "
-            "another output"
+            f"({key}: {found.get(key)!r}, now {wanted.get(key)!r}); {advice}"
         )

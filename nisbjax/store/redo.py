@@ -15,6 +15,18 @@ from nisbjax.store.manifest_lines import path_inside, read
 from nisbjax.store.remains import require_own
 
 
+def advice(stage: str) -> str:
+    """What to do about an artifact of ours that other keys made.
+
+    Args:
+      stage: `predict` or `decode`, whose flag replaces it and whose key names another.
+    """
+    return (
+        f"add --redo={stage} to replace it, or name another with "
+        f"--config.{stage}.output=PATH"
+    )
+
+
 def require_ours(artifact: pathlib.Path, made_of: str) -> None:
     """Refuses to replace what another stage or program made; writes nothing.
 

@@ -34,6 +34,7 @@ def run(
     *,
     seed: int,
     decode_whole: Decode | None = None,
+    redo: bool = False,
 ) -> dict[str, Any]:
     """Completes the study and writes `best_params.yaml` and `tune.png`.
 
@@ -49,6 +50,7 @@ def run(
       decode_whole: a whole decode with other values of `decode.*`, for what neither the
         one pass nor the chain's tables know: dense labels, other methods, `min_size`,
         joins, and other parameters in `tune.space`.
+      redo: a study of ours that is there is replaced, whatever it scored.
 
     Returns:
       What `best_params.yaml` holds.
@@ -72,7 +74,9 @@ def run(
             name_of(objective),
             inputs.truth.label,
         )
-    with storage.reserved(where, alone=space.on_grid) as reservation:
+    with storage.reserved(where, alone=space.on_grid or redo) as reservation:
+        if redo:
+            storage.remove_study(where, section.study)
         sampler = study.sampler(section.sampler, seed)
         opened = storage.open_study(where, section.study, made_from, sampler)
         with storage.clear_errors(where):
@@ -172,12 +176,20 @@ def check(section: Section, decode: Any) -> Space:
     return space
 
 
-def check_study(section: Section, decode: Any, out: TuneDir, inputs: Inputs) -> None:
+def check_study(
+    section: Section,
+    decode: Any,
+    out: TuneDir,
+    inputs: Inputs,
+    *,
+    redo: bool = False,
+) -> None:
     """Refuses what `run` would, as far as it can be known, and writes nothing.
 
     Args:
       section, decode, out: as `run`.
       inputs: as `run`, without their mask, and without a prediction if there is none yet.
+      redo: as `run`.
 
     Raises:
       InputError: as `run`.
@@ -197,7 +209,7 @@ def check_study(section: Section, decode: Any, out: TuneDir, inputs: Inputs) -> 
             nodes.in_region(truth, covered)
     else:
         inputs.truth.require_readable((), covered)
-    facts = inputs.known_by_now(space.ranges, objective)
+    facts = {} if redo else inputs.known_by_now(space.ranges, objective)
     storage.require_fitting(storage_of(section, out), section.study, facts)
 
 

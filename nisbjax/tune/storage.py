@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
+from absl import logging
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -42,6 +43,7 @@ __all__ = [  # a study's file and its lock in one name, for callers
 
 BUSY_SECONDS = 30  # to wait for another program's lock
 _ANOTHER = "name another study with --config.tune.study=NAME"
+_REMOVE = f"add --redo=tune to make it anew, or {_ANOTHER}"
 
 
 def open_study(
@@ -121,6 +123,27 @@ def require_fitting(storage: str, name: str, facts: Mapping[str, Any]) -> None:
         if isinstance(backend, RDBStorage):
             backend.remove_session()
             backend.engine.dispose()
+
+
+def remove_study(storage: str, name: str) -> None:
+    """Removes the file of a study, because somebody asked for it to be made anew.
+
+    Call it while it is reserved alone.
+
+    Raises:
+      InputError: a server's, which may hold others; or as `require_fitting`.
+    """
+    path = file_of(storage)
+    if path is None:
+        raise InputError(
+            f"--redo=tune removes files, and {shown(storage)} is a server's; {_ANOTHER}"
+        )
+    require_fitting(storage, name, {})
+    if not path.exists():
+        return
+    logging.info("replacing %s, as --redo asks", path)
+    for ending in ("", "-journal", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def _holds(backend: BaseStorage, name: str, storage: str) -> bool:
@@ -240,7 +263,7 @@ def _require_ours(
         raise InputError(
             f"the study {study.study_name} in {storage} scored other "
             f"{', '.join(differing)} ({key}: {found.get(key)!r}, now "
-            f"{made_from.get(key)!r}); {_ANOTHER}"
+            f"{made_from.get(key)!r}); {_REMOVE}"
         )
     # A program that knows the study by name alone appends to it.
     foreign = [

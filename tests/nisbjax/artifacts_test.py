@@ -4,7 +4,16 @@ import re
 
 import pytest
 
-from nisbjax.artifacts import Run, TuneDir, VolumeDir, new_run, newest_run, volume_name
+from nisbjax.artifacts import (
+    Run,
+    TuneDir,
+    VolumeDir,
+    file_name,
+    folder_of,
+    new_run,
+    newest_run,
+    volume_name,
+)
 from nisbjax.errors import InputError
 
 
@@ -40,6 +49,33 @@ def test_the_tree_of_the_tutorial(tmp_path):
     assert tuning == TuneDir(tmp_path / "tune_step=00000007")
     assert tuning.prediction("seed5").path == tuning.path / "predictions" / "seed5"
     assert tuning.database("study").name == "study.db"
+
+
+@pytest.mark.parametrize(
+    "path, name, folder",
+    [
+        ("/d/a.h5", "a", "/d"),
+        ("/d/a.h5#zyxc", "a", "/d"),
+        ("/d/a.h5/main", "a", "/d"),
+        ("/d/a.h5/two/aff", "a_two_aff", "/d"),
+        ("/d/seed6/data.zarr/seg", "data_seg", "/d/seed6"),
+        ("/d/x.zarr", "x", "/d"),
+        ("/d/x.zarr/aff.zarr", "aff", "/d/x.zarr"),
+        ("/d/slices", "slices", "/d"),
+    ],
+)
+def test_a_file_is_named_by_what_tells_it_from_its_neighbours(path, name, folder):
+    assert file_name(path) == name
+    assert str(folder_of(path)) == folder
+
+
+def test_what_is_made_of_a_named_file_says_so(tmp_path):
+    place = VolumeDir(tmp_path, "a")
+    assert place.mask.name == "a_affinity_mask.h5"
+    assert place.qc_report.name == "a_check_aff_report.md"
+    decoded = place.decoded("affinity_cc", 0.7, also=("nomask",))
+    assert decoded.name == "decoded_a_x1_ch0-1-2_affinity_cc_0.7_nomask.zarr"
+    assert place.evaluation(tmp_path / "main", ".txt").name == "eval_a.txt"
 
 
 def test_affinities_are_found_in_either_format(tmp_path):

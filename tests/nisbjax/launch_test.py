@@ -239,7 +239,7 @@ def test_decoding_a_file_of_another_program(tmp_path):
     config.decode.affinity_mask = "null"
     path = launch.run_mode("decode", config)
     assert path.parent == tmp_path
-    assert path.name == "decoded_x1_ch0-1-2_affinity_cc_0.75.zarr"
+    assert path.name == "decoded_raw_x1_ch0-1-2_affinity_cc_0.75_nomask.zarr"
 
 
 def test_a_dataset_inside_a_file(tmp_path):
@@ -251,7 +251,8 @@ def test_a_dataset_inside_a_file(tmp_path):
         file["second"] = np.ones((3, 4, 4, 4), np.float16)
     config = base_config()
     config.qc.input = f"{tmp_path}/raw.h5/second"
-    assert launch.run_mode("qc", config) == tmp_path / "check_aff_report.md"
+    report = launch.run_mode("qc", config)
+    assert report == tmp_path / "raw_second_check_aff_report.md"
 
 
 def test_an_empty_volume(tmp_path):

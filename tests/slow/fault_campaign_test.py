@@ -64,7 +64,7 @@ def qc(folder):
 
 
 def mask(folder):
-    report = folder / "check_aff_report.md"
+    report = folder / "raw_check_aff_report.md"
     if not report.exists():
         subprocess.run(qc(folder), cwd=ROOT, check=True, capture_output=True)
     output = f"--config.mask.output={folder}/affinity_mask.h5"

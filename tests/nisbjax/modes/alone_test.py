@@ -9,6 +9,7 @@ import pathlib
 import pickle
 import re
 import runpy
+import shutil
 
 import networkx as nx
 import numpy as np
@@ -117,7 +118,11 @@ def test_a_segmentation_is_replaced_where_that_is_asked_for(tmp_path, config, ca
     config.decode.threshold = 0.5
     path = alone.decode(config, run, "")
     config.decode.threshold = 0.99
-    with pytest.raises(InputError, match="belongs to a run with other decode.thresh"):
+    with pytest.raises(
+        InputError,
+        match="belongs to a run with other decode.thresh.* add --redo=decode to replace it, "
+        "or name another with --config.decode.output=PATH",
+    ):
         alone.decode(config, run, "")
     with caplog.at_level(logging.INFO):
         assert alone.decode(config, run, "", redo=("decode",)) == path
@@ -136,6 +141,45 @@ def test_a_segmentation_is_replaced_where_that_is_asked_for(tmp_path, config, ca
     with pytest.raises(InputError, match="raw.zarr was not written by this stage"):
         alone.decode(config, run, "", redo=("decode",))
     assert bytes_of(tmp_path) == before
+
+
+def test_two_files_in_one_folder_stay_apart(tmp_path, config, monkeypatch):
+    """Reports, masks and segmentations of both, and a decode without a mask beside."""
+    from nisbjax.qc import pictures
+
+    monkeypatch.setattr(pictures, "draw_all", lambda *_: ())
+    shutil.copytree(tmp_path / "raw.zarr", tmp_path / "b.zarr")
+    config.decode.affinity_mask = "auto"
+    config.qc.input = ""
+    run = Run(tmp_path)
+    made = []
+    for name in ("raw", "b"):
+        config.decode.input = str(tmp_path / f"{name}.zarr")
+        made.append(alone.decode(config, run, ""))
+    before = bytes_of(tmp_path)
+    config.decode.affinity_mask = ""
+    made.append(alone.decode(config, run, ""))
+    end = "x1_ch0-1-2_affinity_cc_0.75"
+    names = [f"decoded_raw_{end}.zarr", f"decoded_b_{end}.zarr"]
+    assert [p.name for p in made] == [*names, f"decoded_b_{end}_nomask.zarr"]
+    for name in ("raw", "b"):
+        report = tmp_path / f"{name}_check_aff_report.md"
+        assert f"{name}.zarr" in report.read_text()
+        assert (tmp_path / f"{name}_affinity_mask.h5").is_file()
+    after = bytes_of(tmp_path)
+    assert {path: after[path] for path in before} == before
+    # In another folder their own folder's name tells them apart, too.
+    elsewhere = alone.decode(config, Run(tmp_path / "run"), "")
+    assert elsewhere.name == f"decoded_{tmp_path.name}_b_{end}_nomask.zarr"
+
+
+def test_a_runs_own_file_keeps_a_runs_names(tmp_path, config):
+    config.qc.input = ""
+    own = tmp_path / "seed6" / "raw_x1_ch0-1-2.zarr"
+    shutil.copytree(tmp_path / "raw.zarr", own)
+    config.decode.input = str(own)
+    path = alone.decode(config, Run(own.parent), "")
+    assert path.name == "decoded_x1_ch0-1-2_affinity_cc_0.75_nomask.zarr"
 
 
 def test_a_segmentation_of_joined_fragments_is_refused_by_the_key(tmp_path, config):
@@ -163,7 +207,7 @@ def test_reports_and_masks_are_made_anew(tmp_path, config, monkeypatch):
     monkeypatch.setattr(pictures, "draw_all", lambda *_: ())
     run = Run(tmp_path / "out")
 
-    config.mask.report = str(VolumeDir(run.path).qc_report)
+    config.mask.report = str(VolumeDir(run.path, f"{tmp_path.name}_raw").qc_report)
 
     def make(chosen):
         report = alone.qc(chosen, run, "")

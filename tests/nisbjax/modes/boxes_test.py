@@ -113,6 +113,34 @@ def test_the_part_of_a_volume_that_another_covers():
     assert nodes.part_like(whole, other) is whole
 
 
+def test_a_study_and_its_prediction_are_made_anew_where_that_is_asked_for(
+    stack, folder, caplog
+):
+    caplog.set_level("INFO")
+    launch.run_mode("tune", stack, workdir=str(folder))
+    stack.predict.scale = 0.1
+    with pytest.raises(
+        InputError, match="add --redo=predict to replace it, or name an"
+    ):
+        launch.run_mode("tune", stack, workdir=str(folder))
+    with pytest.raises(
+        InputError, match="scored; give --redo=predict,tune, or name ano"
+    ):
+        launch.run_mode("tune", stack, workdir=str(folder), redo=["predict"])
+    redo = ["predict", "tune"]
+    launch.run_mode("tune", stack, workdir=str(folder), redo=redo)
+    place = Run(folder).tune(20)
+    for path in (place.database(stack.tune.study), place.prediction("seed5").raw()):
+        assert f"replacing {path}, as --redo asks" in caplog.messages
+    stack.tune.objective = "nerl"
+    with pytest.raises(
+        InputError, match="other metric .*; add --redo=tune to make it a"
+    ):
+        launch.run_mode("tune", stack, workdir=str(folder))
+    best = launch.run_mode("tune", stack, workdir=str(folder), redo=["tune"])
+    assert best["metric"] == "nerl" and best["trials_complete"] == 2
+
+
 @pytest.mark.parametrize(
     ("objective", "named"),
     [("nerl_mean", ""), ("auto", "val/seed5/gone.pkl")],

@@ -69,7 +69,7 @@ def folder(tmp_path, settings):
 def quick(monkeypatch):
     """Scores nothing: for tests of what is scored when."""
 
-    def score(settings, place, found):
+    def score(settings, place, found, redo):
         row = {"step": int(found.name), "threshold": 0.75, "nerl": 0.5}
         return row | {"best_threshold": 0.5, "best_nerl": 1.0}
 

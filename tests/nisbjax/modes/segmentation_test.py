@@ -31,6 +31,19 @@ def test_a_file_is_named_by_its_method_and_parameters():
     for method, name in names.items():
         decode.method = method
         assert segmentation.path_in(config, PLACE) == pathlib.Path("seed6") / name
+    # What is decoded without a mask, under another or without small segments is another file.
+    decode.method = "affinity_cc"
+    for mask, least, end in (
+        ("", 0, "_nomask"),
+        ("null", 0, "_nomask"),
+        ("masks/mine.h5", 0, "_mask-mine"),
+        ("auto", 100, "_min100"),
+        ("", 100, "_nomask_min100"),
+    ):
+        decode.update({"affinity_mask": mask, "min_size": least})
+        name = f"decoded_x1_ch0-1-2_affinity_cc_0.75{end}.zarr"
+        assert segmentation.path_in(config, PLACE).name == name
+    decode.update({"affinity_mask": "auto", "min_size": 0})
     # Joins read the long-range links too.
     decode.update({"method": "chain3", "joins": ("average",)})
     name = "decoded_x1_ch0-1-2-3-4-5_chain3_0.75.zarr"

@@ -83,7 +83,7 @@ def tree(folder):
 def test_decoding_and_scoring_a_named_prediction(tmp_path, config, prediction):
     config.decode.input = str(prediction)
     path = launch.run_mode("decode", config)
-    report = front_matter.read(tmp_path / "run" / "check_aff_report.md")
+    report = front_matter.read(tmp_path / "run" / "val_check_aff_report.md")
     assert report.img == str(tmp_path / "data/val/seed5/data.zarr/img")
     assert open_labels(path).attributes["image"] == report.img
     config.evaluate.segmentation = str(path)

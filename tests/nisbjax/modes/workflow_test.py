@@ -101,10 +101,12 @@ def test_reset_goes_with_training(settings):
 def test_redo_goes_with_the_stages_that_keep_what_they_made(settings):
     for mode, stages, said in (
         (
-            "tune",
-            ["predict"],
-            "--redo goes with --mode=test or predict or decode, not t",
+            "qc",
+            ["qc"],
+            "--redo goes with --mode=test or predict or decode or tune or tune-test or val",
         ),
+        ("tune", ["decode"], "--redo is 'decode'; wanted one of predict, tune"),
+        ("validate", ["x"], "--redo is 'x'; wanted one of predict, tune, decode"),
         ("decode", ["predict"], "--redo is 'predict'; wanted one of decode"),
         ("test", ["qc"], "--redo is 'qc'; wanted one of predict, decode"),
     ):
