@@ -51,6 +51,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from nisbjax.console import log_lines, quantities
 from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import ranges
 from nisbjax.keys.checks import optional
@@ -259,18 +260,14 @@ def run_mode(
         extras["given"] = given
     result = work(config, run_dir, checkpoint_path, **extras)
     if mode != "check":  # whose last word is `ready`
-        logging.info("%s took %.1f s", mode, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        logging.info("%s took %s", mode, quantities.duration(seconds))
     return result
 
 
 def quiet_libraries() -> None:
     """Shows our own progress, and only warnings of the libraries."""
-    own = os.path.dirname(__file__)
-    logging.set_verbosity(logging.INFO)
-    logging.use_absl_handler()
-    logging.get_absl_handler().addFilter(
-        lambda record: record.levelno > 20 or record.pathname.startswith(own)
-    )
+    log_lines.show(os.path.dirname(__file__))
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -20,7 +20,8 @@ errors
 typing
 geometry     errors typing
 offsets      errors typing
-ground       errors typing geometry offsets
+console      errors typing
+ground       errors typing geometry offsets console
 
 store        ground
 mask         ground store

@@ -15,17 +15,15 @@ from nisbjax.store.volume import Volume
 
 
 def lines(pair: Pair, unlabeled: str) -> Iterator[str]:
-    """An image in one line, its labels in the next.
+    """An image in two lines, its path in the first, then its labels likewise.
 
     Args:
       pair: of which three crops are read.
       unlabeled: values that nobody vouches for, see `unlabeled.parse_codes`.
     """
     seen = look(pair, unlabeled)
-    yield (
-        f"{file_line(pair.image)}, grey values {seen.low:.6g} to {seen.high:.6g} in 3 crops"
-    )
-    yield f"{file_line(pair.labels)}, {seen} in 3 crops"
+    yield f"{file_lines(pair.image)}, grey {seen.low:.6g} to {seen.high:.6g}"
+    yield f"{file_lines(pair.labels)}\n{seen} in 3 crops"
 
 
 class Look(NamedTuple):
@@ -60,20 +58,21 @@ def look(pair: Pair, unlabeled: str) -> Look:
     )
 
 
-def file_line(volume: Volume) -> str:
-    """A file in one line: path, shape, type, how its axes lie, the size of its voxels."""
+def file_lines(volume: Volume) -> str:
+    """A file's path, and below it type, shape, how its axes lie, the size of its voxels."""
     sides = " x ".join(map(str, volume.spatial_shape))
     channels = volume.shape[volume.axes.index("c")] if "c" in volume.axes else 1
     several = f", {channels} channels" if channels > 1 else ""
     order = " ".join(volume.stored_axes or volume.axes[:3])
     said = "stored as" if volume.stored_axes else "no word for its axes, taken as"
     size = _voxel_size(volume)
-    return f"{volume.source}: {sides} voxels{several} of {volume.dtype}, {said} {order}{size}"
+    facts = f"{volume.dtype} {sides}{several}, {said} {order}{size}"
+    return f"{volume.source}\n{facts}"
 
 
 def _voxel_size(volume: Volume) -> str:
     size = voxel_size_nm(volume)
-    return f", voxels of {' x '.join(f'{each:g}' for each in size)} nm" if size else ""
+    return f", {' x '.join(f'{each:g}' for each in size)} nm" if size else ""
 
 
 def voxel_size_nm(volume: Volume) -> tuple[float, ...]:

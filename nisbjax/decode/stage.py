@@ -10,6 +10,7 @@ from typing import Any
 
 from absl import logging
 
+from nisbjax.console import quantities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.methods import check_keys
 from nisbjax.decode.plan import Decoding, Plan
@@ -69,13 +70,8 @@ def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
             fingerprint=made_from,
             **options,
         )
-    logging.info(
-        "wrote %s in %.1f s: %d segments, %.2f %% background",
-        path,
-        time.monotonic() - started,
-        counts.segments,
-        100 * counts.attributes()["background"],
-    )
+    seconds = time.monotonic() - started
+    logging.info("%s in %s\nwrote %s", *(counts, quantities.duration(seconds), path))
     return path
 
 

@@ -10,6 +10,7 @@ from collections import deque
 import numpy as np
 from jaxtyping import Bool, Integer
 
+from nisbjax.console.progress import Progress
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.skeletons import Skeletons
@@ -56,15 +57,18 @@ def read_node_segments(
         block = np.asarray(future.result())
         segments[rows] = block[tuple((positions[rows] - start).T)]
 
-    for rows in np.split(order, breaks):
-        start, stop = positions[rows].min(axis=0), positions[rows].max(axis=0) + 1
-        index = tuple(map(slice, start.tolist(), stop.tolist()))
-        # by absolute index, as a transposed or sliced store keeps its own origin
-        reading.append((rows, start, segmentation.start_read(index)))
-        if len(reading) >= _READS_IN_FLIGHT:
+    groups = np.split(order, breaks)
+    with Progress("evaluate", len(groups), "chunks") as progress:
+        for rows in groups:
+            start, stop = positions[rows].min(axis=0), positions[rows].max(axis=0) + 1
+            index = tuple(map(slice, start.tolist(), stop.tolist()))
+            # by absolute index, as a transposed or sliced store keeps its own origin
+            reading.append((rows, start, segmentation.start_read(index)))
+            if len(reading) >= _READS_IN_FLIGHT:
+                finish()
+            progress.update()
+        while reading:
             finish()
-    while reading:
-        finish()
     return segments
 
 

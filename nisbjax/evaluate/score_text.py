@@ -18,6 +18,12 @@ _NERL_NAMES = {
     "nerl_inf": "NERL, all mergers ignored",
     "nerl_em_erl_50": "NERL em_erl 50 (no board)",
 }
+# Of the scores against dense labels, those that a log line has room for.
+_DENSE = {
+    "adapted_rand_error": "adapted Rand error",
+    "voi_sum": "VOI",
+    "instance_accuracy": "instance accuracy",
+}
 # What judges a NERL: its spread, and how high it could be.
 _TRUST_NAMES = {
     "nerl_sd": "Sd over skeletons",
@@ -39,52 +45,28 @@ def coverage(score: Mapping[str, float]) -> str:
     )
 
 
-def parameters(found: Mapping[str, float]) -> str:
+def parameters(found: Mapping[str, float | int]) -> str:
     """Parameters of a decoder in a sentence."""
     return ", ".join(f"{name} {value:g}" for name, value in found.items())
 
 
 def summary(score: Mapping[str, float]) -> str:
-    """One line for a log: NERL with its coverage and spread, VOI, mergers and splits.
+    """One line for a log: NERL with its coverage and spread, and VOI.
 
     Scores of studies that were begun before there was a spread go without it, those against
     dense labels without what skeletons say.
     """
     if "nerl" not in score:
-        return ", ".join(filter(None, (_rand(score), _voi(score), _instances(score))))
+        found = (f"{name} {score[k]:.3f}" for k, name in _DENSE.items() if k in score)
+        return ", ".join(found)
     spread = mean = ""
     if "nerl_sd" in score:
         spread = f" +- {score['nerl_sd']:.2f}"
-        mean = f"mean over skeletons {score['nerl_mean']:.4f}, "
+        mean = f"mean {score['nerl_mean']:.3f}, "
     return (
-        f"NERL {score['nerl']:.4f}{spread} ({coverage(score)}), {mean}"
-        f"{_voi(score)}, {score['n_non0_mergers']} in mergers, {score['n_splits']} split edges"
+        f"NERL {score['nerl']:.3f}{spread} ({100 * score['coverage']:.1f} % on "
+        f"background), {mean}VOI {score['voi_sum']:.2f}"
     )
-
-
-def _voi(score: Mapping[str, float]) -> str:
-    if "voi_sum" not in score:
-        return ""
-    return (
-        f"VOI {score['voi_sum']:.3f} = "
-        f"split {score['voi_split']:.3f} + merge {score['voi_merge']:.3f}"
-    )
-
-
-def _rand(score: Mapping[str, float]) -> str:
-    if "adapted_rand_error" not in score:
-        return ""
-    return (
-        f"adapted Rand error {score['adapted_rand_error']:.4f} (precision "
-        f"{score['adapted_rand_precision']:.4f}, recall "
-        f"{score['adapted_rand_recall']:.4f})"
-    )
-
-
-def _instances(score: Mapping[str, float]) -> str:
-    if "instance_accuracy" not in score:
-        return ""
-    return f"instance accuracy {score['instance_accuracy']:.4f}"
 
 
 def text(

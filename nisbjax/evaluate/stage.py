@@ -18,6 +18,7 @@ from absl import logging
 
 from nisbjax import skeletons
 from nisbjax.artifacts import VolumeDir
+from nisbjax.console import quantities
 from nisbjax.errors import InputError
 from nisbjax.evaluate import (
     dense,
@@ -117,9 +118,9 @@ def run(
             against.append(_against_labels(out, metrics, labels, truth, memory_gb))
         _write(out, name, facts, against)
         logging.info(
-            "wrote %s in %.1f s",
+            "scored in %s; wrote %s",
+            quantities.duration(time.monotonic() - started),
             out.evaluation(name, ".txt"),
-            time.monotonic() - started,
         )
     return facts
 

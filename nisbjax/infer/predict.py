@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Array, Float32
-from tqdm import tqdm
 
+from nisbjax.console import quantities
+from nisbjax.console.progress import Progress
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
 from nisbjax.infer.blend import window_weights
@@ -26,6 +28,7 @@ from nisbjax.infer.device_memory import device_bytes
 from nisbjax.infer.slabs import WHOLE, Job, Slabs
 from nisbjax.infer.tiles import finished_chunks, tile_shape, unfinished_runs
 from nisbjax.infer.windows import Grid, Windows, read_ahead
+from nisbjax.parallel import compilation_cache
 from nisbjax.parallel.devices import DATA, replicated, split_batch
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
@@ -88,8 +91,12 @@ def predict_volume(
         for run in unfinished_runs(column, slab, done, chunk)
     ]
     total = sum(len(grid.touching(run.shift(region.start))) for run in runs)
+    logging.info(
+        "predicting %d windows of %s, %d at a time",
+        *(total, quantities.shape(grid.window), forward.batch.shape[0]),
+    )
     with (
-        tqdm(total=total, desc="predict", unit="window", disable=None) as progress,
+        Progress("predict", total, "windows") as progress,
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
     ):
@@ -127,6 +134,7 @@ def _forward(
     mesh: Mesh | None,
     batch_per_device: int,
 ) -> _Forward:
+    compilation_cache.announce("the network", "10 s")
     program = make_program(apply, conversion, mesh)
     span = np.array(conversion.normalization.range_of(image), np.float32)
     weights = window_weights(grid.window, conversion.blend)

@@ -6,7 +6,6 @@ says what made it: axes, voxel size, offsets, source, weights and software.
 """
 
 import dataclasses
-import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from nisbjax.console import quantities
 from nisbjax.errors import InputError, require_choice
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
@@ -268,14 +268,7 @@ def _write(
             exported.export_hdf5(open_affinities(work), final, made_from=made_from)
             manifest.require_present()
     seconds = time.monotonic() - started
-    logging.info(
-        "predicted %s from %s: %d windows, %.1f s, %s",
-        plan.image.source,
-        plan.network.facts,
-        math.prod(map(len, plan.grid.reaching(plan.region))),
-        seconds,
-        final,
-    )
+    logging.info("predicted in %s; wrote %s", quantities.duration(seconds), final)
 
 
 def _predict(
@@ -284,6 +277,8 @@ def _predict(
     # A process predicts on its own devices; several hosts take a volume or a region each.
     mesh = devices.make_mesh(((devices.DATA, -1),), jax.local_devices())
     batch = plan.section.batch_per_device
+    said = devices.describe()
+    logging.info("predicting %s\non %s", plan.image.source, said)
     predict_volume(
         plan.network.apply_to(batch, plan.grid.window),
         plan.network.params,

@@ -60,7 +60,7 @@ def _volumes(config: Config, name: str, crop: Triple | None, found: Findings) ->
         split = split_of(config, name)
         if is_there(split.image) and not _has_labels(split):
             image = open_image(split.image)  # scored by skeletons, or not at all
-            logging.info("%s: %s", name, description.file_line(image))
+            logging.info("%s: %s", name, description.file_lines(image))
             _look_at_sizes(config, [image], found)
             return
     pairs, said = recipe.open_split(config, name)

@@ -48,9 +48,9 @@ def run(
     """
     if not (checkpoint_path or reset) and _is_finished(config, run_dir):
         logging.info(
-            "%s is at step %d, its last: it is trained; --mode=tune-test --workdir=%s is "
-            "next, or more of --config.train.steps",
-            *(run_dir.path, config.train.steps, run_dir.path),
+            "%s is at step %d, its last: it is trained; for more, raise "
+            "--config.train.steps",
+            *(run_dir.path, config.train.steps),
         )
         return
     from nisbjax.parallel import compilation_cache, devices, hosts

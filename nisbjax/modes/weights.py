@@ -68,9 +68,9 @@ def run(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     with lock.held(run_dir.lock):
         found = _write(config, run_dir, foreign, described, params, average)
     logging.info(
-        "imported %s (%s weights, step %d) into %s: %s",
-        path,
+        "imported the %s weights of %s, step %d\nwrote %s\n%s",
         " and ".join(kinds),
+        path,
         foreign.step,
         found,
         ", ".join(f"model.{key}={value}" for key, value in described.items()),

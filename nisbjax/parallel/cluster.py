@@ -16,8 +16,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from tqdm import tqdm
-
+from nisbjax.console.progress import Progress
 from nisbjax.errors import InputError
 from nisbjax.store import records
 from nisbjax.store.schema import text
@@ -80,13 +79,12 @@ class Workers:
         Args:
           work: picklable for `local` and `dask`.
           boxes: anything, usually `geometry.Box`.
-          description: of the progress bar, which is silent off a terminal; "" for none.
+          description: of the work, for its progress; "" to say nothing.
         """
-        off = None if description else True
         if self._kind != "threads":
             work = _Told(work)
-        with tqdm(total=len(boxes), desc=description, disable=off, unit="box") as bar:
-            yield from _windowed(self._submit, work, boxes, self._bound, bar)
+        with Progress(description, len(boxes), "boxes") as progress:
+            yield from _windowed(self._submit, work, boxes, self._bound, progress)
 
 
 class _Refusal(NamedTuple):
@@ -160,7 +158,7 @@ def _believed(result: Any) -> Any:
     return result
 
 
-def _windowed(submit, work, boxes, bound, bar):
+def _windowed(submit, work, boxes, bound, progress):
     pending = []
     remaining = iter(boxes)
     try:
@@ -168,11 +166,11 @@ def _windowed(submit, work, boxes, bound, bar):
             pending.append(submit(work, box))
             if len(pending) >= bound:
                 result = _believed(pending.pop(0).result())
-                bar.update()
+                progress.update()
                 yield result
         while pending:
             result = _believed(pending.pop(0).result())
-            bar.update()
+            progress.update()
             yield result
     finally:
         for future in pending:

@@ -90,6 +90,19 @@ def _default() -> pathlib.Path:
     return folder
 
 
+def announce(what: str, seconds: str) -> None:
+    """Says that something is being compiled, and whether that is for this start alone.
+
+    Args:
+      what: `the training step`.
+      seconds: how long that takes about, where nothing is kept of an earlier start.
+    """
+    import jax
+
+    kept = "kept" if getattr(jax.config, _FOLDER) else "not kept"
+    logging.info("compiling %s: about %s, %s for next time", what, seconds, kept)
+
+
 def _machine() -> str:
     """A word for a CPU's features."""
     lines = [platform.machine(), platform.processor()]

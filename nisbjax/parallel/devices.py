@@ -85,9 +85,9 @@ def parts(mesh: Mesh) -> int:
 
 
 def describe() -> str:
-    """One line for the log: how many devices of what kind, on how many hosts."""
+    """For the log: how many devices of what kind, on how many hosts."""
     kinds = sorted({d.device_kind for d in jax.devices()})
-    return (
-        f"{jax.device_count()} {jax.default_backend()} devices ({', '.join(kinds)}), "
-        f"{jax.process_count()} hosts"
-    )
+    said = ", ".join("CPU" if kind == "cpu" else kind for kind in kinds)
+    hosts = jax.process_count()
+    several = f" on {hosts} hosts" if hosts > 1 else ""
+    return f"{jax.device_count()} x {said}{several}"

@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool
 
+from nisbjax.console import log_lines
 from nisbjax.errors import InputError
 from nisbjax.parallel import signals
 
@@ -101,6 +102,8 @@ def join(place: Place | None = None) -> None:
     # JAX's preemption service takes SIGTERM and goes on; the loop has its own handler, and
     # before it there is nothing to save.
     signals.end_at_once()
+    if several():
+        log_lines.number_process(jax.process_index())
     if not first():
         logging.set_verbosity(logging.WARNING)
 

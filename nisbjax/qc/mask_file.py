@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 from absl import logging
 
+from nisbjax.console import quantities
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
 from nisbjax.mask import MaskSpec
@@ -66,12 +67,11 @@ def from_report(
     )
     kept = build(image, spec, out)
     logging.info(
-        "masked %.1f %% of %s as %s says, into %s, %.1f s",
+        "masked %.1f %% in %s, as %s says\nwrote %s",
         100 * (1 - kept / math.prod(spec.shape)),
-        spec.shape,
-        path,
+        quantities.duration(time.monotonic() - started),
+        pathlib.Path(path).name,
         out,
-        time.monotonic() - started,
     )
     return pathlib.Path(out)
 

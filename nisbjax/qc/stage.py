@@ -12,6 +12,7 @@ import time
 
 from absl import logging
 
+from nisbjax.console import quantities
 from nisbjax.errors import InputError
 from nisbjax.qc import (
     gathering,
@@ -152,14 +153,13 @@ def check(
         text = report.text(front, subject, found, cuts, section.to_dict())
         report_file.write(paths.report, front, text)
     logging.info(
-        "%s %s: keeps z %d to %d of %d%s, %.1f s; %s",
+        "QC %s, %s: keeps z %d to %d of %d%s\nwrote %s",
         how,
-        prediction,
+        quantities.duration(time.monotonic() - started),
         cuts.low_z,
         cuts.high_z,
         affinities.spatial_shape[2],
         ", saturated" if cuts.saturated_low or cuts.saturated_high else "",
-        time.monotonic() - started,
         paths.report,
     )
     return paths.report
@@ -171,10 +171,10 @@ def _pixels(image: str | os.PathLike, affinities: Volume) -> Volume | None:
     if pixels.spatial_shape == affinities.spatial_shape:
         return pixels
     logging.warning(
-        "image %s %s has not the prediction's shape %s: no border rows",
+        "image %s of %s has not the prediction's shape %s: no border rows",
         image,
-        pixels.spatial_shape,
-        affinities.spatial_shape,
+        quantities.shape(pixels.spatial_shape),
+        quantities.shape(affinities.spatial_shape),
     )
     return None
 
@@ -186,9 +186,9 @@ def _statistics(
     made_from = gathering.identity(affinities.attributes, section)
     found = statistics_file.load(paths.statistics, made_from)
     if found is not None:
-        return found, "took the gathered statistics of"
+        return found, "by gathered statistics"
     border = gathering.border_of(pixels, section) if pixels is not None else None
-    return statistics.scan(affinities, border), "scanned"
+    return statistics.scan(affinities, border), "by a scan"
 
 
 def _require_files(path: pathlib.Path) -> None:

@@ -243,4 +243,7 @@ def name_differences(plan: TrainingPlan, found: pathlib.Path) -> None:
     differing = [key for key in now if key in before and before[key] != now[key]]
     for key in differing:
         if {"weights", "checkpoints"} & set(determines.artifacts_of(key)):
-            logging.info("%s is %s, was %s in %s", key, now[key], before[key], found)
+            logging.info(
+                "%s is %s, was %s in checkpoint %s",
+                *(key, now[key], before[key], pathlib.Path(found).name),
+            )

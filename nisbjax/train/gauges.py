@@ -30,7 +30,7 @@ class Clock:
         per_step = (now - self._since - self.aside.take()) / steps
         waited = self.waiting.take() / steps
         self._since = now
-        self.text = f"{per_step:.2f} s a step, {waited:.2f} s of it waiting for data"
+        self.text = f"{per_step:.2f} s a step ({waited:.2f} waiting)"
         return {"time/step_s": per_step, "time/data_wait_s": waited}
 
 

@@ -17,9 +17,10 @@ import jax
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from nisbjax.checkpoint.series import Checkpoints
+from nisbjax.console import quantities
+from nisbjax.console.progress import Progress
 from nisbjax.errors import InputError
 from nisbjax.parallel import hosts
 from nisbjax.train import gauges
@@ -104,7 +105,7 @@ def run(
     saving = _Saving(checkpoints, facts, first)
     with (
         Stopping(_MOST_UNDER_WAY) as stopping,
-        _progress_bar(first, intervals.steps) as bar,
+        Progress("train", intervals.steps, "steps", done=first) as progress,
     ):
         for done in range(first + 1, intervals.steps + 1):
             with clock.waiting:
@@ -112,7 +113,7 @@ def run(
             under_way.read_oldest(state)
             state, scalars = step(state, batch)
             under_way.add(done - 1, scalars)
-            bar.update()
+            progress.update()
             stops, overdue = stopping.agreed(
                 done, saving.overdue(intervals.checkpoint_minutes), saving.step
             )
@@ -122,7 +123,7 @@ def run(
                 continue
             under_way.read_all(state)
             if logs:
-                _log(done, under_way.take(), clock, writer, bar)
+                _log(done, under_way.take(), clock, writer, progress)
             with clock.aside:
                 val_loss = None
                 if intervals.validates(done):
@@ -221,16 +222,12 @@ class _Saving:
         self._at, self.step = time.monotonic(), done
 
 
-def _progress_bar(first: int, steps: int) -> tqdm:
-    return tqdm(total=steps, initial=first, desc="train", disable=None, unit="step")
-
-
 def _log(
     done: int,
     values: list[dict[str, Any]],
     clock: gauges.Clock,
     writer: MetricWriter,
-    bar: tqdm,
+    progress: Progress,
 ) -> None:
     """Writes the scalars of the last step, and means over all steps since the last line."""
     if not values:
@@ -241,8 +238,14 @@ def _log(
     scalars["train/loss_mean"] = mean
     scalars["train/skipped"] = float(len(values) - len(losses))
     writer.write(done, scalars | clock.scalars(len(values)) | gauges.memory())
-    bar.set_postfix(loss=f"{mean:.4f}")
-    logging.info("step %d: loss %.4f, %s", done, mean, clock.text)
+    progress.note(f"loss {mean:.4f}")
+    progress.told()
+    left = progress.seconds_left
+    logging.info(
+        "step %d: loss %.4f, %s%s",
+        *(done, mean, clock.text),
+        f", {quantities.duration(left)} left" if left else "",
+    )
 
 
 def _wait(checkpoints: Checkpoints) -> None:

@@ -20,11 +20,12 @@ from absl import logging
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import flatten
+from nisbjax.console import quantities
 from nisbjax.data.loader import Loader
 from nisbjax.keys import ranges
 from nisbjax.models import build
 from nisbjax.models.kernels import on_device
-from nisbjax.parallel import devices, hosts
+from nisbjax.parallel import compilation_cache, devices, hosts
 from nisbjax.store import lock
 from nisbjax.train import failure, loop, preview, step
 from nisbjax.train.agreement import Origin, TrainingPlan
@@ -68,7 +69,6 @@ def run(
     """
     ranges.check(config)
     mesh = devices.make_mesh(config.train.mesh)
-    logging.info("training on %s", devices.describe())
     recipe = recipe or make_recipe_on(mesh, config)
     best, every = config.train.ckpt_best, config.train.ckpt_every
     with contextlib.ExitStack() as held:
@@ -131,14 +131,22 @@ def _train(
     loader = training_loader(config, recipe.examples.crop, mesh, batch)
     validate = _validation(config, recipe, mesh, batch)
     train_step = step.make_train_step(recipe, mesh)
+    crops = batch * config.train.accumulate
+    logging.info(
+        "training steps %d to %d: %.2f M parameters on %s\n"
+        "%d crops of %s a step, %d in all; the time is told after the first",
+        *(first + 1, config.train.steps),
+        sum(p.size for p in jax.tree.leaves(params)) / 1e6,
+        devices.describe(),
+        *(crops, quantities.shape(config.data.patch)),
+        crops * (config.train.steps - first),
+    )
     # Compiled before the first batch is waited for; a warm cache makes this short.
+    compilation_cache.announce("the training step", "a minute")
     started = time.monotonic()
     train_step.lower(state, loader.batch(first)).compile()
-    logging.info(
-        "compiled the training step of %.2f M parameters in %.1f s",
-        sum(p.size for p in jax.tree.leaves(params)) / 1e6,
-        time.monotonic() - started,
-    )
+    seconds = time.monotonic() - started
+    logging.info("compiled it in %s", quantities.duration(seconds))
     described = {"model": build.describe(arguments), "config": flatten(config)}
     noted = on_device.noted(config.model.kernels, kernels)
     described_run = functools.partial(describe, noted)

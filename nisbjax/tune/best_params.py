@@ -86,7 +86,8 @@ def parameters(
     known = (*METHODS[method].parameters, "min_size")
     unknown = sorted(str(key) for key in found if key not in known)
     if unknown:
-        logging.warning("%s: %s are no parameters of %s", path, unknown, method)
+        said = ", ".join(unknown)
+        logging.warning("%s: %s: no parameters of %s", path, said, method)
     chosen = {}
     for key in known:
         if key not in found:
@@ -136,7 +137,8 @@ def conclude(
     )
     # The threshold comes last, as in files of before: it is always tuned.
     chosen = {n: section[n] for n in fixed if n != "threshold"} | top.params
-    logging.info("chosen %s: %s", chosen, score_text.summary(score))
+    said = score_text.parameters(chosen)
+    logging.info("chosen %s\n%s", said, score_text.summary(score))
     return {
         "best_trial": top.number,
         "best_value": score_of(objective, top.value or 0.0),

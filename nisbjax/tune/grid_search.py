@@ -15,7 +15,9 @@ from absl import logging
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from nisbjax.console.progress import Progress
 from nisbjax.errors import InputError
+from nisbjax.evaluate import score_text
 from nisbjax.keys.checks import LARGEST_LOGIT
 from nisbjax.tune.objective import objective_of, value_of
 from nisbjax.tune.trials import (
@@ -78,10 +80,12 @@ def run_grid(
     rest, failures = list(wanted), []
     try:
         prepared = iter(prepare(wanted))
-        for threshold in wanted:
-            segments = next(prepared)
-            failures += _tell(study, threshold, lambda: score(segments), left)  # noqa: B023
-            rest.remove(threshold)
+        with Progress("tune", len(wanted), "trials") as progress:
+            for threshold in wanted:
+                segments = next(prepared)
+                failures += _tell(study, threshold, lambda: score(segments), left)  # noqa: B023
+                rest.remove(threshold)
+                progress.update()
     except Exception as error:
         # A signal that ends the process is none: it leaves the rest to the next run, as a
         # kill does, with the numbers that they would have had.
@@ -150,7 +154,7 @@ def _tell(
             trial = None
     # one transaction: a trial is COMPLETE with its value, or still RUNNING
     if failed:
-        logging.warning("%s failed: %s", point, failed)
+        logging.warning("%s failed: %s", score_text.parameters(point), failed)
         study.tell(trial, state=TrialState.FAIL)
         return [failed]
     study.tell(trial, value_of(objective, found))

@@ -81,8 +81,10 @@ class Scorer:
             points = (v if isinstance(v, Mapping) else {"threshold": v} for v in values)
             return (self._decoded(point) for point in points)
         thresholds = list(values)
-        prediction = self._inputs.prediction
-        logging.info("one pass over %s for thresholds %s", prediction, thresholds)
+        lowest, highest = min(thresholds), max(thresholds)
+        logging.info(
+            "one pass for %d thresholds, %g to %g", len(thresholds), lowest, highest
+        )
         return sweep.nodes_by_threshold(
             self._affinities,
             self._truth.index_position,

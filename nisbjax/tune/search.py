@@ -13,6 +13,7 @@ import optuna
 from absl import logging
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from nisbjax.console.progress import Progress
 from nisbjax.errors import InputError
 from nisbjax.tune.objective import objective_of, value_of
 from nisbjax.tune.trials import (
@@ -72,22 +73,25 @@ def run_sampled(
         if name in first and low <= first[name] <= high
     }
     completed, failures = 0, []
-    while True:
-        with turn():
-            trial = _claim(study, n_trials, inside)
-        if trial is None:
-            if not _may_fall_short(study, n_trials):
-                return completed
-            time.sleep(_POLL_SECONDS)
-            continue
-        failed = _evaluate(trial, space, score, at_most or {})
-        completed += not failed
-        failures = [*failures, failed] if failed else []
-        if len(failures) >= _MOST_FAILURES:
-            raise InputError(
-                f"{len(failures)} trials in a row failed ({failures[-1]}); see the FAIL "
-                f"trials of {study.study_name}"
-            )
+    done = _count_complete(study.get_trials(deepcopy=False))
+    with Progress("tune", n_trials, "trials", done=min(done, n_trials)) as progress:
+        while True:
+            with turn():
+                trial = _claim(study, n_trials, inside)
+            if trial is None:
+                if not _may_fall_short(study, n_trials):
+                    return completed
+                time.sleep(_POLL_SECONDS)
+                continue
+            failed = _evaluate(trial, space, score, at_most or {})
+            completed += not failed
+            progress.update(not failed)
+            failures = [*failures, failed] if failed else []
+            if len(failures) >= _MOST_FAILURES:
+                raise InputError(
+                    f"{len(failures)} trials in a row failed ({failures[-1]}); see the "
+                    f"FAIL trials of {study.study_name}"
+                )
 
 
 def _claim(

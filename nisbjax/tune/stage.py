@@ -11,6 +11,7 @@ import optuna
 from absl import logging
 
 from nisbjax.artifacts import TuneDir
+from nisbjax.console import quantities
 from nisbjax.decode.methods import METHODS
 from nisbjax.errors import require_choice
 from nisbjax.evaluate import nodes
@@ -95,11 +96,10 @@ def run(
                 )
                 best_params.write(out, opened, result)
     logging.info(
-        "tuned: %d trials evaluated, %d complete, best %s, in %.1f s; wrote %s",
+        "tuned: %d trials in %s, %d complete\nwrote %s",
         done,
+        quantities.duration(time.monotonic() - started),
         len(study.complete(opened)),
-        result["decoding_params"],
-        time.monotonic() - started,
         out.best_params,
     )
     return result

@@ -173,7 +173,7 @@ def test_several_processes_are_one_run(keys, alone, tmp_path, processes):
     assert Run(folder).command.read_text().count("import json, sys") == 1
     assert not Run(folder).lock.exists()
     said = [log(folder, process) for process in range(processes)]
-    assert f"training on 4 cpu devices (cpu), {processes} hosts" in said[0]
+    assert f"on 4 x CPU on {processes} hosts" in said[0]
     assert not any(re.search(r"step \d: loss", text) for text in said[1:])
     chosen = json.loads(Run(folder).environment.read_text())["kernels"]["chosen"]
     assert chosen == {

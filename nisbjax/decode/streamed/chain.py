@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from nisbjax.console import quantities
 from nisbjax.decode import chain, contested_growth, mutex_components
 from nisbjax.decode.agglomeration.box_links import LinkReader
 from nisbjax.decode.agglomeration.evidence import BINS
@@ -128,13 +129,9 @@ def chain_volume(
         with schedule.team(at_once) as team:
             counts = _decode(steps, output, manifest, min_size, memory_gb, team)
     logging.info(
-        "decoded %s by %s into %s: %s, %d boxes, %.1f s",
-        affinities.source,
-        parameters,
-        output.source,
-        counts,
-        len(grid.boxes),
-        time.monotonic() - began,
+        "decoded %d box%s in %s",
+        *(len(grid.boxes), "es" * (len(grid.boxes) > 1)),
+        quantities.duration(time.monotonic() - began),
     )
     return counts
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from nisbjax.console import quantities
 from nisbjax.decode.channels import short_range
 from nisbjax.decode.connected_components import edge_range
 from nisbjax.decode.masked_edges import MaskedEdges
@@ -104,13 +105,9 @@ def label_volume(
         with schedule.team() as team:
             counts = _decode(decoder, output, manifest, min_size, team)
     logging.info(
-        "decoded %s at threshold %g into %s: %s, %d boxes, %.1f s",
-        affinities.source,
-        threshold,
-        output.source,
-        counts,
-        len(grid.boxes),
-        time.monotonic() - began,
+        "decoded %d box%s in %s",
+        *(len(grid.boxes), "es" * (len(grid.boxes) > 1)),
+        quantities.duration(time.monotonic() - began),
     )
     return counts
 

@@ -80,8 +80,8 @@ def choose(
                 races.said(use),
             )
     logging.info(
-        "chose how %d operations are computed, from %d candidates, in %.1f s: %d by Pallas "
-        "kernels, %d to be measured again",
+        "chose how %d operations are computed, from %d candidates, in %.1f s:\n"
+        "%d by Pallas kernels, %d to be measured again",
         len(wanted),
         sum(len(candidates) for candidates in (checked | raced).values()),
         time.monotonic() - started,

@@ -74,13 +74,10 @@ def test_a_pair_in_two_lines():
     order = "no word for its axes, taken as x y z"
     image_line, label_line = description.lines(volumes, "default")
     assert (image_line, label_line) == (
+        (f"em.h5\nuint8 2 x 4 x 5, {order}, 9 x 9 x 12.5 nm, grey 0 to 39"),
         (
-            f"em.h5: 2 x 4 x 5 voxels of uint8, {order}, voxels of 9 x 9 x 12.5 nm, grey "
-            "values 0 to 39 in 3 crops"
-        ),
-        (
-            f"labels.h5: 2 x 4 x 5 voxels of int64, {order}, 2 labels, 50% background, 10% "
-            "unlabeled in 3 crops"
+            f"labels.h5\nint64 2 x 4 x 5, {order}\n"
+            "2 labels, 50% background, 10% unlabeled in 3 crops"
         ),
     )
 
@@ -98,9 +95,9 @@ def test_a_start_says_what_it_read_and_warns_whatever_the_box(tmp_path, caplog):
     caplog.set_level("INFO")
     recipe.open_training_data(config)
     assert "labels taken as z y x" in caplog.text
-    assert "em.npy [0:12,0:36,0:36]: 12 x 36 x 36 voxels of uint8" in caplog.text
+    assert "em.npy [0:12,0:36,0:36]\nuint8 12 x 36 x 36, " in caplog.text
     caplog.clear()
     config.data.train.label = "labels.npy#zyx"
     recipe.open_training_data(config)
     assert "taken as" not in caplog.text.replace("axes, taken as x y z", "")
-    assert "labels.npy#zyx [0:12,0:36,0:36]: 12 x 36 x 36" in caplog.text
+    assert "labels.npy#zyx [0:12,0:36,0:36]\n" in caplog.text

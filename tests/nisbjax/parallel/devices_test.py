@@ -49,4 +49,4 @@ def test_another_number_of_devices_is_refused(axes, message):
 
 
 def test_the_log_says_what_there_is():
-    assert devices.describe() == "4 cpu devices (cpu), 1 hosts"
+    assert devices.describe() == "4 x CPU"

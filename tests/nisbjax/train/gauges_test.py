@@ -18,7 +18,7 @@ def test_time_aside_is_no_part_of_a_step(monkeypatch):
     with clock.aside:
         spend(50)
     assert clock.scalars(4) == {"time/step_s": 3, "time/data_wait_s": 1}
-    assert clock.text == "3.00 s a step, 1.00 s of it waiting for data"
+    assert clock.text == "3.00 s a step (1.00 waiting)"
     spend(5)
     assert clock.scalars(1) == {"time/step_s": 5, "time/data_wait_s": 0}
 

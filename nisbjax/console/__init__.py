@@ -1,0 +1,1 @@
+"""What a person reads while a mode runs: log lines, progress, quantities, tables."""
