@@ -31,6 +31,7 @@ artifacts    ground store config
 skeletons    ground store
 parallel     ground store +jax
 checkpoint   ground store parallel +jax
+estimates    ground
 base         ground store mask config keys artifacts skeletons parallel checkpoint
 
 data         base +jax
@@ -43,7 +44,7 @@ train        base data models +jax
 infer        base data models +jax
 tune         base decode evaluate
 viz          base
-modes        base data synth models train infer qc decode evaluate tune viz +jax
+modes        base estimates data synth models train infer qc decode evaluate tune viz +jax
 foreign      modes
 launch       base modes
 __main__     parallel launch

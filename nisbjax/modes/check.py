@@ -14,7 +14,7 @@ from nisbjax.checkpoint import checkpoint
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
 from nisbjax.keys.checks import optional
-from nisbjax.modes import check_crops, check_data, check_stages
+from nisbjax.modes import check_crops, check_data, check_estimates, check_stages
 from nisbjax.modes.findings import Findings
 from nisbjax.store import files
 from nisbjax.typing import Config, Triple
@@ -40,11 +40,12 @@ def run(config: Config, run_dir: Run, checkpoint_path: str) -> Findings:
     keys = list(ranges.problems(config))
     for _, said in keys:
         found.refuse(said)
+    table = ""
     if not keys:
-        _look(config, run_dir, checkpoint_path, found)
+        table = _look(config, run_dir, checkpoint_path, found)
     elif not any(key.startswith(("data.", "model.in")) for key, _ in keys):
         check_data.check(config, None, found)
-    text = found.text()
+    text = "\n\n".join(filter(None, (table, found.text())))
     if keys:
         text += "\n\nonce these keys are right, check again: the rest depends on them"
     files.write_text(place.report, text + "\n")
@@ -59,8 +60,8 @@ def run(config: Config, run_dir: Run, checkpoint_path: str) -> Findings:
     return found
 
 
-def _look(config: Config, run_dir: Run, checkpoint_path: str, found: Findings) -> None:
-    """Everything, once each key holds what it may."""
+def _look(config: Config, run_dir: Run, checkpoint_path: str, found: Findings) -> str:
+    """Everything, once each key holds what it may; the table of estimates."""
     from nisbjax.parallel import compilation_cache
 
     compilation_cache.begin()
@@ -79,6 +80,13 @@ def _look(config: Config, run_dir: Run, checkpoint_path: str, found: Findings) -
         check_stages.testing(config, run_dir, start, network, found)
     if "val" in readable:
         check_stages.study(config, run_dir, start, network, found)
+    table = ""
+    if network is not None:
+        with found.asking():
+            table = check_estimates.check(
+                config, run_dir, start, network, readable, found
+            )
+    return table
 
 
 def _checkpoint(

@@ -39,6 +39,7 @@ def check(
 
     rule, crops = recipe.examples, []
     one = devices.make_mesh((("data", -1),), jax.local_devices()[:1])
+    logging.info("making the first 3 crops; what makes them is compiled (about 20 s)")
     with found.asking():
         loader = training_loader(config, rule.crop, one, batch)
         crops = first_crops(

@@ -11,7 +11,7 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.keys.checks import optional
 from nisbjax.store.volume import open_image
-from nisbjax.typing import Config
+from nisbjax.typing import Config, Triple
 
 # Of a training step with blocks computed again (docs/performance.md); small networks, which
 # wait for memory, do a third of it.
@@ -58,20 +58,35 @@ def require_prediction(config: Config, image: str | os.PathLike) -> None:
     roi = optional(section.roi)
     shape = Box.parse(roi).shape if roi else open_image(image).spatial_shape
     window = tuple(section.window)
-    stride = [max(1, int(w * (1 - section.overlap))) for w in window]
-    windows = math.prod(
-        1 + math.ceil(max(0, size - w) / s)
-        for size, w, s in zip(shape, window, stride, strict=True)
-    )
-    flips = 8 if section.tta == "flips" else 1
-    flop = windows * flips * _forward_flop(config, window)
-    what = f"{windows} windows of {_by(window)} voxels"
+    count = windows(config, shape)
+    flop = count * flips(config) * _forward_flop(config, window)
+    what = f"{count} windows of {_by(window)} voxels"
     _require(
         flop,
         section.cpu_hours,
         f"predicting by MedNeXt-{config.model.size}, {what}",
         "predict",
     )
+
+
+def windows(config: Config, shape: Triple) -> int:
+    """Windows that a prediction computes, each in every flip.
+
+    Args:
+      config: keys `predict`.
+      shape: of the volume.
+    """
+    section = config.predict
+    stride = [max(1, int(w * (1 - section.overlap))) for w in section.window]
+    return math.prod(
+        1 + math.ceil(max(0, size - w) / s)
+        for size, w, s in zip(shape, section.window, stride, strict=True)
+    )
+
+
+def flips(config: Config) -> int:
+    """Passes of each window, by `predict.tta`."""
+    return 8 if config.predict.tta == "flips" else 1
 
 
 def _forward_flop(config: Config, shape: tuple[int, ...]) -> float:

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 from validated_runs import save
 
-from nisbjax import launch
+from nisbjax import estimates, launch
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.modes import check_crops
@@ -380,7 +380,37 @@ def test_without_a_folder_it_writes_beside_the_runs(config, tmp_path, monkeypatc
 @pytest.mark.usefixtures("undrawn")
 def test_labels_alone_are_enough(config, tmp_path):
     config.data.val.skeleton = ""
-    assert checked(config, tmp_path) == "ready\n"
+    text = checked(config, tmp_path)
+    assert text.endswith("ready\n") and "worth a look" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_the_stages_will_take(config, tmp_path):
+    """As many lines as there are stages, each with how it was got."""
+    config.train.steps, config.train.ckpt_every = 1000, 0
+    text = checked(config, tmp_path)
+    table = text.split("\n  train: ")[0].splitlines()
+    words = [line.split()[0] for line in table]
+    assert words == ["stage", "train", "tune", "predict", "decode", "evaluate"]
+    # 4 devices of 1 crop; 8 of 16 planes are tested, a window of 4 each 2: (1 + 2) x 3 x 5.
+    assert "1,000 steps of 4 crops, 4 passes each" in text
+    assert "predict: 45 windows, one forward pass of 4 x 6 x 4 took" in text
+    assert "decode: 0.05 CPU-seconds a megavoxel (docs/decoding.md)" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("free", "ready"), [(1e3, False), (1e6, True)])
+def test_room_on_the_disk(config, tmp_path, monkeypatch, free, ready):
+    """Between what the stages take at least, some kB of weights, and at most."""
+    config.data.test.image = ""  # which takes more
+    config.data.val.image = ""
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda _: type("Usage", (), {"free": free})
+    )
+    monkeypatch.setattr(estimates, "_STATES", 100)
+    text = checked(config, tmp_path)
+    assert ("GB free, and the stages take" in text) == (not ready)
+    assert text.endswith("ready\n") == ready
 
 
 def test_a_full_disk_while_the_picture_is_drawn(config, tmp_path, monkeypatch):
