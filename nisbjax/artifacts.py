@@ -273,6 +273,10 @@ class Run:
         """Weights for other programs, `ema` or `raw`."""
         return self.path / f"weights_step={step:08d}_{which}.safetensors"
 
+    def skeletons(self, volume: str) -> pathlib.Path:
+        """Those that `--mode=skeletonize` makes where no key names a place."""
+        return self.path / "skeletons" / volume / "skeleton.pkl"
+
     @property
     def synthetic(self) -> pathlib.Path:
         return self.path / "data"

@@ -80,6 +80,7 @@ def base_config() -> Config:
     c.evaluate.metrics = ("auto",)
     c.evaluate.ceiling = True
     c.tune = _tune()
+    c.skeletonize = _skeletonize()
     c.validate = ConfigDict()
     c.validate.poll_seconds = 60.0
     c.validate.idle_minutes = 0.0
@@ -243,6 +244,21 @@ def _tune() -> Section:
     t.space = ()
     t.allow_test_data = False
     return t
+
+
+def _skeletonize() -> Section:
+    s = ConfigDict()
+    s.label = ""
+    s.output = ""
+    s.also = ()
+    s.roi = ""
+    s.scale = 1.5  # kimimaro's, as const_nm
+    s.const_nm = 300.0
+    s.dust_voxels = 1000
+    s.tick_nm = 500.0
+    s.box_shape = (256, 256, 256)
+    s.memory_gb = 4.0
+    return s
 
 
 def _synth() -> Section:

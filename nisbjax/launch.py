@@ -19,6 +19,7 @@ modes:
   test       predict, qc, mask, decode and evaluate the test volume
   tune       threshold study on the validation volume
   tune-test  tune, then test with the best threshold
+  skeletonize  skeletons of dense labels that have none, for NERL and tuning
   import     weights of BANIS, PyTC, MedNeXt or MONAI (--checkpoint=FILE) as a checkpoint
   export     weights of a checkpoint for torch, under MedNeXt's names (.safetensors)
   validate   NERL of every checkpoint on the validation volume; with --watch beside training
@@ -74,6 +75,7 @@ MODES = {
     "test": "nisbjax.modes.workflow:test",
     "tune": "nisbjax.modes.workflow:tune",
     "tune-test": "nisbjax.modes.workflow:tune_test",
+    "skeletonize": "nisbjax.modes.skeletonize:run",
     "import": "nisbjax.modes.weights:run",
     "export": "nisbjax.modes.weights:export",
     "validate": "nisbjax.modes.validate:run",
@@ -101,7 +103,7 @@ PATH_MODES = {
     "compare": "nisbjax.modes.compare:run",
 }
 _SHOW = "config"  # the mode that works on the configuration alone
-_WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune")
+_WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune", "skeletonize")
 # Modes that write down whether a value was a default.
 _TELL_ORIGINS = ("test",)
 

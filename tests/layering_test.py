@@ -40,18 +40,19 @@ models       base +jax
 qc           base
 decode       base
 evaluate     base
+skeletonize  base
 train        base data models +jax
 infer        base data models +jax
 tune         base decode evaluate
 viz          base
-modes        base estimates data synth models train infer qc decode evaluate tune viz +jax
+modes        base estimates data synth models train infer qc decode evaluate skeletonize tune viz +jax
 foreign      modes
 launch       base modes
 __main__     parallel launch
 nisbjax      store parallel
 """
 # These start on a node of CPUs at once.
-WITHOUT_JAX = ["qc", "decode", "evaluate", "tune"]
+WITHOUT_JAX = ["qc", "decode", "evaluate", "tune", "skeletonize"]
 
 
 def allowed() -> dict[str, set[str]]:
@@ -140,7 +141,7 @@ def test_cpu_stages_do_not_load_jax():
     ]
     assert names
     # Their modes too, and the search for the checkpoint whose files they take.
-    names += ["nisbjax.modes.alone", "nisbjax.modes.workflow"]
+    names += [f"nisbjax.modes.{mode}" for mode in ("alone", "workflow", "skeletonize")]
     program = f"import sys, importlib\nfor n in {names}: importlib.import_module(n)\n"
     program += "print([m for m in sys.modules if m.split('.')[0] in ('jax', 'jaxlib')])"
     done = subprocess.run(

@@ -27,8 +27,9 @@ from nisbjax.typing import Config
 # best         which of them is chosen
 # scores       of an evaluation
 # cubes        of made data
+# skeletons    of dense labels
 ARTIFACTS = ("weights", "checkpoints", "prediction", "statistics", "report")
-ARTIFACTS += ("segmentation", "study", "best", "scores", "cubes")
+ARTIFACTS += ("segmentation", "study", "best", "scores", "cubes", "skeletons")
 
 _SECTIONS = {  # every key of a section that the lines below do not name
     "augment": "weights",
@@ -58,14 +59,14 @@ _KEYS = {
     "data.test.axes": "",
     "data.test.box": "",  # as predict.roi it is the prediction's
     "data.test.skeleton": "",
-    "data.voxel_size_nm": "prediction study scores cubes",
+    "data.voxel_size_nm": "prediction study scores cubes skeletons",
     "data.normalize": "weights prediction",
     "data.percentiles": "weights prediction",
     "data.patch": "weights",
     "data.sampling": "weights",
     "data.offsets": "weights prediction",
     "data.edge_stored_at": "weights prediction",
-    "data.unlabeled": "weights scores",
+    "data.unlabeled": "weights scores skeletons",
     "data.relabel": "weights",
     "data.erosion": "weights",
     "data.long_erosion": "weights",
@@ -168,6 +169,16 @@ _KEYS = {
     "tune.trials": "best",
     "tune.space": "best",
     "tune.allow_test_data": "",
+    "skeletonize.label": "",
+    "skeletonize.output": "",
+    "skeletonize.also": "",
+    "skeletonize.roi": "",  # the region itself counts
+    "skeletonize.scale": "skeletons",
+    "skeletonize.const_nm": "skeletons",
+    "skeletonize.dust_voxels": "skeletons",
+    "skeletonize.tick_nm": "skeletons",
+    "skeletonize.box_shape": "skeletons",
+    "skeletonize.memory_gb": "",
     "synth.kind": "cubes",
     "synth.root": "",
     "synth.shape": "cubes",

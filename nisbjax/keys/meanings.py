@@ -221,6 +221,20 @@ trials  How many a sampler completes.
 space  Keys of decode and their ends, (name, low, high[, how many]); () for the method's own.
 allow_test_data  Tune on the test volume, which the results will say.
 
+[skeletonize]
+label  Dense labels to make skeletons of; "" for those of val and test that have none.
+output  The file, .pkl; an .npz goes beside it. "" for where data.<split>.skeleton names one,
+  or else below outputs/.
+also  Formats that are written beside it too.
+roi  Part of the labels, x0:x1,y0:y1,z0:z1 in voxels; "" for the volume's own box, or all.
+scale  A traced path clears its surroundings up to this times its radius, plus const_nm; no
+  branch begins that ends there.
+const_nm  See scale.
+dust_voxels  Labels of fewer voxels have no skeleton.
+tick_nm  Branches that end and are shorter are taken away; 0 keeps all.
+box_shape  The largest boxes that are skeletonized at once, along x, y and z.
+memory_gb  Memory of the boxes under way, in GB.
+
 [validate]
 poll_seconds  With --watch: how often it looks for new checkpoints.
 idle_minutes  With --watch: how long it waits for one; 0 for as long as it takes.

@@ -32,7 +32,11 @@ from nisbjax.store.schema import Kind, either, number, one_of
 from nisbjax.typing import Config
 
 # How the names of outputs may end.
-OUTPUT_ENDINGS = {"predict.output": (".zarr", ".h5"), "decode.output": (".zarr",)}
+OUTPUT_ENDINGS = {
+    "predict.output": (".zarr", ".h5"),
+    "decode.output": (".zarr",),
+    "skeletonize.output": (".pkl",),
+}
 
 _SHARE = number(0.0, 1.0)  # a probability, or a threshold of affinities
 _LOGIT = number(-LARGEST_LOGIT, LARGEST_LOGIT)
@@ -220,6 +224,16 @@ RANGES: dict[str, Kind] = {
     "tune.trials": whole(1),
     "tune.space": shapes.space(),
     "tune.allow_test_data": switch(),
+    "skeletonize.label": path(),
+    "skeletonize.output": path(*OUTPUT_ENDINGS["skeletonize.output"]),
+    "skeletonize.also": several(one_of("swc", "precomputed"), least=0),
+    "skeletonize.roi": box(),
+    "skeletonize.scale": _NOT_NEGATIVE,
+    "skeletonize.const_nm": _NOT_NEGATIVE,
+    "skeletonize.dust_voxels": whole(0, 2**62),
+    "skeletonize.tick_nm": _NOT_NEGATIVE,
+    "skeletonize.box_shape": triple(whole(8, 4096)),
+    "skeletonize.memory_gb": _MEMORY,
     "validate.poll_seconds": number(0.0, 1e6, above=True),
     "validate.idle_minutes": number(0.0, 1e6),
     "validate.keep": switch(),

@@ -35,7 +35,8 @@ def find_run(
     """
     if workdir:
         return Run(pathlib.Path(workdir))
-    if mode == "check" and not checkpoint_path:  # begins no run, and needs none
+    # Neither begins a run nor needs one; skeletons are of data, whatever is trained on them.
+    if mode == "skeletonize" or (mode == "check" and not checkpoint_path):
         return Run(OUTPUTS / config.name)
     if mode == "import":  # its file may well lie in another program's run
         return artifacts.new_import(OUTPUTS, config.name)

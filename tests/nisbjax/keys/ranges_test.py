@@ -45,7 +45,7 @@ NUMBERS = [k for k in KEYS if isinstance(flatten(base_config())[k], int | float)
 SWITCHES = [k for k in NUMBERS if isinstance(flatten(base_config())[k], bool)]
 TUPLES = [k for k in KEYS if isinstance(flatten(base_config())[k], list)]
 # A search space of nothing is a grid over the thresholds alone; no word joins nothing.
-MAY_BE_EMPTY = ["tune.space", "data.long_erosion", "decode.joins"]
+MAY_BE_EMPTY = ["tune.space", "data.long_erosion", "decode.joins", "skeletonize.also"]
 
 
 def refused(keys, value):
@@ -216,6 +216,7 @@ FORMATS = {
     "qc.report": (".md",),
     "mask.output": (".h5", ".hdf5"),
     "decode.output": (".zarr",),
+    "skeletonize.output": (".pkl",),
 }
 
 
