@@ -57,6 +57,7 @@ from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import ranges
 from nisbjax.keys.checks import optional
 from nisbjax.modes import command_line, outside, presets, usage
+from nisbjax.modes.next_command import Start
 from nisbjax.modes.run_folder import find_run
 from nisbjax.parallel import background, compilation_cache, environment
 from nisbjax.typing import Config
@@ -102,6 +103,7 @@ PATH_MODES = {
     "summarize": "nisbjax.modes.summarize:run",
     "compare": "nisbjax.modes.compare:run",
 }
+_ENDING = "nisbjax.modes.ending:text"
 _SHOW = "config"  # the mode that works on the configuration alone
 _WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune", "skeletonize")
 # Modes that write down whether a value was a default.
@@ -183,6 +185,7 @@ def _run(paths: list[str]) -> None:
         FLAGS.workdir,
         FLAGS.checkpoint,
         given=tuple(given),
+        start=Start.of(sys.orig_argv, sys.argv[1:]),
         **extras,
     )
 
@@ -216,6 +219,7 @@ def run_mode(
     checkpoint_path: str = "",
     *,
     given: Collection[str] = (),
+    start: Start | None = None,
     **extras: Any,
 ) -> Any:
     """One mode of the command line, as a function.
@@ -226,6 +230,8 @@ def run_mode(
       workdir: the run's folder; "" for a new one (train, synth, demo, import) or the newest.
       checkpoint_path: "" for the run's newest.
       given: keys that the command line set, as the flag parser has them.
+      start: the command, for which it is printed what was made and what is next; None
+        to print nothing.
       extras: flags that one mode alone takes (`_EXTRAS`).
 
     Returns:
@@ -264,7 +270,16 @@ def run_mode(
     if mode != "check":  # whose last word is `ready`
         seconds = time.monotonic() - started
         logging.info("%s took %s", mode, quantities.duration(seconds))
+    if start and _is_first():
+        said = _function(_ENDING)(mode, config, run_dir, result, start)
+        print(said, end="\n" * bool(said))
     return result
+
+
+def _is_first() -> bool:
+    """Whether this process speaks for those of its run; without JAX it is the only one."""
+    jax = sys.modules.get("jax")
+    return jax is None or jax.process_index() == 0
 
 
 def quiet_libraries() -> None:

@@ -14,7 +14,7 @@ from absl import logging
 
 from nisbjax.artifacts import Run
 from nisbjax.decode.thresholds import sweep
-from nisbjax.evaluate import nerl
+from nisbjax.evaluate import nerl, score_table
 from nisbjax.modes import train, workflow
 from nisbjax.modes.prediction import predict_by
 from nisbjax.modes.volumes import voxel_size_nm
@@ -26,17 +26,6 @@ from nisbjax.synth import baselines
 from nisbjax.synth import stage as synthetic
 from nisbjax.typing import Affinities, Config
 
-_COLUMNS = {
-    "nerl": ("NERL", "{:.3f}"),
-    "nerl_mean": ("mean", "{:.3f}"),
-    "voi_sum": ("VOI", "{:.2f}"),
-    "voi_split": ("split", "{:.2f}"),
-    "voi_merge": ("merge", "{:.2f}"),
-    "n_non0_mergers": ("mergers", "{:d}"),
-    "n_splits": ("splits", "{:d}"),
-    "coverage": ("on bg", "{:.1%}"),
-    "threshold": ("threshold", "{:.3f}"),
-}
 _SIGMAS = (0.0, 0.7, 1.4)  # voxels of smoothing that the intensity baseline may choose
 _LEVELS = np.linspace(0.02, 0.98, 49)
 
@@ -148,14 +137,7 @@ def bounds(config: Config) -> dict[str, dict[str, Any]]:
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The rows' scores in columns."""
-    lines = ["test cube  " + "".join(f"{t:>10}" for t, _ in _COLUMNS.values())]
-    for name, row in rows.items():
-        cells = (
-            form.format(row[key] + 0) if key in row else "-"
-            for key, (_, form) in _COLUMNS.items()
-        )
-        lines.append(f"{name:<11}" + "".join(f"{cell:>10}" for cell in cells))
-    return "\n".join(lines)
+    return score_table.text("test cube", rows, score_table.OF_SKELETONS)
 
 
 def _scores(

@@ -22,7 +22,7 @@ from nisbjax.evaluate import score_text
 from nisbjax.keys.checks import require
 from nisbjax.keys.ranges import RANGES
 from nisbjax.store import files, records, schema
-from nisbjax.tune import figure, study, trials
+from nisbjax.tune import figure, study, trial_table, trials
 from nisbjax.tune.objective import objective_of, score_of
 from nisbjax.typing import Section
 
@@ -155,21 +155,33 @@ def conclude(
     }
 
 
-def write(out: TuneDir, opened: optuna.Study, result: Mapping[str, Any]) -> None:
+def write(
+    out: TuneDir,
+    opened: optuna.Study,
+    result: Mapping[str, Any],
+    configured: trials.Point,
+) -> None:
     """Writes the figure first: who finds best_params.yaml finds everything.
+
+    The log has the trials in a table.
 
     Args:
       out: the study's folder.
       opened: the study.
-      result: of `conclude`.
+      result, configured: of `conclude`.
     """
     complete = study.complete(opened)
     rows = [trials.scores_of(t) | t.params for t in complete]
     tuned = sorted(complete[0].params, key=lambda name: (name != "threshold", name))
     rows.sort(key=lambda row: [row[name] for name in tuned])
-    for row in rows:
-        at = {name: row[name] for name in tuned}
-        logging.info("%s: %s", study.said(at), score_text.summary(row))
+    table = trial_table.text(
+        rows,
+        tuned,
+        objective_of(opened),
+        chosen=result["decoding_params"],
+        default=configured,
+    )
+    logging.info("%d trials, the best first\n%s", len(rows), table)
     out.path.mkdir(parents=True, exist_ok=True)
     chosen = {**result["scores"], **result["decoding_params"]}
     figure.draw(rows, chosen, tuned, out.figure)

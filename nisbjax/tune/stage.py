@@ -94,7 +94,7 @@ def run(
                     on_test=inputs.on_test,
                     notes=notes,
                 )
-                best_params.write(out, opened, result)
+                best_params.write(out, opened, result, space.configured)
     logging.info(
         "tuned: %d trials in %s, %d complete\nwrote %s",
         done,
