@@ -21,6 +21,7 @@ from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import records
 from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.regions import part_like, part_of, region_of
 from nisbjax.store.schema import Schema, number, text, whole
 from nisbjax.store.volume import Volume, open_image, open_volume
 from nisbjax.typing import Mask, Triple
@@ -44,6 +45,8 @@ class MaskSpec:
       high_z: first plane behind those kept.
       border_width: of the ring along the x and y faces, in voxels; 0 for none.
       bg_thresh: image intensity at or below which a voxel of the ring is background.
+      start: of a part in its volume, along whose faces the ring is.
+      volume: shape of that volume; None where this is all of it.
     """
 
     shape: Triple
@@ -51,6 +54,8 @@ class MaskSpec:
     high_z: int
     border_width: int
     bg_thresh: float
+    start: Triple = (0, 0, 0)
+    volume: Triple | None = None
 
     def __post_init__(self):
         if not 0 <= self.low_z <= self.high_z <= self.shape[2]:
@@ -66,11 +71,33 @@ class MaskSpec:
     def touches_ring(self, box: Box) -> bool:
         """Whether a box holds voxels of the border ring, so that its image is needed."""
         width = self.border_width
-        inner = Box(
-            (width, width, 0),
-            (self.shape[0] - width, self.shape[1] - width, self.shape[2]),
+        x, y, z = self.volume or self.shape
+        inner = Box((width, width, 0), (x - width, y - width, z))
+        return width > 0 and not inner.contains(box.shift(self.start))
+
+    def inside(self, box: Box) -> "MaskSpec":
+        """The same mask of a part, whose voxels count from the start of a box."""
+        start = box.shift(self.start).start
+        low, high = (
+            min(max(z - box.start[2], 0), box.shape[2])
+            for z in (self.low_z, self.high_z)
         )
-        return width > 0 and not inner.contains(box)
+        return dataclasses.replace(
+            self,
+            shape=box.shape,
+            low_z=low,
+            high_z=high,
+            start=start,
+            volume=self.volume or self.shape,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What it lets through, as JSON has it; of a part also which."""
+        found = dataclasses.asdict(self) | {"shape": list(self.shape)}
+        start, volume = found.pop("start"), found.pop("volume")
+        if volume is not None:
+            found |= {"start": list(start), "volume": list(volume)}
+        return found
 
     def mask_of(self, box: Box, image: Shaped[np.ndarray, "x y z"] | None) -> Mask:
         """The mask of one box: True where a voxel may carry edges.
@@ -98,11 +125,12 @@ class MaskSpec:
                 f"image of shape {image.shape} came for box {box} of the mask; "
                 f"wanted {box.shape}"
             )
-        x = np.arange(box.start[0], box.stop[0])
-        y = np.arange(box.start[1], box.stop[1])
+        at, volume = box.shift(self.start), self.volume or self.shape
+        x = np.arange(at.start[0], at.stop[0])
+        y = np.arange(at.start[1], at.stop[1])
         width = self.border_width
-        ring_x = (x < width) | (x >= self.shape[0] - width)
-        ring_y = (y < width) | (y >= self.shape[1] - width)
+        ring_x = (x < width) | (x >= volume[0] - width)
+        ring_y = (y < width) | (y >= volume[1] - width)
         ring = ring_x[:, None] | ring_y[None, :]
         mask &= ~(ring[:, :, None] & (image <= self.bg_thresh))
         return mask
@@ -133,7 +161,7 @@ def require_mask(
         raise InputError(
             f"{name} is {mask.dtype}; wanted truth values or whole numbers, 0 = masked"
         )
-    found = tuple(mask.spatial_shape if isinstance(mask, Volume) else mask.shape)
+    found = mask_shape(mask)
     if found != tuple(shape):
         raise InputError(
             f"mask {found} does not match affinities {tuple(shape)}; rerun --mode=mask "
@@ -181,7 +209,7 @@ def mask_facts(path: str | pathlib.Path, mask: MaskSource | None) -> dict[str, A
       mask: what `open_mask` made of it.
     """
     if isinstance(mask, MaskSpec):
-        named = dataclasses.asdict(mask) | {"shape": list(mask.shape)}
+        named = mask.facts()
         found = open_volume(path, axes="xyz").attributes
         named["image"] = found.get("source_fingerprint", "")
         return {f"mask.{name}": value for name, value in named.items()}
@@ -204,21 +232,68 @@ def open_mask(path: str | pathlib.Path) -> tuple[MaskSource, ImageSource | None]
     except InputError as error:
         logging.warning("%s; reading the mask itself", error)
         return volume, None
-    opened = _image_of(path, found, volume.spatial_shape)
+    opened = _image_of(path, found, volume)
     if opened is None:
         return volume, None
+    region, whole_shape = region_of(volume)
+    part = region != Box.whole(whole_shape)
     spec = MaskSpec(
         volume.spatial_shape,
         int(found["low_z"]),
         int(found["high_z"]),
         int(found["border_width"]),
         float(found["bg_thresh"]),
+        region.start,
+        whole_shape if part else None,
     )
     return spec, opened
 
 
+def open_mask_for(
+    path: str | pathlib.Path, affinities: Volume
+) -> tuple[MaskSource, ImageSource | None]:
+    """As `open_mask`, for affinities that may be of a part of the mask's volume.
+
+    Raises:
+      InputError: the mask is of another part.
+    """
+    mask, image = open_mask(path)
+    region, shape = region_of(affinities)
+    if region == Box.whole(shape):
+        return mask, image
+    own = _region_of(mask)
+    if own is not None and own != region:
+        raise InputError(
+            f"the mask {path} is of {own} of its volume, and {affinities.source} covers "
+            f"{region}; rerun --mode=qc and --mode=mask on this prediction, or set "
+            "--config.decode.affinity_mask="
+        )
+    if isinstance(mask, MaskSpec) and mask.shape == shape:
+        mask = mask.inside(region)
+    elif isinstance(mask, Volume):
+        mask = part_of(mask, region, shape)
+    if isinstance(image, Volume):
+        image = part_of(image, region, shape)
+    return mask, image
+
+
+def mask_shape(mask: MaskSource) -> tuple[int, ...]:
+    """x, y, z of any kind of mask."""
+    return mask.spatial_shape if isinstance(mask, Volume) else tuple(mask.shape)
+
+
+def _region_of(mask: MaskSource) -> Box | None:
+    """Which part of a volume a mask says that it is; None where it is all of one."""
+    if isinstance(mask, MaskSpec):
+        return None if mask.volume is None else Box.whole(mask.shape).shift(mask.start)
+    if not isinstance(mask, Volume):
+        return None
+    region, shape = region_of(mask)
+    return None if region == Box.whole(shape) else region
+
+
 def _image_of(
-    path: str | pathlib.Path, found: Mapping[str, Any], shape: Triple
+    path: str | pathlib.Path, found: Mapping[str, Any], mask: Volume
 ) -> Volume | None:
     """The image that a mask was built from; None, and a line in the log, if it is not here."""
     folder = pathlib.Path(path).absolute().parent
@@ -229,11 +304,12 @@ def _image_of(
     others = []
     for image in dict.fromkeys(folder / name for name in named):
         try:
-            opened = open_image(image)
+            opened = part_like(open_image(image), mask)
         except InputError:
             continue
         known = found.get("source_fingerprint")
-        if known in (None, fingerprint(image)) and opened.spatial_shape == shape:
+        same_shape = opened.spatial_shape == mask.spatial_shape
+        if known in (None, fingerprint(image)) and same_shape:
             return opened
         others.append(image)
     if others:

@@ -17,7 +17,7 @@ from nisbjax.decode.plan import Decoding, Plan
 from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import determines, ranges
-from nisbjax.mask import mask_facts, open_mask
+from nisbjax.mask import mask_facts, open_mask_for
 from nisbjax.store import absent_chunks, redo
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.finished import require_finished
@@ -144,7 +144,7 @@ def _masked(plan: Plan, path: str | pathlib.Path) -> tuple[MaskedEdges, dict[str
     """The edges that count under a mask, and what it lets through, for the manifest."""
     if path:
         require_finished(path)
-    mask, image = open_mask(path) if path else (None, None)
+    mask, image = open_mask_for(path, plan.affinities) if path else (None, None)
     facts = mask_facts(path, mask)
     edges = MaskedEdges(plan.edge_offset, mask, image, plan.section.mask_edges)
     edges.require_shape(plan.affinities.spatial_shape)

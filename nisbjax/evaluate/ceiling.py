@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nisbjax.evaluate import nerl, nodes
+from nisbjax.evaluate import nerl
 from nisbjax.skeletons import Skeletons
+from nisbjax.store import regions
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_labels
 
@@ -40,12 +41,12 @@ def ceiling(
             "no ceiling: no dense labels of the volume are there (evaluate.label names them)"
         )
     labels = open_labels(dense)
-    _, shape = nodes.region_of(segmentation)
+    _, shape = regions.region_of(segmentation)
     if labels.spatial_shape != shape:
         return {}, (
             f"no ceiling: {dense} has shape {labels.spatial_shape}, and the volume {shape}"
         )
-    part = nodes.part_like(labels, segmentation)
+    part = regions.part_like(labels, segmentation)
     best = nerl.score(skeletons, components(part, skeletons.index_position))
     return {
         "nerl_ceiling": best["nerl"],

@@ -14,8 +14,7 @@ from nisbjax.console.progress import Progress
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.skeletons import Skeletons
-from nisbjax.store import records
-from nisbjax.store.schema import list_of, text, whole
+from nisbjax.store.regions import region_of
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
 
@@ -96,46 +95,6 @@ def in_region(skeletons: Skeletons, volume: Volume) -> tuple[Skeletons, str]:
         f"{len(skeletons.node_id)} nodes, {len(part.edges)} of {len(skeletons.edges)} "
         "edges; not the volume's NERL"
     )
-
-
-def region_of(volume: Volume) -> tuple[Box, Triple]:
-    """Which part an array says that it is, and the shape of the whole volume.
-
-    Raises:
-      InputError: attributes that mean nothing, or of a box of another shape.
-    """
-    if not {"box", "volume_shape"} <= volume.attributes.keys():
-        return Box.whole(volume.spatial_shape), volume.spatial_shape
-    wanted = {"box": text(), "volume_shape": list_of(whole(1), 3)}
-    found = records.check(
-        dict(volume.attributes), wanted, f"attributes of {volume.source}"
-    )
-    region = Box.parse(found["box"])
-    x, y, z = found["volume_shape"]
-    if region.shape != volume.spatial_shape:
-        raise InputError(
-            f"{volume.source} has the shape {volume.spatial_shape} and says that it is "
-            f"the box {region}; wanted a box of its own shape, or no attribute box"
-        )
-    return region, (x, y, z)
-
-
-def part_like(whole: Volume, part: Volume) -> Volume:
-    """The region of a volume that another array says that it covers (`region_of`).
-
-    Args:
-      whole: an image or labels of the whole volume; of the part's shape, it is taken as
-        the part already.
-      part: a prediction, a segmentation.
-
-    Returns:
-      The region of `whole`; itself where its shape is not that of the whole volume.
-    """
-    region, shape = region_of(part)
-    if whole.spatial_shape != shape or region == Box.whole(shape):
-        return whole
-    store = whole.at(region).translate_to[(0,) * whole.rank]
-    return whole.view(store, source=f"{whole.source} [{region}]")
 
 
 def outside(skeletons: Skeletons, shape: Triple) -> Bool[np.ndarray, " n"]:

@@ -33,7 +33,7 @@ from nisbjax.evaluate import (
 )
 from nisbjax.evaluate.ceiling import Components, ceiling
 from nisbjax.evaluate.truth import Truth, require_metrics, settled
-from nisbjax.store import files, finished, records
+from nisbjax.store import files, finished, records, regions
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.lock import held
@@ -243,7 +243,7 @@ def _against_labels(
     memory_gb: float,
 ) -> _Scored:
     """Scores against dense labels; a note where part of them is unlabeled."""
-    known = nodes.part_like(open_labels(truth.label), labels)
+    known = regions.part_like(open_labels(truth.label), labels)
     table = dense.contingency_of_volumes(
         known, labels, unlabeled=truth.unlabeled, memory_gb=memory_gb
     )

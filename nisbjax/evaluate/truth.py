@@ -13,6 +13,7 @@ from absl import logging
 from nisbjax import skeletons
 from nisbjax.errors import InputError, require_choice
 from nisbjax.evaluate import nodes
+from nisbjax.store import regions
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.unlabeled import DEFAULT
 from nisbjax.store.volume import Volume, open_labels
@@ -151,7 +152,7 @@ class Truth:
         if self.label:
             labels = open_labels(self.label)
             if covered is not None:
-                labels = nodes.part_like(labels, covered)
+                labels = regions.part_like(labels, covered)
             shape = labels.spatial_shape
             if covered is not None and shape != covered.spatial_shape:
                 raise InputError(

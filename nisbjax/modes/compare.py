@@ -18,6 +18,7 @@ from nisbjax.errors import InputError
 from nisbjax.evaluate import nodes, paired, tables
 from nisbjax.store import files, records
 from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.regions import region_of
 from nisbjax.store.schema import anything, list_of, number, optional, table_of, text
 from nisbjax.store.volume import open_labels
 
@@ -146,7 +147,7 @@ def _at_nodes(
             )
         labels = open_labels(named)
         part, _ = nodes.in_region(truth, labels)
-        regions.append(nodes.region_of(labels))
+        regions.append(region_of(labels))
         found.append(nodes.read_node_segments(labels, part))
     if regions[0] != regions[1]:
         boxes = " and ".join(f"{box} of {shape}" for box, shape in regions)

@@ -10,7 +10,7 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.keys.checks import optional
-from nisbjax.mask import open_mask, require_mask
+from nisbjax.mask import mask_shape, open_mask, require_mask
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.store.finished import require_finished
 from nisbjax.store.volume import open_image
@@ -86,34 +86,39 @@ def check_mask(
       image: path of what is going to be predicted.
 
     Raises:
-      InputError: as `open_mask`, `require_mask` or `qc.stage.check_outputs`; a part of an
-        image, of which no mask is made.
+      InputError: as `open_mask`, `require_mask` or `qc.stage.check_outputs`; or a
+        `qc.image` of another shape.
     """
     from nisbjax.qc import stage
 
     mask = optional(config.decode.affinity_mask)
     if mask == "auto":
         stage.check_outputs(config.qc, paths(place, named))
-        _require_whole(config, image)
+        _require_image(config, image)
     elif mask:
         require_finished(mask)
-        require_mask(*open_mask(mask), _predicted_shape(config, image))
+        opened, pixels = open_mask(mask)
+        whole, predicted = _shapes(config, image)
+        # Of a mask of the whole image, the part is taken that is predicted.
+        shape = whole if mask_shape(opened) == whole else predicted
+        require_mask(opened, pixels, shape)
 
 
-def _require_whole(config: Config, image: str) -> None:
-    """Refuses to make the mask of a part, in a report's terms: planes of an image."""
-    whole = optional(config.qc.image) or image
-    shape, predicted = open_image(whole).spatial_shape, _predicted_shape(config, image)
-    if shape != predicted:
+def _require_image(config: Config, image: str) -> None:
+    """Refuses an image of neither what is predicted nor of what it is a part of."""
+    named = optional(config.qc.image)
+    if not named:
+        return
+    found, shapes = open_image(named).spatial_shape, _shapes(config, image)
+    if found not in shapes:
+        whole, predicted = shapes
+        part = f", or {predicted} of the part that is predicted" * (whole != predicted)
         raise InputError(
-            f"decode.affinity_mask is 'auto', which makes masks of whole images, and of "
-            f"{whole} {shape} a part of {predicted} is predicted; set "
-            "--config.decode.affinity_mask= (none), or name an image of that part with "
-            "--config.qc.image=PATH"
+            f"qc.image is {named} {found}; wanted the shape {whole} of {image}{part}"
         )
 
 
-def _predicted_shape(config: Config, image: str) -> Triple:
-    """Of the affinities that an image is going to have, x y z."""
-    roi = optional(config.predict.roi)
-    return Box.parse(roi).shape if roi else open_image(image).spatial_shape
+def _shapes(config: Config, image: str) -> tuple[Triple, Triple]:
+    """Of an image, and of the affinities that it is going to have, x y z."""
+    whole, roi = open_image(image).spatial_shape, optional(config.predict.roi)
+    return whole, Box.parse(roi).shape if roi else whole

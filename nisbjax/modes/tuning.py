@@ -14,7 +14,7 @@ from nisbjax import skeletons
 from nisbjax.artifacts import TuneDir, VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
-from nisbjax.mask import open_mask
+from nisbjax.mask import open_mask_for
 from nisbjax.modes import segmentation
 from nisbjax.modes.evaluation import own_truth
 from nisbjax.modes.outputs import OWN, NamedOutputs
@@ -218,7 +218,7 @@ def _inputs(
     if prediction is None:
         return Inputs("", truth, determined_by)
     affinities = open_affinities(prediction)
-    opened, image = open_mask(mask) if mask else (None, None)
+    opened, image = open_mask_for(mask, affinities) if mask else (None, None)
     edges = MaskedEdges(
         edge_offset(config.data.edge_stored_at, affinities),
         opened,

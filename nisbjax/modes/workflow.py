@@ -30,6 +30,7 @@ from nisbjax.modes.volumes import (
 )
 from nisbjax.store import files
 from nisbjax.store.formats import is_there
+from nisbjax.store.regions import part_like
 from nisbjax.store.volume import open_affinities, open_image, open_labels
 from nisbjax.typing import Config
 
@@ -213,7 +214,6 @@ def draw_slices(
     split: Split,
 ) -> None:
     """Image, affinity, segmentation and, where there are labels, truth side by side."""
-    from nisbjax.evaluate.nodes import part_like
     from nisbjax.viz import plots
 
     affinities = open_affinities(prediction)

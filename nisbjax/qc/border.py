@@ -29,7 +29,9 @@ class Border:
       width: of the outer x-y ring, in voxels.
       thresh: intensity at or below which a voxel is background.
       dark: background of each plane, y packed eight to the byte.
-      shape: of the volume.
+      shape: of what is looked at.
+      start: of that in its volume, along whose faces the ring is.
+      volume: shape of that volume; None where this is all of it.
     """
 
     z: tuple[int, ...]
@@ -37,6 +39,8 @@ class Border:
     thresh: float
     dark: UInt8[np.ndarray, "r x yy"]
     shape: Triple
+    start: Triple = (0, 0, 0)
+    volume: Triple | None = None
 
     def split(
         self, row: int, x: slice, y: slice
@@ -44,11 +48,12 @@ class Border:
         """Background of a part of a plane: (in the ring, inside it)."""
         dark = np.unpackbits(self.dark[row, x], axis=1, count=self.shape[1])
         dark = dark[:, y].astype(bool)
+        volume = self.volume or self.shape
         rings = [
             (i < self.width) | (i >= size - self.width)
             for i, size in (
-                (np.arange(x.start, x.stop), self.shape[0]),
-                (np.arange(y.start, y.stop), self.shape[1]),
+                (np.arange(x.start, x.stop) + self.start[0], volume[0]),
+                (np.arange(y.start, y.stop) + self.start[1], volume[1]),
             )
         ]
         ring = rings[0][:, None] | rings[1][None, :]
@@ -189,8 +194,22 @@ def border_planes(depth: int, count: int) -> tuple[int, ...]:
     return tuple(sorted({int(z) for z in np.clip(chosen, 0, depth - 1)}))
 
 
-def find_border(image: Volume, *, n_z_border: int, width: int, thresh: float) -> Border:
-    """Reads the border's planes of the source image (first channel)."""
+def find_border(
+    image: Volume,
+    *,
+    n_z_border: int,
+    width: int,
+    thresh: float,
+    start: Triple = (0, 0, 0),
+    volume: Triple | None = None,
+) -> Border:
+    """Reads the border's planes of the source image (first channel).
+
+    Args:
+      image: of the prediction's shape.
+      n_z_border: how many planes.
+      width, thresh, start, volume: as of `Border`.
+    """
     shape = image.spatial_shape
     z = border_planes(shape[2], n_z_border)
     dark = np.zeros((len(z), shape[0], -(-shape[1] // 8)), np.uint8)
@@ -201,4 +220,4 @@ def find_border(image: Volume, *, n_z_border: int, width: int, thresh: float) ->
             box = Box((x, 0, plane), (stop, shape[1], plane + 1))
             pixels = image.read_channel(box, 0)[:, :, 0]
             dark[row, x:stop] = np.packbits(pixels <= thresh, axis=1)
-    return Border(z, width, thresh, dark, shape)
+    return Border(z, width, thresh, dark, shape, start, volume)

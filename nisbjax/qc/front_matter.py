@@ -1,7 +1,8 @@
 """The top of a QC report, `img, out, low_z, high_z, bg_thresh, border_width`, as YAML.
 
 What PyTC's mask builder reads (`build_affinity_mask`), written by its report, by ours, or
-by hand. PyTC takes what it finds; here whatever cannot be used is named with its line.
+by hand. PyTC takes what it finds; here whatever cannot be used is named with its line. A
+report on a part of an image has `box` and `volume_shape` besides, in voxels of the image.
 """
 
 import dataclasses
@@ -13,9 +14,12 @@ from typing import Any
 import yaml
 
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.store import files, records
+from nisbjax.typing import Triple
 
 KEYS = ("img", "out", "low_z", "high_z", "bg_thresh", "border_width")
+_OF_A_PART = ("box", "volume_shape")
 _MOST_BYTES = 10_000_000  # of a report
 _MOST_CHARACTERS = 100_000  # of its front matter: paths are the longest
 _LARGEST = 2**31 - 1  # of voxels and intensities
@@ -28,9 +32,11 @@ class FrontMatter:
     Attributes:
       img: path of the source image; "" for none.
       out: path of the mask to be written.
-      low_z, high_z: planes low_z <= z < high_z are kept.
+      low_z, high_z: planes low_z <= z < high_z are kept; of a part its own, from 0.
       bg_thresh: intensity at or below which a voxel of the border ring is masked.
       border_width: of the ring, in voxels.
+      box: of a part of the image, as text; "" for all of it.
+      volume_shape: of that image, `x,y,z`; "" where it is not known.
     """
 
     img: str
@@ -39,11 +45,22 @@ class FrontMatter:
     high_z: int
     bg_thresh: float
     border_width: int
+    box: str = ""
+    volume_shape: str = ""
 
     def lines(self) -> list[str]:
         """As they stand at the top of a report."""
         values = dataclasses.asdict(self) | {"img": self.img or None}
-        return ["---", *(_line(key, values[key]) for key in KEYS), "---"]
+        part = [key for key in _OF_A_PART if values[key]]
+        return ["---", *(_line(key, values[key]) for key in (*KEYS, *part)), "---"]
+
+    @property
+    def region(self) -> tuple[Box, Triple] | None:
+        """The part of the image, and the image's shape; None for all of it."""
+        if not self.box:
+            return None
+        x, y, z = map(int, self.volume_shape.split(","))
+        return Box.parse(self.box), (x, y, z)
 
 
 def _line(key: str, value: Any) -> str:
@@ -96,10 +113,13 @@ def read(path: str | os.PathLike) -> FrontMatter:
         "high_z": (int,),
         "bg_thresh": (int, float),
         "border_width": (int,),
+        "box": (str,),
+        "volume_shape": (str,),
     }
     for key, (value, line) in found.items():
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             wanted = "a path" if str in kinds[key] else "a number"
+            wanted = "text" if key in _OF_A_PART else wanted
             wanted = "a whole number" if kinds[key] == (int,) else wanted
             raise InputError(
                 f"{path}, line {line}: {key} is {reprlib.repr(value)}; wanted {wanted}"
@@ -127,7 +147,25 @@ def read(path: str | os.PathLike) -> FrontMatter:
         )
     values["bg_thresh"] = float(values["bg_thresh"])
     values["img"] = values["img"] or ""
-    return FrontMatter(**values)
+    front = FrontMatter(**values)
+    _require_part(path, front)
+    return front
+
+
+def _require_part(path: pathlib.Path, front: FrontMatter) -> None:
+    """Refuses a box that is not inside the image that it is said to be of."""
+    if not front.box and not front.volume_shape:
+        return
+    try:
+        found = front.region
+        inside = found is not None and Box.whole(found[1]).contains(found[0])
+    except (InputError, ValueError):
+        inside = False
+    if not inside:
+        raise InputError(
+            f"{path}: box is {front.box!r} and volume_shape {front.volume_shape!r}; wanted "
+            "x0:x1,y0:y1,z0:z1 inside x,y,z voxels, or neither of them"
+        )
 
 
 def _nodes(path: pathlib.Path, text: str, line: int) -> dict[str, tuple[Any, int]]:
@@ -152,7 +190,7 @@ def _nodes(path: pathlib.Path, text: str, line: int) -> dict[str, tuple[Any, int
     found: dict[str, tuple[Any, int]] = {}
     for key_node, _ in root.value:
         key, at = key_node.value, line + key_node.start_mark.line
-        if key not in KEYS:
+        if key not in (*KEYS, *_OF_A_PART):
             raise InputError(
                 f"{path}, line {at}: {reprlib.repr(key)} is not a key; wanted {', '.join(KEYS)}"
             )

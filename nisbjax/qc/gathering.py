@@ -19,6 +19,7 @@ from jaxtyping import Shaped
 from nisbjax.geometry import Box
 from nisbjax.qc import statistics, statistics_file
 from nisbjax.qc.border import Border, find_border
+from nisbjax.store.regions import part_like, region_of
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Section, Triple
 
@@ -33,12 +34,13 @@ def begin(
     Args:
       section: `qc`.
       path: of the statistics, once all are there.
-      image: that is predicted; the border rows need one of the prediction's shape.
+      image: of which all or a part is predicted; the border rows need one of its shape.
       prediction: [c x y z], with its attributes.
     """
+    pixels = part_like(image, prediction)
     border = None
-    if image.spatial_shape == prediction.spatial_shape:
-        border = border_of(image, section)
+    if pixels.spatial_shape == prediction.spatial_shape:
+        border = border_of(pixels, section, prediction)
     return Gathering(
         pathlib.Path(prediction.source) / ".planes",  # goes where the prediction goes
         path,
@@ -117,10 +119,19 @@ class Gathering:
                 statistics_file.save(whole, self._path, self._made_from)
 
 
-def border_of(image: Volume, section: Section) -> Border:
-    """The border's planes of an image, as the section `qc` says."""
+def border_of(image: Volume, section: Section, prediction: Volume) -> Border:
+    """The border's planes of an image, as the section `qc` says.
+
+    Args:
+      image: of the prediction's shape.
+      section: `qc`.
+      prediction: of a volume or of a part of one, whose ring is the volume's.
+    """
+    region, shape = region_of(prediction)
     return find_border(
         image,
+        start=region.start,
+        volume=shape,
         n_z_border=section.n_z_border,
         width=section.border_width,
         thresh=float(section.bg_thresh),

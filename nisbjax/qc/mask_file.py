@@ -7,6 +7,7 @@ holds the image's path from the mask's folder, and its fingerprint: where both h
 PyTC finds no image, and this project does.
 """
 
+import json
 import math
 import os
 import pathlib
@@ -28,6 +29,7 @@ from nisbjax.store import files, hdf5_output
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.formats import is_there
 from nisbjax.store.lock import writing
+from nisbjax.store.regions import part_of
 from nisbjax.store.volume import Volume, open_image
 
 _CHUNK = 256
@@ -58,14 +60,20 @@ def from_report(
         raise InputError(f"{path} names no image; name it with --config.qc.image=PATH")
     out = out or _beside(path, front.out)
     image = open_image(image_path)
+    part = front.region
+    if part is not None:
+        image = part_of(image, *part)
+    box, volume = part or (Box.whole(image.spatial_shape), None)
     spec = MaskSpec(
-        image.spatial_shape,
+        box.shape,
         front.low_z,
         front.high_z,
         front.border_width,
         front.bg_thresh,
+        box.start,
+        volume,
     )
-    kept = build(image, spec, out)
+    kept = build(image, spec, out, image_path)
     logging.info(
         "masked %.1f %% in %s, as %s says\nwrote %s",
         100 * (1 - kept / math.prod(spec.shape)),
@@ -76,13 +84,17 @@ def from_report(
     return pathlib.Path(out)
 
 
-def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
+def build(
+    image: Volume, spec: MaskSpec, path: str | os.PathLike, image_path: str = ""
+) -> int:
     """Writes the mask of a specification; the file appears when it is complete.
 
     Args:
-      image: the source image, [x y z c]; read only where the border ring is.
+      image: the source image, or the part that the mask is of, [x y z c]; read only where
+        the border ring is.
       spec: what is kept.
       path: of the new HDF5 file.
+      image_path: of the whole image, where the mask is of a part.
 
     Returns:
       Voxels kept.
@@ -123,7 +135,7 @@ def build(image: Volume, spec: MaskSpec, path: str | os.PathLike) -> int:
             compression="gzip",
             compression_opts=_GZIP,
         )
-        main.attrs.update(_attributes(image, spec, path))
+        main.attrs.update(_attributes(image_path or image.source, spec, path))
         results = map_boxes(compressed, boxes, workers=workers, description="mask")
         for box, (count, data) in zip(boxes, results, strict=True):
             kept += count
@@ -161,7 +173,7 @@ def require_replaceable(path: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def _attributes(image: Volume, spec: MaskSpec, path: pathlib.Path) -> dict[str, Any]:
+def _attributes(image: str, spec: MaskSpec, path: pathlib.Path) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "bg_thresh": spec.bg_thresh,
         "border_width": spec.border_width,
@@ -170,11 +182,14 @@ def _attributes(image: Volume, spec: MaskSpec, path: pathlib.Path) -> dict[str, 
         "axis_order": "XYZ",
         "source_image": "",
     }
-    if is_there(image.source):
-        source = os.path.abspath(image.source)
+    if spec.volume is not None:
+        attributes["box"] = str(Box.whole(spec.shape).shift(spec.start))
+        attributes["volume_shape"] = json.dumps(spec.volume)
+    if is_there(image):
+        source = os.path.abspath(image)
         attributes["source_image"] = source
         attributes["source_image_relative"] = os.path.relpath(source, path.parent)
-        attributes["source_fingerprint"] = fingerprint(image.source)
+        attributes["source_fingerprint"] = fingerprint(image)
     return attributes
 
 

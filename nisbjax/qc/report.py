@@ -61,7 +61,13 @@ def text(
     lines += [f"- pred: `{subject.prediction}` ({shape}, {subject.dtype})"]
     if subject.absent_chunks:
         lines.append(f"- {subject.absent_chunks}")
-    lines += [f"- img: `{subject.image}`" if subject.image else "- img: none", ""]
+    lines += [f"- img: `{subject.image}`" if subject.image else "- img: none"]
+    if front.box:
+        lines.append(
+            f"- part: {front.box} of {front.volume_shape.replace(',', ' x ')} voxels; planes "
+            "are counted from its first one, and the ring lies along the faces of the whole"
+        )
+    lines.append("")
     lines += _health(statistics, cuts)
     lines += _z_cuts(cuts, subject.shape[3], section)
     lines += _border(front, statistics)

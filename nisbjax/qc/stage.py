@@ -14,6 +14,7 @@ from absl import logging
 
 from nisbjax.console import quantities
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.qc import (
     gathering,
     mask_file,
@@ -29,6 +30,7 @@ from nisbjax.store import absent_chunks, files
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
+from nisbjax.store.regions import part_like, region_of
 from nisbjax.store.volume import Volume, open_affinities, open_image
 from nisbjax.typing import Section
 
@@ -66,8 +68,10 @@ def run(
     Raises:
       InputError: as `check` and `mask_file.from_report`, or an image of another shape.
     """
-    shape = open_affinities(prediction).spatial_shape
-    found = open_image(image).spatial_shape if str(image) else shape
+    affinities = open_affinities(prediction)
+    shape = found = affinities.spatial_shape
+    if str(image):
+        found = part_like(open_image(image), affinities).spatial_shape
     if found != shape:
         raise InputError(
             f"image {image} {found} has not the shape {shape} of the prediction "
@@ -110,7 +114,7 @@ def check(
       section: `qc`; which files are meant is said by the arguments.
       paths: where the report goes, and which mask it is to name.
       prediction: path of affinities [c x y z].
-      image: path of the image that was predicted; "" for none.
+      image: path of the image of which all or a part was predicted; "" for none.
       memory_gb: that a chunk of the prediction may take.
 
     Returns:
@@ -134,6 +138,8 @@ def check(
             logging.warning(
                 "%s: no plane passes in all channels; none is kept", prediction
             )
+        region, whole = region_of(affinities)
+        part = region != Box.whole(whole)
         front = FrontMatter(
             img=os.path.abspath(image) if str(image) else "",
             out=os.path.abspath(paths.mask),
@@ -141,6 +147,8 @@ def check(
             high_z=cuts.high_z,
             bg_thresh=float(section.bg_thresh),
             border_width=section.border_width,
+            box=str(region) * part,
+            volume_shape=",".join(map(str, whole)) * part,
         )
         subject = report.Subject(
             prediction=os.path.abspath(prediction),
@@ -167,7 +175,7 @@ def check(
 
 def _pixels(image: str | os.PathLike, affinities: Volume) -> Volume | None:
     """The image that the border rows look at; None where its shape is another."""
-    pixels = open_image(image)
+    pixels = part_like(open_image(image), affinities)
     if pixels.spatial_shape == affinities.spatial_shape:
         return pixels
     logging.warning(
@@ -187,7 +195,9 @@ def _statistics(
     found = statistics_file.load(paths.statistics, made_from)
     if found is not None:
         return found, "by gathered statistics"
-    border = gathering.border_of(pixels, section) if pixels is not None else None
+    border = None
+    if pixels is not None:
+        border = gathering.border_of(pixels, section, affinities)
     return statistics.scan(affinities, border), "by a scan"
 
 

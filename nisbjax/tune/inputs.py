@@ -64,7 +64,7 @@ class Inputs:
     def _mask(self) -> Any:
         mask = self.edges.mask
         if isinstance(mask, MaskSpec):
-            return dataclasses.asdict(mask) | {"shape": list(mask.shape)}
+            return mask.facts()
         if isinstance(mask, Volume):
             return fingerprint(mask.source)
         return "none" if mask is None else "array"

@@ -13,7 +13,8 @@ from typing import Any
 from absl import logging
 
 from nisbjax.errors import InputError
-from nisbjax.evaluate import dense, nodes
+from nisbjax.evaluate import dense
+from nisbjax.store import regions
 from nisbjax.store.volume import Volume, open_labels
 from nisbjax.tune.inputs import Inputs
 from nisbjax.tune.scorer import Decode
@@ -46,7 +47,7 @@ class LabelScorer:
                 "--mode=tune"
             )
         self._truth = inputs.truth
-        self._labels = nodes.part_like(open_labels(self._truth.label), affinities)
+        self._labels = regions.part_like(open_labels(self._truth.label), affinities)
         self._memory_gb = memory_gb
         self._decode = decode
         self._timed = False

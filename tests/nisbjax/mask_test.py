@@ -42,6 +42,30 @@ def test_boxes_equal_the_whole_and_the_rule(z0, z1, width, threshold, box_shape)
         np.testing.assert_array_equal(spec.mask_of(box, part), expected[box.slices])
 
 
+@given(
+    st.tuples(*[st.integers(0, 3)] * 3),
+    st.tuples(*[st.integers(1, 6)] * 3),
+    st.integers(0, 3),
+)
+def test_the_mask_of_a_part_is_that_part_of_the_whole(start, size, width):
+    """Its planes count from its own first one; the ring is along the volume's faces."""
+    image = np.random.default_rng(width).integers(0, 4, SHAPE, np.uint8)
+    spec = MaskSpec(SHAPE, 1, 3, width, 1.0)
+    box = Box.whole(SHAPE).intersect(
+        Box(start, tuple(a + b for a, b in zip(start, size, strict=True)))
+    )
+    part, pixels = spec.inside(box), image[box.slices]
+    whole = Box.whole(box.shape)
+    expected = spec.mask_of(Box.whole(SHAPE), image)[box.slices]
+    np.testing.assert_array_equal(part.mask_of(whole, pixels), expected)
+    assert part.touches_ring(whole) == spec.touches_ring(box)
+    # A part of a part counts from the part.
+    again = part.inside(Box((0, 0, box.shape[2] - 1), box.shape))
+    np.testing.assert_array_equal(
+        again.mask_of(Box.whole(again.shape), pixels[:, :, -1:]), expected[:, :, -1:]
+    )
+
+
 def test_a_threshold_of_zero_still_cuts_black_voxels_of_the_ring():
     image = np.ones((3, 3, 1), np.uint8)
     image[0, 0] = image[1, 1] = 0

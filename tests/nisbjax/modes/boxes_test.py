@@ -12,10 +12,13 @@ from validated_runs import run, save
 from nisbjax import launch
 from nisbjax.artifacts import Run
 from nisbjax.errors import InputError
-from nisbjax.evaluate import nodes
+from nisbjax.geometry import Box
+from nisbjax.mask import MaskSpec, open_mask
 from nisbjax.modes import workflow
 from nisbjax.modes.volumes import split_of, split_with
-from nisbjax.store.volume import from_array, open_affinities, open_labels
+from nisbjax.qc import front_matter
+from nisbjax.store import regions
+from nisbjax.store.volume import from_array, open_affinities, open_image, open_labels
 from nisbjax.viz import plots
 
 pytestmark = pytest.mark.usefixtures("linear_network")
@@ -51,6 +54,36 @@ def test_what_is_predicted_tuned_on_and_scored(stack, folder, monkeypatch):
     assert {v.spatial_shape for v in shown.values()} == {(4, 9, 8)}
     labels = open_labels(split_of(stack, "test").label).read()
     np.testing.assert_array_equal(shown["truth"].read(), labels[8:])
+
+
+def test_a_box_is_checked_masked_and_decoded(stack, folder, caplog):
+    """Both steps by QC of 4 of 12 planes of x, as they are of the whole's image."""
+    caplog.set_level("INFO")
+    stack.decode.affinity_mask = "auto"
+    stack.qc.update({"border_width": 1, "refine_window": 2, "k_edge": 1, "z_stride": 1})
+    facts = launch.run_mode("test", stack, workdir=str(folder))
+    place = Run(folder).test(20, "seed5")
+    front = front_matter.read(place.qc_report)
+    assert (front.box, front.volume_shape) == (stack.data.test.box, "12,9,8")
+    assert "part: 8:12,0:9,0:8 of 12 x 9 x 8 voxels" in place.qc_report.read_text()
+    assert "by gathered statistics" in caplog.text
+    image = open_image(split_of(stack, "test").image).read()[..., 0]
+    spec, _ = open_mask(place.mask)
+    assert (spec.start, spec.volume) == ((8, 0, 0), (12, 9, 8))
+    whole = MaskSpec((12, 9, 8), front.low_z, front.high_z, 1, 30.0)
+    kept = whole.mask_of(Box.whole((12, 9, 8)), image)
+    # The dark plane y = 4 is of the ring at x = 11, the last of the volume, and not at x = 8.
+    assert kept[8, 4].any() and not kept[11, 4].any()
+    np.testing.assert_array_equal(open_labels(place.mask).read(), kept[8:])
+    assert facts["skeletons"]["nerl"] == 1
+    # A mask of the whole volume gives the same part.
+    np.save(folder / "whole.npy", kept.astype(np.uint8))
+    stack.decode.affinity_mask = str(folder / "whole.npy")
+    again = launch.run_mode("decode", stack, workdir=str(folder))
+    assert again.name.endswith("_mask-whole.zarr")
+    np.testing.assert_array_equal(
+        open_labels(again).read(), open_labels(facts["segmentation"]).read()
+    )
 
 
 def test_validation_scores_its_box(stack, folder):
@@ -97,7 +130,7 @@ def test_an_image_that_two_splits_divide(stack, folder, caplog):
     path = launch.run_mode("predict", stack, workdir=str(folder))
     assert open_affinities(path).shape == (3, 6, 9, 8)
     # Windows of 4 at 0, 2, ..., 8: those from 4 reach x = 6; 9 on y takes two, 8 on z one.
-    (line,) = [m for m in caplog.messages if m.startswith("predicted")]
+    (line,) = [m for m in caplog.messages if " windows of " in m]
     assert "6 windows" in line
 
 
@@ -106,11 +139,11 @@ def test_the_part_of_a_volume_that_another_covers():
     said = {"box": "1:3,0:3,1:2", "volume_shape": [4, 3, 2]}
     part = from_array(np.zeros((2, 3, 1)), "xyz", said)
     np.testing.assert_array_equal(
-        nodes.part_like(whole, part).read(), whole.read()[1:3, :, 1:2]
+        regions.part_like(whole, part).read(), whole.read()[1:3, :, 1:2]
     )
     other = from_array(np.zeros((2, 3, 1)), "xyz")
-    assert nodes.part_like(other, part) is other  # no such whole volume
-    assert nodes.part_like(whole, other) is whole
+    assert regions.part_like(other, part) is other  # no such whole volume
+    assert regions.part_like(whole, other) is whole
 
 
 def test_a_study_and_its_prediction_are_made_anew_where_that_is_asked_for(

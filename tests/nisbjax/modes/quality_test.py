@@ -51,7 +51,8 @@ def config(tmp_path):
 
 
 def mask_of(tmp_path, shape):
-    return write(tmp_path / "mask.zarr", np.ones(shape, np.uint8), "xyz")
+    path = tmp_path / f"mask{shape[1]}{shape[2]}.zarr"
+    return str(path) if path.exists() else write(path, np.ones(shape, np.uint8), "xyz")
 
 
 def test_a_mask_has_the_shape_of_what_is_predicted(config, tmp_path):
@@ -61,6 +62,9 @@ def test_a_mask_has_the_shape_of_what_is_predicted(config, tmp_path):
         quality.check_mask(config, PLACE, image)
     config.predict.roi = "0:6,0:5,1:4"  # of three planes
     quality.check_mask(config, PLACE, image)
+    config.decode.affinity_mask = mask_of(tmp_path, IMAGE)  # whose part is taken
+    quality.check_mask(config, PLACE, image)
+    config.decode.affinity_mask = mask_of(tmp_path, (6, 5, 3))
     config.predict.roi = "0:6,0:5,0:4"
     with pytest.raises(InputError, match=r"mask \(6, 5, 3\) does not match .*6, 5, 4"):
         quality.check_mask(config, PLACE, image)
@@ -68,19 +72,26 @@ def test_a_mask_has_the_shape_of_what_is_predicted(config, tmp_path):
     quality.check_mask(config, PLACE, image)
 
 
-def test_no_mask_is_made_of_a_part(config, tmp_path):
-    """A report's planes are those of an image; the message's two ways lead on."""
+def test_the_image_of_a_mask_is_whole_or_of_the_part(config, tmp_path):
     image = config.data.root + "/test/img"
     config.decode.affinity_mask = "auto"
-    quality.check_mask(config, PLACE, image)
     config.predict.roi = "0:6,0:5,1:4"
-    with pytest.raises(InputError, match=r"a part of \(6, 5, 3\) is predicted; set --"):
+    quality.check_mask(config, PLACE, image)
+    for planes in (3, 4):
+        part = np.zeros((6, 5, planes, 1), np.uint8)
+        config.qc.image = write(tmp_path / f"{planes}.zarr", part, "xyzc")
         quality.check_mask(config, PLACE, image)
-    part = np.zeros((6, 5, 3, 1), np.uint8)
-    config.qc.image = write(tmp_path / "part.zarr", part, "xyzc")
-    quality.check_mask(config, PLACE, image)
-    config.qc.image, config.decode.affinity_mask = "", ""
-    quality.check_mask(config, PLACE, image)
+    config.qc.image = write(tmp_path / "5.zarr", np.zeros((6, 5, 5, 1), "u1"), "xyzc")
+    with pytest.raises(
+        InputError,
+        match=r"5.zarr \(6, 5, 5\); wanted the shape \(6, 5, 4\) .*, or \(6, 5, 3",
+    ):
+        quality.check_mask(config, PLACE, image)
+    config.predict.roi = ""
+    with pytest.raises(
+        InputError, match=r"wanted the shape \(6, 5, 4\) of .*/test/img$"
+    ):
+        quality.check_mask(config, PLACE, image)
 
 
 @pytest.mark.parametrize("mode", ["test", "tune", "tune-test"])

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.qc import front_matter, report
 
 GOOD = """\
@@ -31,6 +32,33 @@ def test_the_references_report_is_read(tmp_path):
     assert front_matter.read(written(tmp_path, GOOD)) == front_matter.FrontMatter(
         "/data/seed6/data.zarr/img", "/runs/mask.h5", 30, 2220, 30.0, 32
     )
+
+
+PART = GOOD.replace(
+    "width: 32\n", "width: 32\nbox: 8:16,0:4,2:6\nvolume_shape: 16,4,8\n"
+)
+
+
+def test_a_report_on_a_part_says_which(tmp_path):
+    found = front_matter.read(written(tmp_path, PART))
+    assert found.region == (Box((8, 0, 2), (16, 4, 6)), (16, 4, 8))
+    path = written(tmp_path, "\n".join([*found.lines(), ""]))
+    assert front_matter.read(path) == found
+    assert front_matter.read(written(tmp_path, GOOD)).region is None
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("box: 8:16,", "box: 8:17,"),
+        ("box: 8:16,0:4,2:6\n", ""),
+        ("box: 8:16,0:4,2:6", "box: all"),
+        ("16,4,8", "16,4"),
+    ],
+)
+def test_a_part_that_is_none_is_refused(tmp_path, old, new):
+    with pytest.raises(InputError, match=r"report.md: box is '.*wanted x0:x1,y0:y1,z0"):
+        front_matter.read(written(tmp_path, PART.replace(old, new)))
 
 
 def test_a_report_edited_by_hand_is_read(tmp_path):

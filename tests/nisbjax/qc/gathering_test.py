@@ -39,7 +39,7 @@ def gathered(section, folder, boxes, shape=SHAPE):
     taken.finish([str(box) for box in boxes])
     assert not (folder / "raw.zarr" / ".planes").exists()
     made_from = gathering.identity({"box": "a"}, section)
-    scanned = statistics.scan(plain, gathering.border_of(image, section))
+    scanned = statistics.scan(plain, gathering.border_of(image, section, plain))
     return load(path, made_from), scanned
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.mask import MaskSpec, open_mask
+from nisbjax.mask import MaskSpec, open_mask, open_mask_for
 from nisbjax.qc import mask_file as mask
-from nisbjax.store.volume import create_zarr, from_array
+from nisbjax.qc.front_matter import FrontMatter
+from nisbjax.store.volume import create_zarr, from_array, open_labels
 
 
 def brute(image, spec):
@@ -104,6 +105,38 @@ def test_a_hand_case_and_its_attributes(tmp_path):
     np.testing.assert_array_equal(
         again.mask_of(box, pixels.read(box)[..., 0]), kept == 1
     )
+
+
+def test_the_mask_of_a_part_of_an_image(tmp_path):
+    """Voxels 1-3 of x and planes 1-2 of 4 x 3 x 3, of whose ring x = 3 alone is in it."""
+    values = np.ones((4, 3, 3, 1), np.uint8)
+    values[1, 1, 1] = values[3, 0, 2] = 0
+    image = zarr_image(tmp_path / "img", values)
+    report = tmp_path / "report.md"
+    front = FrontMatter(image.source, "mask.h5", 0, 2, 0.0, 1, "1:4,0:3,1:3", "4,3,3")
+    report.write_text("\n".join([*front.lines(), ""]))
+    path = mask.from_report(report)
+    kept = open_labels(path).read() == 1
+    # (1, 1) of plane 1 is dark inside the ring, (3, 0) of plane 2 in it.
+    expected = np.ones((3, 3, 2), bool)
+    expected[2, 0, 1] = False
+    np.testing.assert_array_equal(kept, expected)
+    spec, pixels = open_mask(path)
+    assert (spec.start, spec.volume) == ((1, 0, 1), (4, 3, 3))
+    box = Box.whole((3, 3, 2))
+    np.testing.assert_array_equal(spec.mask_of(box, pixels.read(box)[..., 0]), kept)
+    # An image of the part alone serves too.
+    part = zarr_image(tmp_path / "part", values[1:, :, 1:])
+    again = mask.from_report(report, image_path=part.source, out=str(tmp_path / "b.h5"))
+    np.testing.assert_array_equal(open_labels(again).read(), kept)
+    # What is of this part is not of another of the same shape.
+    said = {"box": "0:3,0:3,1:3", "volume_shape": [4, 3, 3]}
+    other = from_array(np.zeros((3, 3, 3, 2), np.float16), "cxyz", said)
+    with pytest.raises(
+        InputError,
+        match="is of 1:4,0:3,1:3 of its volume, and .* covers 0:3,0:3,1:3; rer",
+    ):
+        open_mask_for(path, other)
 
 
 REPORT = """---
