@@ -16,7 +16,8 @@ from nisbjax.artifacts import Run, volume_name
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.keys.checks import optional
-from nisbjax.modes.volumes import split_of, voxel_size_nm
+from nisbjax.modes.volumes import same_file, split_of, voxel_size_nm
+from nisbjax.store import axes
 from nisbjax.store.formats import is_there
 from nisbjax.typing import Config
 
@@ -89,7 +90,8 @@ def _tasks(config: Config, run_dir: Run) -> list[_Task]:
         if not is_there(named):
             raise InputError(f"no labels at {named}, which skeletonize.label names")
         own = run_dir.skeletons(volume_name(named))
-        return [_Task(named, pathlib.Path(output or own), roi, "evaluate.skeleton")]
+        labels = _with_known_axes(config, named)
+        return [_Task(labels, pathlib.Path(output or own), roi, "evaluate.skeleton")]
     found = [
         task for name in ("val", "test") for task in _of_split(config, name, run_dir)
     ]
@@ -107,6 +109,14 @@ def _tasks(config: Config, run_dir: Run) -> list[_Task]:
     if output:
         found = [found[0]._replace(output=pathlib.Path(output))]
     return found
+
+
+def _with_known_axes(config: Config, labels: str) -> str:
+    """Labels with the axes that are known of them as those of val or test."""
+    for split in (split_of(config, name) for name in ("val", "test")):
+        if split.label and same_file(split.label, labels):
+            return axes.with_axes(labels, axes.split_path(split.label)[1])
+    return labels
 
 
 def _of_split(config: Config, name: str, run_dir: Run) -> list[_Task]:

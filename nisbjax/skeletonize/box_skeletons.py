@@ -20,7 +20,7 @@ from nisbjax.store.unlabeled import is_unlabeled
 from nisbjax.store.volume import Volume
 from nisbjax.typing import FloatTriple
 
-BYTES_PER_VOXEL = 40  # at the peak, of labels of 64 bits; docs/performance.md
+BYTES_PER_VOXEL = 45  # 38 at the peak, of labels of 64 bits; docs/performance.md
 _NO_SOMA = 1e30  # nm; a radius that none has
 
 

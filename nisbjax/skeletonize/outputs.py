@@ -55,6 +55,13 @@ def require_ours(
                 f"{path} is there, and --mode=skeletonize did not make it; remove it, or "
                 "name another --config.skeletonize.output"
             )
+        for name in state.names.get(word, ()):
+            found = stored.of_file(folder / name)
+            if found is not None and found != state.files[name]:
+                raise InputError(
+                    f"{path} was changed since --mode=skeletonize made it; move it away, or "
+                    "name another --config.skeletonize.output"
+                )
         if word == "pkl":
             lines, _ = manifest_lines.read(folder)
             require_equal(path, lines[0]["fingerprint"], made_from)

@@ -62,6 +62,17 @@ def test_named_labels(tmp_path, config, capsys):
     assert found.index_position[:, 0].max() == 19
 
 
+def test_named_labels_of_a_split_have_its_axes(tmp_path, config):
+    """Stored z y x, as `data.val.axes` says: the 40 voxels along x are those of the last axis."""
+    saved(tmp_path, rod().T)
+    config.data.val.axes = "zyx"
+    config.skeletonize.update(
+        {"label": str(tmp_path / "labels.npy"), "output": "a.pkl"}
+    )
+    launch.run_mode("skeletonize", config)
+    assert skeletons.load("a.pkl").index_position[:, 0].max() == 39
+
+
 def test_skeletons_that_are_there_are_left(tmp_path, config):
     (tmp_path / "val.pkl").write_bytes(b"somebody's")
     (test,) = launch.run_mode("skeletonize", config)

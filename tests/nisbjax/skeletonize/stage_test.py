@@ -145,6 +145,16 @@ def test_other_keys_are_refused_until_the_file_is_removed(tmp_path):
     assert [p.name for p in (tmp_path / "skeleton_swc").iterdir()] == ["8.swc"]
 
 
+@pytest.mark.parametrize("name", ["skeleton.pkl", "skeleton_swc/7.swc"])
+def test_what_was_edited_by_hand_is_not_made_again(tmp_path, name):
+    made(tmp_path, rod(), also=("swc",))
+    (tmp_path / name).write_text("proofread")
+    message = f"{name.split('/')[0]} was changed since --mode=skeletonize made it; move"
+    with pytest.raises(InputError, match=message):
+        made(tmp_path, rod(), also=("swc",))
+    assert (tmp_path / name).read_text() == "proofread"
+
+
 @pytest.mark.parametrize("name", ["skeleton.pkl", "skeleton.npz", "skeleton_swc"])
 def test_what_others_made_is_not_replaced(tmp_path, name):
     (tmp_path / name).write_text("dear to somebody")
@@ -161,7 +171,7 @@ def test_what_others_made_is_not_replaced(tmp_path, name):
     [
         (
             {"memory_gb": 1e-5},
-            "a box of 3240 voxels takes 0.00013 GB, and skeletonize.mem",
+            "a box of 3240 voxels takes 0.00015 GB, and skeletonize.mem",
         ),
         (
             {"dust_voxels": 2000},
