@@ -296,6 +296,7 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """The flags, or one line that says what is wrong with them."""
+    quiet_libraries()  # absl has set its own handler by now, and a run's config is read
     try:
         return command_line.parse_flags(arguments)
     except InputError as error:

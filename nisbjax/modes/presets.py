@@ -15,7 +15,7 @@ import pathlib
 import runpy
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from absl import logging
@@ -174,8 +174,22 @@ def of_run(path: str | os.PathLike) -> Config:
         ),
     ):
         if names:
-            logging.warning("%s: %s %s", path, ", ".join(sorted(names)), what)
+            said = ", ".join(_by_section(names, before.keys() | found.keys()))
+            logging.warning("%s: %s %s", path, said, what)
     return config
+
+
+def _by_section(names: Collection[str], known: Collection[str]) -> list[str]:
+    """Keys in order; `section.*` for a section all of whose keys are among them."""
+    parted = {name: name.rpartition(".")[0] for name in known}
+    others = {parted[name] for name in known if name not in names}
+    return sorted(
+        {
+            name if section in others or not section else f"{section}.*"
+            for name, section in parted.items()
+            if name in names
+        }
+    )
 
 
 _FOLLOWERS = {"schedule.steps", "predict.window"}

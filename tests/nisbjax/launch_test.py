@@ -115,7 +115,7 @@ def test_help_lists_the_modes(tmp_path):
 
 def test_unknown_mode():
     with pytest.raises(
-        InputError, match="--mode is 'tset'; wanted one of synth, train"
+        InputError, match="--mode is 'tset'; wanted one of synth, check, train"
     ):
         launch.run_mode("tset", base_config())
 

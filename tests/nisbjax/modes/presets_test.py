@@ -78,6 +78,18 @@ def test_a_run_of_another_version(tmp_path, caplog):
     assert "decode.joins are not in it and keep their defaults" in caplog.text
 
 
+def test_a_section_that_a_run_has_not_is_one_word(tmp_path, caplog):
+    found = flatten(base_config())
+    kept = {
+        k: v for k, v in found.items() if not k.startswith("synth.") and k != "seed"
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(kept))
+    assert flatten(presets.of_run(path)) == found
+    (line,) = caplog.messages
+    assert line == f"{path}: seed, synth.* are not in it and keep their defaults"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
