@@ -9,6 +9,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 
+from nisbjax.console import quantities
 from nisbjax.typing import Triple
 
 # CPU-seconds a megavoxel, from affinities to labels, zarr to zarr (docs/decoding.md).
@@ -25,6 +26,9 @@ _SWEEP = 2.0  # decodes that all thresholds of plain components take (docs/scali
 # holds at its peak, and a forward pass: own memory of L in fp32 (docs/performance.md).
 _STEP_ARRAYS = {"block": 33, "expansion": 45, "none": 57}
 _FORWARD_ARRAYS = 5
+# What a crop of a training step takes, augmentation and all, in forward passes: on CPUs 4.9 to
+# 7.3 by docs/performance.md, on a GPU 3.4 to 4.6 by docs/scaling.md.
+_STEP_PASSES = {"block": (7.0, 4.5), "expansion": (6.5, 4.0), "none": (6.0, 3.5)}
 _PROCESS_GB = 0.6  # libraries and what compiling leaves behind (there)
 # Of what is stored: bytes on disk over bytes of the array, from well to badly compressed.
 _AFFINITIES = (0.4, 0.9)  # .66 of the demo's (docs/scaling.md)
@@ -60,6 +64,7 @@ class Network:
       parameters: that it has.
       channels: of its first level.
       parallel: devices that share crops and windows.
+      on_gpu: whether they are GPUs.
       timed_shape: of the image of the pass.
       timed_seconds: that it took.
       timed_flop: that it has, by `cost.forward_flop`.
@@ -68,6 +73,7 @@ class Network:
     parameters: int
     channels: int
     parallel: int
+    on_gpu: bool
     timed_shape: Triple
     timed_seconds: float
     timed_flop: float
@@ -85,7 +91,7 @@ class Network:
 
     def __str__(self) -> str:
         return (
-            f"one forward pass of {' x '.join(map(str, self.timed_shape))} took "
+            f"one forward pass of {quantities.shape(self.timed_shape)} took "
             f"{self.timed_seconds:.2g} s here"
         )
 
@@ -113,8 +119,7 @@ def training(
       value_bytes: of a number in its arrays.
       checkpoints: that are kept.
     """
-    # Forward, twice as much backward, and again where blocks are computed again whole.
-    passes = 4 if recomputed == "block" else 3
+    passes = _STEP_PASSES[recomputed][network.on_gpu]
     own = -(-crops // network.parallel)
     seconds = steps * own * passes * network.seconds(flop)
     arrays = network.arrays_gb(_STEP_ARRAYS[recomputed], own, patch, value_bytes)
@@ -126,8 +131,8 @@ def training(
         seconds,
         arrays + state + _PROCESS_GB,
         (stored, stored),
-        f"{steps:,} steps of {crops} crops, {passes} passes each, {network}; memory: "
-        f"docs/performance.md; {network.parameters / 1e6:.2f} M parameters, "
+        f"{steps:,} steps of {crops} crops, each as long as {passes:g} forward passes "
+        f"(docs/performance.md), {network}; memory: there; {network.parameters / 1e6:.2f} M parameters, "
         f"{checkpoints} checkpoints",
     )
 
@@ -248,7 +253,7 @@ def table(estimates: Sequence[Estimate]) -> str:
     rows = [("stage", "time, about", "memory", "disk")]
     for each in estimates:
         known = each.seconds is not None
-        time = _duration(each.seconds or 0.0) if known else "unknown"
+        time = quantities.duration(each.seconds or 0.0) if known else "unknown"
         disk = " to ".join(dict.fromkeys(map(_gigabytes, each.disk_gb)))
         rows.append((each.stage, time, _gigabytes(each.memory_gb), disk))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -272,16 +277,5 @@ def _wrapped(text: str) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
 def _gigabytes(value: float) -> str:
-    if value < 1e-3:
-        return "under 1 MB"
-    if value < 0.1:
-        return f"{value * 1000:.0f} MB"
-    return f"{value:.1f} GB" if value < 10 else f"{value:,.0f} GB"
+    return quantities.size(round(value * 1e9))

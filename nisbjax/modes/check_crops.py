@@ -66,8 +66,7 @@ def judge(
       erosion: radii of `data.erosion`, for messages.
       found: takes what is wrong.
     """
-    sources = "; ".join(crop.source for crop in crops)
-    where = f"the first {len(crops)} crops of training ({sources})"
+    where = f"the first {len(crops)} crops of training"
     labels = np.stack([crop.view.labels for crop in crops])
     eroded = np.stack([crop.view.eroded for crop in crops])
     valid = np.concatenate([_edges(crop.view.valid) for crop in crops])

@@ -43,12 +43,11 @@ def check(config: Config, crop: Triple | None, found: Findings) -> list[str]:
         before = len(found.wrong)
         with found.asking():
             _volumes(config, name, crop, found)
-        if len(found.wrong) > before:
-            continue
-        readable.append(name)
+        sound = len(found.wrong) == before
+        readable += [name] * sound
         if name != "train":
             with found.asking():
-                _skeletons(config, name, found)
+                _skeletons(config, name, found, compare=sound)
     return readable
 
 
@@ -108,8 +107,8 @@ def _look_at_sizes(config: Config, volumes: Sequence[Volume], found: Findings) -
             )
 
 
-def _skeletons(config: Config, name: str, found: Findings) -> None:
-    """Compares the skeletons of a split with its image and its labels."""
+def _skeletons(config: Config, name: str, found: Findings, *, compare: bool) -> None:
+    """Reads the skeletons of a split; compares them with its volumes, if these are sound."""
     split, key = split_of(config, name), f"data.{name}.skeleton"
     if not split.skeleton:
         return
@@ -124,6 +123,8 @@ def _skeletons(config: Config, name: str, found: Findings) -> None:
     note = read.resolution_note(size)
     if note:
         found.warn(note)
+    if not compare:
+        return
     volume = open_labels(split.label) if _has_labels(split) else open_image(split.image)
     nodes.check_inside(read, volume.spatial_shape, volume.source)
     box = optional(config.data[name].box)

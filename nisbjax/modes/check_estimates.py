@@ -71,7 +71,8 @@ def _timed(config: Config, network: Any) -> estimates.Network:
 
     x, y, z = config.predict.window
     shape: Triple = (x, y, z)
-    if jax.default_backend() == "cpu":
+    on_gpu = jax.default_backend() != "cpu"
+    if not on_gpu:
         speed = _FLOP_PER_SECOND * len(os.sched_getaffinity(0))
         while _flop(config, shape) > _SECONDS * speed and max(shape) > _SMALLEST:
             x, y, z = (size // 2 if size > _SMALLEST else size for size in shape)
@@ -80,7 +81,8 @@ def _timed(config: Config, network: Any) -> estimates.Network:
     return estimates.Network(
         parameters=sum(leaf.size for leaf in jax.tree.leaves(network.params)),
         channels=config.model.channels,
-        parallel=jax.device_count() if jax.default_backend() != "cpu" else 1,
+        parallel=jax.device_count() if on_gpu else 1,
+        on_gpu=on_gpu,
         timed_shape=shape,
         timed_seconds=forward_seconds(network, shape),
         timed_flop=_flop(config, shape),
