@@ -263,7 +263,8 @@ def table(estimates: Sequence[Estimate]) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, *(_wrapped(f"{e.stage}: {e.how}") for e in estimates)])
+    notes = [_wrapped(f"{e.stage}: {e.how}") for e in estimates]
+    return "\n".join([*lines, "  (starting and compiling not counted)", *notes])
 
 
 def _wrapped(text: str) -> str:

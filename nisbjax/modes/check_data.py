@@ -38,7 +38,8 @@ def check(config: Config, crop: Triple | None, found: Findings) -> list[str]:
     """
     readable = []
     for name in SPLITS:
-        if name != "train" and not optional(config.data[name].image):
+        trained_on = name == "train" or (name == "val" and config.train.val_every)
+        if not trained_on and not optional(config.data[name].image):
             continue
         before = len(found.wrong)
         with found.asking():

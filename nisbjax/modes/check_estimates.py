@@ -26,7 +26,7 @@ from nisbjax.modes.volumes import split_of, within_box
 from nisbjax.store.volume import Volume, open_image
 from nisbjax.typing import Config, Triple
 
-_SECONDS = 8.0  # that a forward pass may take, by the figure below
+_SECONDS = 5.0  # that a forward pass may take, by the figure below
 _FLOP_PER_SECOND = 40e9  # of a core, see `cpu_hours`
 _SMALLEST = 32  # voxels along an axis of the image that is timed
 _READ = 1 << 26  # bytes of the image that are read to time it

@@ -18,6 +18,7 @@ from nisbjax.data import description, labels, nisb, orientation, targets
 from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Loader
 from nisbjax.errors import InputError, require_choice
+from nisbjax.keys.checks import optional
 from nisbjax.models import build
 from nisbjax.models.halo import SplitAxis
 from nisbjax.models.kernels import on_device
@@ -254,6 +255,13 @@ def _loader(
 
 def _open_pairs(config: Config, split: str, *, whole: bool = False) -> list[nisb.Pair]:
     data = config.data[split]
+    for key in ("image", "label"):
+        if not optional(data[key]):
+            without = ", or set --config.train.val_every=0" * (split == "val")
+            raise InputError(
+                f"data.{split}.{key} is empty; name the volumes with "
+                f"--config.data.{split}.{key}=FILE{without}"
+            )
     box = "" if whole else data.box
     pairs = nisb.open_pairs(config.data.root, data.image, data.label, box, data.axes)
     for pair in pairs:

@@ -107,6 +107,7 @@ def test_the_table():
         "train    3 h          12 GB   500 MB",
         "decode   unknown      50 MB   0 bytes to 2.0 GB",
         "predict  2 min        4.0 GB  0 bytes",
+        "  (starting and compiling not counted)",
         "  train: by a",
         "  decode: by " + "b " * 32 + "b",
         "    " + "b " * 6 + "b",

@@ -379,6 +379,17 @@ def test_without_a_folder_it_writes_beside_the_runs(config, tmp_path, monkeypatc
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_split_without_an_image_is_left_out_unless_training_reads_it(
+    config, tmp_path
+):
+    config.data.val.image, config.data.val.skeleton = "", ""
+    assert checked(config, tmp_path).endswith("ready\n")
+    config.train.val_every = 10
+    said = "data.val.image is empty; name the volumes with --config.data.val.image=FILE, or"
+    assert said in checked(config, tmp_path)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_labels_alone_are_enough(config, tmp_path):
     config.data.val.skeleton = ""
     text = checked(config, tmp_path)
@@ -390,7 +401,7 @@ def test_what_the_stages_will_take(config, tmp_path):
     """As many lines as there are stages, each with how it was got."""
     config.train.steps, config.train.ckpt_every = 1000, 0
     text = checked(config, tmp_path)
-    table = text.split("\n  train: ")[0].splitlines()
+    table = text.split("\n  (starting")[0].splitlines()
     text = " ".join(text.split())
     words = [line.split()[0] for line in table]
     assert words == ["stage", "train", "tune", "predict", "decode", "evaluate"]
