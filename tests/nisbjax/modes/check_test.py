@@ -248,9 +248,9 @@ SLIPS = {
         keys(predict__roi="0:16,0:12,0:12"),
         r"predict.roi is 0:16,0:12,0:12, which is not inside data.test.box",
     ),
-    "the mask of a part": (
-        keys(decode__affinity_mask="auto"),
-        r"decode.affinity_mask is 'auto', which makes masks of whole images",
+    "a mask that is not there": (
+        keys(decode__affinity_mask="gone.h5"),
+        r"gone.h5",
     ),
     "no address of a cluster": (
         keys(cluster__kind="dask"),
