@@ -69,6 +69,22 @@ def summary(score: Mapping[str, float]) -> str:
     )
 
 
+def title(name: str, facts: Mapping[str, Any]) -> str:
+    """A picture's title: its name, and below it the scores of an evaluation.
+
+    Args:
+      name: of what is shown.
+      facts: `skeletons` and `dense`, as the evaluation's JSON has them.
+    """
+    lines = [name]
+    if facts.get("skeletons"):
+        score = facts["skeletons"]
+        lines.append(f"NERL {score['nerl']:.3f}, VOI {score['voi_sum']:.2f}")
+    if facts.get("dense"):
+        lines.append(summary(facts["dense"]))
+    return "\n".join(lines)
+
+
 def text(
     *,
     timestamp: str,

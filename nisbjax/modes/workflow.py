@@ -149,7 +149,7 @@ def decode_and_score(
     mask = affinity_mask(config, place, prediction, split.image, outputs)
     segmentation.decode(chosen, path, prediction, mask, redo=redo)
     facts = evaluation.score(config, place, path, truth, threshold_origin, metrics)
-    draw_slices(config, place, prediction, path, split)
+    draw_slices(config, place, prediction, path, split, facts)
     return facts
 
 
@@ -212,19 +212,27 @@ def draw_slices(
     prediction: pathlib.Path,
     segmentation: pathlib.Path,
     split: Split,
+    facts: Mapping[str, Any],
 ) -> None:
-    """Image, affinity, segmentation and, where there are labels, truth side by side."""
+    """Image, affinity, segmentation and, where there are labels, truth side by side.
+
+    The scores of the segmentation, of `facts`, stand above it.
+    """
+    from nisbjax.evaluate import score_text
     from nisbjax.viz import plots
 
     affinities = open_affinities(prediction)
     columns = {
         "image": part_like(open_image(split.image), affinities),
         "affinity (mean)": affinities,
-        "segmentation": open_labels(segmentation),
+        score_text.title("segmentation", facts): open_labels(segmentation),
     }
+    truth = ""
     if split.label and is_there(split.label):
-        columns["truth"] = part_like(open_labels(split.label), affinities)
-    path = plots.slices(place.slices_png, columns, config.data.voxel_size_nm)
+        truth = "truth"
+        columns[truth] = part_like(open_labels(split.label), affinities)
+    size = config.data.voxel_size_nm
+    path = plots.slices(place.slices_png, columns, size, truth=truth)
     logging.info("wrote %s", path)
 
 

@@ -10,32 +10,23 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Shaped
 
 from nisbjax.geometry import Box
 from nisbjax.store import figures
 from nisbjax.store.volume import Volume
+from nisbjax.viz.colours import label_colours, matched_colours
 
 _PLANES = ((2, "z"), (1, "y"), (0, "x"))
 _EDGE = 512  # voxels shown along an axis, around the centre
-
-
-def label_colours(labels: Int[np.ndarray, "i j"]) -> UInt8[np.ndarray, "i j 3"]:
-    """A colour for each id, the same in every picture; background is black."""
-    ids = labels.astype(np.uint64)
-    with np.errstate(over="ignore"):
-        mixed = (ids + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-        mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    channels = [(mixed >> np.uint64(shift)) & np.uint64(0xFF) for shift in (8, 24, 40)]
-    colours = 55 + np.stack(channels, axis=-1) * 200 // 255
-    return np.where(labels[..., None] == 0, 0, colours).astype(np.uint8)
 
 
 def slices(
     path: str | os.PathLike,
     columns: Mapping[str, Volume],
     voxel_size_nm: Sequence[float],
+    *,
+    truth: str = "",
 ) -> pathlib.Path:
     """Three mid-planes (z, y, x) of several volumes of one shape, one volume a column.
 
@@ -44,6 +35,8 @@ def slices(
       columns: title -> image [x y z c], affinities [c x y z] (mean over channels), or
         labels [x y z] (coloured by id). At most 512 voxels of an axis are shown.
       voxel_size_nm: x y z, for the aspect ratio.
+      truth: the title of labels whose colours the other labels take where they overlap;
+        "" for none.
 
     Returns:
       The path.
@@ -51,9 +44,18 @@ def slices(
     path = pathlib.Path(path)
     figure = figures.figure(figsize=(3.2 * len(columns), 9), layout="constrained")
     axes = figure.subplots(len(_PLANES), len(columns), squeeze=False)
+    planes = {
+        title: [_plane(volume, axis) for axis, _ in _PLANES]
+        for title, volume in columns.items()
+    }
     for column, (title, volume) in enumerate(columns.items()):
+        shown_planes = planes[title]
+        if volume.axes == "xyz" and truth in ("", title):
+            shown_planes = [label_colours(plane) for plane in shown_planes]
+        elif volume.axes == "xyz":
+            shown_planes = matched_colours(shown_planes, planes[truth])
         for row, (axis, name) in enumerate(_PLANES):
-            plane = _plane(volume, axis)
+            plane = shown_planes[row]
             across, down = (a for a in range(3) if a != axis)
             shown = axes[row][column]
             grey = plane.ndim == 2
@@ -84,7 +86,7 @@ def _plane(volume: Volume, axis: int) -> Shaped[np.ndarray, "..."]:
     box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
     values = volume.read(box)
     if volume.axes == "xyz":
-        return label_colours(values.squeeze(axis).astype(np.int64))
+        return values.squeeze(axis).astype(np.int64)
     channel = volume.axes.index("c")
     return values.astype(np.float32).mean(axis=channel).squeeze(axis)
 

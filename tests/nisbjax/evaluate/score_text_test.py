@@ -26,6 +26,16 @@ def test_a_score_against_dense_labels_in_one_line():
     assert score_text.summary({"instance_accuracy": 0.5}) == "instance accuracy 0.500"
 
 
+def test_a_pictures_title_has_the_scores_below_it():
+    facts = {"skeletons": SCORE, "dense": {"adapted_rand_error": 0.25}}
+    assert score_text.title("segmentation", facts).split("\n") == [
+        "segmentation",
+        "NERL 0.250, VOI 3.00",
+        "adapted Rand error 0.250",
+    ]
+    assert score_text.title("segmentation", {}) == "segmentation"
+
+
 def test_sections_appear_where_there_is_something_to_say():
     parts = {"timestamp": "20260101_120000", "volume": "seed101", "files": {}}
     dense = {"voi_sum": 3.0, "adapted_rand_error": 0.1}

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from nisbjax.store.volume import from_array
-from nisbjax.viz.plots import label_colours, slices
+from nisbjax.viz.colours import label_colours
+from nisbjax.viz.plots import slices
 
 SHAPE = (12, 8, 6)
 
@@ -78,18 +79,19 @@ def test_large_volumes_are_shown_around_their_centre(tmp_path, drawn):
     assert plane.shape == (3, 512) and plane[0, 0] == 7
 
 
-def test_an_id_has_one_colour_everywhere():
-    ids = np.arange(400).reshape(20, 20)
-    colours = label_colours(ids)
-    assert colours.dtype == np.uint8 and colours.shape == (20, 20, 3)
-    assert colours[0, 0].tolist() == [0, 0, 0]
-    assert colours.reshape(-1, 3)[1:].min() >= 55  # never so dark as the background
-    assert len({tuple(c) for c in colours.reshape(-1, 3)}) == 400
-    shuffled = np.random.default_rng(0).permutation(ids.ravel()).reshape(20, 20)
-    flat = colours.reshape(-1, 3)
-    np.testing.assert_array_equal(label_colours(shuffled), flat[shuffled])
-    large = np.array([[2**40 + 1, 2**40 + 2]])
-    assert (label_colours(large)[0, 0] != label_colours(large)[0, 1]).any()
+def test_labels_take_the_colours_of_their_truth(tmp_path, drawn):
+    labels = np.zeros(SHAPE, np.uint32)
+    labels[:6], labels[6:] = 7, 9
+    columns = {
+        "found": from_array(labels, "xyz"),
+        "truth": from_array(labels // 7, "xyz"),
+    }
+    slices(tmp_path / "a.png", columns, (1.0, 1.0, 1.0), truth="truth")
+    found, truth = (a.images[0].get_array() for a in drawn[0].axes[:2])
+    # Both segments lie in object 1 (7 // 7 = 9 // 7), in which the second has more voxels: in
+    # the plane x = 6 there is it alone.
+    np.testing.assert_array_equal(found[:, 6:], truth[:, 6:])
+    assert (found[:, :6] != truth[:, :6]).any(-1).all()
 
 
 def test_no_display_is_needed():
