@@ -86,6 +86,7 @@ def base_config() -> Config:
     c.validate.idle_minutes = 0.0
     c.validate.keep = False
     c.synth = _synth()
+    c.convert = _convert()
     c.cluster = ConfigDict({"kind": "threads", "address": ""})
     c.cluster.workers = 0
     return c.lock()
@@ -268,6 +269,22 @@ def _synth() -> Section:
     s.shape = (160, 160, 128)
     s.volumes = ("train/seed0", "train/seed1", "val/seed5", "test/seed6")
     return s
+
+
+def _convert() -> Section:
+    v = ConfigDict()
+    v.format = "auto"
+    v.kind = "auto"
+    v.axes = ""
+    v.order = ""
+    v.dtype = ""
+    v.voxel_size_nm = ()
+    v.downsample = 0
+    v.chunks = ()
+    v.shards = ()
+    v.compression = "auto"
+    v.memory_gb = 1.0
+    return v
 
 
 def flatten(config: Config | Mapping, prefix: str = "") -> dict[str, Any]:

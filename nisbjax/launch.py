@@ -25,6 +25,8 @@ modes:
   validate   NERL of every checkpoint on the validation volume; with --watch beside training
   summarize  mean and spread over trainings: --mode=summarize RUN RUN ..., no --config
   compare    two evaluations of one volume, by skeleton: --mode=compare A.json B.json
+  convert    a volume into another format: --mode=convert em.tif em.zarr, no --config; keys
+             are flags (--config.convert.downsample=4, --help=convert)
   demo       synth, train, tune, test, and the untrained and intensity baselines beside them
   config     print every key as the run would have it, and what differs from the preset
 
@@ -103,6 +105,8 @@ PATH_MODES = {
     "summarize": "nisbjax.modes.summarize:run",
     "compare": "nisbjax.modes.compare:run",
 }
+# Modes that take paths, and keys that all have a default, as (paths, config).
+CONFIGURED_PATH_MODES = {"convert": "nisbjax.modes.convert:run"}
 _ENDING = "nisbjax.modes.ending:text"
 _SHOW = "config"  # the mode that works on the configuration alone
 _WITHOUT_JAX = ("qc", "mask", "decode", "evaluate", "tune", "skeletonize")
@@ -160,6 +164,9 @@ def main(arguments: Sequence[str]) -> None:
 def _run(paths: list[str]) -> None:
     if FLAGS.mode in PATH_MODES:
         run_paths(FLAGS.mode, paths, FLAGS.workdir)
+        return
+    if FLAGS.mode in CONFIGURED_PATH_MODES:
+        _function(CONFIGURED_PATH_MODES[FLAGS.mode])(paths, FLAGS.config)
         return
     if FLAGS.mode == _SHOW and FLAGS.config is not None:
         from nisbjax.modes import show_config
@@ -240,7 +247,7 @@ def run_mode(
     Raises:
       InputError: whatever in the input cannot be used.
     """
-    require_choice("--mode", mode, (*MODES, *PATH_MODES, _SHOW))
+    require_choice("--mode", mode, (*MODES, *PATH_MODES, *CONFIGURED_PATH_MODES, _SHOW))
     if config is None:
         without = f", and {workdir} has no config.json" if workdir else ""
         raise InputError(
@@ -298,7 +305,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     """The flags, or one line that says what is wrong with them."""
     quiet_libraries()  # absl has set its own handler by now, and a run's config is read
     try:
-        return command_line.parse_flags(arguments)
+        return command_line.parse_flags(arguments, tuple(CONFIGURED_PATH_MODES))
     except InputError as error:
         fail(str(error))
 

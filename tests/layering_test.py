@@ -36,6 +36,7 @@ base         ground store mask config keys artifacts skeletons parallel checkpoi
 
 data         base +jax
 synth        base
+convert      base
 models       base +jax
 qc           base
 decode       base
@@ -45,7 +46,7 @@ train        base data models +jax
 infer        base data models +jax
 tune         base decode evaluate
 viz          base
-modes        base estimates data synth models train infer qc decode evaluate skeletonize tune viz +jax
+modes        base estimates data synth convert models train infer qc decode evaluate skeletonize tune viz +jax
 foreign      modes
 launch       base modes
 __main__     parallel launch

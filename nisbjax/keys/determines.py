@@ -38,6 +38,7 @@ _SECTIONS = {  # every key of a section that the lines below do not name
     "schedule": "weights",
     "validate": "",
     "cluster": "",
+    "convert": "",  # `convert.plan` says what they come to, for one input
     "mask": "",
 }
 _KEYS = {

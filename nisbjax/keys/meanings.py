@@ -246,6 +246,24 @@ root  Where the cubes go; "" for below the run.
 shape  Voxels of a cube along x, y and z.
 volumes  Names of the cubes, each a tissue of its own.
 
+[convert]
+format  Of the output: zarr2, zarr3, ome-zarr-0.4, ome-zarr-0.5, precomputed, n5, hdf5, tiff;
+  auto, by its name.
+kind  What the input holds: image, labels, affinities; auto, by its type and axes. Labels
+  are reduced by majority, all else by the mean.
+axes  Order of the axes of an input that does not say it, as zyx; "" for its own.
+order  Of the axes of zarr and HDF5 outputs, as zyx; "" for x y z, with channels last, or first
+  of affinities. Other formats have their own.
+dtype  Of the output, a type that holds every value of the input's; "" for the input's.
+voxel_size_nm  Size of a voxel x y z that the output says, in nm; () for the input's.
+downsample  Scales of a pyramid besides the finest, each half of the one before along all axes
+  but those whose voxels are already twice as long as the others.
+chunks  Voxels of a chunk along x, y and z; () for 64 along each.
+shards  Voxels of a file of zarr v3 that holds many chunks; () for one file a chunk.
+compression  Of chunks: blosc (zstd in it), gzip, zstd, zlib of TIFF, none, or
+  compressed_segmentation of precomputed; auto, the format's usual one.
+memory_gb  What the conversion may take.
+
 [cluster]
 kind  Who works on boxes: threads here, local Dask processes, or a dask scheduler's workers.
 address  Of that scheduler, or its scheduler file.

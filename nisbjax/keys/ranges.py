@@ -48,6 +48,8 @@ _CHANNELS = whole(1, 4096)
 _BATCH = whole(1, 65536)
 _THREADS = whole(0, 1024)
 _RADII = triple(whole(0, 1024))
+_TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+_TYPES += ("float16", "float32", "float64")
 _VOXELS = triple(whole(1), LARGEST, "three whole numbers x y z, each 1 or more")
 
 
@@ -241,6 +243,29 @@ RANGES: dict[str, Kind] = {
     "synth.root": path(),
     "synth.shape": _VOXELS,
     "synth.volumes": several(path()),
+    "convert.format": one_of(
+        "auto",
+        "zarr2",
+        "zarr3",
+        "ome-zarr-0.4",
+        "ome-zarr-0.5",
+        "precomputed",
+        "n5",
+        "hdf5",
+        "tiff",
+    ),
+    "convert.kind": one_of("auto", "image", "labels", "affinities"),
+    "convert.axes": axes(),
+    "convert.order": axes(),
+    "convert.dtype": one_of("", *_TYPES),
+    "convert.voxel_size_nm": or_none(triple(_POSITIVE)),
+    "convert.downsample": whole(0, 32),
+    "convert.chunks": or_none(_VOXELS),
+    "convert.shards": or_none(_VOXELS),
+    "convert.compression": one_of(
+        "auto", "none", "blosc", "gzip", "zstd", "zlib", "compressed_segmentation"
+    ),
+    "convert.memory_gb": _MEMORY,
     "cluster.kind": one_of("threads", "local", "dask"),
     "cluster.address": path(),
     "cluster.workers": whole(0, 65536),

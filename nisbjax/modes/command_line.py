@@ -13,6 +13,7 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import config_flags
 
+from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.keys import nearest, ranges
 from nisbjax.modes import presets
@@ -23,11 +24,14 @@ _OVERRIDE = re.compile(r"(--?(?:no)?)config\.([^=]*)(?:=(.*))?", re.DOTALL)
 _NAME = re.compile(r"flag --config\.([^=]*)=")
 
 
-def parse_flags(arguments: Sequence[str]) -> list[str]:
+def parse_flags(
+    arguments: Sequence[str], without_config: Sequence[str] = ()
+) -> list[str]:
     """Sets absl's flags, which are defined by now but for the configuration's.
 
     Args:
       arguments: the program's name, and what follows.
+      without_config: modes whose keys have the defaults where no configuration is named.
 
     Returns:
       What is no flag.
@@ -41,6 +45,8 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         _refuse(error)
     source, arguments = presets.take(arguments)
     config = presets.load(source) if source else None
+    if config is None and _mode(arguments) in without_config:
+        config = base_config()
     arguments = [arguments[0], *_checked(arguments[1:], config)]
     try:
         if config is None:
@@ -54,6 +60,15 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         raise InputError(_unknown_flag(error.flagname)) from None
     except Exception as error:  # noqa: BLE001 (the library raises ten kinds)
         _refuse(error)
+
+
+def _mode(arguments: Sequence[str]) -> str:
+    """What `--mode` says; "" without it."""
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "mode":
+            return value if equals else "".join(arguments[i + 1 : i + 2])
+    return ""
 
 
 def _refuse(error: Exception) -> NoReturn:

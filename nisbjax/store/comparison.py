@@ -17,6 +17,7 @@ from nisbjax.store import stored
 from nisbjax.store.stored import Fact, Facts
 
 CHUNK = re.compile(r"\d+(\.\d+)*")
+_METADATA = (".zarray", ".zattrs", ".zgroup", "zarr.json", "attributes.json", "info")
 _THREADS = 4  # reading and comparing files
 
 
@@ -63,7 +64,7 @@ def metadata_of(artifact: pathlib.Path) -> dict[str, Fact]:
             artifact,
             *sorted(p for p in artifact.glob("[!.]*") if p.is_dir()),
         )
-        for path in (folder / name for name in (".zarray", ".zattrs"))
+        for path in (folder / name for name in _METADATA)
         if os.path.lexists(path)
     }
 

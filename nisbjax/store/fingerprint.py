@@ -51,7 +51,8 @@ def fingerprint(path: str | os.PathLike) -> str:
             digest.update(f"{name} {(path / name).stat().st_size}\n".encode())
         pieces = [n for n in names if n.rpartition("/")[2] not in _METADATA]
         chosen = draw.sample(pieces, min(_SAMPLED_PIECES, len(pieces)))
-        guard = open_volume(path).guard if finished.locate(path) else None
+        ours = inner is None and finished.locate(path)
+        guard = open_volume(path).guard if ours else None
         for name in [n for n in names if n not in set(pieces)] + chosen:
             content = (path / name).read_bytes()
             if isinstance(guard, verified.Guard):

@@ -102,6 +102,7 @@ class ChunkFiles:
       chunks: of one chunk.
       separator: between the numbers of a chunk's name.
       first: what stands before them, in v3.
+      origin: the first voxel of precomputed, whose chunks are named by their voxels: `0-64`.
     """
 
     folder: pathlib.Path
@@ -109,6 +110,31 @@ class ChunkFiles:
     chunks: tuple[int, ...]
     separator: str
     first: str = ""
+    origin: tuple[int, ...] | None = None
+
+    @classmethod
+    def of_written(cls, store: ts.TensorStore) -> "ChunkFiles | None":
+        """Those behind a store that we wrote: zarr v2 or v3, N5, precomputed; else None."""
+        spec = specification(store)
+        driver, kvstore = spec.get("driver"), spec.get("kvstore")
+        if not isinstance(kvstore, dict) or kvstore.get("driver") != "file":
+            return None
+        folder = pathlib.Path(kvstore["path"]).resolve()
+        if driver == "n5":
+            metadata = spec["metadata"]
+            shape, chunks = metadata["dimensions"], metadata["blockSize"]
+            return cls(folder, tuple(shape), tuple(chunks), "/")
+        if driver == "neuroglancer_precomputed":
+            scale = spec["scale_metadata"]
+            count = spec["multiscale_metadata"]["num_channels"]
+            return cls(
+                folder / scale["key"],
+                (*scale["size"], count),
+                (*scale["chunk_size"], count),
+                "_",
+                origin=(*scale["voxel_offset"], 0),
+            )
+        return cls.of(store) if driver == "zarr" else cls.of_v3(store)
 
     @classmethod
     def of(cls, store: ts.TensorStore) -> "ChunkFiles | None":
@@ -159,6 +185,14 @@ class ChunkFiles:
         return tuple(-(-s // c) for s, c in zip(self.shape, self.chunks, strict=True))
 
     def name(self, index: tuple[int, ...]) -> str:
+        if self.origin is not None:
+            spans = [
+                (o + i * c, o + min(i * c + c, s))
+                for o, i, c, s in zip(
+                    self.origin, index, self.chunks, self.shape, strict=True
+                )
+            ]
+            return self.separator.join(f"{a}-{b}" for a, b in spans[:3])
         return self.first + self.separator.join(map(str, index))
 
     def index(self, name: str) -> int:
@@ -187,13 +221,14 @@ class ChunkFiles:
     def within(self, part: ts.TensorStore) -> list[range]:
         """Along each axis, the chunks that lie in a part as a whole; it is a box."""
         found = []
-        for voxels, chunk, size in zip(
-            _voxels(part), self.chunks, self.shape, strict=True
+        origin = self.origin or (0,) * len(self.shape)
+        for voxels, chunk, size, first in zip(
+            _voxels(part), self.chunks, self.shape, origin, strict=True
         ):
             assert isinstance(voxels, range) and voxels.step == 1
-            last = math.ceil(size / chunk) if voxels.stop == size else None
-            last = voxels.stop // chunk if last is None else last
-            found.append(range(-(-voxels.start // chunk), last))
+            start, stop = voxels.start - first, voxels.stop - first
+            last = math.ceil(size / chunk) if stop == size else stop // chunk
+            found.append(range(-(-start // chunk), last))
         return found
 
 

@@ -109,7 +109,7 @@ def test_help_lists_the_modes(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    for mode in (*launch.MODES, *launch.PATH_MODES):
+    for mode in (*launch.MODES, *launch.PATH_MODES, "convert"):
         assert f"\n  {mode}" in done.stdout
 
 

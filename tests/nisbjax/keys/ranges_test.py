@@ -46,6 +46,7 @@ SWITCHES = [k for k in NUMBERS if isinstance(flatten(base_config())[k], bool)]
 TUPLES = [k for k in KEYS if isinstance(flatten(base_config())[k], list)]
 # A search space of nothing is a grid over the thresholds alone; no word joins nothing.
 MAY_BE_EMPTY = ["tune.space", "data.long_erosion", "decode.joins", "skeletonize.also"]
+MAY_BE_EMPTY += ["convert.voxel_size_nm", "convert.chunks", "convert.shards"]
 
 
 def refused(keys, value):

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 @pytest.mark.parametrize("word", ["-h", "--help", "-help", "-?", "--helpfull"])
 def test_help_names_modes_presets_and_sections(word):
     said = usage.asked_for(["--config=demo", word], launch.__doc__)
-    for mode in (*launch.MODES, *launch.PATH_MODES, "config"):
+    for mode in (*launch.MODES, *launch.PATH_MODES, "convert", "config"):
         assert f"\n  {mode} " in said
     for name, summary in presets.summaries().items():
         assert f"\n  {name:<12} {summary}" in said and summary

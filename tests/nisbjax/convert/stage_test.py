@@ -1,0 +1,414 @@
+"""Any format into any other: values, axes, voxel sizes; pyramids by hand; what is refused."""
+
+import gzip
+import json
+import shutil
+import struct
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from nisbjax.config import base_config
+from nisbjax.convert import copying, stage
+from nisbjax.errors import InputError
+from nisbjax.store.manifest_lines import NAME
+from nisbjax.store.volume import (
+    create_zarr,
+    open_affinities,
+    open_image,
+    open_labels,
+    open_volume,
+)
+
+# x y z: 5 columns, 6 rows, 7 planes; chunks of 4 leave some over on every axis.
+LABELS = np.arange(5 * 6 * 7, dtype=np.uint32).reshape(5, 6, 7) << 12
+SIZE = [8.0, 9.0, 30.0]
+NAMES = {
+    "zarr2": "a.zarr",
+    "zarr3": "a3.zarr",
+    "ome-zarr-0.4": "a.ome.zarr",
+    "ome-zarr-0.5": "b.ome.zarr",
+    "precomputed": "pre",
+    "n5": "a.n5",
+    "hdf5": "a.h5",
+    "tiff": "a.tif",
+}
+
+
+def section(**keys):
+    config = base_config()
+    config.convert.update({"chunks": (4, 4, 4), "memory_gb": 0.1, **keys})
+    return config.convert
+
+
+def convert(source, path, **keys):
+    return stage.run(section(**keys), str(source), str(path))
+
+
+def refused(message, source, path, **keys):
+    with pytest.raises(InputError, match=message) as info:
+        convert(source, path, **keys)
+    assert "\n" not in str(info.value)
+
+
+def saved(path, values):
+    np.save(path, values)
+    return path
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """The labels in every format, by its name."""
+    folder = tmp_path_factory.mktemp("stored")
+    source = saved(folder / "a.npy", LABELS)
+    for name, path in NAMES.items():
+        convert(source, folder / path, format=name, voxel_size_nm=tuple(SIZE))
+    return folder
+
+
+@pytest.mark.parametrize("to", NAMES)
+@pytest.mark.parametrize("source", NAMES)
+def test_all_pairs(stored, tmp_path, source, to):
+    size = {"voxel_size_nm": tuple(SIZE)} if source == "tiff" else {}
+    found = convert(stored / NAMES[source], tmp_path / NAMES[to], format=to, **size)
+    volume = open_labels(found)
+    np.testing.assert_array_equal(volume.read(), LABELS)
+    assert volume.dtype == np.uint32
+    if to != "tiff":
+        assert voxel_size(volume) == SIZE
+
+
+def voxel_size(volume):
+    return words(volume, "voxel_size_nm")
+
+
+def words(volume, key):
+    """HDF5 has lists as text."""
+    found = volume.attributes[key]
+    return json.loads(found) if isinstance(found, str) else found
+
+
+IMAGE = (np.arange(5 * 6 * 7 * 2) % 251).astype(np.uint8).reshape(5, 6, 7, 2)
+AFFINITIES = np.random.default_rng(0).random((3, 5, 6, 7), np.float32)
+OFFSETS = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("to", NAMES)
+def test_channels_of_images_and_affinities(tmp_path, to):
+    keys = {"voxel_size_nm": tuple(SIZE), "format": to}
+    source = saved(tmp_path / "em.npy", IMAGE)
+    found = convert(source, tmp_path / NAMES[to], kind="image", **keys)
+    np.testing.assert_array_equal(open_image(found).read(), IMAGE)
+    source = create_zarr(
+        tmp_path / "raw.zarr",
+        shape=AFFINITIES.shape,
+        dtype="float32",
+        chunks=(1, 4, 4, 4),
+        axes="cxyz",
+        attributes={"offsets": OFFSETS},
+    )
+    source.write(..., AFFINITIES)
+    found = convert(tmp_path / "raw.zarr", tmp_path / "second" / NAMES[to], **keys)
+    volume = open_affinities(found)
+    np.testing.assert_array_equal(volume.read(), AFFINITIES)
+    if to != "tiff":
+        assert words(volume, "offsets") == OFFSETS
+
+
+def test_other_programs_read_them(stored):
+    """zarr-python, h5py, tifffile, and bytes as the specifications have them."""
+    for name in ("a.zarr", "a3.zarr"):
+        np.testing.assert_array_equal(zarr.open_array(stored / name)[:], LABELS)
+    assert zarr.open_array(stored / "a3.zarr").metadata.dimension_names == tuple("xyz")
+    for name in ("a.ome.zarr", "b.ome.zarr"):
+        group = zarr.open_group(stored / name, mode="r")
+        np.testing.assert_array_equal(group["0"][:], LABELS.T)
+        said = dict(group.attrs)
+        (image,) = said.get("ome", said)["multiscales"]
+        assert [a["name"] for a in image["axes"]] == list("zyx")
+        assert {a["unit"] for a in image["axes"]} == {"nanometer"}
+        (level,) = image["datasets"]
+        scale = {"type": "scale", "scale": SIZE[::-1]}
+        assert level["coordinateTransformations"] == [scale]
+    with h5py.File(stored / "a.h5") as file:
+        np.testing.assert_array_equal(file["main"][:], LABELS)
+        assert file["main"].chunks == (4, 4, 4)
+    with tifffile.TiffFile(stored / "a.tif") as file:
+        np.testing.assert_array_equal(file.asarray(), LABELS.T)
+        assert file.series[0].axes == "ZYX"
+    # N5: mode, rank, the block's shape (whole at the end too), big-endian, x fastest.
+    block = (stored / "a.n5" / "1" / "0" / "1").read_bytes()
+    assert struct.unpack(">HH3I", block[:16]) == (0, 3, 4, 4, 4)
+    values = np.frombuffer(gzip.decompress(block[16:]), ">u4")
+    values = values.reshape(4, 4, 4, order="F")
+    np.testing.assert_array_equal(values[:1, :, :3], LABELS[4:, :4, 4:])
+    info = json.loads((stored / "pre" / "info").read_text())
+    assert info["type"] == "segmentation" and info["data_type"] == "uint32"
+    (scale,) = info["scales"]
+    assert (scale["encoding"], scale["resolution"]) == ("compressed_segmentation", SIZE)
+
+
+def test_a_container_of_n5_says_its_version(tmp_path):
+    """z5py opens none without."""
+    source = saved(tmp_path / "a.npy", LABELS)
+    convert(source, tmp_path / "a.n5" / "raw")
+    said = json.loads((tmp_path / "a.n5" / "attributes.json").read_text())
+    assert said == {"n5": "2.5.1"}
+    convert(source, tmp_path / "a.n5" / "em", downsample=1)
+    np.testing.assert_array_equal(open_labels(tmp_path / "a.n5" / "em").read(), LABELS)
+
+
+def test_raw_precomputed_holds_its_zeros(tmp_path):
+    """cloud-volume takes a file that is not there for an error."""
+    source = saved(tmp_path / "a.npy", np.zeros((5, 4, 4), np.uint8))
+    keys = {"format": "precomputed", "voxel_size_nm": (1, 1, 1)}
+    found = convert(source, tmp_path / "pre", **keys)
+    assert (found / "1_1_1" / "4-5_0-4_0-4").read_bytes() == bytes(16)
+
+
+def test_a_pyramid_of_labels_is_by_majority(tmp_path):
+    # Of eight voxels 5 are 7 and 3 are 3; the other eight are 9.
+    values = np.full((4, 2, 2), 9, np.uint16)
+    values[:2] = 7
+    values[0, 0, :] = values[1, 0, 0] = 3
+    source = saved(tmp_path / "a.npy", values)
+    path = convert(source, tmp_path / "a.zarr", kind="labels", downsample=2)
+    np.testing.assert_array_equal(open_labels(path / "1").read().ravel(), [7, 9])
+    np.testing.assert_array_equal(open_labels(path).read(), values)
+    assert open_labels(path / "2").read().item() in (7, 9)  # once each
+
+
+@pytest.mark.parametrize("to", ["ome-zarr-0.4", "ome-zarr-0.5", "precomputed", "n5"])
+def test_a_pyramid_of_an_image_is_by_means(tmp_path, to):
+    # z is 30 nm, over twice 9: x is halved alone; the last of 5 voxels is by itself.
+    line = np.array([0, 10, 20, 40, 50], np.uint8)
+    values = np.broadcast_to(line[:, None, None], (5, 1, 2))
+    path = convert(
+        saved(tmp_path / "a.npy", values),
+        tmp_path / NAMES[to],
+        format=to,
+        kind="image",
+        downsample=2,
+        voxel_size_nm=(9, 9, 30),
+    )
+    names = {"precomputed": ["18_9_30", "36_9_60"], "n5": ["s1", "s2"]}
+    first, second = names.get(to, ["1", "2"])
+    coarse = open_image(path / first)
+    assert coarse.shape == (3, 1, 2, 1)
+    assert voxel_size(coarse) == [18, 9, 30]
+    np.testing.assert_array_equal(coarse.read()[:, 0, 0, 0], [5, 30, 50])
+    # (5 + 30) / 2 = 17.5, to even; z is halved too, 30 < 2 x 18.
+    coarse = open_image(path / second)
+    assert coarse.shape == (2, 1, 1, 1)
+    np.testing.assert_array_equal(coarse.read().ravel(), [18, 50])
+    np.testing.assert_array_equal(open_image(path).read()[..., 0], values)
+
+
+def test_coarse_voxels_lie_between_those_they_are_of(tmp_path):
+    source = saved(tmp_path / "a.npy", LABELS)
+    path = convert(source, tmp_path / "a.zarr", downsample=1, voxel_size_nm=(8, 8, 8))
+    (image,) = json.loads((path / ".zattrs").read_text())["multiscales"]
+    # Centres of the first two voxels at 0 and 8 nm: that of both at 4.
+    assert image["datasets"][1] == {
+        "path": "1",
+        "coordinateTransformations": [
+            {"type": "scale", "scale": [16.0] * 3},
+            {"type": "translation", "translation": [4.0] * 3},
+        ],
+    }
+    assert image["type"] == "mode"
+
+
+def test_an_offset_goes_along(tmp_path):
+    """Chunks of precomputed are named by it; boxes count from 0."""
+    source = create_zarr(
+        tmp_path / "a.zarr",
+        shape=(5, 6, 7),
+        dtype="uint32",
+        chunks=(4, 4, 4),
+        axes="xyz",
+        attributes={"voxel_offset": [100, -6, 3], "voxel_size_nm": SIZE},
+    )
+    source.write(..., LABELS)
+    keys = {"format": "precomputed", "downsample": 1}
+    path = convert(tmp_path / "a.zarr", tmp_path / "pre", **keys)
+    assert (path / "8_9_30" / "104-105_-2-0_3-7").exists()
+    volume = open_labels(path)
+    np.testing.assert_array_equal(volume.read(), LABELS)
+    assert volume.attributes["voxel_offset"] == [100, -6, 3]
+    # x and y are halved, z not yet.
+    assert open_labels(path / "16_18_30").attributes["voxel_offset"] == [50, -3, 3]
+    again = convert(path, tmp_path / "b.ome.zarr")
+    assert open_volume(again).attributes["voxel_offset"] == [100, -6, 3]
+
+
+def test_shards_order_and_type(tmp_path):
+    source = saved(tmp_path / "a.npy", LABELS)
+    path = convert(
+        source,
+        tmp_path / "a.zarr",
+        format="zarr3",
+        order="zyx",
+        dtype="uint64",
+        shards=(8, 8, 8),
+        compression="gzip",
+    )
+    array = zarr.open_array(path)
+    assert (array.shape, array.dtype) == ((7, 6, 5), np.uint64)
+    assert (array.shards, array.chunks) == ((8, 8, 8), (4, 4, 4))
+    np.testing.assert_array_equal(array[:], LABELS.T)
+    np.testing.assert_array_equal(open_labels(path).read(), LABELS)
+
+
+@pytest.mark.parametrize("to", NAMES)
+def test_another_time_nothing_is_done(tmp_path, to):
+    source = saved(tmp_path / "a.npy", LABELS)
+    keys = {"format": to, "voxel_size_nm": (8, 9, 30)}
+    path = convert(source, tmp_path / NAMES[to], **keys)
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    before = {p: p.stat().st_mtime_ns for p in files}
+    convert(source, path, **keys)
+    assert {p: p.stat().st_mtime_ns for p in files} == before
+    np.save(source, LABELS + 1)
+    refused("belongs to a run with other input .*remove it or", source, path, **keys)
+    np.save(source, LABELS)
+    keys["voxel_size_nm"] = (8, 9, 31)
+    refused("with other convert.voxel_size_nm .*remove it or", source, path, **keys)
+
+
+CHUNKED = [name for name in NAMES if name not in ("hdf5", "tiff")]
+
+
+@pytest.mark.parametrize("to", CHUNKED)
+def test_a_conversion_that_was_stopped_goes_on(tmp_path, to, monkeypatch):
+    source = saved(tmp_path / "a.npy", LABELS)
+    keys = {"format": to, "voxel_size_nm": (8, 9, 30), "memory_gb": 1e-6}
+    keys |= {} if to in ("zarr2", "zarr3") else {"downsample": 1}
+    whole = convert(source, tmp_path / "whole" / NAMES[to], **keys)
+    write, boxes = copying.Volume.write, []
+
+    def stop(volume, index, values):
+        boxes.append(index)
+        if len(boxes) == 5:
+            raise KeyboardInterrupt
+        write(volume, index, values)
+
+    monkeypatch.setattr(copying.Volume, "write", stop)
+    path = tmp_path / NAMES[to]
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, path, **keys)
+    with pytest.raises(InputError, match="is unfinished"):
+        open_labels(path)
+    boxes.clear()
+    monkeypatch.setattr(
+        copying.Volume, "write", lambda v, i, a: (boxes.append(i), write(v, i, a))
+    )
+    convert(source, path, **keys)
+    assert 4 <= len(boxes) <= 20  # of 8, and 4 or 8 of the coarse one; four are there
+    names = {p.relative_to(path) for p in path.rglob("*") if p.is_file()}
+    assert names == {p.relative_to(whole) for p in whole.rglob("*") if p.is_file()}
+    for name in names:
+        if name.name != NAME:
+            assert (path / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize("to", CHUNKED)
+def test_a_chunk_that_is_lost_is_written_again(tmp_path, to):
+    source = saved(tmp_path / "a.npy", LABELS)
+    keys = {"format": to, "voxel_size_nm": (8, 9, 30)}
+    path = convert(source, tmp_path / NAMES[to], **keys)
+    chunk = next(
+        p
+        for p in path.rglob("*")
+        if p.is_file() and p.suffix != ".json" and not p.name.startswith((".", "info"))
+    )
+    chunk.unlink()
+    with pytest.raises(InputError, match="is missing"):
+        open_labels(path).read()
+    convert(source, path, **keys)
+    np.testing.assert_array_equal(open_labels(path).read(), LABELS)
+
+
+def test_what_is_in_the_way_stays(tmp_path):
+    source = saved(tmp_path / "a.npy", LABELS)
+    (tmp_path / "a.tif").write_bytes(b"mine")
+    refused("a.tif is in the way and says not that it is o", source, tmp_path / "a.tif")
+    (tmp_path / "a.h5").write_bytes(b"mine")
+    refused("a.h5 is in the way and cannot be read as HDF5", source, tmp_path / "a.h5")
+    zarr.create_array(str(tmp_path / "b.zarr"), data=LABELS, zarr_format=2)
+    refused("b.zarr was not written by this stage", source, tmp_path / "b.zarr")
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "a.h5").read_bytes()
+
+
+PRECOMPUTED = {"format": "precomputed", "voxel_size_nm": (1, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    "name, keys, message",
+    [
+        ("em", {}, "em does not say its format"),
+        ("a.npy", {}, "a.npy is the input"),
+        ("a.npy/b.zarr", {}, "is the input"),
+        (
+            "a.h5",
+            {"downsample": 1},
+            "convert.downsample asks for a pyramid, which HDF5",
+        ),
+        (
+            "a.zarr",
+            {"order": "zyxc"},
+            "convert.order is zyxc, and .*wanted each of them",
+        ),
+        ("a.n5", {"order": "zyx"}, "axes of N5 have an order of their own"),
+        (
+            "a.zarr",
+            {"dtype": "uint8"},
+            "dtype is uint8, which does not hold every uint32",
+        ),
+        ("a.zarr", {"shards": (8, 8, 8)}, "convert.shards .*zarr v2 has none"),
+        (
+            "a.zarr",
+            {"shards": (8, 8, 6), "format": "zarr3"},
+            r"convert.shards is \(8, 8, 6\); wanted multiples of convert.chunks",
+        ),
+        ("a.zarr", {"compression": "zlib"}, "is zlib, which zarr v2 has not; wanted"),
+        (
+            "a",
+            {"format": "precomputed"},
+            "does not say its voxel size, and precomputed",
+        ),
+        (
+            "a",
+            {**PRECOMPUTED, "dtype": "int64"},
+            "holds int64, which precomputed has no",
+        ),
+        ("a.zarr", {"kind": "affinities"}, "a.npy .*wanted"),
+    ],
+)
+def test_keys_without_a_meaning(tmp_path, name, keys, message):
+    source = saved(tmp_path / "a.npy", LABELS)
+    before = sorted(tmp_path.iterdir())
+    refused(message, source, tmp_path / name, **keys)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_grey_values_or_labels(tmp_path):
+    source = saved(tmp_path / "a.npy", LABELS.astype(np.uint16))
+    wanted = (
+        "uint16, which may be grey values or labels, .*convert.kind=image or labels"
+    )
+    refused(wanted, source, tmp_path / "a.zarr", downsample=1)
+    keys = {**PRECOMPUTED, "compression": "compressed_segmentation"}
+    refused("for uint32 and uint64 alone", source, tmp_path / "a", **keys)
+
+
+def test_axes_that_are_said(tmp_path):
+    source = saved(tmp_path / "a.npy", LABELS)
+    path = convert(source, tmp_path / "a.zarr", axes="zyx")
+    np.testing.assert_array_equal(open_labels(path).read(), LABELS.T)
+    shutil.rmtree(path)
+    path = convert(f"{source}#zyx", path)
+    np.testing.assert_array_equal(open_labels(path).read(), LABELS.T)
