@@ -91,19 +91,25 @@ class VolumeDir:
         return self.path / f"{_raw(channels)}.{format}"
 
     def find_raw(self, channels: Sequence[int] = _CHANNELS) -> pathlib.Path:
-        """Affinities that begin with these channels, zarr preferred, then the fewest.
+        """Affinities that begin with these channels, then with the fewest more.
+
+        The HDF5 file is preferred, as in testing: of the zarr beside it the same segments
+        would be those of another file.
 
         Raises:
           InputError: none there.
         """
-        for format in ("zarr", "h5"):
-            exact = self.raw(format, channels)
-            with_more = sorted(
+        formats = ("h5", "zarr")
+        with_more = (
+            path
+            for format in formats
+            for path in sorted(
                 self.path.glob(f"{_raw(channels)}-*.{format}"), key=_length
             )
-            for path in (exact, *with_more):
-                if path.exists():
-                    return path
+        )
+        for path in (*(self.raw(format, channels) for format in formats), *with_more):
+            if path.exists():
+                return path
         raise InputError(
             f"no {_raw(channels)}.zarr or .h5 in {self.path}; run --mode=predict"
         )

@@ -65,8 +65,10 @@ def test_the_demo_writes_what_it_names(workdir):
 def test_a_second_test_takes_what_is_there(config, workdir):
     """The parameters of the study, and no window predicted again."""
     run = Run(workdir)
-    raw = run.test(3, "seed6").find_raw()
+    raw = run.test(3, "seed6").raw("zarr", config.predict.channels)
+    assert run.test(3, "seed6").raw("h5", config.predict.channels).is_file()
     before = {p: p.stat().st_mtime_ns for p in raw.rglob("*") if p.is_file()}
+    assert before
     config.decode.threshold_from = "study"
     facts = launch.run_mode("test", config, workdir=str(workdir))
     config.decode.threshold_from = "value"
@@ -96,7 +98,7 @@ def test_another_decoder_is_tuned_and_tested(config, workdir):
     recorded = facts["config"]
     assert recorded["decode.low_threshold"] == c.decode.low_threshold
     assert recorded["decode.min_seed"] == c.decode.min_seed
-    name = "grow_{:g}_{:g}_{:g}_0".format(*tuned)
+    name = "grow_{:g}_{:g}_{:g}_0_nomask".format(*tuned)
     assert facts["segmentation"].endswith(f"decoded_x1_ch0-1-2_{name}.zarr")
     c.decode.threshold_from = "study"
     again = launch.run_mode("decode", c, workdir=str(workdir))

@@ -84,7 +84,7 @@ def test_affinities_are_found_in_either_format(tmp_path):
         InputError, match="no raw_x1_ch0-1-2.zarr or .h5 in .*mode=pred"
     ):
         volume.find_raw()
-    for format in ("h5", "zarr"):
+    for format in ("zarr", "h5"):  # what testing decodes, where there are both
         volume.raw(format).touch()
         assert volume.find_raw() == volume.raw(format)
     # The names say which channels; three are there where six are.
@@ -93,6 +93,8 @@ def test_affinities_are_found_in_either_format(tmp_path):
         volume.find_raw(six)
     volume.raw("zarr", six).touch()
     assert volume.find_raw(six).name == "raw_x1_ch0-1-2-3-4-5.zarr"
+    assert volume.find_raw() == volume.raw("h5")
+    volume.raw("h5").unlink()
     assert volume.find_raw() == volume.raw("zarr")
     volume.raw("zarr").unlink()
     assert volume.find_raw() == volume.raw("zarr", six)

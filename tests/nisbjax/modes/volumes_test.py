@@ -231,7 +231,7 @@ def checkpoint(tmp_path, monkeypatch):
 def test_a_test_of_a_named_image(tmp_path, config):
     val = tmp_path / "data/val/seed5"
     config.predict.input = str(val / "data.zarr/img")
-    split = workflow._tested(config)
+    split = workflow.tested(config)
     assert (split.name, split.skeleton) == ("seed5", str(val / "skeleton.pkl"))
     config.predict.input = str(
         write(tmp_path / "seed7/img", np.ones((*SHAPE, 1), np.uint8), "xyzc")
@@ -243,7 +243,7 @@ def test_a_test_of_a_named_image(tmp_path, config):
         launch.run_mode("test", config, str(tmp_path / "run"))
     assert tree(tmp_path) == before
     config.evaluate.skeleton = str(val / "skeleton.pkl")
-    assert workflow._tested(config).name == "seed7"
+    assert workflow.tested(config).name == "seed7"
 
 
 @pytest.mark.usefixtures("checkpoint")

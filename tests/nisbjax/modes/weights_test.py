@@ -65,7 +65,7 @@ def test_imported_weights_go_straight_into_a_test(tmp_path, settings, state_dict
     assert found == run.checkpoints / "0"
     assert not run.lock.exists()
     facts = launch.run_mode("test", settings, workdir=str(run.path))
-    assert facts["segmentation"].endswith("chain_0.2_0.4.zarr")
+    assert facts["segmentation"].endswith("chain_0.2_0.4_nomask.zarr")
     raw = run.test(0, "seed6").raw("h5", settings.predict.channels)
     with h5py.File(raw) as prediction:
         affinities = prediction["main"][:]
