@@ -66,7 +66,6 @@ def test_a_second_test_takes_what_is_there(config, workdir):
     """The parameters of the study, and no window predicted again."""
     run = Run(workdir)
     raw = run.test(3, "seed6").raw("zarr", config.predict.channels)
-    assert run.test(3, "seed6").raw("h5", config.predict.channels).is_file()
     before = {p: p.stat().st_mtime_ns for p in raw.rglob("*") if p.is_file()}
     assert before
     config.decode.threshold_from = "study"
