@@ -261,13 +261,13 @@ def open_mask_for(
     region, shape = region_of(affinities)
     if region == Box.whole(shape):
         return mask, image
-    own = _region_of(mask)
-    if own is not None and own != region:
-        raise InputError(
-            f"the mask {path} is of {own} of its volume, and {affinities.source} covers "
-            f"{region}; rerun --mode=qc and --mode=mask on this prediction, or set "
-            "--config.decode.affinity_mask="
-        )
+    require_region(
+        path,
+        mask,
+        region,
+        f"{affinities.source} covers {region}; rerun --mode=qc and --mode=mask on this "
+        "prediction, or set --config.decode.affinity_mask=",
+    )
     if isinstance(mask, MaskSpec) and mask.shape == shape:
         mask = mask.inside(region)
     elif isinstance(mask, Volume):
@@ -275,6 +275,32 @@ def open_mask_for(
     if isinstance(image, Volume):
         image = part_of(image, region, shape)
     return mask, image
+
+
+def require_region(
+    path: str | pathlib.Path, mask: MaskSource, region: Box, wanted: str
+) -> None:
+    """Refuses a mask that says that it is of another part; its shape may be the same.
+
+    Args:
+      path: of the mask.
+      mask: what `open_mask` made of it.
+      region: of the affinities in their volume.
+      wanted: what is of that region, and what to do; the end of the message.
+
+    Raises:
+      InputError: it is.
+    """
+    own = _region_of(mask)
+    if own is not None and own != region:
+        raise InputError(f"the mask {path} is of {own} of its volume, and {wanted}")
+
+
+def part_taken(path: str | pathlib.Path, affinities: Volume) -> Box | None:
+    """The region that `open_mask_for` takes of a mask; None where it takes all of it."""
+    region, shape = region_of(affinities)
+    whole = open_volume(path, axes="xyz").spatial_shape == shape
+    return region if whole and region != Box.whole(shape) else None
 
 
 def mask_shape(mask: MaskSource) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.keys.checks import optional
-from nisbjax.mask import mask_shape, open_mask, require_mask
+from nisbjax.mask import mask_shape, open_mask, require_mask, require_region
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.store.finished import require_finished
 from nisbjax.store.volume import open_image
@@ -86,8 +86,8 @@ def check_mask(
       image: path of what is going to be predicted.
 
     Raises:
-      InputError: as `open_mask`, `require_mask` or `qc.stage.check_outputs`; or a
-        `qc.image` of another shape.
+      InputError: as `open_mask`, `require_region`, `require_mask` or
+        `qc.stage.check_outputs`; or a `qc.image` of another shape.
     """
     from nisbjax.qc import stage
 
@@ -99,6 +99,15 @@ def check_mask(
         require_finished(mask)
         opened, pixels = open_mask(mask)
         whole, predicted = _shapes(config, image)
+        region = _region(config, whole)
+        if region != Box.whole(whole):
+            require_region(
+                mask,
+                opened,
+                region,
+                f"{region} of {image} is going to be predicted; name a mask of that part "
+                "or of the whole image, or set --config.decode.affinity_mask=",
+            )
         # Of a mask of the whole image, the part is taken that is predicted.
         shape = whole if mask_shape(opened) == whole else predicted
         require_mask(opened, pixels, shape)
@@ -120,5 +129,11 @@ def _require_image(config: Config, image: str) -> None:
 
 def _shapes(config: Config, image: str) -> tuple[Triple, Triple]:
     """Of an image, and of the affinities that it is going to have, x y z."""
-    whole, roi = open_image(image).spatial_shape, optional(config.predict.roi)
-    return whole, Box.parse(roi).shape if roi else whole
+    whole = open_image(image).spatial_shape
+    return whole, _region(config, whole).shape
+
+
+def _region(config: Config, whole: Triple) -> Box:
+    """What is going to be predicted of an image of a shape."""
+    roi = optional(config.predict.roi)
+    return Box.parse(roi) if roi else Box.whole(whole)

@@ -14,7 +14,7 @@ from nisbjax import skeletons
 from nisbjax.artifacts import TuneDir, VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
-from nisbjax.mask import open_mask_for
+from nisbjax.mask import open_mask_for, part_taken
 from nisbjax.modes import segmentation
 from nisbjax.modes.evaluation import own_truth
 from nisbjax.modes.outputs import OWN, NamedOutputs
@@ -227,7 +227,8 @@ def _inputs(
     )
     source = affinities.attributes.get("source", "")
     on_test = guard_test_data(config, truth.skeleton, source)
-    return Inputs(str(prediction), truth, determined_by, edges, on_test)
+    part = part_taken(mask, affinities) if mask else None
+    return Inputs(str(prediction), truth, determined_by, edges, on_test, mask, part)
 
 
 def _same_file(a: str, b: str) -> bool:

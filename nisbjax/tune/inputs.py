@@ -10,6 +10,7 @@ from typing import Any
 
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.evaluate.truth import Truth
+from nisbjax.geometry import Box
 from nisbjax.mask import MaskSpec
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.volume import Volume
@@ -26,6 +27,8 @@ class Inputs:
         values; see `keys.determines`.
       edges: which of the affinities count, as in testing.
       on_test: whether they are those of the test volume.
+      mask: path of the mask in `edges`; "" where it is none of a file.
+      mask_part: the region that is taken of it; None where it is all of it.
     """
 
     prediction: str
@@ -33,6 +36,8 @@ class Inputs:
     determined_by: Mapping[str, Any]
     edges: MaskedEdges = dataclasses.field(default_factory=MaskedEdges)
     on_test: bool = False
+    mask: str = ""
+    mask_part: Box | None = None
 
     def made_from(self, parameters: Iterable[str], objective: str) -> dict[str, Any]:
         """What the values of a study depend on, apart from its parameters.
@@ -66,5 +71,7 @@ class Inputs:
         if isinstance(mask, MaskSpec):
             return mask.facts()
         if isinstance(mask, Volume):
-            return fingerprint(mask.source)
+            # A part's own source is a name with a box behind it, which is no file's.
+            known, part = fingerprint(self.mask or mask.source), self.mask_part
+            return known if part is None else f"{known} [{part}]"
         return "none" if mask is None else "array"

@@ -136,6 +136,14 @@ def test_an_image_that_two_splits_divide(stack, folder, caplog):
     assert "6 windows" in line
 
 
+def test_tuning_on_a_box_takes_its_part_of_a_named_mask(stack, folder, tmp_path):
+    """A file without a report's attributes, of all 12 x 9 x 8 voxels; twice, continued."""
+    np.save(tmp_path / "mymask.npy", np.ones((12, 9, 8), np.uint8))
+    stack.decode.affinity_mask = str(tmp_path / "mymask.npy")
+    best = launch.run_mode("tune", stack, workdir=str(folder))
+    assert launch.run_mode("tune", stack, workdir=str(folder)) == best
+
+
 def test_the_part_of_a_volume_that_another_covers():
     whole = from_array(np.arange(24).reshape(4, 3, 2), "xyz")
     said = {"box": "1:3,0:3,1:2", "volume_shape": [4, 3, 2]}

@@ -72,6 +72,29 @@ def test_a_mask_has_the_shape_of_what_is_predicted(config, tmp_path):
     quality.check_mask(config, PLACE, image)
 
 
+def test_a_mask_is_of_the_region_that_is_predicted(config, tmp_path):
+    """Of planes 0 to 2, as a mask of another prediction says; 1 to 3 have its shape."""
+    image, path = config.data.root + "/test/img", tmp_path / "part.zarr"
+    create_zarr(
+        path,
+        shape=(6, 5, 3),
+        dtype="uint8",
+        chunks=(6, 5, 3),
+        axes="xyz",
+        attributes={"box": "0:6,0:5,0:3", "volume_shape": list(IMAGE)},
+    ).write(..., np.ones((6, 5, 3), np.uint8))
+    config.decode.affinity_mask = str(path)
+    config.predict.roi = "0:6,0:5,0:3"
+    quality.check_mask(config, PLACE, image)
+    config.predict.roi = "0:6,0:5,1:4"
+    with pytest.raises(
+        InputError,
+        match=r"part.zarr is of 0:6,0:5,0:3 of its volume, and 0:6,0:5,1:4 of .*/test/img "
+        "is going to be predicted; name a mask of that part",
+    ):
+        quality.check_mask(config, PLACE, image)
+
+
 def test_the_image_of_a_mask_is_whole_or_of_the_part(config, tmp_path):
     image = config.data.root + "/test/img"
     config.decode.affinity_mask = "auto"

@@ -9,7 +9,9 @@ import pytest
 from nisbjax import skeletons
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.evaluate.truth import Truth
+from nisbjax.geometry import Box
 from nisbjax.mask import MaskSpec
+from nisbjax.store import regions
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.volume import from_array
 from nisbjax.tune.inputs import Inputs
@@ -68,3 +70,18 @@ def test_masks_of_each_kind(paths):
     volume = from_array(np.ones((2, 2, 2), np.uint8), "xyz", source=paths[0])
     found = made(paths, edges=MaskedEdges(mask=volume)).made_from(["threshold"], "nerl")
     assert found["mask"] == fingerprint(paths[0])
+
+
+def test_a_part_of_a_mask_is_its_file_and_the_region(paths, tmp_path):
+    name = str(tmp_path / "mask.npy")
+    np.save(name, np.ones((4, 2, 2), np.uint8))
+    whole = from_array(np.ones((4, 2, 2), np.uint8), "xyz", source=name)
+    region = Box((2, 0, 0), (4, 2, 2))
+    part = regions.part_of(whole, region, (4, 2, 2))
+
+    def fact(volume, **more):
+        edges = MaskedEdges(mask=volume)
+        return made(paths, edges=edges, mask=name, **more).made_from([], "voi")["mask"]
+
+    assert fact(part, mask_part=region) == f"{fingerprint(name)} [2:4,0:2,0:2]"
+    assert fact(whole) == fingerprint(name)  # as studies without a region have it
