@@ -17,11 +17,21 @@ from nisbjax.store.attributes import read_json_object
 from nisbjax.store.views import words
 
 _METADATA = "attributes.json"
-_OWN = ("dimensions", "blockSize", "dataType", "compression", "resolution", "units")
+_READ = ("dimensions", "blockSize", "dataType", "compression", "resolution", "units")
+# Names that mean something to its programs, so that no other attribute can have them.
+OWN = (
+    *_READ,
+    "pixelResolution",
+    "downsamplingFactors",
+    "scales",
+    "multiScale",
+    "n5",
+)
 _FINEST = "s0"
 _BY_CUSTOM = {3: "xyz", 4: "xyzc", 5: "xyzct"}
 # Attributes whose lists follow numpy's order, the slowest axis first.
-_NUMPY_ORDER = ("transform", "_array_dimensions", "dimension_names")
+_TRANSFORM = "transform"
+_NUMPY_ORDER = (_TRANSFORM, "_array_dimensions", "dimension_names")
 
 
 def is_array(path: pathlib.Path) -> bool:
@@ -69,13 +79,14 @@ def open_n5(
         raise InputError(
             f"{path} cannot be read as an N5 array: {words(error)}"
         ) from None
-    attributes = {k: v for k, v in found.items() if k not in _OWN}
+    attributes = {k: v for k, v in found.items() if k not in _READ}
     turned = {
         key: attributes.pop(key)
         for key in list(attributes)
-        if key.lower() in _NUMPY_ORDER
+        if key.lower() in _NUMPY_ORDER and _names_axes(key, attributes[key])
     }
     facts = {key: _turned(value) for key, value in turned.items()}
+    attributes = {k: v for k, v in attributes.items() if k.lower() != _TRANSFORM}
     if not any(axes.is_word(key) for key in {**attributes, **turned}):
         facts = {"series": _BY_CUSTOM.get(store.rank, "")}  # a custom, no word
     size = _voxel_size(path, found, store.rank)
@@ -104,14 +115,18 @@ def _arrays_in(path: pathlib.Path) -> list[str]:
     return sorted(name for name in found if is_array(path / name))
 
 
+def _names_axes(key: str, value: Any) -> bool:
+    """Most programs mean a matrix by `transform`, and not COSEM's object."""
+    if key.lower() != _TRANSFORM:
+        return True
+    return isinstance(value, dict) and isinstance(value.get("axes"), list)
+
+
 def _turned(value: Any) -> Any:
     """A word in numpy's order, in that of N5."""
     if isinstance(value, dict):
-        names = value.get("axes")
         is_fortran = value.get("ordering") == "F"
-        if not isinstance(names, list):
-            return None
-        return names if is_fortran else names[::-1]
+        return value["axes"] if is_fortran else value["axes"][::-1]
     return value[::-1] if isinstance(value, list) else value
 
 
@@ -119,9 +134,11 @@ def _voxel_size(
     path: pathlib.Path, found: dict[str, Any], rank: int
 ) -> list[float] | None:
     """Sizes x y z [nm], in the words of COSEM, BigDataViewer and TensorStore."""
-    transform = found.get("transform")
+    transform = found.get(_TRANSFORM)
     if isinstance(transform, dict) and isinstance(transform.get("units"), list):
-        letters = axes.named_axes(str(path), (1,) * rank, {}, {"transform": transform})
+        # Its lists stand in the same order, whichever that is.
+        said = {"transform": transform.get("axes")}
+        letters = axes.named_axes(str(path), (1,) * rank, {}, said)
         scale, units = transform.get("scale"), transform["units"]
         sizes = voxel_size.require_sizes(path, "scale", scale, len(units))
         if letters and len(units) == len(letters):

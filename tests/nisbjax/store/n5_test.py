@@ -89,6 +89,15 @@ def test_words_for_axes(tmp_path, words):
     refused(f"{path}#xyz", "says that its axes are z y x, and x y z was said of it")
 
 
+@pytest.mark.parametrize("transform", [[[1, 0], [0, 1]], [1, 0, 0], "affine", {"a": 1}])
+def test_a_transform_that_is_a_matrix_names_no_axes(tmp_path, transform):
+    """Channels are last by custom, as without it."""
+    values = np.stack([VALUES, VALUES + 1], -1)
+    path = write(tmp_path / "a", values, transform=transform)
+    assert open_image(path).shape == (5, 6, 7, 2)
+    np.testing.assert_array_equal(open_image(path).read(), values)
+
+
 def test_an_order_said_behind_the_path(tmp_path):
     path = write(tmp_path / "a")
     np.testing.assert_array_equal(open_labels(f"{path}#zyx").read(), VALUES.T)
@@ -101,6 +110,14 @@ NM = ["nm"] * 3
     "words",
     [
         {"transform": {"axes": ["z", "y", "x"], "scale": [30, 9, 8], "units": NM}},
+        {
+            "transform": {
+                "ordering": "F",
+                "axes": ["x", "y", "z"],
+                "scale": [8, 9, 30],
+                "units": NM,
+            }
+        },
         {"axes": ["x", "y", "z"], "resolution": [8, 9, 30], "units": NM},
         {"resolution": [0.008, 0.009, 0.03], "units": ["um"] * 3},
         {"pixelResolution": {"dimensions": [8, 9, 30], "unit": "nm"}},
