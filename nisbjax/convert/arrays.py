@@ -11,9 +11,10 @@ from typing import Any
 
 import tensorstore as ts
 
+from nisbjax.convert.attributes import ORIGIN
 from nisbjax.convert.plan import Plan, in_order
 from nisbjax.convert.pyramid import Level
-from nisbjax.store import files, voxel_size
+from nisbjax.store import files, n5, voxel_size
 from nisbjax.store.attributes import read_json_object
 from nisbjax.store.formats import zarr_spec
 from nisbjax.store.volume import Volume
@@ -164,7 +165,7 @@ def _n5(plan: Plan, level: Level) -> dict[str, Any]:
 
 
 def _precomputed(plan: Plan, level: Level) -> dict[str, Any]:
-    offset = plan.attributes.get("voxel_offset", [0, 0, 0])
+    offset = plan.attributes.get(ORIGIN, [0, 0, 0])
     segments = plan.compression == "compressed_segmentation"
     scale: dict[str, Any] = {
         "key": name_of(plan, level),
@@ -198,6 +199,7 @@ def _write_words(plan: Plan, level: Level) -> None:
         if read_json_object(place / ".zattrs") != files.plain(said):
             files.write_json(place / ".zattrs", said)
     elif plan.format.name == "n5":
+        said = {k: v for k, v in said.items() if k not in n5.OWN}
         size = plan.size_of(level)
         if size:
             said["pixelResolution"] = {"dimensions": size, "unit": "nm"}
@@ -205,7 +207,8 @@ def _write_words(plan: Plan, level: Level) -> None:
             said["downsamplingFactors"] = list(level.factors)
         _add(place / "attributes.json", said)
     elif plan.format.name == "precomputed" and not level.number:
-        own = {k: v for k, v in said.items() if k not in (voxel_size.KEY, "axes")}
+        said_of_scales = (voxel_size.KEY, ORIGIN, "axes")
+        own = {k: v for k, v in said.items() if k not in said_of_scales}
         _add(plan.path / "info", {"attributes": own})
 
 
@@ -254,7 +257,7 @@ def _write_ome(plan: Plan) -> None:
 def _dataset(plan: Plan, level: Level) -> dict[str, Any]:
     """Scale and place of a level: its first voxel's centre lies between those it is of."""
     one = plan.voxel_size_nm or [1.0] * 3
-    offset = plan.attributes.get("voxel_offset", [0, 0, 0])
+    offset = plan.attributes.get(ORIGIN, [0, 0, 0])
     sizes = [s * f for s, f in zip(one, level.factors, strict=True)]
     first = [
         s * (o + (f - 1) / 2)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorstore as ts
 
+from nisbjax.convert import attributes
 from nisbjax.convert.formats import Format, format_of, require_type
 from nisbjax.convert.pyramid import Level, levels
 from nisbjax.errors import InputError, require_choice
@@ -31,9 +32,6 @@ from nisbjax.typing import Section, Triple
 KINDS = ("auto", "image", "labels", "affinities")
 _LABEL_TYPES = ("uint32", "uint64", "int32", "int64")  # of no image that we know of
 _CHUNK = (64, 64, 64)
-# Of a file, and of us, not of what it holds.
-_LEFT_OUT = ("software", "made_of", "made_from", "stored_crc32", "voxel_offset")
-_OF_ONE_SCALE = ("offsets", "box", "volume_shape")  # in voxels of the finest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,15 +102,10 @@ class Plan:
 
     def attributes_of(self, level: Level) -> dict[str, Any]:
         """What the array of a scale says of itself."""
-        found = {
-            k: v
-            for k, v in self.attributes.items()
-            if not level.number or k not in _OF_ONE_SCALE
-        }
         size = self.size_of(level)
         return {
             "axes": list(self.order),
-            **found,
+            **attributes.of_scale(self.attributes, level),
             **({voxel_size.KEY: size} if size else {}),
             "software": software.NAME,
         }
@@ -155,11 +148,6 @@ def plan(section: Section, source: str, path: str) -> Plan:
         "convert.downsample": section.downsample,
         "convert.voxel_size_nm": size,
     }
-    own = {
-        key: value
-        for key, value in volume.attributes.items()
-        if not axes_lib.is_word(key) and key not in (*_LEFT_OUT, voxel_size.KEY)
-    }
     return Plan(
         volume,
         target,
@@ -172,17 +160,10 @@ def plan(section: Section, source: str, path: str) -> Plan:
         compression,
         levels(volume.spatial_shape, size, section.downsample),
         size,
-        {**own, **_origin(volume)},
+        attributes.of_input(volume, order, bool(len(section.voxel_size_nm))),
         made_from,
         section.memory_gb * 1e9,
     )
-
-
-def _origin(volume: Volume) -> dict[str, Any]:
-    found = volume.attributes.get("voxel_offset")
-    if not isinstance(found, list) or len(found) != 3:
-        return {}
-    return {"voxel_offset": found} if all(isinstance(v, int) for v in found) else {}
 
 
 def _require_elsewhere(source: str, target: pathlib.Path) -> None:

@@ -76,10 +76,7 @@ def locate(path: pathlib.Path) -> Located | None:
     """
     info = _info(path)
     if info is not None:
-        listed = [
-            scales.Scale(s["key"], list(map(float, s["resolution"])))
-            for s in info["scales"]
-        ]
+        listed = _listed(info)
         finest = scales.finest_of(listed)
         scales.say_finest(str(path), tuple(map(str, listed)), finest.name)
         return Located(path, finest.name)
@@ -132,7 +129,8 @@ def open_precomputed(
         attributes["voxel_offset"] = offset
     own = info.get("attributes")
     if isinstance(own, dict):  # ours; others know none
-        attributes = {**own, **attributes}
+        held = {k: v for k, v in own.items() if k not in _left_out(info, key)}
+        attributes = {**held, **attributes}
     store = _opened(root, key, source)
     folder = folder_of(root, key)
     if not scale.get("sharding") and inflated_chunks.are_there(folder):
@@ -159,6 +157,19 @@ def spec_of(root: pathlib.Path, key: str) -> dict[str, Any]:
         "kvstore": {"driver": "file", "path": f"{root.resolve()}/"},
         "scale_metadata": {"key": key},
     }
+
+
+def _listed(info: dict[str, Any]) -> list[scales.Scale]:
+    return [
+        scales.Scale(s["key"], list(map(float, s["resolution"])))
+        for s in info["scales"]
+    ]
+
+
+def _left_out(info: dict[str, Any], key: str) -> tuple[str, ...]:
+    """Attributes that are not of this scale: they were written for the finest."""
+    is_finest = key == scales.finest_of(_listed(info)).name
+    return ("voxel_offset", *(() if is_finest else scales.OF_ONE))
 
 
 def _opened(root: pathlib.Path, key: str, source: str) -> ts.TensorStore:

@@ -18,6 +18,8 @@ from nisbjax.errors import InputError
 from nisbjax.store import axes, voxel_size
 from nisbjax.store.attributes import read_json_object
 
+# Attributes that hold for the scale alone that they were written for: they count its voxels.
+OF_ONE = ("offsets", "box", "volume_shape")
 _LEVELS_ABOVE = 8  # groups that may describe an array: `labels/cells/0`
 
 

@@ -13,6 +13,7 @@ import zarr
 
 from nisbjax.config import base_config
 from nisbjax.convert import copying, stage
+from nisbjax.decode.channels import offsets_of
 from nisbjax.errors import InputError
 from nisbjax.store.manifest_lines import NAME
 from nisbjax.store.volume import (
@@ -93,7 +94,64 @@ def words(volume, key):
 
 IMAGE = (np.arange(5 * 6 * 7 * 2) % 251).astype(np.uint8).reshape(5, 6, 7, 2)
 AFFINITIES = np.random.default_rng(0).random((3, 5, 6, 7), np.float32)
-OFFSETS = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+OFFSETS = [[10, 0, 0], [0, 1, 0], [0, -2, 5]]
+ORDERS = ("cxyz", "czyx", "zyxc", "xyzc", "cyxz")
+
+
+def offsets_in(order):
+    """As a file of this order names them."""
+    spatial = order.replace("c", "")
+    return [[offset["xyz".index(a)] for a in spatial] for offset in OFFSETS]
+
+
+def affinities_in(path, order, **words):
+    shape = [dict(zip("cxyz", AFFINITIES.shape, strict=True))[a] for a in order]
+    source = create_zarr(
+        path,
+        shape=tuple(shape),
+        dtype="float32",
+        chunks=(4, 4, 4, 4),
+        axes=order,
+        attributes={"offsets": offsets_in(order), **words},
+    )
+    source.write(..., AFFINITIES.transpose(["cxyz".index(a) for a in order]))
+    return path
+
+
+@pytest.mark.parametrize("to", ORDERS)
+@pytest.mark.parametrize("source", ORDERS)
+def test_offsets_in_every_order(tmp_path, source, to):
+    path = affinities_in(tmp_path / "raw.zarr", source)
+    wanted = offsets_of(open_affinities(path))
+    assert wanted == tuple(map(tuple, OFFSETS))
+    for name in ("a.zarr", "a.h5"):
+        found = convert(path, tmp_path / name, order=to, kind="affinities")
+        volume = open_affinities(found)
+        assert offsets_of(volume) == wanted
+        np.testing.assert_array_equal(volume.read(), AFFINITIES)
+    # HDF5 has them as text; OME-Zarr is c z y x.
+    found = convert(tmp_path / "a.h5", tmp_path / "b.ome.zarr", kind="affinities")
+    assert offsets_of(open_affinities(found)) == wanted
+    assert open_volume(found).attributes["offsets"] == offsets_in("czyx")
+
+
+def test_offsets_that_mean_nothing(tmp_path):
+    path = affinities_in(tmp_path / "raw.zarr", "cxyz", offsets=[[1, 0, 0]])
+    refused("raw.zarr: offsets are .*wanted three", path, tmp_path / "a.zarr")
+
+
+def test_vectors_of_other_programs_follow_the_axes(tmp_path):
+    """funlib's, z y x where the axes are."""
+    said = {"resolution": [1, 30, 9, 8], "offset": [300, 90, 80], "units": ["nm"] * 3}
+    path = affinities_in(tmp_path / "raw.zarr", "czyx", **said)
+    found = convert(path, tmp_path / "a.zarr", order="xyzc", kind="affinities")
+    attributes = open_volume(found).attributes
+    assert attributes["resolution"] == [8, 9, 30, 1]
+    assert attributes["offset"] == [80, 90, 300]
+    keys = {"order": "xyzc", "voxel_size_nm": (8, 9, 40), "kind": "affinities"}
+    attributes = open_volume(convert(path, tmp_path / "b.zarr", **keys)).attributes
+    assert attributes["voxel_size_nm"] == [8, 9, 40]
+    assert "resolution" not in attributes and "units" not in attributes
 
 
 @pytest.mark.parametrize("to", NAMES)
@@ -115,7 +173,7 @@ def test_channels_of_images_and_affinities(tmp_path, to):
     volume = open_affinities(found)
     np.testing.assert_array_equal(volume.read(), AFFINITIES)
     if to != "tiff":
-        assert words(volume, "offsets") == OFFSETS
+        assert offsets_of(volume) == tuple(map(tuple, OFFSETS))
 
 
 def test_other_programs_read_them(stored):
@@ -243,6 +301,57 @@ def test_an_offset_goes_along(tmp_path):
     assert open_labels(path / "16_18_30").attributes["voxel_offset"] == [50, -3, 3]
     again = convert(path, tmp_path / "b.ome.zarr")
     assert open_volume(again).attributes["voxel_offset"] == [100, -6, 3]
+
+
+@pytest.mark.parametrize("to", ["ome-zarr-0.4", "ome-zarr-0.5", "precomputed", "n5"])
+def test_words_of_one_scale_stay_with_it(tmp_path, to):
+    said = {"voxel_offset": [1, 0, 4], "voxel_size_nm": [8, 8, 8], "note": "mine"}
+    said |= {"box": "0:5,0:6,0:7", "volume_shape": [9, 9, 9]}
+    keys = {"shape": (5, 6, 7), "dtype": "uint32", "chunks": (4, 4, 4), "axes": "xyz"}
+    create_zarr(tmp_path / "a.zarr", attributes=said, **keys).write(..., LABELS)
+    more = {"format": to, "downsample": 2}
+    path = convert(tmp_path / "a.zarr", tmp_path / NAMES[to], **more)
+    finest = open_volume(path).attributes
+    assert {key: finest[key] for key in said} == said
+    names = {"precomputed": ("16_16_16", "32_32_32"), "n5": ("s1", "s2")}
+    for name in names.get(to, "12"):
+        coarse = open_volume(path / name).attributes
+        # 1 / 2 is no voxel; precomputed counts by whole ones and rounds down.
+        first = {"16_16_16": [0, 0, 2], "32_32_32": [0, 0, 1]}.get(name)
+        assert coarse.get("voxel_offset") == first
+        assert coarse["note"] == "mine"
+        assert "box" not in coarse and "volume_shape" not in coarse
+
+
+def test_a_place_in_coarse_voxels(tmp_path):
+    keys = {"shape": (5, 6, 7), "dtype": "uint32", "chunks": (4, 4, 4), "axes": "xyz"}
+    said = {"voxel_offset": [2, -6, 0]}
+    create_zarr(tmp_path / "a.zarr", attributes=said, **keys).write(..., LABELS)
+    path = convert(tmp_path / "a.zarr", tmp_path / "b.ome.zarr", downsample=2)
+    assert open_volume(path / "1").attributes["voxel_offset"] == [1, -3, 0]
+    assert "voxel_offset" not in open_volume(path / "2").attributes
+
+
+def test_the_origin_of_a_coarse_scale_is_its_own(tmp_path):
+    """1 / 2 rounds down to 0, which is left out; it is not the finest one's 1."""
+    keys = {"shape": (5, 6, 7), "dtype": "uint32", "chunks": (4, 4, 4), "axes": "xyz"}
+    said = {"voxel_offset": [1, 1, 1]}
+    create_zarr(tmp_path / "a.zarr", attributes=said, **keys).write(..., LABELS)
+    more = {**PRECOMPUTED, "downsample": 1}
+    path = convert(tmp_path / "a.zarr", tmp_path / "a", **more)
+    assert open_volume(path).attributes["voxel_offset"] == [1, 1, 1]
+    assert "voxel_offset" not in open_volume(path / "2_2_2").attributes
+
+
+def test_names_that_n5_has_for_itself(tmp_path):
+    said = {"compression": "gzip", "dimensions": [1], "blockSize": 3, "dataType": "x"}
+    said |= {"resolution": [3, 2, 1], "units": ["um"] * 3, "n5": 1, "note": "mine"}
+    keys = {"shape": (5, 6, 7), "dtype": "uint32", "chunks": (4, 4, 4), "axes": "xyz"}
+    create_zarr(tmp_path / "a.zarr", attributes=said, **keys).write(..., LABELS)
+    volume = open_labels(convert(tmp_path / "a.zarr", tmp_path / "a.n5"))
+    np.testing.assert_array_equal(volume.read(), LABELS)
+    assert volume.attributes["note"] == "mine"
+    assert "voxel_size_nm" not in volume.attributes
 
 
 def test_shards_order_and_type(tmp_path):
