@@ -22,6 +22,7 @@ from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
 from nisbjax.modes import evaluation, quality, segmentation, workflow
 from nisbjax.modes.outputs import NamedOutputs
+from nisbjax.modes.prediction import predicted
 from nisbjax.modes.volumes import (
     Split,
     image_of,
@@ -62,7 +63,7 @@ def qc(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
 
     place = _place(config, run_dir, checkpoint_path, config.qc.input)
     named = optional(config.qc.input)
-    prediction = named or place.find_raw(config.predict.channels)
+    prediction = named or predicted(place, config.predict.channels)
     image = optional(config.qc.image) or _predicted_image(config, prediction, named)
     if not image:
         logging.warning(
@@ -110,7 +111,7 @@ def decode(
     named = optional(config.decode.input)
     said = optional(config.decode.axes)
     prediction = pathlib.Path(
-        axes.with_axes(named, said) or place.find_raw(config.predict.channels)
+        axes.with_axes(named, said) or predicted(place, config.predict.channels)
     )
     parameters, _ = workflow.chosen_parameters(config, run_dir, checkpoint_path)
     chosen = segmentation.with_parameters(config, parameters)
@@ -125,32 +126,50 @@ def decode(
 
 
 def evaluate(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
-    """Mode evaluate: the run's newest segmentation, or `evaluate.segmentation`."""
+    """Mode evaluate: the segmentation of the keys, the newest, or `evaluate.segmentation`."""
     named = optional(config.evaluate.segmentation)
     place = _place(config, run_dir, checkpoint_path, named)
     split = split_of(config, "test")
     if named:
         split = _own_split(config, named)
     else:
-        decoded = sorted(
-            place.path.glob("decoded_*.zarr"), key=lambda p: p.stat().st_mtime
-        )
-        if not decoded:
-            raise InputError(f"no segmentation in {place.path}; run --mode=decode")
-        named = str(decoded[-1])
+        named = str(_decoded(config, run_dir, checkpoint_path, place))
     truth = evaluation.truth_of(config, split)
     return evaluation.score(config, place, named, truth, "", config.evaluate.metrics)
 
 
+def _decoded(
+    config: Config, run_dir: Run, checkpoint_path: str, place: VolumeDir
+) -> pathlib.Path:
+    """The run's segmentation of the test volume by these keys, or else its newest one."""
+    parameters, _ = workflow.chosen_parameters(config, run_dir, checkpoint_path)
+    chosen = segmentation.with_parameters(config, parameters)
+    own = segmentation.path_in(chosen, place)
+    if own.exists():
+        return own
+    decoded = sorted(
+        place.path.glob("decoded_*.zarr"), key=lambda path: path.stat().st_mtime
+    )
+    if not decoded:
+        raise InputError(f"no segmentation in {place.path}; run --mode=decode")
+    logging.info("%s is not there; the newest is scored: %s", own.name, decoded[-1])
+    return decoded[-1]
+
+
 def _place(config: Config, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:
-    """The folder of the test volume; for a file that was named the run's folder itself.
+    """The folder of the test volume; for a file that was named the run's folder itself."""
+    named = optional(named)
+    if not named:
+        return workflow.test_dir(config, run_dir, checkpoint_path)
+    return place_of_file(run_dir, named)
+
+
+def place_of_file(run_dir: Run, named: str) -> VolumeDir:
+    """Where what is made of a file that was named goes: the run's folder itself.
 
     There names hold what tells that file from others, so that nothing of one takes the
     place of another's. A run's own file has its folder for itself.
     """
-    named = optional(named)
-    if not named:
-        return workflow.test_dir(config, run_dir, checkpoint_path)
     folder, name = folder_of(named).resolve(), file_name(named)
     if folder != run_dir.path.resolve():
         return VolumeDir(run_dir.path, f"{folder.name}_{name}")

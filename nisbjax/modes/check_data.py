@@ -56,7 +56,7 @@ def _volumes(config: Config, name: str, crop: Triple | None, found: Findings) ->
     from nisbjax.data import description
     from nisbjax.train import recipe
 
-    if name == "test":
+    if name == "test" or (name == "val" and not config.train.val_every):
         split = split_of(config, name)
         if is_there(split.image) and not _has_labels(split):
             image = open_image(split.image)  # scored by skeletons, or not at all

@@ -5,7 +5,7 @@ Lightning ends with a progress bar, and what it wrote has to be looked for.
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nisbjax.artifacts import Run, TuneDir, VolumeDir
@@ -14,6 +14,7 @@ from nisbjax.console import quantities
 from nisbjax.evaluate import score_table
 from nisbjax.keys.checks import optional
 from nisbjax.modes import next_command
+from nisbjax.modes.alone import place_of_file
 from nisbjax.modes.next_command import Start
 from nisbjax.modes.volumes import Split, predicted_image, split_of
 from nisbjax.store import disk_use
@@ -127,6 +128,8 @@ def _test(config: Config, run: Run, facts: Mapping[str, Any]) -> Ending:
     place, paths = _scored(run, facts)
     origin = facts["threshold_origin"]
     tune = origin == "default" and _has_truth(split_of(config, "val"))
+    if predicted_image(config) or optional(config.predict.roi):
+        tune = False  # of another volume, or a part of one, nothing is tuned
     return Ending(
         _scores(place.name, facts), paths, place.path, "tune-test" if tune else ""
     )
@@ -162,19 +165,23 @@ def _decode(config: Config, run: Run, path: pathlib.Path) -> Ending:
 
 
 def _evaluate(config: Config, run: Run, facts: Mapping[str, Any]) -> Ending:
-    place, paths = _scored(run, facts)
+    named = optional(config.evaluate.segmentation)
+    own = [place_of_file(run, named)] if named else []
+    place, paths = _scored(run, facts, own)
     return Ending(_scores(place.name, facts), paths, place.path)
 
 
 def _scored(
-    run: Run, facts: Mapping[str, Any]
+    run: Run, facts: Mapping[str, Any], places: Sequence[VolumeDir] = ()
 ) -> tuple[VolumeDir, dict[str, str | pathlib.Path]]:
     """Where the scores of a segmentation stand, and what was made on the way to them."""
     segmentation = pathlib.Path(facts["segmentation"])
     tables = [pathlib.Path(path).parent for path in facts["files"].values()]
-    places = map(VolumeDir, (*tables, segmentation.parent, run.path))
+    folders = map(VolumeDir, (*tables, segmentation.parent, run.path))
     place = next(
-        place for place in places if place.evaluation(segmentation, ".txt").exists()
+        place
+        for place in (*places, *folders)
+        if place.evaluation(segmentation, ".txt").exists()
     )
     made = {
         "slices": place.slices_png,

@@ -4,12 +4,15 @@ It begins as this one was begun (`.venv/bin/python -m nisbjax`, `nisbjax`), and 
 this one set and the run does not remember.
 """
 
+import functools
 import os
 import pathlib
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from nisbjax.config import base_config, flatten
 
 _CONFIG = "config."
 _CACHE = "compilation_cache"
@@ -79,6 +82,16 @@ def _given(arguments: Sequence[str]) -> dict[str, str]:
         name, equals, value = argument.lstrip("-").partition("=")
         if not argument.startswith("-"):
             continue
-        if name in _CARRIED or name.startswith(_CONFIG):
+        switch = name.removeprefix("no").removeprefix(_CONFIG) in _switches()
+        if switch and not equals:
+            found[name.removeprefix("no")] = str(not name.startswith("no"))
+        elif name in _CARRIED or name.startswith(_CONFIG):
             found[name] = value if equals else next(rest, "")
     return found
+
+
+@functools.cache
+def _switches() -> frozenset[str]:
+    """Keys that are true or false, whose flags need no value: `--noconfig.ema.validate`."""
+    found = flatten(base_config())
+    return frozenset(key for key, value in found.items() if isinstance(value, bool))

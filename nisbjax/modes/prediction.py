@@ -6,7 +6,10 @@ know nothing of each other.
 
 import functools
 import pathlib
+from collections.abc import Sequence
 from typing import Any
+
+from absl import logging
 
 from nisbjax.artifacts import VolumeDir
 from nisbjax.errors import InputError
@@ -15,6 +18,25 @@ from nisbjax.modes import cpu_hours
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.store import exported, finished
 from nisbjax.typing import Config, Section
+
+
+def predicted(place: VolumeDir, channels: Sequence[int]) -> pathlib.Path:
+    """The affinities of a volume's folder that hold these channels, as testing takes them.
+
+    An HDF5 file beside a whole zarr is that, exported; one that another prediction left there
+    is not taken for it.
+
+    Raises:
+      InputError: none there.
+    """
+    found = place.find_raw(channels)
+    work = found.with_suffix(".zarr")
+    if found == work or not finished.is_finished(work):
+        return found
+    if exported.is_of(found, finished.made_from(work)):
+        return found
+    logging.warning("%s is of another prediction than %s, which is taken", found, work)
+    return work
 
 
 def predict(

@@ -139,6 +139,16 @@ def is_whole(path: str | os.PathLike, made_from: Mapping[str, Any]) -> bool:
     return True
 
 
+def is_of(path: str | os.PathLike, made_from: Mapping[str, Any]) -> bool:
+    """Whether an exported file says that it was made from the same; nothing else is read."""
+    found = _facts(pathlib.Path(path))
+    try:
+        manifest.require_equal(path, _parsed((found or {}).get(_MADE_FROM)), made_from)
+    except (InputError, ValueError):
+        return False
+    return True
+
+
 def _facts(path: pathlib.Path) -> dict[str, Any] | None:
     """The attributes that this module writes; None where the file cannot be read."""
     try:

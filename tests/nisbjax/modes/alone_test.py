@@ -5,6 +5,7 @@ say so. A key that determines nothing of an artifact leaves its bytes as they ar
 """
 
 import logging
+import os
 import pathlib
 import pickle
 import re
@@ -19,7 +20,7 @@ from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.keys import determines, ranges
-from nisbjax.modes import alone
+from nisbjax.modes import alone, segmentation
 from nisbjax.store.volume import create_zarr
 
 VALUES = pathlib.Path(__file__).parents[1] / "keys" / "values.py"
@@ -243,3 +244,23 @@ def test_scores_are_made_anew(tmp_path, config):
         return {k: v for k, v in found.items() if k not in ("config", "timestamp")}
 
     assert wrongly_kept(config, "scores", make) == []
+
+
+def test_the_segmentation_of_the_keys_is_scored_before_a_newer_one(tmp_path, caplog):
+    config = base_config()
+    place, run = VolumeDir(tmp_path), Run(tmp_path)
+    with pytest.raises(InputError, match="no segmentation in .*; run --mode=decode"):
+        alone._decoded(config, run, "", place)
+    paths = {}
+    for age, threshold in ((20, 0.3), (10, 0.5)):
+        config.decode.threshold = threshold
+        paths[threshold] = path = segmentation.path_in(config, place)
+        path.mkdir()
+        os.utime(path, (1e9 - age, 1e9 - age))
+    for threshold in (0.3, 0.5):
+        config.decode.threshold = threshold
+        assert alone._decoded(config, run, "", place) == paths[threshold]
+    config.decode.threshold = 0.7
+    caplog.set_level("INFO")
+    assert alone._decoded(config, run, "", place) == paths[0.5]
+    assert "0.7.zarr is not there; the newest is scored" in caplog.text

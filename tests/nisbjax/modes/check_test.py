@@ -110,6 +110,13 @@ def tree(folder):
     return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*")}
 
 
+def test_a_validation_volume_without_labels_is_tuned_by_its_skeletons(
+    config, tmp_path, undrawn
+):
+    config.data.val.label = ""
+    assert checked(config, tmp_path).splitlines()[-1] == "ready"
+
+
 def test_a_good_set_is_ready(config, root, tmp_path, capsys):
     before = tree(root)
     found = launch.run_mode("check", config, str(tmp_path / "run"))

@@ -137,5 +137,34 @@ def test_a_segmentation_is_scored_next_where_there_is_a_truth(config, run, tmp_p
     assert last.endswith(f"--config.evaluate.segmentation={path}")
 
 
+def test_scores_of_a_file_that_was_named_are_found(config, run, tmp_path):
+    """In the run's folder under the file's name, after its folder's where that is another."""
+    for segmentation, report in (
+        (tmp_path / "other" / "x_seg.zarr", "eval_other_x_seg.txt"),
+        (run.path / "seg.tif", "eval_seg.txt"),
+    ):
+        config.evaluate.segmentation = str(segmentation)
+        file(run.path / report)
+        facts = {"segmentation": str(segmentation), "files": {}}
+        facts["dense"] = {"voi_sum": 2.0, "voi_split": 1.0, "voi_merge": 1.0}
+        lines = said("evaluate", config, run, facts)
+        assert f"scores  {run.path / report}" in lines[-2]
+
+
+def test_after_a_test_of_a_region_nothing_is_tuned(config, run, tmp_path):
+    np.save(tmp_path / "labels.npy", np.zeros((2, 2, 2), np.uint8))
+    segmentation = run.path / "test_step=00000001" / "own" / "decoded_a.zarr"
+    file(segmentation.with_name("eval_decoded_a.txt"))
+    facts = {
+        "segmentation": str(segmentation),
+        "files": {},
+        "threshold_origin": "default",
+    }
+    facts["dense"] = {"voi_sum": 2.0, "voi_split": 1.0, "voi_merge": 1.0}
+    assert "--mode=tune-test" in said("test", config, run, facts)[-1]
+    config.predict.roi = "0:1,0:2,0:2"
+    assert "next" not in said("test", config, run, facts)[-1]
+
+
 def test_other_modes_say_for_themselves_what_they_made(config, run):
     assert said("demo", config, run, None) == [""]

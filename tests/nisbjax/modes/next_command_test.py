@@ -32,6 +32,17 @@ def test_flags_of_the_configuration_come_along_in_both_spellings():
     ]
 
 
+def test_switches_have_no_value_behind_them():
+    given = ["--config.predict.edge_windows", "--workdir=b", "--noconfig.ema.validate"]
+    given += ["--config.decode.attract", "-0.2", "--config.model.deep_supervision=True"]
+    assert shlex.split(following(given))[5:] == [
+        "--config.predict.edge_windows=True",
+        "--config.ema.validate=False",
+        "--config.decode.attract=-0.2",
+        "--config.model.deep_supervision=True",
+    ]
+
+
 def test_keys_of_the_next_one_replace_those_of_this_one():
     given = ["--config.predict.input=big.zarr", "--config.decode.threshold_from=0.5"]
     keys = {"predict.input": "", "decode.threshold_from": "study"}
