@@ -6,6 +6,7 @@ comes back to itself, is only opened. (kimimaro's `postprocess` draws straight l
 loops, removes rings, and its `remove_ticks` may take a bridge between two parts.)
 """
 
+import collections
 import heapq
 import itertools
 
@@ -38,29 +39,32 @@ def open_loops(
     position_nm: Float[np.ndarray, "n 3"],
     radius_nm: Float[np.ndarray, " n"],
 ) -> None:
-    """Takes a way out of each loop, or an edge of it; nothing falls apart.
+    """Takes a way out of each loop, or an edge of it: trees are left, and none falls apart.
 
     Args:
       graph: changed in place.
-      closing: edges without which there is no loop, those to be looked at first.
+      closing: edges without which there is no loop, in the order in which each is given
+        back and its loop opened.
       position_nm: of all nodes.
       radius_nm: of all nodes. A way from branching to branching goes as a whole where it is
         within the radius of the rest of its loop: of the long ones the thinnest.
     """
-    for a, b in closing.tolist():
-        if b not in graph[a]:  # it went with a way
-            continue
-        length = _cut(graph, a, b)
+    # All go first and come back one at a time, so that each closes one loop and no other.
+    pairs = closing.tolist()
+    lengths = [_cut(graph, a, b) for a, b in pairs]
+    to_come = collections.Counter(node for pair in pairs for node in pair)
+    for (a, b), length in zip(pairs, lengths, strict=True):
+        to_come.subtract((a, b))
         loop = _path(graph, a, b)
-        if not loop:  # other loops that it closed are open by now
-            graph[a][b] = graph[b][a] = length
-            continue
-        branching = [n for n in loop if len(graph[n]) + (n in (a, b)) > 2]
-        if len(branching) < 2:  # a way would be all that there is
-            continue
         graph[a][b] = graph[b][a] = length
-        way = _superfluous(graph, loop, set(branching), position_nm, radius_nm)
-        for pair in itertools.pairwise(way or [a, b]):
+        if not loop:  # it joins two pieces
+            continue
+        # A node to which an edge will come back has to stay for it.
+        branching = {n for n in loop if len(graph[n]) + to_come[n] > 2}
+        way = [a, b]
+        if len(branching) > 1:  # else a way would be all that there is
+            way = _superfluous(graph, loop, branching, position_nm, radius_nm) or way
+        for pair in itertools.pairwise(way):
             _cut(graph, *pair)
 
 

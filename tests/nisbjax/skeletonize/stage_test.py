@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.ndimage
 from small_labels import VOXEL, asked, config_of, fork, rod, saved, two_touching
 
 from nisbjax import skeletons
@@ -68,6 +69,16 @@ def test_boxes_join_to_what_the_whole_has(tmp_path, labels, box_shape):
     ids = len(np.unique(found.node_id))
     assert len(found.edges) == len(found.node_id) - ids
     assert (labels[tuple(found.index_position.T)] == found.node_id).all()
+
+
+def test_a_sponge_in_boxes_becomes_one_tree(tmp_path):
+    """Smooth noise above its mean: 27 boxes, and loops that share their ways."""
+    noise = np.random.default_rng(0).normal(size=(32, 32, 32))
+    labels = (scipy.ndimage.gaussian_filter(noise, 1.6) > 0).astype(np.uint8)
+    facts, found = made(tmp_path, labels, box_shape=(13, 13, 13), also=("swc",))
+    assert facts["labels"] == 1
+    again = skeletons.load(tmp_path / "skeleton_swc", voxel_size_nm=VOXEL)
+    assert len(again.edges) == len(found.edges)  # which SWC would refuse with a loop
 
 
 def test_labels_score_perfectly_against_their_own_skeletons(tmp_path):

@@ -64,9 +64,57 @@ def test_two_loops_that_share_a_way():
     edges = [*WAYS, (1, 8), (4, 8)]
     found = opened(position, edges, [(2, 3), (1, 8)], 3.0)
     assert found == [(0, 1), (1, 6), (4, 5), (4, 7), (6, 7)]
-    # one of them went with a way before: the other edge of the same way closes nothing
+    # an edge without which 3 is in no piece is kept, and the next closes the loop
     found = opened(position, edges, [(2, 3), (3, 4), (1, 8)], 3.0)
     assert found == [(0, 1), (1, 6), (4, 5), (4, 7), (6, 7)]
+
+
+def test_a_way_is_cut_for_one_loop_alone():
+    """Two loops share 2-5, 2-4-5 and 2-3-5, and 0 hangs on 3.
+
+    A way of the first that took 3-5 with it would leave nothing that opens the second.
+    """
+    place = [(2, 3, 1), (0, 2, 1), (1, 1, 0), (0, 3, 1), (3, 0, 0), (1, 2, 1)]
+    edges = [(0, 3), (2, 3), (2, 4), (2, 5), (3, 5), (4, 5)]
+    found = opened(place, edges, [(2, 5), (3, 5)], [1, 1, 2, 2, 3, 3])
+    assert pieces_of(found) == pieces_of(edges) == 1
+    assert len(found) == nodes_of(found) - 1
+
+
+def nodes_of(edges):
+    return len(set(np.ravel(edges).tolist()))
+
+
+def pieces_of(edges):
+    """How many pieces edges are in, by the smallest node of each."""
+    least = {node: node for edge in edges for node in edge}
+    for _ in least:
+        for a, b in edges:
+            least[a] = least[b] = min(least[a], least[b])
+    return len(set(least.values()))
+
+
+@pytest.mark.parametrize("radius", [0.4, 1.5, 4.0])
+def test_trees_are_left_of_any_graph(radius):
+    """Random graphs of 4 to 24 nodes in 4 x 4 x 4, with up to twice as many edges as nodes."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(4, 25))
+        drawn = np.sort(rng.integers(0, n, (int(rng.integers(n, 2 * n)), 2)), axis=1)
+        edges = np.unique(drawn[drawn[:, 0] < drawn[:, 1]], axis=0).tolist()
+        rng.shuffle(edges)
+        tree: list = []
+        for edge in edges:  # a spanning forest; all other edges close loops
+            more = [*tree, edge]
+            if len(more) == nodes_of(more) - pieces_of(more):
+                tree = more
+        closing = [edge for edge in edges if edge not in tree]
+        if not closing:
+            continue
+        place = rng.integers(0, 4, (n, 3))
+        found = opened(place, edges, closing, radius * rng.uniform(0.5, 1, n))
+        assert pieces_of(found) == pieces_of(edges), seed
+        assert len(found) == nodes_of(found) - pieces_of(found), seed
 
 
 def trimmed(edges, shortest, lengths=None):
