@@ -6,7 +6,7 @@ thresholded at its best. Neither PyTC nor BANIS ships a job that runs from nothi
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,7 +160,7 @@ def _scores(
 
 def _untrained(config: Config, run_dir: Run, network: Any) -> dict[str, Any]:
     """The test score of the initial weights, their threshold tuned on val likewise."""
-    from nisbjax.tune.objective import settled, value_of
+    from nisbjax.tune.objective import settled
 
     chosen = run_dir.path / "untrained"
     best: dict[str, Any] = {"nerl": -1.0}
@@ -176,8 +176,22 @@ def _untrained(config: Config, run_dir: Run, network: Any) -> dict[str, Any]:
         if name == "val":
             rows = _scores(config, affinities, truth, levels)
             tuned = settled(config.tune.objective, split.skeleton)
-            level = max(rows, key=lambda row: value_of(tuned, row))["threshold"]
+            level = _best(tuned, rows)["threshold"]
         else:
             (best,) = _scores(config, affinities, truth, np.array([level]))
     logging.info("untrained: threshold %.4f chosen on val", level)
     return best
+
+
+def _best(objective: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The best row of scores by skeletons: by the mean over them where labels are tuned by.
+
+    Args:
+      objective: of `objective.OBJECTIVES`.
+      rows: of `_scores`.
+    """
+    from nisbjax.tune.objective import OBJECTIVES, value_of
+
+    if OBJECTIVES[objective][0] not in rows[0]:
+        objective = "nerl_mean"
+    return max(rows, key=lambda row: value_of(objective, row))

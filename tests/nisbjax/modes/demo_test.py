@@ -67,6 +67,20 @@ def test_the_configured_decoder_comes_last_and_keeps_its_keys():
     assert config.decode.output == "labels.zarr"
 
 
+@pytest.mark.parametrize(
+    ("objective", "best"),
+    [("nerl_mean", 0.5), ("adapted_rand", 0.5), ("nerl", 0.75), ("voi", 0.25)],
+)
+def test_the_untrained_threshold_without_a_score_of_labels(objective, best):
+    """Rows by skeletons have no adapted Rand error; the first is the best by VOI alone."""
+    rows = [
+        {"threshold": 0.25, "nerl": 0.0, "nerl_mean": 0.0, "voi_sum": 1.0},
+        {"threshold": 0.5, "nerl": 0.25, "nerl_mean": 0.5, "voi_sum": 2.0},
+        {"threshold": 0.75, "nerl": 0.5, "nerl_mean": 0.25, "voi_sum": 2.0},
+    ]
+    assert demo._best(objective, rows)["threshold"] == best
+
+
 def test_the_table_has_a_line_for_each_row():
     rows = {"trained": {"nerl": 0.5, "voi_sum": 1.25, "n_splits": 3, "coverage": -0.0}}
     head, line = demo.table(rows).splitlines()
