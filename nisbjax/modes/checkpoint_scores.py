@@ -11,10 +11,12 @@ import pathlib
 import shutil
 from typing import Any
 
+from absl import logging
+
 from nisbjax.artifacts import ValidationDir
 from nisbjax.keys import determines
 from nisbjax.modes import tuning
-from nisbjax.modes.volumes import split_of
+from nisbjax.modes.volumes import split_of, within_box
 from nisbjax.store import files, records
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.schema import list_of, table_of, whole
@@ -22,6 +24,7 @@ from nisbjax.train.metric_writer import EventFile
 from nisbjax.typing import Config
 
 _DETERMINED = ("prediction", "report", "segmentation", "study", "best")
+_REGION = "region"  # that is predicted; "" for the whole volume
 Row = dict[str, Any]
 _SCORES = {"made_from": table_of(), "checkpoints": list_of({"step": whole()})}
 
@@ -39,7 +42,8 @@ class CheckpointScores:
       logs: folder of the event file.
 
     Raises:
-      InputError: the files that are there cannot be read, or are made from other keys.
+      InputError: the files that are there cannot be read, or are made from other keys;
+        or as `within_box`.
     """
 
     def __init__(self, config: Config, place: ValidationDir, logs: pathlib.Path):
@@ -49,6 +53,7 @@ class CheckpointScores:
         self._place = place
         self.failures: set[int] = set()
         self.unsealed: set[int] = set()
+        config = within_box(config, "val")
         split = split_of(config, "val")
         self._made_from = {
             **determines.facts(config, *_DETERMINED),
@@ -63,13 +68,15 @@ class CheckpointScores:
             "tune.objective": objective.settled(config.tune.objective, split.skeleton),
             **tuning.truth_of(config, split).facts(),
         }
+        # Of the key or of the volume's box; a key of its own tells it from files of before.
+        self._made_from[_REGION] = self._made_from.pop("predict.roi")
         self._rows: dict[int, Row] = {}
         if place.json.exists():
             content = records.read_json(
                 place.json, _SCORES, f"move {place.path} away to score again"
             )
             determines.require_equal(
-                content["made_from"],
+                self._with_region(content["made_from"]),
                 self._made_from,
                 str(place.json),
                 f"move {place.path} away to score again",
@@ -80,6 +87,25 @@ class CheckpointScores:
         self._events = EventFile(logs)
         for row in self.sorted():
             self._draw(row)
+
+    def _with_region(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Facts of a file; of one that does not say its region, as if it were this one.
+
+        Files of before have the key `predict.roi`, which a box of the volume did not reach.
+        """
+        if _REGION in found:
+            return found
+        found = dict(found)
+        region, now = found.pop("predict.roi", ""), self._made_from[_REGION]
+        if not region:
+            logging.warning(
+                "%s does not say which region its scores are of; taken as %s; if they are "
+                "of another, move %s away to score again",
+                self._place.json,
+                now or "the whole volume",
+                self._place.path,
+            )
+        return found | {_REGION: region or now}
 
     def has(self, step: int) -> bool:
         return step in self._rows

@@ -1,5 +1,7 @@
 """Scores of checkpoints are kept by step, and refused where they were made otherwise."""
 
+import json
+
 import pytest
 
 from nisbjax.artifacts import ValidationDir
@@ -55,3 +57,39 @@ def test_scores_by_another_type_are_refused(opened, monkeypatch):
     monkeypatch.setattr(compute_dtype, "_on_gpu", lambda: True)
     with pytest.raises(InputError, match="precision 'fp32', now it is 'fp16'"):
         opened(base_config())
+
+
+def boxed(box):
+    config = base_config()
+    config.data.val.box = box
+    return config
+
+
+def test_scores_of_another_region_are_refused(opened):
+    opened(boxed("0:8,0:9,0:8")).add({"step": 5, "nerl": 0.25})
+    with pytest.raises(
+        InputError, match="region '0:8,0:9,0:8', now it is '0:4,0:9,0:8'"
+    ):
+        opened(boxed("0:4,0:9,0:8"))
+    with pytest.raises(InputError, match="region '0:8,0:9,0:8', now it is ''"):
+        opened(base_config())
+    same = base_config()
+    same.predict.roi = "0:8,0:9,0:8"
+    assert opened(same).has(5)
+
+
+def test_scores_of_before_regions_go_on_with_a_warning(opened, caplog):
+    """Their files have `predict.roi` as it was set, whatever the volume's box."""
+    opened(base_config()).add({"step": 5, "nerl": 0.25})
+    content = json.loads(opened.place.json.read_text())
+    del content["made_from"]["region"]
+    for roi, warned in (("", True), ("0:8,0:9,0:8", False)):
+        content["made_from"]["predict.roi"] = roi
+        opened.place.json.write_text(json.dumps(content))
+        caplog.clear()
+        assert opened(boxed("0:8,0:9,0:8")).has(5)
+        assert ("taken as 0:8,0:9,0:8; if" in caplog.text) == warned
+    with pytest.raises(
+        InputError, match="region '0:8,0:9,0:8', now it is '0:4,0:9,0:8'"
+    ):
+        opened(boxed("0:4,0:9,0:8"))
