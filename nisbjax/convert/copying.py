@@ -14,6 +14,7 @@ from nisbjax.console.progress import Progress
 from nisbjax.convert import arrays
 from nisbjax.convert.plan import Plan, bytes_a_voxel
 from nisbjax.convert.pyramid import Level
+from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.store import stored
 from nisbjax.store.manifest import Manifest
@@ -38,7 +39,7 @@ def copy(plan: Plan, manifest: Manifest) -> None:
             for box, values in _values(
                 plan, level, before, _left(parts, level, manifest)
             ):
-                output.write(box, values.astype(plan.dtype, copy=False))
+                output.write(box, of_type(plan, box, values))
                 known = stored.of_box(files, output.at(box), manifest.artifact)
                 manifest.record(key_of(level, box), known)
                 progress.update()
@@ -48,6 +49,24 @@ def copy(plan: Plan, manifest: Manifest) -> None:
 def key_of(level: Level, box: Box) -> str:
     """What a manifest calls a box of a scale."""
     return f"scale {level.number} {box}"
+
+
+def of_type(plan: Plan, box: Box, values: np.ndarray) -> np.ndarray:
+    """Values of the input in the output's type.
+
+    Raises:
+      InputError: a label that it does not hold, with the box of the input where it lies.
+    """
+    if values.dtype.kind in "iu" and plan.dtype.kind in "iu":
+        info = np.iinfo(plan.dtype)
+        for label in (int(values.min()), int(values.max())):
+            if not info.min <= label <= info.max:
+                raise InputError(
+                    f"{plan.source.source} holds {label} in the box {box}, which "
+                    f"{plan.dtype} does not hold; wanted a convert.dtype that does, and "
+                    "another output, or labels without it"
+                )
+    return values.astype(plan.dtype, copy=False)
 
 
 def boxes_of(plan: Plan, level: Level) -> list[Box]:

@@ -130,7 +130,7 @@ def plan(section: Section, source: str, path: str) -> Plan:
     require_chunks_fit(volume, section.memory_gb)
     if section.downsample:
         _require_scales(form, section.kind, volume)
-    dtype = _dtype(section.dtype, volume)
+    dtype = _dtype(section.dtype, volume, kind)
     require_type(form, volume.source, dtype)
     size = _voxel_size(section, volume, form)
     chunks, inner = _chunks(section, form)
@@ -218,14 +218,23 @@ def _require_scales(form: Format, kind: str, volume: Volume) -> None:
         )
 
 
-def _dtype(named: str, volume: Volume) -> np.dtype:
+def _dtype(named: str, volume: Volume, kind: str) -> np.dtype:
+    """Of the output; labels may become a narrower type, and are looked at when copied."""
     if not named:
         return volume.dtype
     wanted = np.dtype(named)
-    if not np.can_cast(volume.dtype, wanted, "safe"):
+    integers = volume.dtype.kind in "iu" and wanted.kind in "iu"
+    if integers and kind == "labels":
+        return wanted
+    # numpy calls 64 bits to float64 safe, which holds whole numbers to 2^53 alone.
+    rounded = volume.dtype.name in ("int64", "uint64") and wanted.kind == "f"
+    if rounded or not np.can_cast(volume.dtype, wanted, "safe"):
+        other = (
+            "; of labels, any integer type (convert.kind=labels)" if integers else ""
+        )
         raise InputError(
             f"convert.dtype is {named}, which does not hold every {volume.dtype} of "
-            f"{volume.source}; wanted a type that does"
+            f"{volume.source}; wanted a type that does{other}"
         )
     return wanted
 

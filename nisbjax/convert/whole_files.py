@@ -5,6 +5,7 @@ conversion that was killed writes them from the beginning. A TIFF says in its de
 it was made from, as HDF5 does in its attributes.
 """
 
+import functools
 import json
 import math
 import pathlib
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from nisbjax.convert import copying
 from nisbjax.convert.plan import Plan, in_order
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.store import exported, files, manifest
 from nisbjax.store.volume import Volume
 
@@ -53,7 +56,16 @@ def write(plan: Plan) -> bool:
             return False
         chunks = plan.in_order(plan.chunks, plan.chunk_channels())
         chunks = tuple(map(min, chunks, source.shape))
-        exported.export_hdf5(source, plan.path, chunks=chunks, made_from=plan.made_from)
+        boxes = copying.boxes_of(plan, plan.levels[0])
+        exported.export_hdf5(
+            source,
+            plan.path,
+            chunks=chunks,
+            made_from=plan.made_from,
+            dtype=plan.dtype,
+            boxes=boxes,
+            changed=functools.partial(copying.of_type, plan),
+        )
         return True
     if plan.path.exists():
         return False
@@ -62,11 +74,9 @@ def write(plan: Plan) -> bool:
 
 
 def _as_stored(plan: Plan) -> Volume:
-    """The input in the order and type of the output."""
+    """The input in the order of the output, and in its own type."""
     source = plan.source
     store = in_order(source.store, source.axes, plan.order)
-    if plan.dtype != source.dtype:
-        store = store.astype(plan.dtype)
     return Volume(
         store,
         plan.order,
@@ -105,20 +115,23 @@ def _write_tiff(plan: Plan, source: Volume) -> None:
 def _planes(plan: Plan, source: Volume) -> Iterator[np.ndarray]:
     """Planes [y x], read in slabs that memory holds, the next while one is written."""
     leading = source.shape[:-2]
-    plane = math.prod(source.shape[-2:]) * plan.dtype.itemsize
+    itemsize = max(plan.dtype.itemsize, source.dtype.itemsize)
+    plane = math.prod(source.shape[-2:]) * itemsize
     many = max(1, int(plan.memory_bytes / 4 / plane))
     chunk = max(source.spatial_chunks[2], 1)
     many = max(many // chunk * chunk, min(many, chunk))
     pending: Any = None
     for at in np.ndindex(*leading[:-1]):
         for start in range(0, leading[-1], many):
-            index = (*at, slice(start, min(start + many, leading[-1])))
-            ahead = source.start_read((*index, slice(None), slice(None)))
+            stop = min(start + many, leading[-1])
+            index = (*at, slice(start, stop), slice(None), slice(None))
+            box = Box((0, 0, start), (source.shape[-1], source.shape[-2], stop))
+            ahead = box, source.start_read(index)
             if pending is not None:
-                yield from pending.result()
+                yield from copying.of_type(plan, pending[0], pending[1].result())
             pending = ahead
     if pending is not None:
-        yield from pending.result()
+        yield from copying.of_type(plan, pending[0], pending[1].result())
 
 
 def _description(path: pathlib.Path) -> dict[str, Any]:

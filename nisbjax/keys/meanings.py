@@ -254,7 +254,8 @@ kind  What the input holds: image, labels, affinities; auto, by its type and axe
 axes  Order of the axes of an input that does not say it, as zyx; "" for its own.
 order  Of the axes of zarr and HDF5 outputs, as zyx; "" for x y z, with channels last, or first
   of affinities. Other formats have their own.
-dtype  Of the output, a type that holds every value of the input's; "" for the input's.
+dtype  Of the output, a type that holds every value of the input's; "" for the input's. Labels:
+  any integer type, refused where one does not fit.
 voxel_size_nm  Size of a voxel x y z that the output says, in nm; () for the input's.
 downsample  Scales of a pyramid besides the finest, each half of the one before along all axes
   but those whose voxels are already twice as long as the others.

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -18,8 +18,9 @@ from absl import logging
 from isal import isal_zlib
 
 from nisbjax.errors import InputError
+from nisbjax.geometry import Box
 from nisbjax.store import files, hdf5_output, manifest
-from nisbjax.store.volume import Volume
+from nisbjax.store.volume import Reading, Volume
 
 _MADE_FROM = "made_from"
 _CHECKSUM = "stored_crc32"
@@ -33,6 +34,9 @@ def export_hdf5(
     gzip: int = 4,
     chunks: tuple[int, ...] | None = None,
     made_from: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    boxes: Sequence[Box] | None = None,
+    changed: Callable[[Box, np.ndarray], np.ndarray] | None = None,
 ) -> None:
     """Copies a finished volume into one HDF5 file, renamed into place when complete.
 
@@ -46,13 +50,16 @@ def export_hdf5(
       gzip: level; 4 as PyTC.
       chunks: of the file; those of the volume where None.
       made_from: what determines the content, for `is_whole`.
+      dtype: of the file; that of the volume where None.
+      boxes: read and written at once, whole chunks of the file; rows of them where None.
+      changed: makes of the values of a box those that are written; needs `boxes`.
     """
     chunks = tuple(chunks or volume.chunks)
     with hdf5_output.creating(path) as file:
         target: Any = file.create_dataset(
             dataset,
             shape=volume.shape,
-            dtype=volume.dtype,
+            dtype=dtype or volume.dtype,
             chunks=chunks,
             compression="gzip",
             compression_opts=gzip,
@@ -60,15 +67,9 @@ def export_hdf5(
         for key, value in volume.attributes.items():
             simple = isinstance(value, str | int | float | bool)
             target.attrs[key] = value if simple else json.dumps(value)
-        pending = None
-        for index in _chunk_rows(volume.shape, chunks):
-            ahead = index, volume.start_read(index)
-            if pending is not None:
-                target[pending[0]] = pending[1].result()
-                file.check()
-            pending = ahead
-        if pending is not None:
-            target[pending[0]] = pending[1].result()
+        for index, values in _parts(volume, chunks, boxes, changed):
+            target[index] = values
+            file.check()
         if made_from is not None:
             file.flush()
             file.check()
@@ -186,6 +187,40 @@ def _checksum(found: Any) -> int:
     for place in sorted(places):
         checksum = isal_zlib.crc32(found.id.read_direct_chunk(place)[1], checksum)
     return checksum
+
+
+def _parts(
+    volume: Volume,
+    chunks: tuple[int, ...],
+    boxes: Sequence[Box] | None,
+    changed: Callable[[Box, np.ndarray], np.ndarray] | None,
+) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """Indices and their values; the next ones are on their way."""
+    places: list[tuple[Box | None, tuple[slice, ...]]] = (
+        [(None, index) for index in _chunk_rows(volume.shape, chunks)]
+        if boxes is None
+        else [(box, _index(volume, box)) for box in boxes]
+    )
+    pending: tuple[Box | None, tuple[slice, ...], Reading] | None = None
+    for place in [*places, None]:
+        ahead = None
+        if place is not None:
+            ahead = (place[0], place[1], volume.start_read(place[1]))
+        if pending is not None:
+            box, index, reading = pending
+            values = reading.result()
+            if changed is not None and box is not None:
+                values = changed(box, values)
+            yield index, values
+        pending = ahead
+
+
+def _index(volume: Volume, box: Box) -> tuple[slice, ...]:
+    by_axis = dict(zip("xyz", box.slices, strict=True))
+    return tuple(
+        by_axis.get(a, slice(0, n))
+        for a, n in zip(volume.axes, volume.shape, strict=True)
+    )
 
 
 def _chunk_rows(

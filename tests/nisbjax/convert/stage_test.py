@@ -6,6 +6,7 @@ import shutil
 import struct
 
 import h5py
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -15,6 +16,7 @@ from nisbjax.config import base_config
 from nisbjax.convert import copying, stage
 from nisbjax.decode.channels import offsets_of
 from nisbjax.errors import InputError
+from nisbjax.store import slices
 from nisbjax.store.manifest_lines import NAME
 from nisbjax.store.volume import (
     create_zarr,
@@ -354,6 +356,61 @@ def test_names_that_n5_has_for_itself(tmp_path):
     assert "voxel_size_nm" not in volume.attributes
 
 
+@pytest.mark.parametrize("to", NAMES)
+@pytest.mark.parametrize("last, dtype", [(2**40, "uint64"), (2**31, "uint32")])
+def test_labels_of_signed_integers(tmp_path, to, last, dtype):
+    values = LABELS.astype(np.int64)
+    values[4, 5, 6] = last
+    source = saved(tmp_path / "a.npy", values)
+    keys = {**PRECOMPUTED, "format": to, "dtype": dtype}
+    volume = open_labels(convert(source, tmp_path / NAMES[to], **keys))
+    assert volume.dtype == dtype
+    np.testing.assert_array_equal(volume.read(), values)
+
+
+@pytest.mark.parametrize("to", NAMES)
+@pytest.mark.parametrize(
+    "label, dtype", [(-1, "uint64"), (2**32, "uint32"), (1 << 20, "uint16")]
+)
+def test_labels_that_the_type_does_not_hold(tmp_path, to, label, dtype):
+    values = LABELS.astype(np.int64) >> 12
+    values[4, 5, 6] = label
+    source = saved(tmp_path / "a.npy", values)
+    keys = {**PRECOMPUTED, "format": to, "dtype": dtype, "kind": "labels"}
+    message = rf"a.npy holds {label} in the box .*:5,.*:6,.*:7, which {dtype} does not"
+    refused(message, source, tmp_path / NAMES[to], **keys)
+
+
+@pytest.mark.parametrize("held", ["int64", "uint64"])
+def test_64_bits_are_no_floats(tmp_path, held):
+    """2^53 + 1 would be 2^53."""
+    source = saved(tmp_path / "a.npy", LABELS.astype(held))
+    keys = {"dtype": "float64"}
+    refused(f"not hold every {held}", source, tmp_path / "a.zarr", **keys)
+
+
+def test_grey_values_become_no_narrower(tmp_path):
+    source = saved(tmp_path / "a.npy", LABELS.astype(np.uint16))
+    keys = {"dtype": "uint8", "kind": "image"}
+    message = "not hold every uint16 .*of labels, any"
+    refused(message, source, tmp_path / "a.zarr", **keys)
+
+
+def test_hdf5_decodes_a_slice_once(tmp_path, monkeypatch):
+    """Two when the folder is opened, and each of 4 once; chunks are 4 x 4 x 4."""
+    (tmp_path / "em").mkdir()
+    for z in range(4):
+        plane = np.full((16, 16), z, np.uint8)
+        imagecodecs.imwrite(tmp_path / "em" / f"{z}.png", plane)
+    decoded, names = slices._decoded, []
+    monkeypatch.setattr(
+        slices, "_decoded", lambda f, n: (names.append(n), decoded(f, n))[1]
+    )
+    path = convert(tmp_path / "em", tmp_path / "a.h5")
+    assert len(names) == 6
+    np.testing.assert_array_equal(open_volume(path).read()[3, 5], range(4))
+
+
 def test_shards_order_and_type(tmp_path):
     source = saved(tmp_path / "a.npy", LABELS)
     path = convert(
@@ -474,7 +531,7 @@ PRECOMPUTED = {"format": "precomputed", "voxel_size_nm": (1, 1, 1)}
         ("a.n5", {"order": "zyx"}, "axes of N5 have an order of their own"),
         (
             "a.zarr",
-            {"dtype": "uint8"},
+            {"dtype": "uint8", "kind": "image"},
             "dtype is uint8, which does not hold every uint32",
         ),
         ("a.zarr", {"shards": (8, 8, 8)}, "convert.shards .*zarr v2 has none"),
