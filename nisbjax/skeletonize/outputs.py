@@ -7,14 +7,15 @@ the record that they are ours, and boxes until they are joined. Whatever else li
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from nisbjax.errors import InputError
 from nisbjax.skeletons import Skeletons, flat_file, nisb_file, precomputed, swc
-from nisbjax.store import manifest_lines, stored
+from nisbjax.store import files, manifest_lines, stored
 from nisbjax.store.manifest import require_equal
 from nisbjax.typing import FloatTriple
 
@@ -67,26 +68,51 @@ def require_ours(
             require_equal(path, lines[0]["fingerprint"], made_from)
 
 
-def remove_others(output: pathlib.Path, made_from: Mapping[str, Any]) -> None:
-    """Removes what other keys or labels made, whose `skeleton.pkl` is not there."""
+def remove_others(output: pathlib.Path, made_from: Mapping[str, Any]) -> list[str]:
+    """Removes what other keys or labels made, whose `skeleton.pkl` is not there.
+
+    Returns:
+      Words of `paths` whose folder, made by us, stays for what others put in it.
+    """
     folder = parts_folder(output)
     lines, _ = manifest_lines.read(folder)
     if not lines or lines[0]["fingerprint"] == manifest_lines.plain(made_from):
-        return
+        return []
     logging.info("%s holds boxes of another attempt; they are removed", folder)
     state = manifest_lines.state_of(folder) or manifest_lines.State()
+    stay = []
     for word, path in paths(output).items():
         if word in state.parts or word in state.notes:
-            remove(path)
+            noted = state.notes.get(word, {}).get("names", ())
+            _remove(path, folder, {*noted, *state.names.get(word, ())})
+            if path.is_dir():
+                stay.append(word)
     shutil.rmtree(folder)
+    return stay
 
 
-def remove(path: pathlib.Path) -> None:
-    """Removes a file, or a folder with all in it; nothing is no error."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _remove(path: pathlib.Path, folder: pathlib.Path, names: Iterable[str]) -> None:
+    """Removes files by their names from the record; their folder if nothing else is in it."""
+    ours = [folder / name for name in names]
+    for file in ours:
+        file.unlink(missing_ok=True)
+    for file in ours:  # afterwards, as each looks through all that is left
+        files.sweep(file)
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+
+
+def names(
+    skeletons: Skeletons, word: str, path: pathlib.Path, folder: pathlib.Path
+) -> list[str]:
+    """The files that `write` makes, by their names from the record in a folder."""
+    made = [path]
+    if word == "swc":
+        made = [path / f"{one}.swc" for one in np.unique(skeletons.node_id)]
+    elif word == "precomputed":
+        made = [path / str(one) for one in np.unique(skeletons.node_id)]
+        made.append(path / precomputed.INFO)
+    return [os.path.relpath(each, folder) for each in made]
 
 
 def write(
@@ -103,7 +129,6 @@ def write(
         precomputed.write(skeletons, path, voxel_size_nm)
 
 
-def facts(path: pathlib.Path, folder: pathlib.Path) -> dict[str, stored.Fact]:
-    """Sizes and checksums of a file, or of a folder's files, by their names from the record."""
-    found = sorted(path.iterdir()) if path.is_dir() else [path]
-    return {os.path.relpath(each, folder): stored.of_file(each) for each in found}
+def facts(names: Iterable[str], folder: pathlib.Path) -> dict[str, stored.Fact]:
+    """Sizes and checksums of files, by their names from the record in a folder."""
+    return {name: stored.of_file(folder / name) for name in names}

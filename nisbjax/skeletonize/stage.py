@@ -79,8 +79,10 @@ def run(asked: Skeletonizing) -> dict[str, Any]:
     folder = outputs.parts_folder(asked.output)
     started = time.monotonic()
     with writing(asked.output):
-        outputs.remove_others(asked.output, made_from)
+        stay = outputs.remove_others(asked.output, made_from)
         with Manifest(folder, made_from) as manifest:
+            for word in stay:  # the folder is ours still
+                manifest.note(word)
             manifest.verify()
             wanted = _paths(asked.output, asked.section)
             if not manifest.finished or not all(map(manifest.done, wanted)):
@@ -171,10 +173,11 @@ def _make(
     skeletons = dataclasses.replace(skeletons, source=asked.labels)
     for word, path in paths.items():
         if not manifest.done(word):
-            manifest.note(word)  # so that what a kill leaves is known to be ours
-            outputs.remove(path)  # a folder may hold ids of an attempt that was stopped
+            names = outputs.names(skeletons, word, path, manifest.artifact)
+            # Noted first, so that what a kill leaves is known to be ours.
+            manifest.note(word, names=names)
             outputs.write(skeletons, word, path, asked.voxel_size_nm)
-            manifest.record(word, outputs.facts(path, manifest.artifact))
+            manifest.record(word, outputs.facts(names, manifest.artifact))
     manifest.forget([key for key in manifest.keys if key not in paths])
     facts = dict(manifest.noted("joined") or {})
     facts.pop("note", None)

@@ -12,6 +12,7 @@ from nisbjax import skeletons
 from nisbjax.errors import InputError
 from nisbjax.evaluate import nerl
 from nisbjax.skeletonize import stage
+from nisbjax.skeletons import swc
 
 pytest.importorskip("kimimaro")
 
@@ -153,6 +154,44 @@ def test_other_keys_are_refused_until_the_file_is_removed(tmp_path):
     (tmp_path / "skeleton.pkl").unlink()
     _, found = made(tmp_path, rod(label=8), also=("swc",))
     assert set(found.node_id.tolist()) == {8}
+    assert [p.name for p in (tmp_path / "skeleton_swc").iterdir()] == ["8.swc"]
+
+
+def test_what_others_put_into_a_folder_stays(tmp_path):
+    """Before a second format, and where other labels make the skeletons again."""
+    made(tmp_path, rod(), also=("swc",))
+    notes = [tmp_path / "skeleton_swc" / name for name in ("notes.txt", "70.swc")]
+    for path in notes:
+        path.write_text("dear to somebody")
+    (tmp_path / "skeleton_swc" / "7.swc").unlink()  # which is made again
+    made(tmp_path, rod(), also=("swc", "precomputed"))
+    (tmp_path / "skeleton.pkl").unlink()
+    made(tmp_path, rod(label=8), also=("swc",))
+    assert [path.read_text() for path in notes] == ["dear to somebody"] * 2
+    left = sorted(p.name for p in (tmp_path / "skeleton_swc").iterdir())
+    assert left == ["70.swc", "8.swc", "notes.txt"]
+    assert not (tmp_path / "skeleton_precomputed").exists()
+    # the folder is ours even if it was not asked for in between
+    (tmp_path / "skeleton.pkl").unlink()
+    made(tmp_path, rod(label=9))
+    made(tmp_path, rod(label=9), also=("swc",))
+    left = sorted(p.name for p in (tmp_path / "skeleton_swc").iterdir())
+    assert left == ["70.swc", "9.swc", "notes.txt"]
+
+
+def test_files_of_a_format_that_was_stopped_go_with_other_labels(tmp_path, monkeypatch):
+    real = swc.write
+
+    def stopped(found, folder):
+        real(found, folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(swc, "write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, rod(), also=("swc",))
+    monkeypatch.setattr(swc, "write", real)
+    (tmp_path / "skeleton.pkl").unlink()
+    made(tmp_path, rod(label=8), also=("swc",))
     assert [p.name for p in (tmp_path / "skeleton_swc").iterdir()] == ["8.swc"]
 
 
