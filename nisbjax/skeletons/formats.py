@@ -90,12 +90,12 @@ def content_hash(
 ) -> str:
     """sha256 of the file or of a folder's files of skeletons with their names.
 
-    A unit behind the path counts, and so does a voxel size that stands in for what the file
+    SWC counts with its name as a file too, since that says the id. A unit behind the path counts, and so does a voxel size that stands in for what the file
     does not say.
     """
     place, unit = split_unit(path)
     kind = _kind(place)
-    if place.is_dir():
+    if place.is_dir() or kind == "swc":
         digest = hashlib.sha256()
         for file in _files(place, kind):
             digest.update(f"{file.name} {_sha256(file).hexdigest()}\n".encode())

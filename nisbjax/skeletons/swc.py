@@ -97,24 +97,30 @@ def write(skeletons: Skeletons, folder: str | os.PathLike) -> None:
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    # One node more, below which all roots are, so that one traversal comes to all pieces.
     _, roots = np.unique(piece, return_index=True)
-    parent = np.full(count, -1)
-    orders = []
-    for root in roots:
-        order, before = breadth_first_order(graph, root, directed=False)
-        parent[order[1:]] = before[order[1:]]
-        orders.append(order)
-    order = np.concatenate(orders)
+    a, b = np.append(a, np.full(pieces, count)), np.append(b, roots)
+    graph = coo_array((np.ones(len(a)), (a, b)), (count + 1, count + 1)).tocsr()
+    order, parent = breadth_first_order(graph, count, directed=False)
+    order = order[1:]
+    order = order[np.lexsort((piece[order], skeletons.node_id[order]))]
     identity = skeletons.node_id[order]
-    for one in np.unique(identity):
-        rows = order[identity == one]
-        number = dict(zip(rows.tolist(), range(1, len(rows) + 1), strict=True))
+    ids, first, counts = np.unique(identity, return_index=True, return_counts=True)
+    number = np.zeros(count + 1, np.int64)
+    number[order] = np.arange(1, count + 1) - np.repeat(first, counts)
+    above = parent[order]
+    same = above < count
+    same[same] = skeletons.node_id[above[same]] == identity[same]
+    above = np.where(same, number[above], -1)
+    position = skeletons.position_nm[order]
+    for one, begin, nodes in zip(
+        ids.tolist(), first.tolist(), counts.tolist(), strict=True
+    ):
+        own = slice(begin, begin + nodes)
         lines = [f"# positions in nm, of {skeletons.source}"]
-        for row, (x, y, z) in zip(
-            rows.tolist(), skeletons.position_nm[rows].tolist(), strict=True
-        ):
-            above = number.get(int(parent[row]), -1)
-            lines.append(f"{number[row]} 0 {x:.10g} {y:.10g} {z:.10g} 0 {above}")
+        rows = zip(position[own].tolist(), above[own].tolist(), strict=True)
+        for node, ((x, y, z), parent_node) in enumerate(rows, 1):
+            lines.append(f"{node} 0 {x:.10g} {y:.10g} {z:.10g} 0 {parent_node}")
         files.write_text(folder / f"{one}.swc", "\n".join(lines) + "\n")
 
 

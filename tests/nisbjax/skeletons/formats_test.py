@@ -110,6 +110,14 @@ def test_a_folder_is_known_by_names_contents_and_unit(tmp_path):
     assert len(known) == 4
 
 
+def test_a_copy_of_another_name_has_its_own_id_from_the_cache(tmp_path):
+    for number in (5, 7):
+        path = tmp_path / f"{number}.swc"
+        path.write_text("1 0 0 0 0 1 -1\n2 0 90 0 0 1 1\n")
+        found = skeletons.load(path, voxel_size_nm=VOXEL, cache=tmp_path / "kept")
+        assert found.node_id.tolist() == [number] * 2
+
+
 def test_ids_are_the_numbers_in_names_or_else_places(tmp_path, caplog):
     for name in ("neuron_20.swc", "neuron_3.SWC"):
         (tmp_path / name).write_text("1 0 0 0 0 1 -1\n2 0 90 0 0 1 1\n")

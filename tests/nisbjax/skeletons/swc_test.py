@@ -132,3 +132,32 @@ def test_loops_are_not_written(tmp_path):
     ):
         swc.write(loop, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_pieces_and_ids_are_written_in_their_order(tmp_path):
+    """Id 4: rows 0-3-1 and, apart, 5; id 2: rows 2-4, and 4 hangs on 5 of the other id."""
+    place = np.arange(18.0).reshape(6, 3) * 100
+    found = skeletons.Skeletons(
+        np.array([4, 4, 2, 4, 2, 4]),
+        place.astype(np.int64),
+        place,
+        np.array([[0, 3], [1, 3], [2, 4], [4, 5]]),
+        "drawn",
+    )
+    swc.write(found, tmp_path)
+    lines = {
+        one: [
+            line.split()
+            for line in (tmp_path / f"{one}.swc").read_text().splitlines()[1:]
+        ]
+        for one in (2, 4)
+    }
+    # node, x (300 times the row) and parent
+    told = {k: [(w[0], w[2], w[6]) for w in v] for k, v in lines.items()}
+    assert told[4] == [
+        ("1", "0", "-1"),
+        ("2", "900", "1"),
+        ("3", "300", "2"),
+        ("4", "1500", "-1"),
+    ]
+    assert told[2] == [("1", "600", "-1"), ("2", "1200", "1")]
