@@ -108,6 +108,14 @@ def _tasks(config: Config, run_dir: Run) -> list[_Task]:
         )
     if output:
         found = [found[0]._replace(output=pathlib.Path(output))]
+    made = {os.path.realpath(task.output): task for task in found}
+    for task in found:
+        other = made[os.path.realpath(task.output)]
+        if (task.labels, task.region) != (other.labels, other.region):
+            raise InputError(
+                f"{task.output} would hold the skeletons of val and of test; name another "
+                "file with --config.data.test.skeleton"
+            )
     return found
 
 

@@ -58,8 +58,9 @@ class JournalLock(JournalFileSymlinkLock):
             wait = min(2 * wait, 0.5)
 
     def release(self) -> None:
-        """Lets the next one append."""
-        self._place.unlink(missing_ok=True)
+        """Lets the next one append; a lock that another took over meanwhile stays."""
+        if self._owner().rpartition(" ")[0] == self._own:
+            self._place.unlink(missing_ok=True)
 
     def _owner(self) -> str:
         """Whose it is, and since when; empty where nobody holds it."""

@@ -96,6 +96,10 @@ def test_skeletons_that_are_there_are_left(tmp_path, config):
             "is a.pkl, and there are labels of val and test",
         ),
         (
+            {"data.test.skeleton": "./val.pkl"},
+            "val.pkl would hold the skeletons of val and of test; name another file",
+        ),
+        (
             {"skeletonize.box_shape": (4, 8, 8)},
             r"box_shape is \(4, 8, 8\); wanted three",
         ),
