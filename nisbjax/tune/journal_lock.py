@@ -5,6 +5,7 @@ Optuna's own such lock does not say whose it is, so that whoever comes after a k
 30 s, and leaves a renamed link where the kill fell into its release.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -59,8 +60,9 @@ class JournalLock(JournalFileSymlinkLock):
 
     def release(self) -> None:
         """Lets the next one append; a lock that another took over meanwhile stays."""
-        if self._owner().rpartition(" ")[0] == self._own:
-            self._place.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if os.readlink(self._place) == self._own:
+                self._place.unlink()
 
     def _owner(self) -> str:
         """Whose it is, and since when; empty where nobody holds it."""
