@@ -134,7 +134,7 @@ def _train(
     crops = batch * config.train.accumulate
     logging.info(
         "training steps %d to %d: %.2f M parameters on %s\n"
-        "%d crops of %s a step, %d in all; the time is told after the first",
+        "%d crops of %s a step, %d in all; time left after the first",
         *(first + 1, config.train.steps),
         sum(p.size for p in jax.tree.leaves(params)) / 1e6,
         devices.describe(),
