@@ -16,6 +16,7 @@ from nisbjax.convert.plan import Plan, in_order
 from nisbjax.convert.pyramid import Level
 from nisbjax.store import files, n5, voxel_size
 from nisbjax.store.attributes import read_json_object
+from nisbjax.store.comparison import with_words
 from nisbjax.store.formats import zarr_spec
 from nisbjax.store.volume import Volume
 
@@ -66,7 +67,7 @@ def write_group(plan: Plan) -> None:
         )
         factors = [list(level.factors) for level in plan.levels]
         said = {"scales": factors, "multiScale": True, **resolution}
-        files.write_json(plan.path / "attributes.json", said)
+        _add(plan.path / "attributes.json", said)
 
 
 def _is_group(plan: Plan) -> bool:
@@ -196,8 +197,7 @@ def _write_words(plan: Plan, level: Level) -> None:
     said = plan.attributes_of(level)
     place = path_of(plan, level)
     if plan.format.zarr_version == 2:
-        if read_json_object(place / ".zattrs") != files.plain(said):
-            files.write_json(place / ".zattrs", said)
+        _add(place / ".zattrs", said)
     elif plan.format.name == "n5":
         said = {k: v for k, v in said.items() if k not in n5.OWN}
         size = plan.size_of(level)
@@ -213,10 +213,11 @@ def _write_words(plan: Plan, level: Level) -> None:
 
 
 def _add(path: pathlib.Path, said: dict[str, Any]) -> None:
-    """Adds to a file of JSON that TensorStore wrote, if anything is new."""
+    """Adds to a file of JSON, if anything is new; what others wrote there stays."""
     found = read_json_object(path) or {}
-    if any(found.get(key) != value for key, value in said.items()):
-        files.write_json(path, {**found, **said})
+    both = with_words(found, files.plain(said))
+    if both != found or not path.exists():
+        files.write_json(path, both)
 
 
 def _write_container(path: pathlib.Path) -> None:
@@ -245,13 +246,12 @@ def _write_ome(plan: Plan) -> None:
         "type": plan.reduction,
     }
     if plan.format.zarr_version == 2:
-        files.write_json(plan.path / ".zgroup", {"zarr_format": 2})
-        said = {"multiscales": [{"version": "0.4", **image}]}
-        files.write_json(plan.path / ".zattrs", said)
+        _add(plan.path / ".zgroup", {"zarr_format": 2})
+        _add(plan.path / ".zattrs", {"multiscales": [{"version": "0.4", **image}]})
         return
     ome = {"version": "0.5", "multiscales": [image]}
     group = {"zarr_format": 3, "node_type": "group"}
-    files.write_json(plan.path / "zarr.json", {**group, "attributes": {"ome": ome}})
+    _add(plan.path / "zarr.json", {**group, "attributes": {"ome": ome}})
 
 
 def _dataset(plan: Plan, level: Level) -> dict[str, Any]:

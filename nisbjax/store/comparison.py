@@ -4,20 +4,27 @@ Sizes are compared wherever an artifact is opened; checksums where a writer reli
 is there (a reader compares each chunk as it reads it, see `verified`).
 """
 
-import contextlib
 import json
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from nisbjax.store import stored
+from nisbjax.store import files, stored
 from nisbjax.store.stored import Fact, Facts
 
 CHUNK = re.compile(r"\d+(\.\d+)*")
 _METADATA = (".zarray", ".zattrs", ".zgroup", "zarr.json", "attributes.json", "info")
+_OF_N5 = (
+    "dimensions",
+    "blockSize",
+    "dataType",
+    "compression",
+)  # all else are attributes
+Words = Mapping[str, Any]  # of a JSON object
 _THREADS = 4  # reading and comparing files
 
 
@@ -56,41 +63,147 @@ def problems_of(
         return {name: text for name, text in pool.map(look, names) if text}
 
 
-def metadata_of(artifact: pathlib.Path) -> dict[str, Fact]:
-    """The metadata files of the arrays in an artifact: its own, and those of a group's."""
-    return {
-        path.relative_to(artifact).as_posix(): stored.of_file(path)
-        for folder in (
-            artifact,
-            *sorted(p for p in artifact.glob("[!.]*") if p.is_dir()),
-        )
-        for path in (folder / name for name in _METADATA)
-        if os.path.lexists(path)
-    }
+def metadata_of(artifact: pathlib.Path) -> dict[str, Words | Fact]:
+    """The metadata files of the arrays in an artifact: its own, and those of a group's.
+
+    Returns:
+      What each says of how voxels are stored, without attributes; of one that holds no JSON
+      object its size and checksum.
+    """
+    found: dict[str, Words | Fact] = {}
+    for folder in (
+        artifact,
+        *sorted(p for p in artifact.glob("[!.]*") if p.is_dir()),
+    ):
+        for path in (folder / name for name in _METADATA):
+            if os.path.lexists(path):
+                words = _object_in(path)
+                name = path.relative_to(artifact).as_posix()
+                found[name] = (
+                    stored.of_file(path) if words is None else _of_storage(name, words)
+                )
+    return found
 
 
-def metadata_problems(artifact: pathlib.Path, known: Facts) -> dict[str, str]:
-    """A phrase for each metadata file of a finished artifact that is not as it was.
+def metadata_problems(
+    artifact: pathlib.Path, known: Mapping[str, Words | Fact]
+) -> dict[str, str]:
+    """A phrase for each metadata file of a finished artifact that does not say what it said.
 
-    Attributes may be edited: of them only a file and an object are wanted.
+    Attributes may be edited, and words added to all others: people name meshes, skeletons
+    and colours there. Of attributes only a file and an object are wanted.
 
     Args:
       artifact: its folder.
-      known: what its last line says of them.
+      known: what its last line says of them (`metadata_of`).
     """
     problems = {}
-    for name, fact in known.items():
+    for name, wanted in known.items():
         found = stored.of_file(artifact / name)
-        if found is not None and found[0] >= 0 and name.endswith(".zattrs"):
-            with contextlib.suppress(OSError, ValueError):
-                if isinstance(json.loads((artifact / name).read_bytes()), dict):
-                    continue
-            problems[name] = f"file {name} holds no attributes"
-            continue
-        problem = problem_of(name, fact, found)
+        size = (0, 0) if isinstance(wanted, Mapping) else wanted
+        if found is None or found[0] < 0:
+            problem = problem_of(name, size, found)
+        elif isinstance(wanted, Mapping) or name.endswith(".zattrs"):
+            said = wanted if isinstance(wanted, Mapping) else {}
+            problem = _problem_of_words(name, said, _object_in(artifact / name))
+        else:
+            problem = problem_of(name, wanted, found)
         if problem is not None:
             problems[name] = problem
     return problems
+
+
+def mend_metadata(artifact: pathlib.Path, name: str, known: Words | Fact) -> None:
+    """Writes what a metadata file said into what it says; one that says nothing goes.
+
+    Args:
+      artifact: its folder.
+      name: of the file.
+      known: what `metadata_of` found of it.
+    """
+    path = artifact / name
+    found = _object_in(path)
+    if found is None or not isinstance(known, Mapping):
+        remove(path)
+    else:
+        files.write_json(path, with_words(found, known))
+
+
+def with_words(found: Words, own: Words) -> dict[str, Any]:
+    """Words of ours in what a file says by now, whose other words stay."""
+    both = dict(found)
+    for key, value in own.items():
+        both[key] = _with_value(both.get(key), value)
+    return both
+
+
+def _with_value(found: Any, own: Any) -> Any:
+    if isinstance(own, Mapping) and isinstance(found, Mapping):
+        return with_words(found, own)
+    if _are_objects(own) and _are_objects(found) and len(found) >= len(own):
+        mended = [with_words(a, b) for a, b in zip(found, own, strict=False)]
+        return mended + list(found[len(own) :])
+    return own
+
+
+def _problem_of_words(name: str, wanted: Words, found: Words | None) -> str | None:
+    if found is None:
+        kind = "attributes" if name.endswith(".zattrs") else "JSON object"
+        return f"file {name} holds no {kind}"
+    other = _differing(found, wanted)
+    return f"file {name} is damaged ({other} is not as it was)" if other else None
+
+
+def _differing(found: Words, wanted: Words) -> str:
+    """The first of some words that are missing or others, as `a.b`; "" for none."""
+    for key, value in wanted.items():
+        if key not in found:
+            return key
+        there = found[key]
+        if isinstance(value, Mapping) and isinstance(there, Mapping):
+            pairs = [(there, value)]
+        elif _are_objects(value) and _are_objects(there) and len(there) >= len(value):
+            pairs = zip(there, value, strict=False)  # more scales, of another program
+        elif there != value:
+            return key
+        else:
+            continue
+        for a, b in pairs:
+            below = _differing(a, b)
+            if below:
+                return f"{key}.{below}"
+    return ""
+
+
+def _are_objects(value: Any) -> bool:
+    """Whether it is a list of JSON objects: scales, codecs."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, Mapping) for each in value)
+    )
+
+
+def _object_in(path: pathlib.Path) -> dict[str, Any] | None:
+    """The JSON object in a metadata file; None where there is none."""
+    fact = stored.of_file(path)
+    if fact is None or fact[0] < 0:
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _of_storage(name: str, words: Words) -> dict[str, Any]:
+    """The words of a metadata file that say how voxels are stored; none of attributes."""
+    kind = name.rpartition("/")[2]
+    if kind == ".zattrs":
+        return {}
+    if kind == "attributes.json":
+        return {key: value for key, value in words.items() if key in _OF_N5}
+    return {key: value for key, value in words.items() if key != "attributes"}
 
 
 def remove(path: pathlib.Path) -> None:
@@ -99,11 +212,3 @@ def remove(path: pathlib.Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def damage_line(artifact: str | os.PathLike, problem: str) -> str:
-    """What to say of a finished artifact with such a problem."""
-    return (
-        f"{artifact}: {problem}; run the stage that writes it again (--mode=predict, "
-        "decode or synth), it makes that part again"
-    )

@@ -10,9 +10,18 @@ from typing import Any
 
 from nisbjax.errors import InputError
 from nisbjax.store import software
-from nisbjax.store.comparison import damage_line, metadata_problems, problems_of
+from nisbjax.store.comparison import Words, metadata_problems, problems_of
 from nisbjax.store.manifest_lines import NAME, State, path_inside, read, state_of
-from nisbjax.store.stored import Fact, Facts
+from nisbjax.store.stored import Fact
+
+# What the fingerprint of one mode alone names: that mode.
+_WRITERS = {
+    "network": "predict",
+    "affinities": "decode",
+    "tissue": "synth",
+    "input": "convert",
+    "kimimaro": "skeletonize",
+}
 
 
 def locate(path: str | os.PathLike) -> tuple[pathlib.Path, str] | None:
@@ -51,8 +60,10 @@ def made_from(artifact: str | os.PathLike) -> dict[str, Any]:
     return lines[0]["fingerprint"]
 
 
-def finished_files(artifact: str | os.PathLike) -> tuple[dict[str, Fact], Facts] | None:
-    """The files of a finished artifact, and those of its arrays' metadata; None without a
+def finished_files(
+    artifact: str | os.PathLike,
+) -> tuple[dict[str, Fact], Mapping[str, Words | Fact]] | None:
+    """The files of a finished artifact, and what its arrays' metadata said; None without a
     manifest.
 
     Raises:
@@ -85,11 +96,26 @@ def require_known(folder: str | os.PathLike, attributes: Mapping[str, Any]) -> N
         )
 
 
+def damage_line(path: str | os.PathLike, problem: str) -> str:
+    """What to say of a finished artifact, or of an array in it, with such a problem."""
+    return f"{path}: {problem}; {_run_again(path)}, it makes that part again"
+
+
 def _unfinished_line(artifact: str | os.PathLike, state: State) -> str:
     return (
-        f"{artifact} is unfinished ({len(state.parts)} parts are written); run the stage "
-        "that writes it again, it goes on where it stopped"
+        f"{artifact} is unfinished ({len(state.parts)} parts are written); "
+        f"{_run_again(artifact)}, it goes on where it stopped"
     )
+
+
+def _run_again(path: str | os.PathLike) -> str:
+    """The advice to run what wrote an artifact, with its mode where the manifest tells it."""
+    located = locate(path)
+    lines = read(located[0])[0] if located else []
+    made_from = lines[0]["fingerprint"] if lines else {}
+    modes = [mode for word, mode in _WRITERS.items() if word in made_from]
+    said = f" (--mode={modes[0]})" if modes else ""
+    return f"run the stage that writes it again{said}"
 
 
 def require_finished(artifact: str | os.PathLike) -> None:

@@ -25,6 +25,7 @@ from absl import logging
 from nisbjax.errors import InputError
 from nisbjax.store import files
 from nisbjax.store.comparison import (
+    mend_metadata,
     metadata_of,
     metadata_problems,
     problems_of,
@@ -134,7 +135,7 @@ class Manifest:
                 f"{self.artifact}: {problem} (part {key}), changed while it was written; "
                 "run the stage again, it writes that part again"
             )
-        known = {n: list(f) for n, f in metadata_of(self.artifact).items() if f}
+        known = {n: f for n, f in metadata_of(self.artifact).items() if f is not None}
         parts = len(self._state.parts)
         self._note({"finished": facts, "metadata": known, "parts": parts})
 
@@ -193,7 +194,8 @@ class Manifest:
         """Forgets the parts that are damaged, removes such files, and says so in the log.
 
         A chunk that cannot be inflated would hinder its writer: TensorStore reads those at
-        an array's end before it writes them.
+        an array's end before it writes them. Metadata get back what they said, and keep
+        what others have added.
 
         Args:
           contents: whether checksums are compared too, and not sizes alone.
@@ -212,14 +214,17 @@ class Manifest:
         bad = list(
             problems_of(self.artifact, self._state.files, names, contents=contents)
         )
-        metadata = metadata_problems(self.artifact, self._state.metadata)
+        said = self._state.metadata  # until something is forgotten
+        metadata = metadata_problems(self.artifact, said)
         if metadata:
             problems = ", ".join(metadata.values())
             logging.warning("%s: %s; made again", self.artifact, problems)
             self._note({"forgotten": []})
         self.forget(damaged)
-        for name in bad if opened else (*bad, *metadata):
+        for name in bad:
             remove(self.artifact / name)
+        for name in () if opened else metadata:
+            mend_metadata(self.artifact, name, said[name])
         return list(damaged)
 
     def close(self) -> None:

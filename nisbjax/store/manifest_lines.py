@@ -15,13 +15,14 @@ from nisbjax.store.stored import Fact
 
 NAME = ".manifest.jsonl"
 _FILE = schema.either(schema.nothing(), schema.list_of(schema.whole(), 2))
+_METADATA = schema.either(_FILE, schema.table_of())  # by size and CRC-32, or words
 _FIRST = {"fingerprint": schema.table_of()}
 _LINE = schema.either(
     _FIRST,
     {"key": schema.text(), "files": schema.optional(schema.table_of(_FILE))},
     {
         "finished": schema.table_of(),
-        "metadata": schema.optional(schema.table_of(_FILE)),
+        "metadata": schema.optional(schema.table_of(_METADATA)),
         "parts": schema.optional(schema.whole()),
     },
     {"forgotten": schema.list_of(schema.text())},
@@ -43,7 +44,7 @@ class State:
         self.files: dict[str, Fact] = {}
         self.notes: dict[str, dict[str, Any]] = {}
         self.finish: dict[str, Any] | None = None
-        self.metadata: dict[str, Fact] = {}  # of arrays, as they were at the finish
+        self.metadata: dict[str, dict[str, Any] | Fact] = {}  # of arrays, at the finish
 
     def take(self, line: Mapping[str, Any]) -> None:
         if "finished" in line:
@@ -51,7 +52,9 @@ class State:
             whole = line.get("parts") == len(self.parts)
             self.finish = line["finished"] if whole else None
             found = line.get("metadata", {})
-            self.metadata = {n: f and (f[0], f[1]) for n, f in found.items()}
+            self.metadata = {
+                n: (f[0], f[1]) if isinstance(f, list) else f for n, f in found.items()
+            }
         elif "note" in line:
             self.notes[line["note"]] = dict(line)
         elif "forgotten" in line:

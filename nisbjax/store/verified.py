@@ -16,7 +16,7 @@ import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.store import comparison, finished, manifest_lines, stored
-from nisbjax.store.stored import ChunkFiles, Fact, Facts
+from nisbjax.store.stored import ChunkFiles, Fact
 
 _UNNAMED, _WRITTEN, _ABSENT, _COMPARED = range(4)
 
@@ -49,7 +49,7 @@ def guard(
         return None
     table, metadata = _table(str(artifact.absolute()), prefix, files, state)
     for problem in comparison.metadata_problems(artifact, metadata).values():
-        raise InputError(comparison.damage_line(artifact, problem))
+        raise InputError(finished.damage_line(artifact, problem))
     return None if table is None else Guard(pathlib.Path(folder), files, table)
 
 
@@ -100,7 +100,7 @@ class Guard:
     def _compare(self, index: tuple[int, ...], name: str, found: Fact) -> None:
         problem = comparison.problem_of(name, self._table.fact(index), found)
         if problem is not None:
-            raise InputError(comparison.damage_line(self._folder, problem))
+            raise InputError(finished.damage_line(self._folder, problem))
         self._state[index] = _COMPARED
 
 
@@ -128,7 +128,7 @@ class _Table:
 @functools.lru_cache(maxsize=16)
 def _table(
     artifact: str, prefix: str, files: ChunkFiles, state: tuple[int, ...]
-) -> tuple[_Table | None, Facts]:
+) -> tuple[_Table | None, Mapping[str, comparison.Words | Fact]]:
     """`state` tells a manifest from one that was there before under the same name."""
     del state
     found = finished.finished_files(artifact)

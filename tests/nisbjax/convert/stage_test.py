@@ -17,6 +17,7 @@ from nisbjax.convert import copying, stage
 from nisbjax.decode.channels import offsets_of
 from nisbjax.errors import InputError
 from nisbjax.store import slices
+from nisbjax.store.finished import require_finished
 from nisbjax.store.manifest_lines import NAME
 from nisbjax.store.volume import (
     create_zarr,
@@ -481,21 +482,32 @@ def test_a_conversion_that_was_stopped_goes_on(tmp_path, to, monkeypatch):
             assert (path / name).read_bytes() == (whole / name).read_bytes()
 
 
+# Metadata file -> whose object, "" for the file's own, people add words of theirs to.
+WORDS = {"zarr.json": "attributes", ".zattrs": "", "attributes.json": "", "info": ""}
+
+
 @pytest.mark.parametrize("to", CHUNKED)
-def test_a_chunk_that_is_lost_is_written_again(tmp_path, to):
+def test_a_chunk_that_is_lost_is_written_again_and_added_words_stay(tmp_path, to):
     source = saved(tmp_path / "a.npy", LABELS)
     keys = {"format": to, "voxel_size_nm": (8, 9, 30)}
     path = convert(source, tmp_path / NAMES[to], **keys)
+    named = [p for p in path.rglob("*") if p.name in WORDS]
+    for file in named:
+        said = json.loads(file.read_text())
+        (said[WORDS[file.name]] if WORDS[file.name] else said)["mesh"] = {"of": "me"}
+        file.write_text(json.dumps(said))
+    require_finished(path)
     chunk = next(
         p
         for p in path.rglob("*")
         if p.is_file() and p.suffix != ".json" and not p.name.startswith((".", "info"))
     )
     chunk.unlink()
-    with pytest.raises(InputError, match="is missing"):
+    with pytest.raises(InputError, match=r"is missing; .*again \(--mode=convert\), it"):
         open_labels(path).read()
     convert(source, path, **keys)
     np.testing.assert_array_equal(open_labels(path).read(), LABELS)
+    assert named and all('"of": "me"' in " ".join(p.read_text().split()) for p in named)
 
 
 def test_what_is_in_the_way_stays(tmp_path):

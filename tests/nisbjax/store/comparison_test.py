@@ -1,5 +1,7 @@
 """Phrases on files that are not as recorded."""
 
+import json
+
 import pytest
 
 from nisbjax.store import comparison, stored
@@ -41,15 +43,28 @@ def test_sizes_alone_do_not_see_a_flipped_bit(tmp_path):
     assert list(found) == ["0.0"] and "its checksum is" in found["0.0"]
 
 
-def test_attributes_may_be_edited_and_metadata_not(tmp_path):
-    (tmp_path / ".zarray").write_text("{}")
+def test_words_may_be_added_and_ours_not_be_changed(tmp_path):
+    """People name meshes and colours in metadata, and other programs add scales."""
+    scale = {"key": "8_8_8", "size": [4, 4, 4]}
+    said = {"type": "image", "scales": [scale], "attributes": {"axes": "xyz"}}
+    (tmp_path / "info").write_text(json.dumps(said))
     (tmp_path / ".zattrs").write_text("{}")
+    (tmp_path / ".zarray").write_text("no JSON")
     known = comparison.metadata_of(tmp_path)
-    (tmp_path / ".zattrs").write_text('{"axes": "xyz"}')
+    assert known["info"] == {"type": "image", "scales": [scale]}
+    more = {**said, "mesh": "mesh", "scales": [scale, {"key": "16_16_16"}]}
+    (tmp_path / "info").write_text(json.dumps(more | {"attributes": {}}))
+    (tmp_path / ".zattrs").write_text('{"omero": {}}')
     assert comparison.metadata_problems(tmp_path, known) == {}
+    other = {**more, "scales": [{**scale, "size": [4, 4, 8]}]}
+    (tmp_path / "info").write_text(json.dumps(other))
     (tmp_path / ".zattrs").write_text("5")
-    (tmp_path / ".zarray").write_text("{ }")
+    (tmp_path / ".zarray").write_text("none")
     assert comparison.metadata_problems(tmp_path, known) == {
-        ".zarray": "file .zarray is damaged (3 bytes; it had 2)",
+        "info": "file info is damaged (scales.size is not as it was)",
         ".zattrs": "file .zattrs holds no attributes",
+        ".zarray": "file .zarray is damaged (4 bytes; it had 7)",
     }
+    comparison.mend_metadata(tmp_path, "info", known["info"])
+    mended = json.loads((tmp_path / "info").read_text())
+    assert mended == {**said, "mesh": "mesh"}

@@ -142,7 +142,7 @@ def test_without_a_manifest_nothing_is_compared_but_our_own_are_refused(artifact
 
 
 @pytest.mark.parametrize(
-    "change", [{"order": "F"}, {"fill_value": 7}, {"dtype": "<u4"}]
+    "change", [{"order": "F"}, {"fill_value": 7}, {"dtype": "<i4"}]
 )
 def test_metadata_are_compared_as_they_were_at_the_finish(artifact, change):
     """Column-major order gives another array of the same chunks, and no error."""
