@@ -20,6 +20,7 @@ from jaxtyping import Array, Float32, Shaped
 from nisbjax.data.intensity import intensity_range, normalized
 from nisbjax.errors import InputError
 from nisbjax.infer.tta import mean_over_flips
+from nisbjax.parallel import compiler
 from nisbjax.parallel.devices import DATA
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
@@ -125,8 +126,9 @@ def make_program(
         clip = conversion.normalization.scales
         return answer(normalized(images, ranges, clip=clip)) * weights[None, None]
 
+    options = compiler.network()
     if mesh is None:
-        return jax.jit(predict)
+        return jax.jit(predict, compiler_options=options)
     whole, rows = PartitionSpec(), PartitionSpec(DATA)
     # Each device runs the one-device program on its share: equal devices, equal bits.
     shared = jax.shard_map(
@@ -136,7 +138,7 @@ def make_program(
         out_specs=rows,
         check_vma=False,
     )
-    return jax.jit(shared)
+    return jax.jit(shared, compiler_options=options)
 
 
 def _predict_once(

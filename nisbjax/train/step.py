@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float32, Int32
 
 from nisbjax.data import targets
 from nisbjax.data.loader import Batch
-from nisbjax.parallel import devices
+from nisbjax.parallel import compiler, devices
 from nisbjax.train import ema, loss_scale, preview
 from nisbjax.train.optimizer import grouped, ungrouped, updates_done
 
@@ -134,6 +134,7 @@ def make_train_step(
         in_shardings=(whole, split),
         out_shardings=(whole, whole),
         donate_argnums=0,
+        compiler_options=compiler.network(),
     )
 
 
@@ -246,7 +247,12 @@ def make_validation_step(
         view = preview.mid_planes(made, finest)
         return {"loss": value, **scalars, "accuracy": accuracy}, view
 
-    return jax.jit(step, in_shardings=(whole, split), out_shardings=whole)
+    return jax.jit(
+        step,
+        in_shardings=(whole, split),
+        out_shardings=whole,
+        compiler_options=compiler.network(),
+    )
 
 
 def per_shard(apply: Apply, mesh: Mesh) -> Apply:

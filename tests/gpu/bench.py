@@ -10,6 +10,7 @@ It installs nothing, needs no network, and of the project no more than the check
     step        training steps of S (all kept) and L (blocks computed again), fp16, batch 2
     forward     forward passes of S and L, fp16, batch 4
     sizes       steps and forward passes of both at 80^3 (batch 6) and 96^3 (batch 4)
+    plain       the same of L without what the project tells XLA (`parallel/compiler.py`)
     remat       the step of L with other choices of what is computed again
     again       a second process of the step and the forward pass of L that were asked for,
                 which finds what the first has compiled
@@ -44,10 +45,10 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PARTS = ("tests", "step", "forward", "sizes", "remat", "again", "operations")
-PARTS += ("predict", "timeline", "torch")
+PARTS = ("tests", "step", "forward", "sizes", "plain", "remat", "again")
+PARTS += ("operations", "predict", "timeline", "torch")
 READY, CHOOSE = {"ready": True}, {"choose": True}  # see turns.py
-TURN_S = 90  # that a process may be timed, or choose its kernels
+TURN_S = 120  # that a process may be timed, or choose its kernels
 Row = dict[str, Any]
 
 
@@ -128,6 +129,9 @@ def tasks_of(a: argparse.Namespace) -> list[Task]:
         words = {"program": what, "after": task, "row": named}
         if task in made:
             ours("again", "again", large, side, batch, **words)
+    for what, batch in (("step", 2), ("forward", 4)):
+        named = {"note": "XLA by its defaults"}
+        ours("plain", what, large, side, batch, plain=True, row=named)
     for remat in ("expansion", "none") if large != "S" else ("expansion",):
         ours("remat", "step", large, side, 2, remat=remat, row={"remat": remat})
     for small, batch in ((80 * side // 128, 6), (96 * side // 128, 4)):

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import timeline
 import turns
+from absl import logging
 
 from nisbjax.config import base_config
 from nisbjax.data.loader import Batch
@@ -30,7 +31,7 @@ from nisbjax.infer.windows import Grid
 from nisbjax.models import build
 from nisbjax.models.kernels import on_device
 from nisbjax.models.kernels.choice import Recorder
-from nisbjax.parallel import devices
+from nisbjax.parallel import compiler, devices
 from nisbjax.parallel.background import end_process
 from nisbjax.store.volume import create_zarr
 from nisbjax.train import step
@@ -125,7 +126,8 @@ def prediction(a):
     apply, params = network(a)
     params = jax.device_put(params)
     images = jax.random.uniform(jax.random.key(0), (a.batch, *(a.side,) * 3, 1))
-    compiled, when = compiled_of(jax.jit(apply), params, images)
+    run = jax.jit(apply, compiler_options=compiler.network())
+    compiled, when = compiled_of(run, params, images)
     return compiled, lambda: jax.block_until_ready(compiled(params, images)), when
 
 
@@ -275,7 +277,13 @@ def main():
     parser.add_argument("--remat", default="block")
     parser.add_argument("--repeat", type=int, default=8)
     parser.add_argument("--timeline", action="store_true")
+    parser.add_argument("--plain", action="store_true", help="XLA by its defaults")
+    parser.add_argument("--verbose", action="store_true", help="candidates, one by one")
     a = parser.parse_args()
+    if a.plain:
+        compiler.network = lambda: None
+    if a.verbose:
+        logging.set_verbosity(logging.DEBUG)
     a.chosen = {}
     parts[a.what](a)
 

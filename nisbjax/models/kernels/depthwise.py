@@ -196,13 +196,9 @@ def convolve(
         weight_of = _weights(w_ref, place, kernel, tile.vector)
         lanes = _lanes(tile)
         zero = jnp.zeros(lanes, jnp.float32)
-        pivot = 0.0
-        if moments:
-            at = _middle(shape, place, tile)
-            pivot = _one_result(x_ref, residual_ref, place, at, weight_of, kernel)
 
         def plane(i, carry):
-            sums, (total, squares) = list(carry[0]), carry[1]
+            sums, (pivot, total, squares) = list(carry[0]), carry[1]
             xi = place.x0 - half[0] + i
             sums.append(zero)  # of the newest output plane, xi + half
             for t, (j, k) in enumerate(taps):
@@ -222,17 +218,19 @@ def convolve(
                 ).astype(jnp.float32)
             rounded = done.astype(x.dtype)
             plt.store(others[0].at[index], rounded, mask=put)
-            if moments:
-                distance = jnp.where(put, rounded.astype(jnp.float32) - pivot, 0.0)
+            if moments:  # each lane's distances from its own first value
+                value = rounded.astype(jnp.float32)
+                pivot = jnp.where(out == place.x0, value, pivot)
+                distance = jnp.where(put, value - pivot, 0.0)
                 total, squares = total + distance, squares + distance * distance
-            return tuple(sums), (total, squares)
+            return tuple(sums), (pivot, total, squares)
 
         none = zero if moments else jnp.float32(0)
         first = tuple(zero for _ in range(kernel[0] - 1))
         steps = min(tile.planes, shape[1]) + kernel[0] - 1
-        _, sums = lax.fori_loop(0, steps, plane, (first, (none, none)))
+        _, sums = lax.fori_loop(0, steps, plane, (first, (none,) * 3))
         if moments:
-            _write_moments(others[1], place, sums, pivot)
+            _write_moments(others[1], place, *sums)
 
     grid = _grid(shape, tile)
     shapes = [jax.ShapeDtypeStruct(shape, x.dtype)]
@@ -248,31 +246,31 @@ def convolve(
     return (out[0], out[1]) if moments else (out[0], None)
 
 
-def _middle(shape, place, tile):
-    """A voxel in the middle of a program's part, where few taps reach beyond the array."""
-    one = jnp.ones((1, 1, 1, 1), jnp.int32)
-    y = jnp.minimum(place.y0 + tile.rows // 2, shape[2] - 1)
-    z = jnp.minimum(place.z0 + tile.columns // 2, shape[3] - 1)
-    return (place.x0 + place.x1) // 2, y * one, z * one
+def _write_moments(ref, place, pivot, total, squares):
+    """Mean of a program's voxels, and their squared distances from it, added up.
 
+    Args:
+      ref: of `convolve`'s second result.
+      place: of the program.
+      pivot: a value of each lane, near its others wherever their mean is.
+      total: of each lane's distances from its pivot.
+      squares: of these distances, added up.
+    """
 
-def _one_result(x_ref, residual_ref, place, at, weight_of, kernel):
-    """What becomes of one voxel: distances from it are small, wherever the mean is."""
-    total = 0.0 if residual_ref is None else _read(residual_ref, place, *at)
-    for i, tap in enumerate(itertools.product(*map(range, kernel))):
-        x, y, z = (p + t - k // 2 for p, t, k in zip(at, tap, kernel))
-        total = total + weight_of(i) * _read(x_ref, place, x, y, z)
-    return total
+    def whole(lanes):
+        lanes = jnp.where(place.inside, lanes, 0.0)
+        return lanes.sum(2, keepdims=True).sum(1, keepdims=True)
 
-
-def _write_moments(ref, place, sums, pivot):
-    """Mean of a program's voxels, and their squared distances from it, added up."""
-    shape = place.c.shape
-    total, squares = (s.sum(2).sum(1).reshape(shape) for s in sums)
-    mean = total / place.voxels.astype(jnp.float32)
+    planes = (place.x1 - place.x0).astype(jnp.float32)
+    off = total / planes
+    means = pivot + off
+    mean = whole(means) * (planes / place.voxels.astype(jnp.float32))
+    distance = means - mean
+    spread = whole(squares - total * off + planes * distance * distance)
     index = (place.sample, place.row)
-    plt.store(ref.at[(*index, 0, place.c)], mean + pivot)
-    plt.store(ref.at[(*index, 1, place.c)], squares - total * mean)
+    shape = place.c.shape
+    plt.store(ref.at[(*index, 0, place.c)], mean.reshape(shape))
+    plt.store(ref.at[(*index, 1, place.c)], spread.reshape(shape))
 
 
 def combined(

@@ -165,9 +165,7 @@ def _depthwise_tiles(
 
         found = [tile(*shape) for shape in others]
         found = _near(found, [depthwise.programs(array, t) for t in found])
-        # With the sums of moments, too, its thread had too few registers.
-        fits = channels in known and not dict(use.static).get("moments")
-        first = [tile(*known[channels])] if fits else []
+        first = [tile(*known[channels])] if channels in known else []
         return first + [t for t in found if t not in first]
 
     return tiles
@@ -184,14 +182,14 @@ CONVOLVE = BlockOperation(
     "convolve",
     {"xla": _convolve, "pallas": _convolve_pallas},
     _depthwise_tiles(
-        {32: (4, 16, 8, 32, 4), 64: (4, 16, 8, 32, 4), 128: (2, 8, 4, 16, 4)},
+        {32: (4, 16, 8, 32, 4), 64: (4, 16, 8, 32, 4), 128: (2, 8, 8, 16, 4)},
         (
-            (4, 16, 2, 32, 4),
-            (2, 16, 2, 32, 4),
-            (2, 16, 4, 16, 4),
+            (4, 16, 8, 16, 4),
+            (2, 16, 8, 16, 4),
+            (4, 16, 2, 16, 4),
+            (2, 8, 8, 16, 4),
             (2, 16, 2, 16, 4),
-            (4, 8, 2, 16, 4),
-            (2, 8, 2, 16, 2),
+            (2, 8, 8, 8, 4),
             (2, 8, 4, 8, 2),
             (2, 8, 2, 8, 2),
             (2, 8, 2, 4, 2),
@@ -200,9 +198,9 @@ CONVOLVE = BlockOperation(
     (1.0, 0.2, 1.0),
 )
 STRIDED = (
-    (4, 8, 2, 8, 4),
-    (2, 8, 2, 8, 4),
+    (2, 8, 8, 8, 4),
     (2, 8, 4, 4, 4),
+    (2, 4, 8, 4, 4),
     (2, 8, 2, 4, 2),
     (2, 4, 2, 2, 2),
 )

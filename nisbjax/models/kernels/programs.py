@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
 from nisbjax.models.kernels.choice import Candidate, Operation, Use
-from nisbjax.parallel import hosts
+from nisbjax.parallel import compiler
 
 # How far a result may be from float32's: the norm of the difference, relative to the result's.
 # Half a unit in the last place is 5e-4 in float16 and 4e-3 in bfloat16, and values are rounded
@@ -82,7 +82,8 @@ def compiled(operation: Operation, candidate: Candidate, use: Use) -> Program:
     run = functools.partial(operation.run, candidate, **dict(use.static))
     with _precision(use):
         lowered = jax.jit(run).lower(*_arguments(use))
-    return Program(_compile(lowered), _looks(lowered.out_info))
+    program = lowered.compile(compiler_options=compiler.alone())
+    return Program(program, _looks(lowered.out_info))
 
 
 def compiled_trial(
@@ -104,8 +105,9 @@ def compiled_trial(
     with _precision(use):
         result = _looks(jax.eval_shape(run, *_arguments(use)))
     example = jax.jit(functools.partial(operation.example, use))
-    made = _compile(example.lower(jax.eval_shape(_key)))
-    right = _compile(lowered)
+    untuned = compiler.untuned()
+    made = example.lower(jax.eval_shape(_key)).compile(compiler_options=untuned)
+    right = lowered.compile(compiler_options=untuned)
     leaves = map(jax.tree.leaves, (_looks(lowered.out_info), result))
     errors = _compiled_errors(*map(tuple, leaves))
 
@@ -153,7 +155,8 @@ def _key() -> Array:
 def _compiled_errors(
     expected: tuple[jax.ShapeDtypeStruct, ...], found: tuple[jax.ShapeDtypeStruct, ...]
 ) -> Callable[[Any, Any], Float32[Array, ""]]:
-    program = _compile(jax.jit(_errors).lower(expected, found))
+    lowered = jax.jit(_errors).lower(expected, found)
+    program = lowered.compile(compiler_options=compiler.untuned())
 
     def errors(expected: Any, found: Any) -> Float32[Array, ""]:
         return program(*(tuple(jax.tree.leaves(tree)) for tree in (expected, found)))
@@ -177,12 +180,6 @@ def _precision(use: Use) -> contextlib.AbstractContextManager:
     """As in a network: float32 is all of float32, see `build.make_apply`."""
     full = set(use.dtypes) == {"float32"}
     return jax.default_matmul_precision("float32") if full else contextlib.nullcontext()
-
-
-def _compile(lowered: Any) -> Any:
-    # XLA would wait for the other processes to tune their share of this program.
-    alone = {"xla_gpu_shard_autotuning": False} if hosts.several() else None
-    return lowered.compile(compiler_options=alone)
 
 
 def _widened(values: Array) -> Array:

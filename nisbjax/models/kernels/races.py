@@ -160,6 +160,9 @@ def times(
             )
             if not why:
                 found[candidate] = taken
+                logging.debug(
+                    "%s: %s takes %.4f ms", said(race.use), candidate, 1e3 * taken
+                )
         if why:
             logging.debug("%s: %s is dropped: %s", said(race.use), candidate, why)
     return found, not late

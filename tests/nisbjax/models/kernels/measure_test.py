@@ -61,7 +61,11 @@ def test_broken_candidates_are_dropped_however_fast_and_the_log_says_why(caplog)
     broken = {kind: way for kind, (way, _) in BROKEN.items()}
     with caplog.at_level(logging.DEBUG, logger="absl"):
         assert choose(fake.Scaled(fake.slow, **broken)) == {USE: fake.XLA}
-    *dropped, _ = (r.getMessage() for r in caplog.records if r.name == "absl")
+    said = [r.getMessage() for r in caplog.records if r.name == "absl"]
+    assert ["Candidate(name='xla', parameters=()) takes " in m for m in said].count(
+        True
+    )
+    dropped = [message for message in said if "is dropped" in message]
     assert len(dropped) == len(BROKEN)
     for message, (kind, (_, why)) in zip(dropped, BROKEN.items()):
         start = f"scaled(float32[4, 6, 8], float32[8]): Candidate(name='{kind}'"
