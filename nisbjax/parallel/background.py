@@ -26,11 +26,13 @@ class Job:
     Attributes:
       result: of the function; None before it is there.
       refused: why there is none; "" where there is, or where time ran out before.
+      is_late: whether it was refused for the time that it took.
     """
 
     def __init__(self, function: Callable[[], Any]):
         self.result: Any = None
         self.refused = ""
+        self.is_late = False
         self._function = function
         self._started = 0.0
         self._done = threading.Event()
@@ -49,6 +51,7 @@ class Job:
     def give_up_after(self, seconds: float) -> None:
         """Refuses a job that is still running so long after it began."""
         if not self._done.is_set() and time.monotonic() - self._started > seconds:
+            self.is_late = not self.refused
             self.refused = self.refused or f"took more than {seconds:g} s"
 
     def _call(self, told: threading.Event) -> None:

@@ -138,7 +138,8 @@ def times(
         trial, why = attempt(begin)  # its arrays may not fit the device
     if trial is None:
         logging.debug("%s: nothing is measured: %s", said(race.use), why)
-        return {}, True
+        # That it took long says nothing of the candidates: a later start has less to compile.
+        return {}, not race.trial.is_late
     found: dict[Candidate, float] = {}
     late = ""
     for candidate, job in race.candidates.items():

@@ -110,6 +110,18 @@ def test_nor_is_what_there_was_no_time_to_race():
     assert winner != fake.XLA and is_final
 
 
+def test_nor_is_xla_where_what_is_right_took_long_to_compile():
+    operation = fake.Scaled(fake.slow, fast=fake.right)
+    race = races.make(operation, USE, fake.XLA, operation.candidates(USE))
+    for job in race.candidates.values():
+        job._call(threading.Event())
+    race.trial.give_up_after(0.0)
+    until = time.monotonic() + 60
+    assert races.winner(race, until) == (fake.XLA, False)
+    race.trial.is_late = False  # it failed, as it will again
+    assert races.winner(race, until) == (fake.XLA, True)
+
+
 def test_a_use_of_one_candidate_and_a_known_one_that_is_right_are_final():
     alone = fake.Scaled(fake.right)
     assert measured(alone) == ({USE: fake.XLA}, {USE: fake.XLA})
