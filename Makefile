@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The registry's build for the CPU; a plain torch wheel is gigabytes. Parity tests only.
 TORCH ?= torch==2.13.0
 
-.PHONY: install install-test install-parity demo test test-slow lint format docs bench \
+.PHONY: install install-test install-parity demo test test-slow test-long lint format docs bench \
 	bench-gpu tensorboard clean
 
 install: .venv/.core
@@ -40,7 +40,11 @@ test: .venv/.test
 		$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGS)
 
 test-slow: .venv/.parity
-	$(BIN)/python -m pytest -m slow --numprocesses=2 --dist=worksteal $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not long" --numprocesses=2 --dist=worksteal $(ARGS)
+
+# All kills of the campaigns, all sizes of the parity, memory along every axis: hours.
+test-long: .venv/.parity
+	$(BIN)/python -m pytest -m "slow and long" --numprocesses=2 --dist=worksteal $(ARGS)
 
 lint: .venv/.test
 	$(BIN)/ruff format --check .

@@ -26,6 +26,7 @@ import h5py
 import jax
 import numpy as np
 import optuna
+import pytest
 
 from nisbjax.parallel import signals
 
@@ -198,6 +199,17 @@ def campaign(
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         list(pool.map(attempt, range(count)))
     return numbers
+
+
+def few_or_all(*cases):
+    """Of each (case, few, all) two parameters: `make test-slow` takes few kills, `make test-long` all.
+
+    A case with no few is a long one alone.
+    """
+    short = [pytest.param(case, few) for case, few, _ in cases if few]
+    return short + [
+        pytest.param(case, many, marks=pytest.mark.long) for case, _, many in cases
+    ]
 
 
 def launch(mode, *flags, config="configs/liconn.py"):

@@ -105,7 +105,9 @@ def test_a_kernel_of_each_kind(channels):
 
 @SEEN
 @pytest.mark.slow
-@pytest.mark.parametrize("size, kernel_size", [("S", 3), ("L", 5)])
+@pytest.mark.parametrize(
+    "size, kernel_size", [("S", 3), pytest.param("L", 5, marks=pytest.mark.long)]
+)
 def test_a_training_step_by_pallas_kernels(config, size, kernel_size):
     """Within bounds of lines and seconds: a kernel is traced and lowered once for a use.
 

@@ -221,10 +221,16 @@ def assert_equal(name, ours, theirs, their_gradients):
     assert errors[worst] < GRADIENTS, worst
 
 
-@pytest.mark.parametrize("kernel", [3, 5, 7])
-@pytest.mark.parametrize("size", "SBML")
-def test_whole_networks_equal_the_twin(size, kernel):
+LONG = [s + k for s in "SBML" for k in "357" if s + k not in ("S3", "L3", "M5", "S7")]
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["S3", "L3", "M5", "S7", *(pytest.param(c, marks=pytest.mark.long) for c in LONG)],
+)
+def test_whole_networks_equal_the_twin(case):
     """Through the names and shapes alone; at k7 with 8 channels and 12 outputs."""
+    size, kernel = case[0], int(case[1])
     inputs, outputs = (8, 12) if kernel == 7 else (1, 6)
     theirs = twin.MedNeXt(
         size, kernel, inputs, outputs, channels=4, deep_supervision=size in "SL"

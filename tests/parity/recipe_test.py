@@ -207,6 +207,7 @@ def draw(path, ours, theirs):
     figure.savefig(path)
 
 
+@pytest.mark.long
 def test_the_loss_curve_lies_on_torchs(in_fp32, theirs, tmp_path):
     ours = {name: curve(in_fp32, name) for name in theirs}
     for name, values in theirs.items():
@@ -230,6 +231,7 @@ def test_the_loss_curve_lies_on_torchs(in_fp32, theirs, tmp_path):
     np.testing.assert_allclose(ours["train/lr"], theirs["train/lr"], atol=1e-9)
 
 
+@pytest.mark.long
 def test_half_precision_stays_near_the_curve(theirs, launched, data, tmp_path):
     run = Run(tmp_path / "fp16")
     launched("train", run.path, SIZES | {"data.root": data}, config="liconn")

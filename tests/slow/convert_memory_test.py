@@ -64,7 +64,11 @@ def convert(axis, length, form, folder):
 
 @pytest.mark.parametrize(
     "axis, form",
-    [(0, "ome-zarr-0.4"), (2, "precomputed"), (2, "tiff"), (0, "hdf5")],
+    [(0, "ome-zarr-0.4")]
+    + [
+        pytest.param(axis, form, marks=pytest.mark.long)
+        for axis, form in [(2, "precomputed"), (2, "tiff"), (0, "hdf5")]
+    ],
 )
 def test_memory_does_not_grow_with_the_volume(axis, form, measured, tmp_path):
     found = measured([__file__, str(axis), form, str(tmp_path)])

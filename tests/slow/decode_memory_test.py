@@ -102,8 +102,11 @@ def decode(axis, length, what, folder):
 
 @pytest.mark.parametrize(
     "axis, what",
-    [(a, what) for a in (0, 2) for what in ("decode", "sweep", "chain")]
-    + [(0, "joins")],
+    [(0, "decode"), (2, "sweep"), (0, "joins")]
+    + [
+        pytest.param(axis, what, marks=pytest.mark.long)
+        for axis, what in [(2, "decode"), (0, "sweep"), (0, "chain"), (2, "chain")]
+    ],
 )
 def test_memory_does_not_grow_with_the_volume(axis, what, measured, tmp_path):
     found = measured([__file__, str(axis), what, str(tmp_path)])

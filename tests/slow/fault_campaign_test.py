@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import small_chains
-from kill_campaign import ENDS, ROOT, campaign, launch
+from kill_campaign import ENDS, ROOT, campaign, few_or_all, launch
 
 from nisbjax.store.volume import create_zarr
 
@@ -190,16 +190,31 @@ def tune_by_journal(folder):
 
 
 @pytest.mark.parametrize(
-    "stage",
-    [qc, mask, decode, grow, chain, chain_of_joins, evaluate, tune, tune_by_journal],
+    ("stage", "kills"),
+    few_or_all(
+        (qc, 3, 8),
+        (mask, 2, 8),
+        (decode, 3, 8),
+        (grow, 2, 8),
+        (chain, 3, 8),
+        (chain_of_joins, 1, 8),
+        (evaluate, 2, 8),
+        (tune, 3, 8),
+        (tune_by_journal, 2, 8),
+    ),
 )
-def test_killed_stages_end_as_the_undisturbed_one(files, library, stage):
+def test_killed_stages_end_as_the_undisturbed_one(files, library, stage, kills):
     """Stages that need no network, on files of other programs."""
     stage(files)  # what it needs is made before the copies
-    campaign(library, files, stage, kills=8)
+    campaign(library, files, stage, kills)
 
 
-@pytest.mark.parametrize("stage", [qc, mask, decode, grow, evaluate])
-def test_a_signal_ends_a_stage_in_order(files, library, stage):
+@pytest.mark.parametrize(
+    ("stage", "count"),
+    few_or_all(
+        (qc, 1, 4), (mask, 0, 4), (decode, 2, 4), (grow, 1, 4), (evaluate, 1, 4)
+    ),
+)
+def test_a_signal_ends_a_stage_in_order(files, library, stage, count):
     stage(files)
-    campaign(library, files, stage, kills=4, ends=ENDS)
+    campaign(library, files, stage, count, ENDS)

@@ -149,6 +149,7 @@ def test_what_training_reads_is_said(day, trained):
     assert list(day.folder.glob("run/checkpoints/*"))
 
 
+@pytest.mark.long
 def test_the_same_axes_said_by_hand_are_the_same(day, trained):
     """Labels in x y z do not fit what training read: their borders lie elsewhere."""
     said = day.run(

@@ -21,7 +21,7 @@ from nisbjax.models import build
 from nisbjax.skeletons import load
 from nisbjax.store.volume import open_affinities, open_image
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = pathlib.Path(__file__).parents[2]
 VOLUME = "data/test/seed6"

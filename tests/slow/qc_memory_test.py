@@ -118,8 +118,14 @@ def slope(measured, what, form, axis, folder):
     return peaks, found
 
 
-@pytest.mark.parametrize("form", ["h5", "zarr"])
-@pytest.mark.parametrize("axis", [0, 2])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "axis, form",
+    [(0, "h5"), (2, "zarr")]
+    + [pytest.param(a, f, marks=LONG) for a, f in [(0, "zarr"), (2, "h5")]],
+)
 def test_the_scans_memory_does_not_grow_with_the_volume(axis, form, measured, tmp_path):
     peaks, found = slope(measured, "scan", form, axis, tmp_path)
     assert max(peaks) < 0.5e9
@@ -127,7 +133,7 @@ def test_the_scans_memory_does_not_grow_with_the_volume(axis, form, measured, tm
     assert found < 0.02 + sums  # of 6 B in each voxel
 
 
-@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize("axis", [0, pytest.param(2, marks=LONG)])
 def test_the_masks_memory_does_not_grow_with_the_volume(axis, measured, tmp_path):
     peaks, found = slope(measured, "mask", "h5", axis, tmp_path)
     assert max(peaks) < 0.5e9

@@ -145,6 +145,7 @@ def test_a_step_of_split_crops_is_that_of_one_device():
     assert found["space"]["temporary_bytes"] < 0.25 * found["one"]["temporary_bytes"]
 
 
+@pytest.mark.long
 def test_larger_kernels_deep_supervision_and_rematerialisation():
     keys = {
         "model.kernel_size": 5,

@@ -259,7 +259,13 @@ def small_disk(tmp_path):
 # A checkpoint takes 220 to 250 KB, as its writes fall into pages. Where the disk is 160 KB
 # the first is cut off; where it is 512 KB the first is sealed. Between them any of these may
 # be, and one that is committed without room left for its seal.
-@pytest.mark.parametrize("size", ["160k", "240k", "256k", "512k"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        "240k",
+        *(pytest.param(s, marks=pytest.mark.long) for s in ("160k", "256k", "512k")),
+    ],
+)
 def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path, keys, small_disk, size):
     keys = keys | {"train.steps": 40, "train.val_every": 8, "train.val_crops": 2}
     folder = small_disk(size) / "run"

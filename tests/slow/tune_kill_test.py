@@ -16,6 +16,7 @@ import networkx as nx
 import numpy as np
 import optuna
 import pytest
+from kill_campaign import few_or_all
 from optuna.trial import TrialState
 
 from nisbjax import artifacts
@@ -99,19 +100,21 @@ def start(library, folder, storage, kind, at=0) -> int:
     return operations
 
 
-@pytest.mark.parametrize("name", ["study.db", "study.journal"])
-def test_twenty_kills_inside_commits(folder, library, name):
+@pytest.mark.parametrize(
+    ("name", "kills"), few_or_all(("study.db", 6, 20), ("study.journal", 6, 20))
+)
+def test_kills_inside_commits(folder, library, name, kills):
     storage = folder / name
     whole = start(library, folder, folder / f"whole.{name}", "grid")
     draw = random.Random(name)
     inside = 0
-    for _ in range(20):
+    for _ in range(kills):
         # once it is made, an eighth: one or two thresholds of 21 at a time
         most = whole // 8 if storage.exists() else whole
         start(library, folder, storage, "grid", draw.randint(1, most))
         journal = folder / f"{name}-journal"
         inside += journal.exists() and journal.stat().st_size > 0
-    assert name == "study.journal" or inside >= 3
+    assert name == "study.journal" or inside >= kills // 7
     start(library, folder, storage, "grid")
     assert complete(storage) == dict.fromkeys(GRIDS["pytc"], 1)
     assert states(storage) == states(folder / f"whole.{name}")
@@ -121,7 +124,10 @@ def test_twenty_kills_inside_commits(folder, library, name):
     assert trials(storage) == before
 
 
-@pytest.mark.parametrize("kind", ["random", "qmc", "tpe"])
+@pytest.mark.parametrize(
+    "kind",
+    ["tpe", *(pytest.param(k, marks=pytest.mark.long) for k in ("random", "qmc"))],
+)
 def test_a_sampler_that_is_killed_draws_the_same_points(folder, library, kind):
     storage = folder / "study.db"
     whole = start(library, folder, folder / "whole.db", kind)

@@ -62,7 +62,10 @@ def test_outputs_are_the_originals(shared_data, original_weights, case):
 @pytest.mark.parametrize(
     "case",
     ["S_k3_in8_out12_ds"]
-    + [pytest.param(f"{n}_in1_out6", marks=pytest.mark.slow) for n in OUTPUTS],
+    + [
+        pytest.param(f"{n}_in1_out6", marks=[pytest.mark.slow, pytest.mark.long])
+        for n in OUTPUTS
+    ],
 )
 def test_outputs_and_gradients_are_the_originals(shared_data, original_weights, case):
     recorded, graph, state, image = golden(shared_data, case, original_weights)
