@@ -148,15 +148,23 @@ class VolumeDir:
 
     def evaluation(self, segmentation: pathlib.Path, suffix: str) -> pathlib.Path:
         """`eval_<stem of the segmentation><suffix>`, the suffix with its dot."""
-        stem = segmentation.name
-        for extension in (".zarr", ".h5", ".hdf5", ".npy"):
-            stem = stem.removesuffix(extension)
-        return self.path / f"eval_{self.of or stem}{suffix}"
+        return self.path / f"eval_{self._stem(segmentation)}{suffix}"
+
+    def slices(self, segmentation: pathlib.Path) -> pathlib.Path:
+        """Image, affinity, a segmentation and truth side by side."""
+        return self.path / f"slices_{self._stem(segmentation)}.png"
 
     @property
     def slices_png(self) -> pathlib.Path:
-        """Image, affinity, segmentation and truth side by side."""
+        """A copy of the newest of `slices`."""
         return self.path / "slices.png"
+
+    def _stem(self, segmentation: pathlib.Path) -> str:
+        """What tells a segmentation from others: `a` of `a.zarr`, `a_npy` of `a.npy`."""
+        ending = _file_of(segmentation)[0].suffix
+        of_zarr = ending == ".zarr" or ending not in _CONTAINERS
+        kind = "" if of_zarr else f"_{ending[1:]}"
+        return f"{self.of or file_name(segmentation)}{kind}"
 
 
 @dataclasses.dataclass(frozen=True)

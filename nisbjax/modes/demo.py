@@ -63,7 +63,7 @@ def run(config: Config, run_dir: Run, _: str) -> dict[str, Any]:
     place = workflow.test_dir(config, run_dir, "")
     step = int(place.path.parent.name.split("=")[1])
     paths = {
-        "slices": place.slices_png,
+        "slices": place.slices(pathlib.Path(facts["segmentation"])),
         "report": place.qc_report,
         "mask": place.mask,
         "segmentation": facts["segmentation"],

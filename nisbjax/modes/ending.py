@@ -184,7 +184,7 @@ def _scored(
         if place.evaluation(segmentation, ".txt").exists()
     )
     made = {
-        "slices": place.slices_png,
+        "slices": place.slices(segmentation),
         "report": place.qc_report,
         "segmentation": segmentation,
         "scores": place.evaluation(segmentation, ".txt"),

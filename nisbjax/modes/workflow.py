@@ -7,6 +7,7 @@ the mask in testing but not in tuning; here both go through `affinity_mask`.
 
 import functools
 import pathlib
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +217,8 @@ def draw_slices(
 ) -> None:
     """Image, affinity, segmentation and, where there are labels, truth side by side.
 
-    The scores of the segmentation, of `facts`, stand above it.
+    The scores of the segmentation, of `facts`, stand above it. Of two segmentations of a
+    volume each keeps its picture; `slices.png` is the newest.
     """
     from nisbjax.evaluate import score_text
     from nisbjax.viz import plots
@@ -232,7 +234,9 @@ def draw_slices(
         truth = "truth"
         columns[truth] = part_like(open_labels(split.label), affinities)
     size = config.data.voxel_size_nm
-    path = plots.slices(place.slices_png, columns, size, truth=truth)
+    path = plots.slices(place.slices(segmentation), columns, size, truth=truth)
+    with files.replacing(place.slices_png) as newest:
+        shutil.copyfile(path, newest)
     logging.info("wrote %s", path)
 
 

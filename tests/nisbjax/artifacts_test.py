@@ -45,6 +45,8 @@ def test_the_tree_of_the_tutorial(tmp_path):
     assert chained.name == "decoded_x1_ch0-1-2-3_chain_0.2_0.8.zarr"
     report = volume.evaluation(decoded, ".txt")
     assert report.name == "eval_decoded_x1_ch0-1-2_affinity_cc_0.7.txt"
+    picture = volume.slices(decoded)
+    assert picture.name == "slices_decoded_x1_ch0-1-2_affinity_cc_0.7.png"
     tuning = Run(tmp_path).tune(7)
     assert tuning == TuneDir(tmp_path / "tune_step=00000007")
     assert tuning.prediction("seed5").path == tuning.path / "predictions" / "seed5"
@@ -76,6 +78,18 @@ def test_what_is_made_of_a_named_file_says_so(tmp_path):
     decoded = place.decoded("affinity_cc", 0.7, also=("nomask",))
     assert decoded.name == "decoded_a_x1_ch0-1-2_affinity_cc_0.7_nomask.zarr"
     assert place.evaluation(tmp_path / "main", ".txt").name == "eval_a.txt"
+
+
+def test_segmentations_of_one_name_in_two_formats_are_told_apart(tmp_path):
+    for place in (VolumeDir(tmp_path), VolumeDir(tmp_path, "a")):
+        files = ("a.zarr", "a.h5#zyx", "a.npy", "a.tif")
+        reports = [place.evaluation(tmp_path / name, ".txt").name for name in files]
+        assert reports == [
+            "eval_a.txt",
+            "eval_a_h5.txt",
+            "eval_a_npy.txt",
+            "eval_a_tif.txt",
+        ]
 
 
 def test_affinities_are_found_in_either_format(tmp_path):

@@ -71,23 +71,26 @@ def test_an_evaluation_of_another_process_is_left_to_it(
     tmp_path, config, inputs, held_elsewhere
 ):
     out = artifacts.VolumeDir(tmp_path / "seed5")
-    process = held_elsewhere(out.path / "eval_theirs.lock")
+    process = held_elsewhere(out.path / "eval_theirs_npy.lock")
     file = as_npy(tmp_path, made_segmentation())
     with pytest.raises(
-        InputError, match=f"eval_theirs.txt is being written by process {process} on "
+        InputError,
+        match=f"eval_theirs_npy.txt is being written by process {process} on ",
     ):
         run(config, out, segmentation=file, skeleton=inputs)
-    assert os.listdir(out.path) == ["eval_theirs.lock"]
+    assert os.listdir(out.path) == ["eval_theirs_npy.lock"]
 
 
 def test_a_pipe_in_the_way_is_refused_before_anything_is_scored(
     tmp_path, config, inputs
 ):
     out = artifacts.VolumeDir(tmp_path)
-    os.mkfifo(tmp_path / "eval_theirs_splits.csv")
+    os.mkfifo(tmp_path / "eval_theirs_npy_splits.csv")
     file = as_npy(tmp_path, made_segmentation())
     there = sorted(os.listdir(tmp_path))
-    with pytest.raises(InputError, match="eval_theirs_splits.csv is a device, pipe"):
+    with pytest.raises(
+        InputError, match="eval_theirs_npy_splits.csv is a device, pipe"
+    ):
         run(config, out, segmentation=file, skeleton=inputs)
     assert sorted(os.listdir(tmp_path)) == there
 

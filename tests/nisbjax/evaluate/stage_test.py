@@ -130,7 +130,7 @@ def test_dense_labels_alone_and_together(tmp_path, config, inputs):
     config.evaluate.metrics = ("adapted_rand", "voi", "instance_accuracy")
     alone = run(config, out, segmentation=segmentation, label=labels)
     assert "skeletons" not in alone
-    text = (out.path / "eval_theirs.txt").read_text()
+    text = (out.path / "eval_theirs_h5.txt").read_text()
     assert (
         f"  Adapted Rand Error:           {alone['dense']['adapted_rand_error']:.6f}"
         in text

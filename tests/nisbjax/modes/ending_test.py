@@ -85,7 +85,7 @@ def test_a_test_ends_with_its_scores_and_tuning_where_nothing_is_tuned(
     place = run.test(20, "seed6")
     segmentation = place.path / "decoded_a.zarr"
     scores = file(place.evaluation(segmentation, ".txt"), 2_000_000)
-    file(place.slices_png)
+    file(place.slices(segmentation))
     facts = {"segmentation": str(segmentation), "threshold_origin": origin}
     facts |= {"files": {}, "skeletons": {"nerl": 0.5}, "dense": {"voi_sum": 2.0}}
     lines = said("test", config, run, facts)
@@ -141,7 +141,7 @@ def test_scores_of_a_file_that_was_named_are_found(config, run, tmp_path):
     """In the run's folder under the file's name, after its folder's where that is another."""
     for segmentation, report in (
         (tmp_path / "other" / "x_seg.zarr", "eval_other_x_seg.txt"),
-        (run.path / "seg.tif", "eval_seg.txt"),
+        (run.path / "seg.tif", "eval_seg_tif.txt"),
     ):
         config.evaluate.segmentation = str(segmentation)
         file(run.path / report)
