@@ -60,6 +60,7 @@ def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
         if decoding.redo:
             redo.remove(path, _MADE_OF)
         output = create_zarr(path, **plan.array, axes="xyz", attributes=attributes)
+        logging.info("decoding %s by %s", plan.source, plan.section.method)
         counts = plan.method.decode(
             plan.affinities,
             output,

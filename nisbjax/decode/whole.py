@@ -15,8 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import UInt
 
+from nisbjax.console import quantities
+from nisbjax.console.progress import Progress
 from nisbjax.decode import grow, mutex, mutex_components
 from nisbjax.decode.channels import short_range, with_offsets
 from nisbjax.decode.grow import GrowParameters
@@ -206,15 +209,20 @@ def _write(
             values = affinities.read()
             nonfinite = Nonfinite.of(values)
             nonfinite.warn(affinities.source)
+            shape = quantities.shape(values.shape)
+            logging.info("read %s affinities; decoding them as a whole", shape)
             labels = decode(values)
             del values
             counts = without_small(labels, min_size)
             counts.nonfinite = nonfinite.count
-            for index, box in enumerate(box_grid(output.spatial_shape, _WRITTEN)):
-                part = np.ascontiguousarray(labels[box.slices], output.dtype)
-                output.write(box, part)
-                known = output.chunk_facts(box, output.source)
-                manifest.record(f"write {index}", known)
+            boxes = box_grid(output.spatial_shape, _WRITTEN)
+            with Progress("write labels", len(boxes), "boxes") as progress:
+                for index, box in enumerate(boxes):
+                    part = np.ascontiguousarray(labels[box.slices], output.dtype)
+                    output.write(box, part)
+                    known = output.chunk_facts(box, output.source)
+                    manifest.record(f"write {index}", known)
+                    progress.update()
             counts.note(output)
             manifest.finish(**dataclasses.asdict(counts))
     return counts

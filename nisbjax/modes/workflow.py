@@ -38,6 +38,7 @@ from nisbjax.typing import Config
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.evaluate.truth import Truth
 
+_said: list[pathlib.Path] = []  # the checkpoint that the log named last
 # What a mode makes itself, so that naming it would mix volumes.
 _OWN = ("qc.input", "mask.report", "decode.input", "evaluate.segmentation")
 
@@ -45,12 +46,16 @@ _OWN = ("qc.input", "mask.report", "decode.input", "evaluate.segmentation")
 def find_checkpoint(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """The checkpoint that was named, or the newest of the run, if its weights are sound.
 
+    The log says which, once: a mode of several stages asks for each of them.
+
     Raises:
       InputError: none.
     """
     items = checkpoint.weight_items(config.predict.weights)
     found = checkpoint.find(optional(checkpoint_path) or run_dir.path, items)
-    logging.info("checkpoint %s", found)
+    if _said != [found]:
+        logging.info("checkpoint %s", found)
+        _said[:] = [found]
     return found
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 from isal import isal_zlib
 
+from nisbjax.console.progress import Progress
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import files, hdf5_output, manifest
@@ -67,9 +68,14 @@ def export_hdf5(
         for key, value in volume.attributes.items():
             simple = isinstance(value, str | int | float | bool)
             target.attrs[key] = value if simple else json.dumps(value)
-        for index, values in _parts(volume, chunks, boxes, changed):
-            target[index] = values
-            file.check()
+        places = _places(volume, chunks, boxes)
+        with Progress(
+            f"export to {os.path.basename(path)}", len(places), "boxes"
+        ) as at:
+            for index, values in _parts(volume, places, changed):
+                target[index] = values
+                file.check()
+                at.update()
         if made_from is not None:
             file.flush()
             file.check()
@@ -189,18 +195,21 @@ def _checksum(found: Any) -> int:
     return checksum
 
 
+def _places(
+    volume: Volume, chunks: tuple[int, ...], boxes: Sequence[Box] | None
+) -> list[tuple[Box | None, tuple[slice, ...]]]:
+    """The boxes that are copied one after another, and their indices."""
+    if boxes is None:
+        return [(None, index) for index in _chunk_rows(volume.shape, chunks)]
+    return [(box, _index(volume, box)) for box in boxes]
+
+
 def _parts(
     volume: Volume,
-    chunks: tuple[int, ...],
-    boxes: Sequence[Box] | None,
+    places: Sequence[tuple[Box | None, tuple[slice, ...]]],
     changed: Callable[[Box, np.ndarray], np.ndarray] | None,
 ) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
     """Indices and their values; the next ones are on their way."""
-    places: list[tuple[Box | None, tuple[slice, ...]]] = (
-        [(None, index) for index in _chunk_rows(volume.shape, chunks)]
-        if boxes is None
-        else [(box, _index(volume, box)) for box in boxes]
-    )
     pending: tuple[Box | None, tuple[slice, ...], Reading] | None = None
     for place in [*places, None]:
         ahead = None

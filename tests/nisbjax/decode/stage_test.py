@@ -107,6 +107,7 @@ def test_chunks_that_are_not_there_are_counted(config, raw, tmp_path, caplog):
         run(config, tmp_path / "labels.zarr", raw)
     said = f"{raw}: 1 of 24 chunks are not there and read as the fill value 0"
     assert caplog.messages.count(said) == 1
+    assert f"decoding {raw} by affinity_cc" in caplog.messages
 
 
 def test_a_second_run_finds_it_finished(config, raw, tmp_path):

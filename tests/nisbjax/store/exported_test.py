@@ -1,16 +1,20 @@
 """A volume as one HDF5 file, and back."""
 
 import json
+import re
 
 import h5py
 import numpy as np
 from small_volumes import VALUES, written
 
+from nisbjax.console import progress
 from nisbjax.store.exported import export_hdf5
 from nisbjax.store.volume import open_volume
 
 
-def test_export_to_hdf5(tmp_path):
+def test_export_to_hdf5(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0)
+    caplog.set_level("INFO")
     attributes = {
         "voxel_size_nm": [9.0, 9.0, 12.0],
         "network": {"weights": "ema", "step": 7},
@@ -19,6 +23,7 @@ def test_export_to_hdf5(tmp_path):
     }
     volume = written(tmp_path / "a.zarr", attributes=attributes)
     export_hdf5(volume, tmp_path / "a.h5")
+    assert any(re.match(r"export to a.h5: 1 of \d+ boxes", m) for m in caplog.messages)
     with h5py.File(tmp_path / "a.h5") as file:
         main = file["main"]
         np.testing.assert_array_equal(main[:], VALUES)
