@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Sequence
 
 from nisbjax.errors import InputError
-from nisbjax.store import axes
+from nisbjax.store import address, axes
 
 _CHANNELS = (0, 1, 2)
 _IMPORTED = "imported_"  # begins the folder of weights of another program
@@ -41,7 +41,16 @@ def file_name(path: str | pathlib.Path) -> str:
 
 
 def folder_of(path: str | pathlib.Path) -> pathlib.Path:
-    """Where a file lies that a key names, which may name a dataset inside it."""
+    """Where a file lies that a key names, which may name a dataset inside it.
+
+    Raises:
+      InputError: at an address, where nothing is written.
+    """
+    if address.is_address(path):
+        raise InputError(
+            f"{path} is an address, where nothing is written; name the folder for what is "
+            "made of it with --workdir=DIR"
+        )
     return _file_of(path)[0].parent
 
 

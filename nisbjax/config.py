@@ -87,9 +87,21 @@ def base_config() -> Config:
     c.validate.keep = False
     c.synth = _synth()
     c.convert = _convert()
+    c.remote = _remote()
     c.cluster = ConfigDict({"kind": "threads", "address": ""})
     c.cluster.workers = 0
     return c.lock()
+
+
+def _remote() -> Section:
+    r = ConfigDict()
+    r.endpoint = ""
+    r.region = ""
+    r.anonymous = False
+    r.profile = ""
+    r.timeout_s = 30.0
+    r.retries = 5
+    return r
 
 
 def _data() -> Section:
@@ -105,6 +117,7 @@ def _data() -> Section:
         part.axes = ""
         part.box = ""
         d[split] = part
+    d.cache_gb = 1.0
     d.voxel_size_nm = (9.0, 9.0, 12.0)  # 27 um / 2250; PyTC's 18, 18, 25 is another's
     d.normalize = "divide_255"
     d.percentiles = (0.0, 100.0)

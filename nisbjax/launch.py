@@ -263,6 +263,9 @@ def run_mode(
             )
     for stage in extras.get("redo", ()):
         require_choice("--redo", stage, _REDONE[mode])
+    from nisbjax.modes import remote  # TensorStore, which not all need
+
+    remote.settle(config)
     if mode not in _WITHOUT_JAX:
         environment.require_xla_flags(os.environ.get("XLA_FLAGS", ""))
     run_dir = find_run(mode, config, workdir, checkpoint_path, "reset" in extras)
@@ -274,6 +277,7 @@ def run_mode(
     if mode in _TELL_ORIGINS:
         extras["given"] = given
     result = work(config, run_dir, checkpoint_path, **extras)
+    remote.say_fetched()
     if mode != "check":  # whose last word is `ready`
         seconds = time.monotonic() - started
         logging.info("%s took %s", mode, quantities.duration(seconds))

@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.store import records
+from nisbjax.store import address, records
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.regions import part_like, part_of, region_of
 from nisbjax.store.schema import Schema, number, text, whole
@@ -328,7 +328,9 @@ def _image_of(
         found[key] for key in keys if isinstance(found.get(key), str) and found[key]
     ]
     others = []
-    for image in dict.fromkeys(folder / name for name in named):
+    for image in dict.fromkeys(
+        name if address.is_address(name) else folder / name for name in named
+    ):
         try:
             opened = part_like(open_image(image), mask)
         except InputError:

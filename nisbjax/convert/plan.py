@@ -18,6 +18,7 @@ from nisbjax.convert.pyramid import Level, levels
 from nisbjax.errors import InputError, require_choice
 from nisbjax.store import axes as axes_lib
 from nisbjax.store import software, voxel_size
+from nisbjax.store.address import is_address, local_path
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.volume import (
@@ -123,7 +124,7 @@ def plan(section: Section, source: str, path: str) -> Plan:
       InputError: an input that cannot be read, or a key without meaning for the format.
     """
     require_choice("convert.kind", section.kind, KINDS)
-    target = pathlib.Path(path)
+    target = local_path(path)
     _require_elsewhere(source, target)
     form = format_of(target, section.format, section.downsample)
     volume, kind = _opened(axes_lib.with_axes(source, section.axes), section.kind)
@@ -168,6 +169,8 @@ def plan(section: Section, source: str, path: str) -> Plan:
 
 def _require_elsewhere(source: str, target: pathlib.Path) -> None:
     """Refuses to write over the input, or into it."""
+    if is_address(source):
+        return
     read = os.path.realpath(axes_lib.split_path(source)[0])
     write = os.path.realpath(target)
     if read == write or write.startswith(f"{read}/") or read.startswith(f"{write}/"):

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.store import axes, numeric_order, partners
-from nisbjax.store.formats import is_hdf5, is_there
+from nisbjax.store import address, axes, numeric_order, partners
+from nisbjax.store.formats import is_hdf5, is_there, split_path
 from nisbjax.store.volume import Volume, from_array
 
 
@@ -44,7 +44,7 @@ def find(root: str | os.PathLike, pattern: str, said: str = "") -> list[str]:
     Raises:
       InputError: nothing matches.
     """
-    named = pathlib.Path(root) / axes.split_path(pattern)[0]
+    named = address.join(root, axes.split_path(pattern)[0])
     one = "," not in pattern or os.path.lexists(named)
     patterns = [pattern] if one else [part.strip() for part in pattern.split(",")]
     return [path for part in patterns for path in _matches(root, part, said)]
@@ -53,8 +53,11 @@ def find(root: str | os.PathLike, pattern: str, said: str = "") -> list[str]:
 def _matches(root: str | os.PathLike, pattern: str, said: str) -> list[str]:
     pattern, letters = axes.split_path(pattern)
     said = letters or said
-    named = pathlib.Path(root) / pattern
-    found = [str(named)] if is_there(named) else _globbed(pathlib.Path(root), pattern)
+    named = address.join(root, pattern)
+    if address.is_address(named):
+        split_path(named)  # says what is wrong with it
+        return [axes.with_axes(named, said)]
+    found = [named] if is_there(named) else _globbed(pathlib.Path(root), pattern)
     if not found and not os.fspath(root):
         raise InputError(
             f"data.root is empty, and no volume matches {pattern} here; name the folder that "

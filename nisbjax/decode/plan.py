@@ -6,7 +6,6 @@ and the software that made it.
 
 import dataclasses
 import math
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nisbjax.decode.methods import METHODS, Method, counting
-from nisbjax.store import software
+from nisbjax.store import address, software
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Section
@@ -99,7 +98,7 @@ class Plan:
             "mask": str(mask),
             "mask_edges": self.section.mask_edges,
             "min_size": self.section.min_size,
-            "source": os.path.abspath(self.source),
+            "source": address.absolute(self.source),
             "source_fingerprint": self.made_from["affinities"],
             "mask_fingerprint": fingerprint(mask) if mask else "",
             "config_fingerprint": self.config_fingerprint,

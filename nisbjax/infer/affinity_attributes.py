@@ -5,13 +5,12 @@ which weights, stands in the configuration alone.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nisbjax.geometry import Box
 from nisbjax.keys import determines
-from nisbjax.store import software
+from nisbjax.store import address, software
 from nisbjax.store.volume import Volume
 from nisbjax.typing import Section, Triple
 
@@ -76,7 +75,7 @@ def attributes(
         "tta": section.tta,
         "box": str(region),
         "volume_shape": list(image.spatial_shape),
-        "source": str(pathlib.Path(image.source).absolute()),
+        "source": address.absolute(image.source),
         "source_fingerprint": made_from["image"],
         "config_fingerprint": determines.digest(determined_by),
         "network": made_from["network"],

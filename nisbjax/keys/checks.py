@@ -14,6 +14,7 @@ from typing import Any
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import schema
+from nisbjax.store.address import is_address
 from nisbjax.store.schema import Kind, kind
 
 NONE_WORDS = ("", "null", "None", "none")
@@ -79,6 +80,16 @@ def path(*endings: str) -> Kind:
     if endings:
         return kind(f"a name that ends in {' or '.join(endings)}, on one line", holds)
     return kind("a path, on one line", holds)
+
+
+def path_here(*endings: str) -> Kind:
+    """The same of what is written, which no address can be."""
+    wanted = path(*endings)
+
+    def holds(value: Any) -> bool:
+        return wanted.problem(value) is None and not is_address(value)
+
+    return kind(f"{wanted.wanted}, of this machine and no address", holds)
 
 
 def name() -> Kind:

@@ -37,6 +37,7 @@ _SECTIONS = {  # every key of a section that the lines below do not name
     "optimizer": "weights",
     "schedule": "weights",
     "validate": "",
+    "remote": "",
     "cluster": "",
     "convert": "",  # `convert.plan` says what they come to, for one input
     "mask": "",
@@ -60,6 +61,7 @@ _KEYS = {
     "data.test.axes": "",
     "data.test.box": "",  # as predict.roi it is the prediction's
     "data.test.skeleton": "",
+    "data.cache_gb": "",
     "data.voxel_size_nm": "prediction study scores cubes skeletons",
     "data.normalize": "weights prediction",
     "data.percentiles": "weights prediction",

@@ -16,7 +16,8 @@ seed  Of every random number: first weights, crops, augmentation, samplers, made
 
 [data]
 kind  Where volumes lie: nisb, in NISB's layout; files, any pairs of files.
-root  The folder that holds train/, val/ and test/; paths below are relative to it.
+root  The folder or address that holds train/, val/ and test/; paths below are relative to it.
+cache_gb  Memory, in each process, for chunks that were read from addresses; 0 for none.
 train.image  Images to train on: a path or a glob.
 train.label  Their labels, in the same order.
 train.axes  Order of the axes of both files, as zyx; "" where they say it themselves, or one
@@ -264,6 +265,14 @@ shards  Voxels of a file of zarr v3 that holds many chunks; () for one file a ch
 compression  Of chunks: blosc (zstd in it), gzip, zstd, zlib of TIFF, none, or
   compressed_segmentation of precomputed; auto, the format's usual one.
 memory_gb  What the conversion may take.
+
+[remote]
+endpoint  Of a server that speaks S3 and is not Amazon's, http://host:port; "" for that.
+region  Of an S3 bucket; "" to let it be found.
+anonymous  Ask S3 without an account, of buckets that anyone may read.
+profile  The account of ~/.aws that S3 is asked with; "" for that of the environment.
+timeout_s  Seconds of silence after which a request to an address is given up and tried again.
+retries  How often it is, before the run ends.
 
 [cluster]
 kind  Who works on boxes: threads here, local Dask processes, or a dask scheduler's workers.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
+from nisbjax.modes import remote
 from nisbjax.typing import Config
 
 
@@ -32,4 +33,7 @@ def run(paths: Sequence[str], config: Config) -> pathlib.Path:
             f"--mode=convert names {len(paths)} paths; wanted two, the input and the output"
         )
     ranges.check(config)
-    return stage.run(config.convert, paths[0], paths[1])
+    remote.settle(config)
+    written = stage.run(config.convert, paths[0], paths[1])
+    remote.say_fetched()
+    return written

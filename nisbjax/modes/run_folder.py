@@ -10,6 +10,7 @@ import pathlib
 from nisbjax import artifacts
 from nisbjax.artifacts import Run
 from nisbjax.keys.checks import optional
+from nisbjax.store.address import local_path
 from nisbjax.typing import Config
 
 OUTPUTS = pathlib.Path("outputs")
@@ -34,7 +35,7 @@ def find_run(
       InputError: the mode needs a run and there is none.
     """
     if workdir:
-        return Run(pathlib.Path(workdir))
+        return Run(local_path(workdir))
     # Neither begins a run nor needs one; skeletons are of data, whatever is trained on them.
     if mode == "skeletonize" or (mode == "check" and not checkpoint_path):
         return Run(OUTPUTS / config.name)

@@ -18,6 +18,7 @@ from nisbjax.keys import determines
 from nisbjax.keys.checks import optional
 from nisbjax.modes.volumes import same_file, split_of, voxel_size_nm
 from nisbjax.store import axes
+from nisbjax.store.address import is_address
 from nisbjax.store.formats import is_there
 from nisbjax.typing import Config
 
@@ -134,7 +135,8 @@ def _of_split(config: Config, name: str, run_dir: Run) -> list[_Task]:
     split = split_of(config, name)
     if not split.label or not is_there(split.label):
         return []
-    key = "" if split.skeleton.endswith(".pkl") else f"data.{name}.skeleton"
+    is_ours = split.skeleton.endswith(".pkl") and not is_address(split.skeleton)
+    key = "" if is_ours else f"data.{name}.skeleton"
     output = run_dir.skeletons(name) if key else pathlib.Path(split.skeleton)
     ours = outputs.parts_folder(output).is_dir()
     if skeletons.is_there(split.skeleton) and not ours:

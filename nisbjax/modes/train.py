@@ -21,7 +21,7 @@ from nisbjax.config import write
 from nisbjax.keys import determines
 from nisbjax.keys.checks import optional
 from nisbjax.modes import cpu_hours
-from nisbjax.store import files
+from nisbjax.store import address, files
 from nisbjax.typing import Config
 
 
@@ -115,11 +115,11 @@ def describe_run(
       environment: what environment.json says besides: the kernels that were chosen.
     """
     noted = config.copy_and_resolve_references().unlock()
-    root = pathlib.Path(config.data.root)
-    if config.data.root and root.resolve() == run_dir.synthetic.resolve():
+    root = config.data.root
+    if root and pathlib.Path(root).resolve() == run_dir.synthetic.resolve():
         noted.data.root = ""  # it is found there wherever the run is moved
-    elif config.data.root:
-        noted.data.root = str(root.absolute())
+    elif root:
+        noted.data.root = address.absolute(root)
     write(noted, run_dir.config)
     with open(run_dir.command, "a") as file:
         file.write(shlex.join(sys.orig_argv) + "\n")

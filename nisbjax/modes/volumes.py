@@ -9,14 +9,13 @@ name, and BANIS what stands in one folder.
 import contextlib
 import dataclasses
 import os
-import pathlib
 from typing import Any
 
 from nisbjax.artifacts import volume_name
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.keys.checks import optional
-from nisbjax.store import axes, partners
+from nisbjax.store import address, axes, partners
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_affinities
@@ -49,7 +48,7 @@ def split_of(config: Config, split: str) -> Split:
         value = optional(value)
         if not value:
             return ""
-        return axes.with_axes(str(pathlib.Path(config.data.root) / value), letters)
+        return axes.with_axes(address.join(config.data.root, value), letters)
 
     image = path(chosen.image, said)
     label = path(chosen.label, "".join(a for a in said if a != "c"))
@@ -141,8 +140,10 @@ def voxel_size_nm(config: Config) -> tuple[float, float, float]:
 
 def same_file(one: str, other: str) -> bool:
     """Whether two paths lead to one array, whatever is said of its axes."""
-    first, second = (os.path.realpath(axes.split_path(p)[0]) for p in (one, other))
-    return first == second
+    first, second = (axes.split_path(path)[0] for path in (one, other))
+    if address.is_address(first) or address.is_address(second):
+        return first == second
+    return os.path.realpath(first) == os.path.realpath(second)
 
 
 def split_with(

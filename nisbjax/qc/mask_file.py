@@ -25,7 +25,7 @@ from nisbjax.geometry import Box, box_grid
 from nisbjax.mask import MaskSpec
 from nisbjax.parallel.cluster import map_boxes
 from nisbjax.qc import front_matter
-from nisbjax.store import files, hdf5_output
+from nisbjax.store import address, files, hdf5_output
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.formats import is_there
 from nisbjax.store.lock import writing
@@ -151,9 +151,7 @@ def require_replaceable(path: str | os.PathLike) -> pathlib.Path:
     Raises:
       InputError: not a local path, not that of an HDF5 file, or that of something else.
     """
-    if "://" in str(path):
-        raise InputError(f"{path} is not a local path; name a file here")
-    path = pathlib.Path(path).absolute()
+    path = address.local_path(str(path)).absolute()
     if path.suffix not in (".h5", ".hdf5"):
         raise InputError(
             f"the mask was to go to {path}; wanted a name that ends in .h5"
@@ -186,16 +184,17 @@ def _attributes(image: str, spec: MaskSpec, path: pathlib.Path) -> dict[str, Any
         attributes["box"] = str(Box.whole(spec.shape).shift(spec.start))
         attributes["volume_shape"] = json.dumps(spec.volume)
     if is_there(image):
-        source = os.path.abspath(image)
+        source = address.absolute(image)
         attributes["source_image"] = source
-        attributes["source_image_relative"] = os.path.relpath(source, path.parent)
+        if not address.is_address(source):
+            attributes["source_image_relative"] = os.path.relpath(source, path.parent)
         attributes["source_fingerprint"] = fingerprint(image)
     return attributes
 
 
 def _beside(file: str | os.PathLike, path: str) -> str:
     """A path as written in a file: relative ones count from the file's folder."""
-    if not path or "://" in path or os.path.isabs(path):
+    if not path or address.is_address(path) or os.path.isabs(path):
         return path
     beside = os.path.join(os.path.dirname(os.path.abspath(file)), path)
     return beside if is_there(beside) or not is_there(path) else path

@@ -26,7 +26,7 @@ from nisbjax.qc import (
 )
 from nisbjax.qc.cuts import find_cuts
 from nisbjax.qc.front_matter import FrontMatter
-from nisbjax.store import absent_chunks, files
+from nisbjax.store import absent_chunks, address, files
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
@@ -141,7 +141,7 @@ def check(
         region, whole = region_of(affinities)
         part = region != Box.whole(whole)
         front = FrontMatter(
-            img=os.path.abspath(image) if str(image) else "",
+            img=address.absolute(image) if str(image) else "",
             out=os.path.abspath(paths.mask),
             low_z=cuts.low_z,
             high_z=cuts.high_z,
@@ -151,7 +151,7 @@ def check(
             volume_shape=",".join(map(str, whole)) * part,
         )
         subject = report.Subject(
-            prediction=os.path.abspath(prediction),
+            prediction=address.absolute(prediction),
             shape=affinities.shape,
             dtype=str(affinities.dtype),
             image=front.img,

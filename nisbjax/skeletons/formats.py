@@ -17,6 +17,8 @@ from nisbjax.errors import InputError
 from nisbjax.skeletons import flat_file, nisb_file, precomputed, swc
 from nisbjax.skeletons.arrays import Skeletons
 from nisbjax.store import numeric_order
+from nisbjax.store.address import is_address
+from nisbjax.store.remote import local_copy
 from nisbjax.typing import FloatTriple
 
 MAX_BYTES = 1 << 30  # NISB's cubes have some 60 MB
@@ -56,7 +58,7 @@ def load(
     place, unit = split_unit(path)
     kind = _kind(place)
     if kind == "":
-        raise InputError(f"no skeleton file at {place}; wanted {WANTED}")
+        raise InputError(f"no skeleton file at {path}; wanted {WANTED}")
     if kind == "folder":
         raise InputError(f"{place} is a folder without skeletons; wanted {WANTED}")
     if unit and kind != "swc":
@@ -114,8 +116,16 @@ def is_there(path: str | os.PathLike[str]) -> bool:
 
 
 def split_unit(path: str | os.PathLike[str]) -> tuple[Path, str]:
-    """Separates a path from the unit that is said behind it, as `axon.swc#um`; or ""."""
+    """Separates a path from the unit that is said behind it, as `axon.swc#um`; or "".
+
+    A file at an address is fetched, and its copy here is the path.
+
+    Raises:
+      InputError: an address that cannot be reached.
+    """
     text = str(path)
+    if is_address(text):
+        return local_copy(text), ""
     place, _, unit = text.rpartition("#")
     if unit in swc.UNITS and place and not os.path.lexists(text):
         return Path(place), unit

@@ -7,12 +7,12 @@ an error only where it is needed. PyTC reads the few that it looks at without ch
 
 import json
 import os
-import pathlib
 import stat
 from typing import Any
 
 from nisbjax.errors import InputError
 from nisbjax.store import files
+from nisbjax.store.remote import Address, Place
 
 _MOST_BYTES = (
     1 << 26
@@ -34,7 +34,7 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def read_json_object(path: pathlib.Path) -> dict[str, Any] | None:
+def read_json_object(path: Place) -> dict[str, Any] | None:
     """The JSON object in a small file that another program wrote.
 
     Returns:
@@ -43,6 +43,9 @@ def read_json_object(path: pathlib.Path) -> dict[str, Any] | None:
     Raises:
       InputError: a file that cannot be read, is too long, or holds no JSON object.
     """
+    if isinstance(path, Address):
+        content = path.read()
+        return None if content is None else _object(path, content)
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -59,10 +62,14 @@ def read_json_object(path: pathlib.Path) -> dict[str, Any] | None:
             f"{_MOST_BYTES}"
         )
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        value = tidy(value)
+        return _object(path, path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _object(path: Place, content: bytes) -> dict[str, Any] | None:
+    try:
+        value = tidy(json.loads(content.decode("utf-8")))
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not valid JSON: {error}; mend the file, or remove it where it "

@@ -5,9 +5,13 @@ PyTC notes the path of an image alone, under which another may stand by now.
 """
 
 import hashlib
+import math
 import os
 import pathlib
 import random
+from typing import Any
+
+import numpy as np
 
 from nisbjax.store import (
     axes,
@@ -15,10 +19,11 @@ from nisbjax.store import (
     formats,
     precomputed,
     remains,
+    remote,
     scales,
     verified,
 )
-from nisbjax.store.volume import open_volume
+from nisbjax.store.volume import Volume, open_volume
 
 _SAMPLED_PIECES = 64  # of a fingerprint
 _PIECE_BYTES = 1 << 20
@@ -29,6 +34,9 @@ _AS_THEY_LIE = ("xyz", "cxyz")  # how arrays without a word for their axes are r
 def fingerprint(path: str | os.PathLike) -> str:
     """sha256 of an array's metadata, its files' names and sizes, and of 64 seeded pieces.
 
+    At an address, where nothing is listed, it is of the metadata and the voxels of 64 chunks,
+    and so is another than that of a copy here.
+
     Cheap for volumes of any size, and independent of where the volume lies. A piece is a
     whole chunk file of an array, or 1 MiB of a single file. Of a group of scales it is of
     the array that is read, and of what the group says of that. Hidden files are not the
@@ -38,9 +46,14 @@ def fingerprint(path: str | os.PathLike) -> str:
       InputError: nothing there, or files that its manifest knows otherwise.
     """
     turned = _turned(str(path))
-    path, inner = formats.split_path(str(path))
+    named = str(path)
+    place, inner = formats.split_path(named)
     digest = hashlib.sha256(repr(inner).encode() + turned.encode())
     draw = random.Random(0)
+    if isinstance(place, remote.Address):
+        _add_remote(digest, place, open_volume(named), draw)
+        return digest.hexdigest()
+    path = place
     if path.is_dir():
         finished.require_finished(path)
         names = _content_names(path, inner)
@@ -67,6 +80,31 @@ def fingerprint(path: str | os.PathLike) -> str:
             file.seek(start)
             digest.update(file.read(_PIECE_BYTES))
     return digest.hexdigest()
+
+
+def _add_remote(
+    digest: Any, place: remote.Address, volume: Volume, draw: random.Random
+) -> None:
+    store, chunks = volume.store, volume.chunks
+    digest.update(f"{store.shape} {store.dtype} {scales.above(place)}\n".encode())
+    for name in _METADATA:
+        digest.update(f"{name} ".encode() + ((place / name).read() or b""))
+    grid = [-(-s // c) for s, c in zip(store.shape, chunks, strict=True)]
+    count = math.prod(grid)
+    chosen = draw.sample(range(count), min(_SAMPLED_PIECES, count))
+    parts = []
+    for number in chosen:
+        index = np.unravel_index(number, grid)
+        box = tuple(
+            slice(int(i) * c, min((int(i) + 1) * c, s))
+            for i, c, s in zip(index, chunks, store.shape, strict=True)
+        )
+        parts.append(store[box].read())
+    for part in parts:
+        try:
+            digest.update(np.ascontiguousarray(part.result()).tobytes())
+        except Exception as error:  # noqa: BLE001 (TensorStore has a few types for all)
+            raise remote.unreachable(str(place), error) from None
 
 
 def _turned(text: str) -> str:

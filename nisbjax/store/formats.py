@@ -12,9 +12,11 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import axes, n5, precomputed, scales, slices
+from nisbjax.store import address, axes, n5, precomputed, remote, scales, slices
+from nisbjax.store.address import local_path
 from nisbjax.store.hdf5 import open_hdf5
 from nisbjax.store.npy import open_npy
+from nisbjax.store.remote import Address, Place
 from nisbjax.store.tiff import open_tiff
 from nisbjax.store.zarr_folder import open_zarr, zarr_spec
 
@@ -33,7 +35,7 @@ HDF5 = (".h5", ".hdf5", ".hdf")
 
 
 def open_array(
-    path: pathlib.Path, dataset: str | None, writable: bool
+    path: Place, dataset: str | None, writable: bool
 ) -> tuple[ts.TensorStore, dict[str, Any], dict[str, Any]]:
     """The array in a file or folder, what it says of itself, and of its axes besides.
 
@@ -51,6 +53,8 @@ def open_array(
     Raises:
       InputError: nothing that can be read, or be written in place.
     """
+    if isinstance(path, Address):
+        return _open_remote(path, dataset, writable)
     require_array_file(path)
     if path.is_dir() and dataset is None and not writable:
         if n5.is_array(path):
@@ -83,6 +87,18 @@ def open_array(
     )
 
 
+def _open_remote(
+    path: Address, dataset: str | None, writable: bool
+) -> tuple[ts.TensorStore, dict[str, Any], dict[str, Any]]:
+    if writable:
+        raise InputError(
+            f"{path} is an address, which is not written; name a path here"
+        )
+    if dataset is not None:
+        return precomputed.open_precomputed(path, dataset)
+    return n5.open_n5(path) if n5.is_array(path) else open_zarr(path, False)
+
+
 def require_exact(text: str) -> None:
     """Refuses volumes whose numbers are not those that were written, for labels.
 
@@ -90,7 +106,8 @@ def require_exact(text: str) -> None:
       InputError: JPEG.
     """
     path, inner = split_path(text)
-    slices.require_exact(path)
+    if isinstance(path, pathlib.Path):
+        slices.require_exact(path)
     if path.is_dir() and inner is not None and not precomputed.is_exact(path, inner):
         raise InputError(
             f"{path}/{inner} is encoded as JPEG, which changes the numbers of labels; "
@@ -143,26 +160,21 @@ def _require_readable(path: pathlib.Path) -> None:
         raise InputError(f"{path} is empty: it has no bytes; write it again")
 
 
-def local_path(text: str) -> pathlib.Path:
-    """A path of this machine, not an address such as `s3://bucket/raw`.
+def is_there(path: str | os.PathLike) -> bool:
+    """Whether something lies where a volume is named, be it a dataset of a file.
 
     Raises:
-      InputError: an address.
+      InputError: an address that cannot be reached, or is none of a volume.
     """
-    if "://" in text or text.split("/")[0].endswith(":"):
-        raise InputError(f"{text} is not a local path; copy the file here first")
-    return pathlib.Path(text)
-
-
-def is_there(path: str | os.PathLike) -> bool:
-    """Whether something lies where a volume is named, be it a dataset of a file."""
     try:
         return _located(str(path)) is not None
     except InputError:
+        if address.is_address(path):
+            raise
         return False
 
 
-def split_path(text: str) -> tuple[pathlib.Path, str | None]:
+def split_path(text: str) -> tuple[Place, str | None]:
     """Separates a dataset's name from the HDF5 file that it follows (`raw.h5/main`).
 
     Axes that are said behind the path (`axes.split_path`) are left out. A group of scales
@@ -174,11 +186,11 @@ def split_path(text: str) -> tuple[pathlib.Path, str | None]:
     """
     found = _located(text)
     if found is None:
-        path = local_path(axes.split_path(text)[0])
+        path = remote.place_of(axes.split_path(text)[0])
         reason = precomputed.missing(path) or scales.missing(path)
         raise InputError(reason or f"no volume at {path}; check the path")
     path, inner = found
-    if inner is not None or not path.is_dir():
+    if inner is not None or (isinstance(path, pathlib.Path) and not path.is_dir()):
         return found
     scale = precomputed.locate(path)
     if scale is not None:
@@ -186,10 +198,17 @@ def split_path(text: str) -> tuple[pathlib.Path, str | None]:
     return n5.array_of(scales.array_of(path)), None
 
 
-def _located(text: str) -> tuple[pathlib.Path, str | None] | None:
+def _located(text: str) -> tuple[Place, str | None] | None:
     """What a path names, a file's dataset behind it; None where nothing is."""
     text, _ = axes.split_path(text)
-    path = local_path(text)
+    path = remote.place_of(text)
+    if isinstance(path, Address):
+        found = precomputed.locate(path) or (
+            (path, None) if path.is_dir() or n5.array_of(path) != path else None
+        )
+        if found is None:
+            path.require_allowed()
+        return found
     if kind(path):
         require_array_file(path)
         return path, None

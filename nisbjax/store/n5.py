@@ -6,14 +6,14 @@ are turned. A group of `s0`, `s1`, ... (Paintera, BigDataViewer, COSEM) means it
 and BANIS read no N5.
 """
 
-import pathlib
 from typing import Any
 
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import axes, claims, scales, voxel_size
+from nisbjax.store import axes, claims, remote, scales, voxel_size
 from nisbjax.store.attributes import read_json_object
+from nisbjax.store.remote import Place
 from nisbjax.store.views import words
 
 _METADATA = "attributes.json"
@@ -34,14 +34,14 @@ _TRANSFORM = "transform"
 _NUMPY_ORDER = (_TRANSFORM, "_array_dimensions", "dimension_names")
 
 
-def is_array(path: pathlib.Path) -> bool:
+def is_array(path: Place) -> bool:
     """Whether a folder is an N5 array, and no zarr array beside."""
     if (path / ".zarray").exists() or (path / "zarr.json").exists():
         return False
     return "dimensions" in (read_json_object(path / _METADATA) or {})
 
 
-def array_of(path: pathlib.Path) -> pathlib.Path:
+def array_of(path: Place) -> Place:
     """The array that a folder means: `s0` of a group of scales, else the folder itself.
 
     Raises:
@@ -62,7 +62,7 @@ def array_of(path: pathlib.Path) -> pathlib.Path:
 
 
 def open_n5(
-    path: pathlib.Path,
+    path: Place,
 ) -> tuple[ts.TensorStore, dict[str, Any], dict[str, Any]]:
     """An array, its attributes, and words on its axes.
 
@@ -74,7 +74,9 @@ def open_n5(
     dtype = claims.require_numbers(path, found.get("dataType"))
     claims.require_possible(path, shape, blocks, dtype.itemsize)
     try:
-        store = ts.open(spec_of(path), read=True).result()
+        store = ts.open(
+            spec_of(path), read=True, context=remote.context_of(path)
+        ).result()
     except Exception as error:  # noqa: BLE001 (TensorStore has a few types for all)
         raise InputError(
             f"{path} cannot be read as an N5 array: {words(error)}"
@@ -95,19 +97,18 @@ def open_n5(
     return store, attributes, facts
 
 
-def spec_of(path: pathlib.Path) -> dict[str, Any]:
+def spec_of(path: Place) -> dict[str, Any]:
     """TensorStore's specification of an array."""
-    return {
-        "driver": "n5",
-        "kvstore": {"driver": "file", "path": f"{path.resolve()}/"},
-    }
+    return remote.spec_of("n5", path)
 
 
-def _is_zarr(path: pathlib.Path) -> bool:
+def _is_zarr(path: Place) -> bool:
     return any((path / name).exists() for name in (".zarray", ".zgroup", "zarr.json"))
 
 
-def _arrays_in(path: pathlib.Path) -> list[str]:
+def _arrays_in(path: Place) -> list[str]:
+    if isinstance(path, remote.Address):  # which is not listed
+        return [_FINEST] if is_array(path / _FINEST) else []
     try:
         found = [p.parent.name for p in path.glob(f"*/{_METADATA}")]
     except OSError:
@@ -130,9 +131,7 @@ def _turned(value: Any) -> Any:
     return value[::-1] if isinstance(value, list) else value
 
 
-def _voxel_size(
-    path: pathlib.Path, found: dict[str, Any], rank: int
-) -> list[float] | None:
+def _voxel_size(path: Place, found: dict[str, Any], rank: int) -> list[float] | None:
     """Sizes x y z [nm], in the words of COSEM, BigDataViewer and TensorStore."""
     transform = found.get(_TRANSFORM)
     if isinstance(transform, dict) and isinstance(transform.get("units"), list):

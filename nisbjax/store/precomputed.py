@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import claims, inflated_chunks, scales, voxel_size
+from nisbjax.store import claims, inflated_chunks, remote, scales, voxel_size
 from nisbjax.store.attributes import read_json_object
+from nisbjax.store.remote import Place
 from nisbjax.store.schema import (
     Kind,
     either,
@@ -64,11 +65,11 @@ class Located(NamedTuple):
       key: of the scale.
     """
 
-    root: pathlib.Path
+    root: Place
     key: str
 
 
-def locate(path: pathlib.Path) -> Located | None:
+def locate(path: Place) -> Located | None:
     """The scale that a path names, or the finest of a folder; None where neither is.
 
     Raises:
@@ -88,7 +89,7 @@ def locate(path: pathlib.Path) -> Located | None:
     return None
 
 
-def missing(path: pathlib.Path) -> str:
+def missing(path: Place) -> str:
     """What to say of a path below a precomputed volume; "" elsewhere."""
     for root in list(path.parents)[:_LEVELS_ABOVE]:
         info = _info(root)
@@ -100,7 +101,7 @@ def missing(path: pathlib.Path) -> str:
 
 
 def open_precomputed(
-    root: pathlib.Path, key: str
+    root: Place, key: str
 ) -> tuple[ts.TensorStore, dict[str, Any], dict[str, Any]]:
     """One scale, its attributes, and the word for its axes.
 
@@ -132,11 +133,12 @@ def open_precomputed(
         held = {k: v for k, v in own.items() if k not in _left_out(info, key)}
         attributes = {**held, **attributes}
     store = _opened(root, key, source)
-    folder = folder_of(root, key)
-    if not scale.get("sharding") and inflated_chunks.are_there(folder):
-        store = inflated_chunks.view_of(root, folder, info, scale)
-    else:
-        store = store[ts.d[:].translate_to[0]]
+    if isinstance(root, pathlib.Path) and not scale.get("sharding"):
+        folder = folder_of(root, key)
+        if inflated_chunks.are_there(folder):
+            store = inflated_chunks.view_of(root, folder, info, scale)
+            return store, attributes, {"info": "xyzc"}
+    store = store[ts.d[:].translate_to[0]]
     return store, attributes, {"info": "xyzc"}
 
 
@@ -145,16 +147,15 @@ def folder_of(root: pathlib.Path, key: str) -> pathlib.Path:
     return pathlib.Path(posixpath.normpath((root / key).as_posix()))
 
 
-def is_exact(root: pathlib.Path, key: str) -> bool:
+def is_exact(root: Place, key: str) -> bool:
     """Whether the numbers of a scale are those that were written: not of JPEG."""
     return _scale(root, _info(root) or {}, key)["encoding"] != "jpeg"
 
 
-def spec_of(root: pathlib.Path, key: str) -> dict[str, Any]:
+def spec_of(root: Place, key: str) -> dict[str, Any]:
     """TensorStore's specification of a scale."""
     return {
-        "driver": "neuroglancer_precomputed",
-        "kvstore": {"driver": "file", "path": f"{root.resolve()}/"},
+        **remote.spec_of("neuroglancer_precomputed", root),
         "scale_metadata": {"key": key},
     }
 
@@ -172,23 +173,25 @@ def _left_out(info: dict[str, Any], key: str) -> tuple[str, ...]:
     return ("voxel_offset", *(() if is_finest else scales.OF_ONE))
 
 
-def _opened(root: pathlib.Path, key: str, source: str) -> ts.TensorStore:
+def _opened(root: Place, key: str, source: str) -> ts.TensorStore:
     try:
-        return ts.open(spec_of(root, key), read=True).result()
+        return ts.open(
+            spec_of(root, key), read=True, context=remote.context_of(root)
+        ).result()
     except Exception as error:  # noqa: BLE001 (TensorStore has a few types for all)
         raise InputError(
             f"{source} cannot be read as a precomputed volume: {words(error)}"
         ) from None
 
 
-def _scale(root: pathlib.Path, info: dict[str, Any], key: str) -> dict[str, Any]:
+def _scale(root: Place, info: dict[str, Any], key: str) -> dict[str, Any]:
     for scale in info.get("scales", ()):
         if scale["key"] == key:
             return scale
     raise InputError(f"{root} has no scale {key}; its info has changed")
 
 
-def _info(root: pathlib.Path) -> dict[str, Any] | None:
+def _info(root: Place) -> dict[str, Any] | None:
     """The metadata of a precomputed volume; None where a folder is none.
 
     Raises:
@@ -196,8 +199,9 @@ def _info(root: pathlib.Path) -> dict[str, Any] | None:
     """
     path = root / "info"
     found = None
+    there = path.exists() if isinstance(path, remote.Address) else os.path.lexists(path)
     with contextlib.suppress(InputError):  # of other programs, whatever it is
-        found = read_json_object(path) if os.path.lexists(path) else None
+        found = read_json_object(path) if there else None
     if found is None or not isinstance(found.get("scales"), list):
         return None
     problem = _INFO.problem(found)

@@ -7,7 +7,6 @@ open arrays alone.
 
 import functools
 import math
-import pathlib
 import posixpath
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from absl import logging
 from nisbjax.errors import InputError
 from nisbjax.store import axes, voxel_size
 from nisbjax.store.attributes import read_json_object
+from nisbjax.store.remote import Place
 
 # Attributes that hold for the scale alone that they were written for: they count its voxels.
 OF_ONE = ("offsets", "box", "volume_shape")
@@ -44,7 +44,7 @@ def in_words(size: list[float]) -> str:
     return f"{' x '.join(f'{s:g}' for s in size)} nm"
 
 
-def array_of(path: pathlib.Path) -> pathlib.Path:
+def array_of(path: Place) -> Place:
     """The array that a folder means: its finest scale of a group, else the folder itself.
 
     Raises:
@@ -92,7 +92,7 @@ def say_finest(path: str, found: tuple[str, ...], finest: str) -> None:
         )
 
 
-def missing(path: pathlib.Path) -> str:
+def missing(path: Place) -> str:
     """What to say of a path below a group that has no such scale; "" elsewhere.
 
     Args:
@@ -107,7 +107,7 @@ def missing(path: pathlib.Path) -> str:
     return ""
 
 
-def above(path: pathlib.Path) -> tuple[dict[str, Any], list[float] | None]:
+def above(path: Place) -> tuple[dict[str, Any], list[float] | None]:
     """What OME-Zarr says of an array in the groups above it.
 
     Returns:
@@ -128,7 +128,7 @@ def above(path: pathlib.Path) -> tuple[dict[str, Any], list[float] | None]:
     return {}, None
 
 
-def group_attributes(folder: pathlib.Path) -> dict[str, Any]:
+def group_attributes(folder: Place) -> dict[str, Any]:
     """Attributes of a zarr group, v2 or v3; none of an array or another folder."""
     if (folder / ".zarray").exists():
         return {}
@@ -146,7 +146,7 @@ def same(name: str, inner: str) -> bool:
     return posixpath.normpath(name.strip("/")) == posixpath.normpath(inner)
 
 
-def _images(group: pathlib.Path, attributes: Mapping[str, Any]) -> list[list[Scale]]:
+def _images(group: Place, attributes: Mapping[str, Any]) -> list[list[Scale]]:
     """The scales of each image that a group lists."""
     found = []
     for image in axes.images(attributes):
@@ -163,7 +163,7 @@ def _images(group: pathlib.Path, attributes: Mapping[str, Any]) -> list[list[Sca
 
 
 def _size(
-    group: pathlib.Path, image: Mapping[str, Any], level: Mapping[str, Any]
+    group: Place, image: Mapping[str, Any], level: Mapping[str, Any]
 ) -> list[float] | None:
     listed = list(axes.dicts(image.get("axes")))
     if not listed:

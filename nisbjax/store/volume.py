@@ -18,14 +18,16 @@ import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.store import axes as axes_lib
 from nisbjax.store import (
+    address,
     chunk_headers,
     formats,
+    remote,
     stored,
     verified,
     zarr_output,
 )
+from nisbjax.store import axes as axes_lib
 from nisbjax.store.views import unreadable
 from nisbjax.typing import Triple
 
@@ -173,6 +175,8 @@ class Reading:
         except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
             if guard is not None:  # it knows which chunk, and what to do
                 guard.check(self._part)
+            if address.is_address(self._volume.source):
+                raise remote.unreachable(self._volume.source, error) from None
             raise unreadable(error, self._volume.source) from None
         if guard is not None:
             guard.check(self._part)
@@ -240,17 +244,18 @@ def _opened(
 ) -> Volume:
     """A volume with the axes that `wanted` chooses, given the file's own and its rank."""
     _, said = axes_lib.split_path(str(path))
-    path, inner = formats.split_path(str(path))
-    store, attributes, facts = formats.open_array(path, dataset or inner, writable)
+    place, inner = formats.split_path(str(path))
+    store, attributes, facts = formats.open_array(place, dataset or inner, writable)
     named_inside = dataset or inner  # datasets of one file are volumes of their own
-    source = f"{path}/{named_inside}" if named_inside else str(path)
+    source = f"{place}/{named_inside}" if named_inside else str(place)
     shape = tuple(store.shape)
     # Whoever writes changes what the manifest knows.
-    guard = None if writable else verified.guard(path, store, attributes)
-    if guard is None and not writable and path.is_dir():
+    local = isinstance(place, pathlib.Path) and not writable
+    guard = verified.guard(place, store, attributes) if local else None
+    if guard is None and local and place.is_dir():
         guard = chunk_headers.guard(store)
     if math.prod(shape) == 0:
-        raise InputError(f"{path} is empty: its shape is {shape}; write it again")
+        raise InputError(f"{place} is empty: its shape is {shape}; write it again")
     if said:
         facts = {k: v for k, v in facts.items() if k != "series"}  # a custom, no word
     named = axes_lib.named_axes(source, shape, attributes, facts)
@@ -258,7 +263,7 @@ def _opened(
     source = axes_lib.with_axes(source, said)
     axes = wanted(named, len(shape)) or {3: "xyz", 4: "cxyz"}.get(len(shape))
     if axes is None:
-        raise InputError(f"{path} has shape {shape}; wanted 3 or 4 axes")
+        raise InputError(f"{place} has shape {shape}; wanted 3 or 4 axes")
     if axes == named and "series" in facts:  # planes of z lie so by custom alone
         axes = "".join(sorted(named, key="xyzct".index))
     if axes == named and set(axes) - {"c"} != set("xyz"):

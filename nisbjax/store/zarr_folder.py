@@ -15,8 +15,9 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import claims, scales, voxel_size
+from nisbjax.store import claims, remote, scales, voxel_size
 from nisbjax.store.attributes import read_json_object
+from nisbjax.store.remote import Address, Place
 from nisbjax.store.views import words
 
 _LOOKED_AT = 1 << 16  # entries of a folder whose metadata name the separator
@@ -26,16 +27,13 @@ _CHUNK = re.compile(r"(c\.)?\d+(\.\d+)*")
 _CODE = re.compile(r"[<>|=]?([biuf])(\d+)")
 
 
-def zarr_spec(path: pathlib.Path, driver: str) -> dict[str, Any]:
-    """TensorStore's specification of a local array, `zarr` (v2) or `zarr3`."""
-    return {
-        "driver": driver,
-        "kvstore": {"driver": "file", "path": str(path.resolve()) + "/"},
-    }
+def zarr_spec(path: Place, driver: str) -> dict[str, Any]:
+    """TensorStore's specification of an array, `zarr` (v2) or `zarr3`."""
+    return remote.spec_of(driver, path)
 
 
 def open_zarr(
-    path: pathlib.Path, writable: bool
+    path: Place, writable: bool
 ) -> tuple[ts.TensorStore, dict[str, Any], dict[str, Any]]:
     """An array, its attributes, and further words on its axes.
 
@@ -52,7 +50,7 @@ def open_zarr(
         attributes = read_json_object(path / ".zattrs") or {}
         _check_v2(path, metadata)
         separator = _separator(path, metadata)
-        if separator == "/":
+        if separator == "/" and isinstance(path, pathlib.Path):
             _require_chunk_files(path, path, len(metadata["shape"]))
         if "dimension_separator" not in metadata:
             spec["metadata"] = {"dimension_separator": separator}
@@ -67,8 +65,9 @@ def open_zarr(
             attributes = {}
         facts["dimension_names"] = metadata.get("dimension_names")
         _check_v3(path, metadata)
-        root, levels = _chunks_of_v3(path, metadata)
-        _require_chunk_files(path, root, levels)
+        if isinstance(path, pathlib.Path):
+            root, levels = _chunks_of_v3(path, metadata)
+            _require_chunk_files(path, root, levels)
     else:
         raise InputError(f"{path} is a folder without a zarr array{_inside(path)}")
     words_above, size = scales.above(path)
@@ -76,7 +75,9 @@ def open_zarr(
     if size is not None:
         attributes = {voxel_size.KEY: size, **attributes}
     try:
-        store = ts.open(spec, read=True, write=writable).result()
+        store = ts.open(
+            spec, read=True, write=writable, context=remote.context_of(path)
+        ).result()
     except Exception as error:  # noqa: BLE001 (of TensorStore, which has a few types for all)
         raise InputError(
             f"{path} cannot be read as a zarr array: {words(error)}"
@@ -89,14 +90,14 @@ def open_zarr(
     return store, attributes, facts
 
 
-def _metadata(path: pathlib.Path) -> dict[str, Any] | None:
+def _metadata(path: Place) -> dict[str, Any] | None:
     found = read_json_object(path)
     if found == {}:
         raise InputError(f"{path} is empty; wanted the metadata of a zarr array")
     return found
 
 
-def _inside(path: pathlib.Path) -> str:
+def _inside(path: Place) -> str:
     try:
         found = [
             p.parent.name for n in (".zarray", "zarr.json") for p in path.glob(f"*/{n}")
@@ -106,7 +107,7 @@ def _inside(path: pathlib.Path) -> str:
     return f"; it holds {', '.join(sorted(found))}" if found else ""
 
 
-def _check_v2(path: pathlib.Path, metadata: dict[str, Any]) -> None:
+def _check_v2(path: Place, metadata: dict[str, Any]) -> None:
     dtype = metadata.get("dtype")
     code = _CODE.fullmatch(dtype) if isinstance(dtype, str) else None
     if code is None:
@@ -120,7 +121,7 @@ def _check_v2(path: pathlib.Path, metadata: dict[str, Any]) -> None:
         )
 
 
-def _check_v3(path: pathlib.Path, metadata: dict[str, Any]) -> None:
+def _check_v3(path: Place, metadata: dict[str, Any]) -> None:
     """Shape and chunks, those inside shards too; TensorStore checks all else."""
     shape: Any = metadata.get("shape")
     grid = metadata.get("chunk_grid")
@@ -146,9 +147,11 @@ def _check_v3(path: pathlib.Path, metadata: dict[str, Any]) -> None:
             )
 
 
-def _separator(path: pathlib.Path, metadata: dict[str, Any]) -> str:
+def _separator(path: Place, metadata: dict[str, Any]) -> str:
     """What stands between the numbers of a chunk's name; settled by the folder's entries."""
     named = metadata.get("dimension_separator")
+    if isinstance(path, Address):
+        return named or _separator_at(path, len(metadata["shape"]))
     flat = nested = False
     try:
         with os.scandir(path) as entries:
@@ -174,6 +177,12 @@ def _separator(path: pathlib.Path, metadata: dict[str, Any]) -> str:
             "chunks of the other kind"
         )
     return named or ("/" if nested else ".")
+
+
+def _separator_at(path: Address, rank: int) -> str:
+    """The same at an address, whose entries nobody lists: by the first chunk."""
+    first = "/".join("0" * rank)
+    return "/" if rank > 1 and (path / first).exists() else "."
 
 
 def _chunks_of_v3(

@@ -171,7 +171,7 @@ def test_a_report_becomes_its_mask(tmp_path):
     [
         ("", "m.h5", "names no image; name it with --config.qc.image"),
         ("nowhere", "m.h5", "no volume at .*nowhere"),
-        ("https://host/img", "m.h5", "https://host/img is not a local path"),
+        ("ftp://host/img", "m.h5", "ftp://host/img is none of the addresses"),
         ("img", "gs://bucket/m.h5", "gs://bucket/m.h5 is not a local path"),
         ("img", "m.npy", "was to go to .*m.npy; wanted a name that ends in .h5"),
         (

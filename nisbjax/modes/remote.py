@@ -1,0 +1,43 @@
+"""Addresses in a mode: how they are reached, as the keys say, and what came from them.
+
+What is settled holds for the whole process, since volumes are opened by their paths in every
+stage. PyTC and BANIS read this machine's files alone.
+"""
+
+from absl import logging
+
+from nisbjax.console import quantities
+from nisbjax.keys.checks import optional
+from nisbjax.store import remote
+from nisbjax.typing import Config
+
+
+def settle(config: Config) -> None:
+    """Lets addresses be reached as `remote` and `data.cache_gb` say.
+
+    Raises:
+      InputError: as `address.settle`.
+    """
+    asked = config.remote
+    remote.settle(
+        remote.Access(
+            endpoint=optional(asked.endpoint),
+            region=optional(asked.region),
+            anonymous=asked.anonymous,
+            profile=optional(asked.profile),
+            timeout_s=asked.timeout_s,
+            retries=asked.retries,
+            cache_gb=config.data.cache_gb,
+        )
+    )
+
+
+def say_fetched() -> None:
+    """Says in the log how much this process has read from addresses, if it has."""
+    size, requests = remote.fetched()
+    if requests:
+        logging.info(
+            "%s fetched from addresses in %s requests",
+            quantities.size(size),
+            f"{requests:,}",
+        )
