@@ -36,6 +36,7 @@ CONFIDENCE = 0.95
 METRICS = {
     "nerl": ("NERL [%]", 100, 2),
     "nerl_mean": ("mean over skeletons [%]", 100, 2),
+    "adapted_rand_error": ("adapted Rand error", 1, 4),
     "voi_sum": ("VOI [bit]", 1, 3),
     "voi_split": ("VOI split", 1, 3),
     "voi_merge": ("VOI merge", 1, 3),
@@ -53,14 +54,17 @@ _FREE = ("seed", "decode.threshold", "predict.batch_per_device")
 _ORIGIN: dict[str, Schema] = {"threshold_origin": text()}
 _TESTED = _ORIGIN | {
     "config": table_of(),
-    "skeleton_sha256": text(),
-    "skeletons": {
-        key: number() if key == "nerl" else optional(number()) for key in METRICS
-    },
     "threshold": either(number(), text(), nothing()),
     "parameters": optional(table_of(number())),  # of a decoder without a threshold
     "volume": text(),
 }
+_BY_SKELETONS = {
+    "skeleton_sha256": text(),
+    "skeletons": {
+        key: number() if key == "nerl" else optional(number()) for key in METRICS
+    },
+}
+_BY_LABELS = {"label_fingerprint": text(), "dense": table_of(number())}
 
 
 def run(runs: Sequence[str], workdir: str = "") -> dict[str, Any]:
@@ -127,10 +131,13 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 def _training(path: pathlib.Path) -> dict[str, Any]:
     """One run's test: its seed, step, threshold and scores, and what all runs share."""
     chosen = path if path.suffix == ".json" else _chosen_test(path)
-    facts = _read(chosen, {"skeletons": optional(anything())})
-    if "skeletons" not in facts:
-        raise InputError(f"{chosen} has no score by skeletons; test with a skeleton")
-    records.check(facts, _TESTED, str(chosen), "wanted a run that was tested")
+    truth = {"skeletons": optional(anything()), "dense": optional(anything())}
+    facts = _read(chosen, truth)
+    by_skeletons = "skeletons" in facts
+    if not by_skeletons and not facts.get("dense"):
+        raise InputError(f"{chosen} has no scores; test with a skeleton or labels")
+    wanted = _TESTED | (_BY_SKELETONS if by_skeletons else _BY_LABELS)
+    records.check(facts, wanted, str(chosen), "wanted a run that was tested")
     folder = path if path.is_dir() else _run_of(chosen)
     trained = _read(folder / "config.json", {"seed": whole(-(2**63)), "name": text()})
     tested = facts["config"]
@@ -141,7 +148,11 @@ def _training(path: pathlib.Path) -> dict[str, Any]:
     if mask == "auto":
         shared |= determines.facts(tested, "report")
     shared |= {
-        "test skeleton": facts["skeleton_sha256"],
+        **(
+            {"test skeleton": facts["skeleton_sha256"]}
+            if by_skeletons
+            else {"test labels": facts["label_fingerprint"]}
+        ),
         "checkpoint step": _step_of(chosen),
         "threshold": "tuned" if _tuned(facts) else facts["threshold_origin"],
     }
@@ -154,7 +165,7 @@ def _training(path: pathlib.Path) -> dict[str, Any]:
         "threshold": facts["threshold"],
         "threshold_origin": facts["threshold_origin"],
         **{name: facts[name] for name in ("parameters",) if name in facts},
-        "scores": facts["skeletons"],
+        "scores": facts["skeletons" if by_skeletons else "dense"],
         "shared": {k: v for k, v in shared.items() if k not in _FREE},
     }
 
@@ -235,6 +246,16 @@ def _require_one_setting(trainings: Sequence[Mapping[str, Any]]) -> None:
         seeds[seed] = training["run"]
 
 
+def _first_score(scores: Mapping[str, float]) -> str:
+    """The first of `METRICS` in a line, without its unit's brackets; "" for none."""
+    for key, (name, factor, digits) in METRICS.items():
+        if key in scores:
+            called, _, unit = name.partition(" [")
+            end = f" {unit[:-1]}" if unit else ""
+            return f"{called} {factor * scores[key]:.{digits}f}{end} "
+    return ""
+
+
 def _common_folder(trainings: Sequence[Mapping[str, Any]]) -> str:
     folders = [os.path.abspath(t["run"]) for t in trainings]
     return os.path.commonpath(folders)
@@ -263,9 +284,11 @@ def _text(result: Mapping[str, Any]) -> str:
     lines.append("")
     for run in result["runs"]:
         lines.append(
-            f"seed {run['seed']}: NERL {100 * run['scores']['nerl']:.2f} % at "
-            f"{_said(run)} ({run['threshold_origin']}), step {run['step']}, {run['run']}"
+            f"seed {run['seed']}: {_first_score(run['scores'])}at {_said(run)} "
+            f"({run['threshold_origin']}), step {run['step']}, {run['run']}"
         )
+    if "nerl" not in result["metrics"]:  # no leaderboard ranks by labels
+        return "\n".join(lines) + "\n"
     if not all(_tuned(run) for run in result["runs"]):
         lines.append(
             "The leaderboard asks for thresholds chosen on val: --mode=tune-test."

@@ -189,8 +189,26 @@ def test_runs_that_are_not_there(trained, tmp_path):
     facts = json.loads(path.read_text())
     del facts["skeletons"]
     path.write_text(json.dumps(facts))
-    with pytest.raises(InputError, match="has no score by skeletons; test with a skel"):
+    with pytest.raises(InputError, match="has no scores; test with a skeleton or lab"):
         summary.run([folder])
+
+
+def test_runs_that_were_scored_by_labels_alone(trained, tmp_path, capsys):
+    runs = [trained(f"r{seed}", seed, 0.1) for seed in (1, 2)]
+    for folder, error in zip(runs, (0.1, 0.2), strict=True):
+        (path,) = pathlib.Path(folder).rglob("eval_*.json")
+        facts = json.loads(path.read_text())
+        del facts["skeletons"], facts["skeleton_sha256"]
+        facts |= {"label_fingerprint": "cd", "dense": {"adapted_rand_error": error}}
+        path.write_text(json.dumps(facts))
+    found = summary.run(runs)["metrics"]
+    assert list(found) == ["adapted_rand_error"]
+    assert found["adapted_rand_error"]["mean"] == pytest.approx(0.15)
+    printed = capsys.readouterr().out
+    assert "seed 1: adapted Rand error 0.1000 at threshold 0.7" in printed
+    assert "leaderboard" not in printed
+    with pytest.raises(InputError, match="test labels is 'cd' and None"):
+        summary.run([runs[0], trained("r3", 3, 0.1)])
 
 
 def test_the_mode_takes_paths_and_no_config(trained, capsys):
