@@ -1,7 +1,7 @@
 """What a GPU makes of this project: one command, one table, five minutes.
 
     make bench-gpu
-    python3 tests/gpu/bench.py [--only step,forward,predict] [--budget 300] [--out FILE.json]
+    python3 tests/gpu/bench.py [--only step,forward,predict] [--budget 300] [--out FILE.json] [--logs FOLDER]
     python3 tests/gpu/bench.py --quick --side 16      a dry run on a CPU, for the program's sake
 
 It installs nothing, needs no network, and of the project no more than the checkout. Parts:
@@ -35,6 +35,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def tasks_of(a: argparse.Namespace) -> list[Task]:
         row |= {"kernels": kernels} | options.pop("row", {})
         words = {"size": size, "side": side, "batch": batch, "kernels": kernels}
         words |= {"remat": remat, "channels": a.channels, "repeat": a.repeat} | more
+        words |= {"verbose": True} if a.logs else {}
         script = [str(HERE / "bench_ours.py"), what]
         task = Task(row, [*script, *_flags(words)], **options)
         if part in chosen:
@@ -176,6 +178,7 @@ class Bench:
 
     def __init__(self, budget: float, jobs: int, folder: pathlib.Path):
         self.rows: list[Row] = []
+        self.said: list[tuple[Task, pathlib.Path]] = []  # what each task wrote
         self._end = time.monotonic() + budget
         self._budget = budget
         self._slots = asyncio.Semaphore(jobs)
@@ -207,6 +210,7 @@ class Bench:
     async def _work(self, task: Task, limit: float, prepared: asyncio.Event) -> None:
         """One process, from its start to its end or the budget's."""
         said = self._folder / f"{id(task)}.txt"
+        self.said.append((task, said))
         task.began = time.time()
         with said.open("w") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -398,6 +402,14 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
+def keep_logs(said: Sequence[tuple[Task, pathlib.Path]], folder: pathlib.Path) -> None:
+    """A file for each part, named by number and part: candidates' times and refusals."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (task, path) in enumerate(said):
+        name = "_".join([f"{number:02d}", *task.row["what"].split()])
+        shutil.copyfile(path, folder / f"{name}.txt")
+
+
 def device() -> Row:
     """What JAX finds here, asked in a process that gives the device back."""
     program = (
@@ -421,6 +433,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="parts, of those above")
     parser.add_argument("--budget", type=float, default=300, help="seconds in all")
     parser.add_argument("--out", default="", help="a file for the rows as JSON")
+    parser.add_argument("--logs", default="", help="a folder for what each part said")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--sizes", default="S,L")
     parser.add_argument("--kernels", default="auto,xla", help="auto, xla, pallas")
@@ -457,6 +470,8 @@ def main() -> None:
         bench = Bench(a.budget, a.jobs, pathlib.Path(folder))
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         asyncio.run(bench.run(tasks))
+        if a.logs:
+            keep_logs(bench.said, pathlib.Path(a.logs))
     rows = bench.rows
     if missing and (not a.only or "torch" in a.only.split(",")):
         rows.append({"what": "torch step", "failed": "torch is not installed"})

@@ -177,3 +177,13 @@ def test_standing_still_does_not_count_as_compiling(tmp_path):
     found = bench.Bench(budget=1.0, jobs=1, folder=tmp_path)
     found._turns = [(12.0, 13.0), (19.0, 25.0), (30.0, 31.0)]
     assert found._moving(10.0, 20.0) == 8.0
+
+
+def test_what_each_part_said_is_kept_by_its_name(tmp_path):
+    said = tmp_path / "said"
+    said.write_text("xla takes 2 ms")
+    task = bench.Task({"what": "timeline step"}, [])
+    bench.keep_logs([(task, said)], tmp_path / "logs")
+    assert (tmp_path / "logs" / "00_timeline_step.txt").read_text() == "xla takes 2 ms"
+    tasks = bench.tasks_of(bench.parse(["--only", "step", "--logs", "logs"]))
+    assert all("--verbose" in task.command for task in tasks)
