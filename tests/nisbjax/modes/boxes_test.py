@@ -38,9 +38,13 @@ def stack(settings, folder):
 def test_what_is_predicted_tuned_on_and_scored(stack, folder, monkeypatch):
     """Nodes at x = 0 to 7 are tuned on, 8 to 11 scored: 2 neurites of 4 nodes, 3 edges."""
     shown = {}
-    monkeypatch.setattr(
-        plots, "slices", lambda path, columns, _, truth: shown.update(columns)
-    )
+
+    def show(path, columns, _, truth):
+        shown.update(columns)
+        path.touch()
+        return path
+
+    monkeypatch.setattr(plots, "slices", show)
     stack.evaluate.metrics = ("nerl", "voi", "adapted_rand")
     stack.evaluate.label = split_of(stack, "test").label
     facts = launch.run_mode("tune-test", stack, workdir=str(folder))
