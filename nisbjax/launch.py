@@ -31,9 +31,11 @@ modes:
   config     print every key as the run would have it, and what differs from the preset
 
 --redo=predict,decode (of --mode=test, or that of its own mode; with tune, tune-test and validate
-also tune, the study) replaces what the stage made before, where other keys would be refused. Without --workdir, training starts outputs/<name>/<time stamp>, the other modes take the
-newest run of the config and say which. Programs that XLA compiled for a GPU are kept in the
-user's cache; --compilation_cache=DIR names another folder (on a CPU too), "" none. Input that cannot be used ends with one line and
+also tune, the study) replaces what the stage made before, where other keys would be refused; the
+log says first which files these are. Without --workdir, training starts
+outputs/<name>/<time stamp>, the other modes take the newest run of the config and say which.
+Programs that XLA compiled for a GPU are kept in the user's cache; --compilation_cache=DIR names
+another folder (on a CPU too), "" none. Input that cannot be used ends with one line and
 exit status 2.
 """
 
@@ -92,6 +94,7 @@ _REDONE = {
     "tune": ("predict", "tune"),
     "tune-test": ("predict", "tune", "decode"),
     "validate": ("predict", "tune", "decode"),
+    "skeletonize": ("skeletonize",),
 }
 # Flag -> the modes that take it.
 _EXTRAS: dict[str, tuple[str, ...]] = {
@@ -125,7 +128,9 @@ def define_flags() -> None:
     flags.DEFINE_bool("watch", False, "With validate: wait for new checkpoints.")
     flags.DEFINE_list("reset", [], "Of it, with train: optimizer, schedule, step.")
     flags.DEFINE_list(
-        "redo", [], "Of predict, tune, decode: what is made anew, see above."
+        "redo",
+        [],
+        "Of predict, tune, decode, skeletonize: what is made anew, see above.",
     )
     flags.DEFINE_string(
         "coordinator",

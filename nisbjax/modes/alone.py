@@ -20,7 +20,7 @@ from nisbjax.artifacts import (
 from nisbjax.checkpoint import checkpoint
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
-from nisbjax.modes import evaluation, quality, segmentation, workflow
+from nisbjax.modes import evaluation, quality, replacements, segmentation, workflow
 from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.prediction import predicted
 from nisbjax.modes.volumes import (
@@ -54,7 +54,9 @@ def predict(
         require_root(config, split)
         image = split.image
     place = run_dir.test(checkpoint.step_of(found), volume_name(image))
-    return workflow.predict(config, found, image, place, NamedOutputs.of(config, redo))
+    outputs = NamedOutputs.of(config, redo)
+    replacements.say(redo, replacements.of_prediction(config, place, outputs))
+    return workflow.predict(config, found, image, place, outputs)
 
 
 def qc(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
@@ -118,6 +120,7 @@ def decode(
     outputs = NamedOutputs.of(config, redo)
     path = segmentation.output_path(chosen, place, outputs.segmentation)
     segmentation.check(chosen, path, prediction, redo="decode" in redo)
+    replacements.say(redo, [path])
     image = ""
     if config.decode.affinity_mask == "auto":
         image = _predicted_image(config, prediction, named)

@@ -7,6 +7,7 @@ finds them there.
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -16,6 +17,7 @@ from nisbjax.artifacts import Run, volume_name
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.keys.checks import optional
+from nisbjax.modes import replacements
 from nisbjax.modes.volumes import same_file, split_of, voxel_size_nm
 from nisbjax.store import axes
 from nisbjax.store.address import is_address
@@ -30,13 +32,17 @@ class _Task(NamedTuple):
     key: str  # that is to name the output in what comes next
 
 
-def run(config: Config, run_dir: Run, _: str) -> list[dict[str, Any]]:
+def run(
+    config: Config, run_dir: Run, _: str, redo: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Mode skeletonize: `skeletonize.label`, or the labels of val and test.
+
+    With `redo`, skeletons that this mode made there are replaced.
 
     Returns:
       For each volume what `skeletonize.stage.run` returns, with `output`.
     """
-    from nisbjax.skeletonize import stage
+    from nisbjax.skeletonize import outputs, stage
 
     tasks = _tasks(config, run_dir)
     asked = [
@@ -49,11 +55,16 @@ def run(config: Config, run_dir: Run, _: str) -> list[dict[str, Any]]:
             config.data.unlabeled,
             determines.facts(config, "skeletons"),
             config.cluster,
+            redo="skeletonize" in redo,
         )
         for task in tasks
     ]
     for each in asked:
         stage.check(each)
+    replaced: list[pathlib.Path] = []
+    for task in tasks:
+        replaced += [task.output, *outputs.recorded(task.output).values()]
+    replacements.say(redo, replaced)
     results = []
     for task, each in zip(tasks, asked, strict=True):
         found = stage.run(each)

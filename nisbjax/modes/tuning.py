@@ -7,7 +7,7 @@ needs an explicit word, which the results repeat.
 import functools
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nisbjax import skeletons
@@ -15,7 +15,7 @@ from nisbjax.artifacts import TuneDir, VolumeDir
 from nisbjax.errors import InputError
 from nisbjax.keys import determines
 from nisbjax.mask import open_mask_for, part_taken
-from nisbjax.modes import segmentation
+from nisbjax.modes import replacements, segmentation
 from nisbjax.modes.evaluation import own_truth
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
@@ -44,6 +44,7 @@ def run(
     found: pathlib.Path,
     split: Split,
     outputs: NamedOutputs = OWN,
+    later: Sequence[pathlib.Path] = (),
 ) -> dict[str, Any]:
     """Completes the study on a volume; predicts it first if needed.
 
@@ -54,6 +55,7 @@ def run(
       split: the volume.
       outputs: prediction, report and mask instead of those of the study's folder, and
         whether prediction and study are replaced.
+      later: what later stages replace, which the log names with those.
 
     Returns:
       What `best_params.yaml` holds.
@@ -71,6 +73,9 @@ def run(
         ask()
     space = stage.check(config.tune, config.decode)
     place = out.prediction(split.name)
+    replaced = replacements.of_prediction(config, place, outputs)
+    replaced += replacements.of_study(config, out, outputs)
+    replacements.say(outputs.redo, [*replaced, *later])
     trial = segmentation.with_parameters(config, space.widest)
     prediction = predict(config, found, split.image, place, outputs)
     known = _inputs(config, split, prediction)

@@ -22,7 +22,7 @@ from nisbjax.artifacts import Run, ValidationDir, VolumeDir
 from nisbjax.checkpoint import checkpoint
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
-from nisbjax.modes import tuning, workflow
+from nisbjax.modes import replacements, tuning, workflow
 from nisbjax.modes.checkpoint_scores import CheckpointScores, Row
 from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.volumes import split_of
@@ -232,7 +232,9 @@ def _score(
     raw = out.raw("zarr", config.predict.channels)
     # One of each for every checkpoint, whatever files the keys name.
     outputs = NamedOutputs(prediction=str(raw), redo=tuple(redo))
-    best = tuning.run(config, study, found, split, outputs)
+    decoded = NamedOutputs(redo=tuple(redo))
+    later = replacements.of_segmentation(config, out, decoded)
+    best = tuning.run(config, study, found, split, outputs, later)
     # By the truth that was tuned on, whatever an evaluation is asked for.
     truth = tuning.truth_of(config, split)
     facts = workflow.decode_and_score(
@@ -242,7 +244,7 @@ def _score(
         split,
         truth,
         "decode.threshold",
-        NamedOutputs(redo=tuple(redo)),
+        decoded,
         metrics=("auto",),
     )
     if not config.validate.keep:

@@ -17,7 +17,7 @@ from nisbjax.artifacts import Run, VolumeDir
 from nisbjax.checkpoint import checkpoint
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import optional
-from nisbjax.modes import evaluation, segmentation, tuning
+from nisbjax.modes import evaluation, replacements, segmentation, tuning
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.modes.prediction import predict
 from nisbjax.modes.quality import affinity_mask, check_mask
@@ -74,6 +74,7 @@ def test(
     threshold_origin: str = "",
     given: Collection[str] = (),
     redo: Sequence[str] = (),
+    told: Collection[pathlib.Path] = (),
 ) -> dict[str, Any]:
     """Predicts, checks, masks, decodes and scores the test volume, or `predict.input`.
 
@@ -85,6 +86,7 @@ def test(
       threshold_origin: where they come from, for the record.
       given: keys that the command line set.
       redo: stages whose outputs are replaced, `predict` or `decode`.
+      told: outputs of which the log has said that they are replaced.
 
     Returns:
       What the evaluation's JSON holds.
@@ -100,6 +102,9 @@ def test(
         )
     found, split, place = _check_test(config, run_dir, checkpoint_path, parameters)
     outputs = NamedOutputs.of(config, redo)
+    replaced = replacements.of_prediction(config, place, outputs)
+    replaced += replacements.of_segmentation(config, place, outputs, parameters)
+    replacements.say(redo, replaced, told)
     prediction = predict(config, found, split.image, place, outputs)
     return decode_and_score(
         config,
@@ -297,11 +302,16 @@ def _as_threshold(text: str) -> float:
 
 
 def tune(
-    config: Config, run_dir: Run, checkpoint_path: str, redo: Sequence[str] = ()
+    config: Config,
+    run_dir: Run,
+    checkpoint_path: str,
+    redo: Sequence[str] = (),
+    later: Sequence[pathlib.Path] = (),
 ) -> dict[str, Any]:
     """Completes the threshold study on the validation volume; predicts it first if needed.
 
-    With `redo`, a prediction (`predict`) or a study (`tune`) that is there is replaced.
+    With `redo`, a prediction (`predict`) or a study (`tune`) that is there is replaced;
+    `later` as of `tuning.run`.
 
     Returns:
       What `best_params.yaml` holds.
@@ -313,7 +323,8 @@ def tune(
     found = find_checkpoint(config, run_dir, checkpoint_path)
     out = run_dir.tune(checkpoint.step_of(found))
     split = tuning.volume(config)
-    return tuning.run(config, out, found, split, NamedOutputs.of(config, redo))
+    outputs = NamedOutputs.of(config, redo)
+    return tuning.run(config, out, found, split, outputs, later)
 
 
 def tune_test(
@@ -321,13 +332,19 @@ def tune_test(
 ) -> dict[str, Any]:
     """Tunes on the validation volume, then tests with the best threshold.
 
-    `redo` as of `tune` and of `test`.
+    `redo` as of `tune` and of `test`. A segmentation that is replaced is named by the best
+    parameters, so that the log can name it only once these are found, unless
+    `decode.output` does.
 
     Raises:
       InputError: as `tune` and `test`; what testing refuses, before anything is tuned.
     """
-    _check_test(config, run_dir, checkpoint_path, None)
-    best = tune(config, run_dir, checkpoint_path, redo)
+    _, _, place = _check_test(config, run_dir, checkpoint_path, None)
+    outputs = NamedOutputs.of(config, redo)
+    later = replacements.of_prediction(config, place, outputs)
+    if outputs.segmentation:
+        later += replacements.of_segmentation(config, place, outputs)
+    best = tune(config, run_dir, checkpoint_path, redo, later)
     found = find_checkpoint(config, run_dir, checkpoint_path)
     return test(
         config,
@@ -337,6 +354,7 @@ def tune_test(
         threshold_origin=f"tuned on {tuning.truth_of(config, split_of(config, 'val')).path}"
         + " (test data)" * best["test_data_used"],
         redo=redo,
+        told=later,
     )
 
 

@@ -20,6 +20,9 @@ from nisbjax.store.manifest import require_equal
 from nisbjax.typing import FloatTriple
 
 ALSO = ("swc", "precomputed")
+_ADVICE = (
+    "add --redo=skeletonize to replace it, or name another --config.skeletonize.output"
+)
 
 
 def parts_folder(output: pathlib.Path) -> pathlib.Path:
@@ -33,8 +36,24 @@ def paths(output: pathlib.Path, also: Sequence[str] = ALSO) -> dict[str, pathlib
     return found | {word: output.with_name(f"{output.stem}_{word}") for word in also}
 
 
+def recorded(output: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Those of `paths` that are there and that the record says are ours."""
+    state = manifest_lines.state_of(parts_folder(output))
+    return {
+        word: path
+        for word, path in paths(output).items()
+        if state is not None
+        and (word in state.parts or word in state.notes)
+        and os.path.lexists(path)
+    }
+
+
 def require_ours(
-    output: pathlib.Path, also: Sequence[str], made_from: Mapping[str, Any]
+    output: pathlib.Path,
+    also: Sequence[str],
+    made_from: Mapping[str, Any],
+    *,
+    redo: bool = False,
 ) -> None:
     """Refuses outputs that something else made; the others of ours go with `skeleton.pkl`.
 
@@ -42,16 +61,18 @@ def require_ours(
       output: path of `skeleton.pkl`.
       also: of `ALSO`.
       made_from: what determines what is to be made.
+      redo: what is ours is replaced, in whatever format, whatever it was made of.
 
     Raises:
       InputError: naming the file and what differs.
     """
     folder = parts_folder(output)
     state = manifest_lines.state_of(folder)
-    for word, path in paths(output, also).items():
+    ours = recorded(output)
+    for word, path in (paths(output, also) | (ours if redo else {})).items():
         if not os.path.lexists(path):
             continue
-        if state is None or not (word in state.parts or word in state.notes):
+        if state is None or word not in ours:
             raise InputError(
                 f"{path} is there, and --mode=skeletonize did not make it; remove it, or "
                 "name another --config.skeletonize.output"
@@ -63,22 +84,31 @@ def require_ours(
                     f"{path} was changed since --mode=skeletonize made it; move it away, or "
                     "name another --config.skeletonize.output"
                 )
-        if word == "pkl":
+        if word == "pkl" and not redo:
             lines, _ = manifest_lines.read(folder)
-            require_equal(path, lines[0]["fingerprint"], made_from)
+            require_equal(path, lines[0]["fingerprint"], made_from, _ADVICE)
 
 
-def remove_others(output: pathlib.Path, made_from: Mapping[str, Any]) -> list[str]:
+def remove_others(
+    output: pathlib.Path, made_from: Mapping[str, Any], *, redo: bool = False
+) -> list[str]:
     """Removes what other keys or labels made, whose `skeleton.pkl` is not there.
+
+    With `redo` also what these made, and `skeleton.pkl`.
 
     Returns:
       Words of `paths` whose folder, made by us, stays for what others put in it.
     """
     folder = parts_folder(output)
     lines, _ = manifest_lines.read(folder)
-    if not lines or lines[0]["fingerprint"] == manifest_lines.plain(made_from):
+    if not lines:
         return []
-    logging.info("%s holds boxes of another attempt; they are removed", folder)
+    if redo:
+        logging.info("replacing %s, as --redo asks", output)
+    elif lines[0]["fingerprint"] == manifest_lines.plain(made_from):
+        return []
+    else:
+        logging.info("%s holds boxes of another attempt; they are removed", folder)
     state = manifest_lines.state_of(folder) or manifest_lines.State()
     stay = []
     for word, path in paths(output).items():

@@ -54,6 +54,7 @@ class Skeletonizing:
       unlabeled: labels that say nothing, see `unlabeled.parse_codes`.
       determined_by: keys and values that determine the skeletons, for the record.
       cluster: who works, kind, workers and address.
+      redo: what this stage made there is replaced, whatever it was made of.
     """
 
     section: Section
@@ -64,6 +65,7 @@ class Skeletonizing:
     unlabeled: str
     determined_by: Mapping[str, Any]
     cluster: Section
+    redo: bool = False
 
 
 def run(asked: Skeletonizing) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def run(asked: Skeletonizing) -> dict[str, Any]:
     folder = outputs.parts_folder(asked.output)
     started = time.monotonic()
     with writing(asked.output):
-        stay = outputs.remove_others(asked.output, made_from)
+        stay = outputs.remove_others(asked.output, made_from, redo=asked.redo)
         with Manifest(folder, made_from) as manifest:
             for word in stay:  # the folder is ours still
                 manifest.note(word)
@@ -131,7 +133,8 @@ def _planned(asked: Skeletonizing) -> tuple[Volume, Box, dict[str, Any]]:
         "region": str(region),
         "kimimaro": metadata.version("kimimaro"),
     }
-    outputs.require_ours(asked.output, asked.section.also, made_from)
+    also = asked.section.also
+    outputs.require_ours(asked.output, also, made_from, redo=asked.redo)
     return volume, region, made_from
 
 

@@ -127,7 +127,9 @@ def test_a_segmentation_is_replaced_where_that_is_asked_for(tmp_path, config, ca
         alone.decode(config, run, "")
     with caplog.at_level(logging.INFO):
         assert alone.decode(config, run, "", redo=("decode",)) == path
-    assert f"replacing {path}, as --redo asks" in caplog.text
+    said = caplog.messages
+    first, then = f"--redo=decode replaces {path}", f"replacing {path}, as --redo asks"
+    assert said.index(first) < said.index(then)
     afresh = changed(config)
     afresh.decode.output = str(tmp_path / "afresh.zarr")
     alone.decode(afresh, run, "")

@@ -179,6 +179,10 @@ def test_a_study_and_its_prediction_are_made_anew_where_that_is_asked_for(
     place = Run(folder).tune(20)
     for path in (place.database(stack.tune.study), place.prediction("seed5").raw()):
         assert f"replacing {path}, as --redo asks" in caplog.messages
+    raw, study = place.prediction("seed5").raw("zarr"), place.database(stack.tune.study)
+    (said,) = (text for text in caplog.messages if text.startswith("--redo="))
+    assert said.startswith(f"--redo=predict,tune replaces {raw}, ")
+    assert said.endswith(f", {study}")
     stack.tune.objective = "nerl"
     with pytest.raises(
         InputError, match="other metric .*; add --redo=tune to make it a"

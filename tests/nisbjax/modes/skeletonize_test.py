@@ -50,7 +50,7 @@ def test_from_labels_to_a_nerl_of_one(tmp_path, config, capsys):
     assert launch.run_mode("skeletonize", config) == [val, test]
 
 
-def test_named_labels(tmp_path, config, capsys):
+def test_named_labels(tmp_path, config, capsys, caplog):
     saved(tmp_path, rod())
     config.skeletonize.update({"label": "labels.npy", "roi": "0:20,0:9,0:9"})
     (facts,) = launch.run_mode("skeletonize", config)
@@ -60,6 +60,22 @@ def test_named_labels(tmp_path, config, capsys):
     launch.run_mode("skeletonize", config, "anywhere")
     found = skeletons.load("a/b.pkl")
     assert found.index_position[:, 0].max() == 19
+    # Another part, made anew only where that is asked for.
+    config.skeletonize.also = ("swc",)
+    launch.run_mode("skeletonize", config, "anywhere")
+    config.skeletonize.update({"roi": "0:10,0:9,0:9", "also": ()})
+    with pytest.raises(InputError, match="region.* add --redo=skeletonize to replace"):
+        launch.run_mode("skeletonize", config, "anywhere")
+    caplog.set_level("INFO")
+    launch.run_mode("skeletonize", config, "anywhere", redo=["skeletonize"])
+    said = caplog.messages
+    first = "--redo=skeletonize replaces a/b.pkl, a/b.npz, a/b_swc"
+    assert said.index(first) < said.index("replacing a/b.pkl, as --redo asks")
+    assert skeletons.load("a/b.pkl").index_position[:, 0].max() == 9
+    assert not (tmp_path / "a" / "b_swc").exists()
+    (tmp_path / "a" / "b.pkl").write_bytes(b"somebody's")
+    with pytest.raises(InputError, match="was changed since"):
+        launch.run_mode("skeletonize", config, "anywhere", redo=["skeletonize"])
 
 
 def test_named_labels_of_a_split_have_its_axes(tmp_path, config):
