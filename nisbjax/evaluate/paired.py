@@ -5,6 +5,7 @@ either; and where one decoder leaves nodes on background, it counts what the oth
 them. BANIS and PyTC compare single numbers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,3 +137,26 @@ def text(facts: dict, first: str, second: str) -> str:
         share = 100 * facts["n_other"] / given
         line += f", of those {share:.1f} % another skeleton's"
     return "\n".join([*lines, line, ""])
+
+
+def text_of_labels(
+    scores: Mapping[str, Mapping[str, float]], first: str, second: str
+) -> str:
+    """Scores against dense labels side by side, and which way is better.
+
+    Args:
+      scores: by name, `first`, `second` and `difference` of each.
+      first, second: as `text`.
+    """
+    lines = [f"first:  {first}", f"second: {second}", ""]
+    width = max(map(len, scores))
+    lines.append(f"{'':{width}}    first   second  second - first")
+    for name, score in scores.items():
+        errors = name == "adapted_rand_error" or name.startswith("voi")
+        change = score["difference"] * (-1 if errors else 1)
+        verdict = "better" if change > 0 else "worse" if change < 0 else "equal"
+        lines.append(
+            f"{name:{width}}  {score['first']:7.4f}  {score['second']:7.4f}  "
+            f"{score['difference']:+14.4f}  {verdict}"
+        )
+    return "\n".join([*lines, ""])

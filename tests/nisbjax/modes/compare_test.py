@@ -37,7 +37,9 @@ def evaluated(tmp_path):
     """A function that scores rows of labels, x by y, and returns the JSON's path."""
     skeleton = skeleton_at(tmp_path / "skeleton.pkl")
 
-    def evaluated_(name, rows, skeleton=skeleton, box=""):
+    def evaluated_(
+        name, rows, skeleton=skeleton, box="", truth_labels="", metrics=("nerl",)
+    ):
         path = tmp_path / f"{name}.zarr"
         labels = np.array(rows, np.uint32).T[..., None]
         create_zarr(
@@ -49,8 +51,10 @@ def evaluated(tmp_path):
             attributes={"box": box, "volume_shape": [4, 2, 1]} if box else {},
         ).write(..., labels)
         out = VolumeDir(tmp_path / name)
-        truth = Truth(str(skeleton), "", (10.0, 10.0, 10.0))
-        stage.run(("nerl",), out, path, truth, memory_gb=1.0, config=CONFIG)
+        truth = Truth(
+            "" if truth_labels else str(skeleton), truth_labels, (10.0, 10.0, 10.0)
+        )
+        stage.run(metrics, out, path, truth, memory_gb=1.0, config=CONFIG)
         return str(out.evaluation(path, ".json"))
 
     return evaluated_
@@ -74,6 +78,51 @@ def test_two_segmentations_by_hand(evaluated, tmp_path, capsys):
     assert rows[0] == "skeleton,length_nm,nerl_first,nerl_second,difference"
     assert rows[1:] == ["1,30,0.222222,0,-0.222222", "2,30,0.111111,0.111111,0"]
     assert (tmp_path / "compare.txt").exists()
+
+
+def labels_at(path, rows):
+    np.save(path, np.array(rows, np.uint32).T[..., None])
+    return str(path)
+
+
+def test_scores_by_labels_alone(evaluated, tmp_path, capsys):
+    """Labels 1 1 1 1 and 2 2 2 2. The first halves label 1: 4 of 8 voxels are split by one
+    bit, 0.5 bit in all; the second is the truth."""
+    truth = labels_at(tmp_path / "labels.npy", [[1] * 4, [2] * 4])
+    by = {"truth_labels": truth, "metrics": ("voi",)}
+    a = evaluated("a", [[5, 5, 6, 6], [7] * 4], **by)
+    b = evaluated("b", [[5] * 4, [7] * 4], **by)
+    found = launch.run_paths("compare", [a, b], str(tmp_path / "out"))
+    assert found["dense"]["voi_split"] == {
+        "first": 0.5,
+        "second": 0.0,
+        "difference": -0.5,
+    }
+    assert found["label"] == truth
+    printed = capsys.readouterr().out
+    assert "voi_split   0.5000   0.0000         -0.5000  better\n" in printed
+    assert "voi_merge   0.0000   0.0000         +0.0000  equal\n" in printed
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "compare.json",
+        "compare.txt",
+    ]
+    by_skeletons = evaluated("c", [[5] * 4, [7] * 4])
+    with pytest.raises(InputError, match="eval_a.json is scored by labels alone, and"):
+        launch.run_paths("compare", [by_skeletons, a])
+    by["metrics"] = ("adapted_rand",)
+    rand = evaluated("d", [[5] * 4, [7] * 4], **by)
+    with pytest.raises(InputError, match="have no score in common; evaluate both"):
+        launch.run_paths("compare", [a, rand])
+    by["truth_labels"] = labels_at(tmp_path / "other.npy", [[1] * 4, [3] * 4])
+    with pytest.raises(InputError, match="are scored by different labels"):
+        launch.run_paths("compare", [rand, evaluated("e", [[5] * 4, [7] * 4], **by)])
+    facts = json.loads(pathlib.Path(b).read_text())
+    facts["config"]["data.unlabeled"] = "7"
+    pathlib.Path(b).write_text(json.dumps(facts))
+    with pytest.raises(
+        InputError, match="leave out other labels .data.unlabeled: None"
+    ):
+        launch.run_paths("compare", [a, b])
 
 
 @pytest.fixture
