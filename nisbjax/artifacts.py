@@ -54,6 +54,13 @@ def folder_of(path: str | pathlib.Path) -> pathlib.Path:
     return _file_of(path)[0].parent
 
 
+def folder_name(path: str | pathlib.Path) -> str:
+    """The name of the folder where a file lies, at an address too: a bucket's or a host's."""
+    here = _file_of(path)[0]
+    here = here if address.is_address(path) else here.resolve()
+    return here.parent.name.replace(":", "_")
+
+
 def _file_of(path: str | pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]]:
     """The file, or the zarr, that a path leads into; and what follows it."""
     named, _ = axes.split_path(str(path))

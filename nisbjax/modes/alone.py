@@ -14,6 +14,7 @@ from nisbjax.artifacts import (
     Run,
     VolumeDir,
     file_name,
+    folder_name,
     folder_of,
     volume_name,
 )
@@ -33,6 +34,7 @@ from nisbjax.modes.volumes import (
     within_box_of_tested,
 )
 from nisbjax.store import axes
+from nisbjax.store.address import is_address
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_affinities, open_labels
 from nisbjax.typing import Config
@@ -173,9 +175,9 @@ def place_of_file(run_dir: Run, named: str) -> VolumeDir:
     There names hold what tells that file from others, so that nothing of one takes the
     place of another's. A run's own file has its folder for itself.
     """
-    folder, name = folder_of(named).resolve(), file_name(named)
-    if folder != run_dir.path.resolve():
-        return VolumeDir(run_dir.path, f"{folder.name}_{name}")
+    name = file_name(named)
+    if is_address(named) or folder_of(named).resolve() != run_dir.path.resolve():
+        return VolumeDir(run_dir.path, f"{folder_name(named)}_{name}")
     return VolumeDir(run_dir.path, "" if name.startswith(OWN_NAMES) else name)
 
 

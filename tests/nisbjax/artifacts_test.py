@@ -9,6 +9,7 @@ from nisbjax.artifacts import (
     TuneDir,
     VolumeDir,
     file_name,
+    folder_name,
     folder_of,
     new_run,
     newest_run,
@@ -69,6 +70,19 @@ def test_the_tree_of_the_tutorial(tmp_path):
 def test_a_file_is_named_by_what_tells_it_from_its_neighbours(path, name, folder):
     assert file_name(path) == name
     assert str(folder_of(path)) == folder
+
+
+@pytest.mark.parametrize(
+    "path, folder",
+    [
+        ("/d/e/a.h5/main", "e"),
+        ("s3://bucket/a.zarr", "bucket"),
+        ("s3://bucket/seed6/a.zarr/aff", "seed6"),
+        ("http://127.0.0.1:8000/a.zarr", "127.0.0.1_8000"),
+    ],
+)
+def test_the_folder_of_a_file_has_a_name_at_an_address_too(path, folder):
+    assert folder_name(path) == folder
 
 
 def test_what_is_made_of_a_named_file_says_so(tmp_path):
