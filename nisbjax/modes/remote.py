@@ -8,7 +8,7 @@ from absl import logging
 
 from nisbjax.console import quantities
 from nisbjax.keys.checks import optional
-from nisbjax.store import remote
+from nisbjax.store import access
 from nisbjax.typing import Config
 
 
@@ -16,11 +16,11 @@ def settle(config: Config) -> None:
     """Lets addresses be reached as `remote` and `data.cache_gb` say.
 
     Raises:
-      InputError: as `address.settle`.
+      InputError: as `access.settle`.
     """
     asked = config.remote
-    remote.settle(
-        remote.Access(
+    access.settle(
+        access.Access(
             endpoint=optional(asked.endpoint),
             region=optional(asked.region),
             anonymous=asked.anonymous,
@@ -34,7 +34,7 @@ def settle(config: Config) -> None:
 
 def say_fetched() -> None:
     """Says in the log how much this process has read from addresses, if it has."""
-    size, requests = remote.fetched()
+    size, requests = access.fetched()
     if requests:
         logging.info(
             "%s fetched from addresses in %s requests",

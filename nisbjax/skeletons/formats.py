@@ -18,7 +18,7 @@ from nisbjax.skeletons import flat_file, nisb_file, precomputed, swc
 from nisbjax.skeletons.arrays import Skeletons
 from nisbjax.store import numeric_order
 from nisbjax.store.address import is_address
-from nisbjax.store.remote import local_copy
+from nisbjax.store.places import local_copy
 from nisbjax.typing import FloatTriple
 
 MAX_BYTES = 1 << 30  # NISB's cubes have some 60 MB

@@ -1,8 +1,8 @@
 """Addresses as text: what is one, and what may not stand in it.
 
 `s3://bucket/em.zarr`, `gs://bucket/em`, `https://host/em` stand wherever a path of a volume
-may. Keys of an account never stand in one, for it goes into logs and attributes. What lies
-there is read by `remote`.
+may. Keys of an account never stand in one, for it goes into logs and attributes. What
+lies there is read by `places`.
 """
 
 import os

@@ -12,7 +12,7 @@ from typing import Any
 
 from nisbjax.errors import InputError
 from nisbjax.store import files
-from nisbjax.store.remote import Address, Place
+from nisbjax.store.places import Address, Place
 
 _MOST_BYTES = (
     1 << 26

@@ -17,9 +17,10 @@ from nisbjax.store import (
     axes,
     finished,
     formats,
+    places,
     precomputed,
     remains,
-    remote,
+    request_errors,
     scales,
     verified,
 )
@@ -50,7 +51,7 @@ def fingerprint(path: str | os.PathLike) -> str:
     place, inner = formats.split_path(named)
     digest = hashlib.sha256(repr(inner).encode() + turned.encode())
     draw = random.Random(0)
-    if isinstance(place, remote.Address):
+    if isinstance(place, places.Address):
         _add_remote(digest, place, open_volume(named), draw)
         return digest.hexdigest()
     path = place
@@ -83,7 +84,7 @@ def fingerprint(path: str | os.PathLike) -> str:
 
 
 def _add_remote(
-    digest: Any, place: remote.Address, volume: Volume, draw: random.Random
+    digest: Any, place: places.Address, volume: Volume, draw: random.Random
 ) -> None:
     store, chunks = volume.store, volume.chunks
     digest.update(f"{store.shape} {store.dtype} {scales.above(place)}\n".encode())
@@ -104,7 +105,7 @@ def _add_remote(
         try:
             digest.update(np.ascontiguousarray(part.result()).tobytes())
         except Exception as error:  # noqa: BLE001 (TensorStore has a few types for all)
-            raise remote.unreachable(str(place), error) from None
+            raise request_errors.unreachable(str(place), error) from None
 
 
 def _turned(text: str) -> str:

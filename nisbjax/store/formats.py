@@ -12,11 +12,11 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import address, axes, n5, precomputed, remote, scales, slices
+from nisbjax.store import address, axes, n5, places, precomputed, scales, slices
 from nisbjax.store.address import local_path
 from nisbjax.store.hdf5 import open_hdf5
 from nisbjax.store.npy import open_npy
-from nisbjax.store.remote import Address, Place
+from nisbjax.store.places import Address, Place
 from nisbjax.store.tiff import open_tiff
 from nisbjax.store.zarr_folder import open_zarr, zarr_spec
 
@@ -186,7 +186,7 @@ def split_path(text: str) -> tuple[Place, str | None]:
     """
     found = _located(text)
     if found is None:
-        path = remote.place_of(axes.split_path(text)[0])
+        path = places.place_of(axes.split_path(text)[0])
         reason = precomputed.missing(path) or scales.missing(path)
         raise InputError(reason or f"no volume at {path}; check the path")
     path, inner = found
@@ -201,7 +201,7 @@ def split_path(text: str) -> tuple[Place, str | None]:
 def _located(text: str) -> tuple[Place, str | None] | None:
     """What a path names, a file's dataset behind it; None where nothing is."""
     text, _ = axes.split_path(text)
-    path = remote.place_of(text)
+    path = places.place_of(text)
     if isinstance(path, Address):
         found = precomputed.locate(path) or (
             (path, None) if path.is_dir() or n5.array_of(path) != path else None

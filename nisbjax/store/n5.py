@@ -11,9 +11,9 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import axes, claims, remote, scales, voxel_size
+from nisbjax.store import axes, claims, places, scales, voxel_size
 from nisbjax.store.attributes import read_json_object
-from nisbjax.store.remote import Place
+from nisbjax.store.places import Place
 from nisbjax.store.views import words
 
 _METADATA = "attributes.json"
@@ -75,7 +75,7 @@ def open_n5(
     claims.require_possible(path, shape, blocks, dtype.itemsize)
     try:
         store = ts.open(
-            spec_of(path), read=True, context=remote.context_of(path)
+            spec_of(path), read=True, context=places.context_of(path)
         ).result()
     except Exception as error:  # noqa: BLE001 (TensorStore has a few types for all)
         raise InputError(
@@ -99,7 +99,7 @@ def open_n5(
 
 def spec_of(path: Place) -> dict[str, Any]:
     """TensorStore's specification of an array."""
-    return remote.spec_of("n5", path)
+    return places.spec_of("n5", path)
 
 
 def _is_zarr(path: Place) -> bool:
@@ -107,7 +107,7 @@ def _is_zarr(path: Place) -> bool:
 
 
 def _arrays_in(path: Place) -> list[str]:
-    if isinstance(path, remote.Address):  # which is not listed
+    if isinstance(path, places.Address):  # which is not listed
         return [_FINEST] if is_array(path / _FINEST) else []
     try:
         found = [p.parent.name for p in path.glob(f"*/{_METADATA}")]

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import claims, inflated_chunks, remote, scales, voxel_size
+from nisbjax.store import claims, inflated_chunks, places, scales, voxel_size
 from nisbjax.store.attributes import read_json_object
-from nisbjax.store.remote import Place
+from nisbjax.store.places import Place
 from nisbjax.store.schema import (
     Kind,
     either,
@@ -155,7 +155,7 @@ def is_exact(root: Place, key: str) -> bool:
 def spec_of(root: Place, key: str) -> dict[str, Any]:
     """TensorStore's specification of a scale."""
     return {
-        **remote.spec_of("neuroglancer_precomputed", root),
+        **places.spec_of("neuroglancer_precomputed", root),
         "scale_metadata": {"key": key},
     }
 
@@ -176,7 +176,7 @@ def _left_out(info: dict[str, Any], key: str) -> tuple[str, ...]:
 def _opened(root: Place, key: str, source: str) -> ts.TensorStore:
     try:
         return ts.open(
-            spec_of(root, key), read=True, context=remote.context_of(root)
+            spec_of(root, key), read=True, context=places.context_of(root)
         ).result()
     except Exception as error:  # noqa: BLE001 (TensorStore has a few types for all)
         raise InputError(
@@ -199,7 +199,7 @@ def _info(root: Place) -> dict[str, Any] | None:
     """
     path = root / "info"
     found = None
-    there = path.exists() if isinstance(path, remote.Address) else os.path.lexists(path)
+    there = path.exists() if isinstance(path, places.Address) else os.path.lexists(path)
     with contextlib.suppress(InputError):  # of other programs, whatever it is
         found = read_json_object(path) if there else None
     if found is None or not isinstance(found.get("scales"), list):

@@ -16,7 +16,7 @@ from absl import logging
 from nisbjax.errors import InputError
 from nisbjax.store import axes, voxel_size
 from nisbjax.store.attributes import read_json_object
-from nisbjax.store.remote import Place
+from nisbjax.store.places import Place
 
 # Attributes that hold for the scale alone that they were written for: they count its voxels.
 OF_ONE = ("offsets", "box", "volume_shape")

@@ -22,7 +22,7 @@ from nisbjax.store import (
     address,
     chunk_headers,
     formats,
-    remote,
+    request_errors,
     stored,
     verified,
     zarr_output,
@@ -176,7 +176,7 @@ class Reading:
             if guard is not None:  # it knows which chunk, and what to do
                 guard.check(self._part)
             if address.is_address(self._volume.source):
-                raise remote.unreachable(self._volume.source, error) from None
+                raise request_errors.unreachable(self._volume.source, error) from None
             raise unreadable(error, self._volume.source) from None
         if guard is not None:
             guard.check(self._part)

@@ -15,9 +15,9 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import claims, remote, scales, voxel_size
+from nisbjax.store import claims, places, scales, voxel_size
 from nisbjax.store.attributes import read_json_object
-from nisbjax.store.remote import Address, Place
+from nisbjax.store.places import Address, Place
 from nisbjax.store.views import words
 
 _LOOKED_AT = 1 << 16  # entries of a folder whose metadata name the separator
@@ -29,7 +29,7 @@ _CODE = re.compile(r"[<>|=]?([biuf])(\d+)")
 
 def zarr_spec(path: Place, driver: str) -> dict[str, Any]:
     """TensorStore's specification of an array, `zarr` (v2) or `zarr3`."""
-    return remote.spec_of(driver, path)
+    return places.spec_of(driver, path)
 
 
 def open_zarr(
@@ -76,7 +76,7 @@ def open_zarr(
         attributes = {voxel_size.KEY: size, **attributes}
     try:
         store = ts.open(
-            spec, read=True, write=writable, context=remote.context_of(path)
+            spec, read=True, write=writable, context=places.context_of(path)
         ).result()
     except Exception as error:  # noqa: BLE001 (of TensorStore, which has a few types for all)
         raise InputError(

@@ -7,7 +7,7 @@ import pytest
 from nisbjax import artifacts
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
-from nisbjax.store import address, remote
+from nisbjax.store import address, places
 
 
 def test_an_address_is_known_by_its_first_letters(tmp_path, monkeypatch):
@@ -42,7 +42,7 @@ def test_what_may_not_stand_in_an_address_is_refused():
         ("http://h/em.tif", "http://h/em.tif is a single file"),
     ):
         with pytest.raises(InputError, match=line):
-            remote.place_of(text)
+            places.place_of(text)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_may_not_stand_in_an_address_is_refused():
 )
 def test_a_password_is_refused_and_not_repeated(text):
     with pytest.raises(InputError, match="would stand in logs and files") as caught:
-        remote.place_of(text)
+        places.place_of(text)
     assert "secret" not in str(caught.value)
 
 

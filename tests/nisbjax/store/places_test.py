@@ -9,7 +9,7 @@ import tensorstore as ts
 from nisbjax import skeletons
 from nisbjax.data import nisb
 from nisbjax.errors import InputError
-from nisbjax.store import remote
+from nisbjax.store import access, places
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import open_image, open_labels, open_volume
@@ -61,10 +61,10 @@ def served(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Faults are told at once."""
-    monkeypatch.setattr(remote, "_FIRST_DELAY", "1ms")
-    remote.settle(remote.Access(timeout_s=1, retries=1))
+    monkeypatch.setattr(access, "_FIRST_DELAY", "1ms")
+    access.settle(access.Access(timeout_s=1, retries=1))
     yield
-    remote.settle(remote.Access())
+    access.settle(access.Access())
 
 
 @pytest.mark.parametrize(
@@ -100,17 +100,17 @@ def test_crops_are_drawn_from_a_root_at_an_address(served):
 
 def test_a_chunk_is_fetched_once(served):
     path = f"{served[0]}/zarr3"
-    before = remote.fetched()
+    before = access.fetched()
     for _ in range(3):
         open_labels(path).read()
     chunks = [asked for asked in served[1] if asked == "/zarr3/c/1/1/1"]
-    remote.settle(remote.Access(cache_gb=0.0))
+    access.settle(access.Access(cache_gb=0.0))
     volume = open_labels(path)
     for _ in range(2):
         volume.read()
     again = [asked for asked in served[1] if asked == "/zarr3/c/1/1/1"]
     assert len(again) - len(chunks) == 2
-    size, requests = remote.fetched()
+    size, requests = access.fetched()
     assert size > before[0]
     assert requests > before[1]
 
@@ -150,11 +150,11 @@ def test_nobody_there():
 
 
 def test_a_chunk_that_cannot_be_read(served):
-    remote.settle(remote.Access(cache_gb=0.0, retries=0))
+    access.settle(access.Access(cache_gb=0.0, retries=0))
     volume = open_labels(f"{served[0]}/zarr3")
     broken = volume.store.spec().to_json()
     broken["kvstore"]["path"] = "/503/"
-    store = ts.open(broken, context=remote.context(), open=True, assume_metadata=True)
+    store = ts.open(broken, context=access.context(), open=True, assume_metadata=True)
     with pytest.raises(InputError, match="zarr3: it cannot be reached"):
         volume.view(store.result()).read()
 
@@ -174,14 +174,14 @@ def test_endpoints():
         ("h:9000", "remote.endpoint is h:9000; wanted http://host:port"),
     ):
         with pytest.raises(InputError, match=line) as caught:
-            remote.settle(remote.Access(endpoint=endpoint))
+            access.settle(access.Access(endpoint=endpoint))
         assert "secret" not in str(caught.value)
-    remote.settle(remote.Access(endpoint="http://h:9000/", anonymous=True))
-    assert remote.kvstore_of(remote.parse("s3://b/em")) == {
+    access.settle(access.Access(endpoint="http://h:9000/", anonymous=True))
+    assert places.kvstore_of(places.parse("s3://b/em")) == {
         "driver": "s3",
         "bucket": "b",
         "path": "em/",
         "endpoint": "http://h:9000",
         "aws_region": "us-east-1",
     }
-    assert remote.kvstore_of(remote.parse("gs://b/em"))["driver"] == "gcs"
+    assert places.kvstore_of(places.parse("gs://b/em"))["driver"] == "gcs"

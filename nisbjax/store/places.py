@@ -2,91 +2,28 @@
 
 `s3://bucket/em.zarr`, `gs://bucket/em`, `https://host/em`: what a path of this machine is to
 the readers (`pathlib.Path`, as far as they ask), so that one reader of zarr, N5 and precomputed
-serves both. Nothing is listed: web servers cannot, and a volume has millions of chunks. Keys of
-an account never stand in an address, which goes into logs and attributes. PyTC and BANIS read
-this machine's files alone.
+serves both. Keys of an account never stand in an address, which goes into logs and attributes.
 """
 
 import atexit
 import functools
-import os
 import pathlib
 import posixpath
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import address
-from nisbjax.store.views import words
+from nisbjax.store import access, address
+from nisbjax.store.access import WAY
+from nisbjax.store.request_errors import is_forbidden, unreachable
 
-_DRIVERS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}
 METADATA = (".zarray", ".zattrs", "zarr.json", "attributes.json", "info")
 _WHOLE = (".h5", ".hdf5", ".hdf", ".npy", ".tif", ".tiff", ".pkl", ".npz", ".swc")
-_FIRST_DELAY, _LONGEST_DELAY = "0.5s", "8s"  # between two tries
 _LEVELS_ABOVE = 4  # whose metadata are asked for beforehand
-
-
-class Access(NamedTuple):
-    """How addresses are reached, in this process.
-
-    Attributes:
-      endpoint: of an S3 server that is not Amazon's, `http://host:port`; "" for that.
-      region: of an S3 bucket; "" to let it be found.
-      anonymous: whether S3 is asked without an account.
-      profile: of the account in ~/.aws; "" for the environment's.
-      timeout_s: silence after which a request is given up, and tried again.
-      retries: how often.
-      cache_gb: memory for chunks that were read, of all arrays together.
-    """
-
-    endpoint: str = ""
-    region: str = ""
-    anonymous: bool = False
-    profile: str = ""
-    timeout_s: float = 30.0
-    retries: int = 5
-    cache_gb: float = 1.0
-
-
-class _Way:
-    """The access that holds in this process, and what it has read of metadata."""
-
-    def __init__(self) -> None:
-        self.access = Access()
-        self.context: ts.Context | None = None
-        self.reads: dict[str, Any] = {}
-        self.forbidden: dict[str, InputError] = {}
-
-
-_WAY = _Way()
-
-
-def settle(access: Access) -> None:
-    """Says how addresses are reached from now on; volumes that are open go on as they are.
-
-    The silence allowed is that of the first one that this process used: libcurl's is set once.
-
-    Raises:
-      InputError: an endpoint with a password, or none of http.
-    """
-    if access.endpoint:
-        address.require_public("remote.endpoint", access.endpoint)
-        if not re.fullmatch(r"https?://[^/]+/?", access.endpoint):
-            raise InputError(
-                f"remote.endpoint is {access.endpoint}; wanted http://host:port"
-            )
-    silence = str(max(int(access.timeout_s + 0.5), 1))
-    os.environ["TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS"] = silence
-    os.environ["TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES"] = "1"
-    if access != _WAY.access:
-        _WAY.access, _WAY.context = access, None
-    _WAY.reads.clear()
-    _WAY.forbidden.clear()
 
 
 class Address:
@@ -163,16 +100,16 @@ class Address:
           InputError: it cannot be reached.
         """
         key = str(self)
-        if key in _WAY.forbidden:
+        if key in WAY.forbidden:
             return None
         try:
             found = self.start_read().result()
         except Exception as error:  # noqa: BLE001 (TensorStore has a few types for all)
-            _WAY.reads.pop(key, None)
+            WAY.reads.pop(key, None)
             problem = unreachable(key, error)
-            if not _is_forbidden(error):
+            if not is_forbidden(error):
                 raise problem from None
-            _WAY.forbidden[key] = problem
+            WAY.forbidden[key] = problem
             return None
         return found.value if found.state == "value" else None
 
@@ -186,20 +123,22 @@ class Address:
           InputError: that.
         """
         for name in names:
-            problem = _WAY.forbidden.get(str(self / name))
+            problem = WAY.forbidden.get(str(self / name))
             if problem is not None:
                 raise problem
 
     def start_read(self) -> Any:
         """Asks for an object, if that was not done before."""
         key = str(self)
-        if key not in _WAY.reads:
+        if key not in WAY.reads:
             try:
-                store = ts.KvStore.open(kvstore_of(self.parent), context=context())
-                _WAY.reads[key] = store.result().read(self.name)
+                store = ts.KvStore.open(
+                    kvstore_of(self.parent), context=access.context()
+                )
+                WAY.reads[key] = store.result().read(self.name)
             except Exception as error:  # noqa: BLE001 (as above)
                 raise unreachable(key, error) from None
-        return _WAY.reads[key]
+        return WAY.reads[key]
 
 
 Place = pathlib.Path | Address
@@ -216,7 +155,7 @@ def parse(text: str) -> Address:
         raise InputError(f"{text!r} is no address; wanted s3://bucket/path or the like")
     scheme, rest = found[1].lower(), found[2]
     address.require_public("an address", f"{scheme}://{rest}")
-    if scheme not in _DRIVERS:
+    if scheme not in access.DRIVERS:
         raise InputError(
             f"{scheme}://{rest} is none of the addresses that are read, s3:// gs:// http:// "
             "https://; copy it here first"
@@ -256,17 +195,17 @@ def kvstore_of(place: Place) -> dict[str, Any]:
     if isinstance(place, pathlib.Path):
         return {"driver": "file", "path": f"{place.resolve()}/"}
     scheme, _, host = place.server.partition("://")
-    driver = _DRIVERS[scheme]
+    driver = access.DRIVERS[scheme]
     path = f"{place.key}/" if place.key else ""
     if driver == "http":
         return {"driver": "http", "base_url": place.server, "path": f"/{path}"}
     found = {"driver": driver, "bucket": host, "path": path}
     if driver == "s3":
-        access = _WAY.access
-        if access.endpoint:
-            found["endpoint"] = access.endpoint.rstrip("/")
-        if access.region or access.endpoint:
-            found["aws_region"] = access.region or "us-east-1"
+        asked = WAY.access
+        if asked.endpoint:
+            found["endpoint"] = asked.endpoint.rstrip("/")
+        if asked.region or asked.endpoint:
+            found["aws_region"] = asked.region or "us-east-1"
     return found
 
 
@@ -280,81 +219,7 @@ def spec_of(driver: str, place: Place) -> dict[str, Any]:
 
 def context_of(place: Place) -> ts.Context | None:
     """What an array is opened in; None, TensorStore's own, for one of this machine."""
-    return context() if isinstance(place, Address) else None
-
-
-def context() -> ts.Context:
-    """Tries, accounts and the cache of chunks that all addresses share."""
-    if _WAY.context is None:
-        access = _WAY.access
-        tries = {
-            "max_retries": access.retries,
-            "initial_delay": _FIRST_DELAY,
-            "max_delay": _LONGEST_DELAY,
-        }
-        asked: dict[str, Any] = {
-            f"{driver}_request_retries": tries for driver in ("http", "s3", "gcs")
-        }
-        asked["cache_pool"] = {"total_bytes_limit": int(access.cache_gb * 1e9)}
-        if access.anonymous:
-            asked["aws_credentials"] = {"type": "anonymous"}
-        elif access.profile:
-            asked["aws_credentials"] = {"type": "profile", "profile": access.profile}
-        elif os.environ.get("AWS_ACCESS_KEY_ID"):  # no other place is looked into
-            asked["aws_credentials"] = {"type": "environment"}
-        _WAY.context = ts.Context(asked)
-    return _WAY.context
-
-
-_FORBIDDEN = (
-    r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[13]|Access ?Denied|[Cc]redential"
-    r"|InvalidAccessKey|SignatureDoesNotMatch"
-)
-_SAID = (
-    (
-        _FORBIDDEN,
-        "it may not be read",
-        (
-            "name the account by --config.remote.profile, or ask without one, "
-            "--config.remote.anonymous"
-        ),
-    ),
-    (
-        r"retry attempts failed|UNAVAILABLE|ABORTED|DEADLINE",
-        "it cannot be reached",
-        (
-            "run it again, what is done is kept; or check the address, "
-            "--config.remote.endpoint and the network"
-        ),
-    ),
-)
-
-
-def unreachable(source: str, error: BaseException) -> InputError:
-    """One line for what TensorStore says of an address."""
-    said = str(error)
-    text = re.sub(r"\s+", " ", words(error))
-    for pattern, what, advice in _SAID:
-        if re.search(pattern, said):
-            return InputError(f"{source}: {what} ({text}); {advice}")
-    return InputError(f"{source} cannot be read: {text}; check the address")
-
-
-def _is_forbidden(error: BaseException) -> bool:
-    return re.search(_FORBIDDEN, str(error)) is not None
-
-
-def fetched() -> tuple[int, int]:
-    """Bytes and requests that this process has read from addresses so far."""
-    totals = {"bytes_read": 0, "read": 0}
-    for driver in ("http", "s3", "gcs"):
-        for found in ts.experimental_collect_matching_metrics(
-            f"/tensorstore/kvstore/{driver}/"
-        ):
-            what = found["name"].rpartition("/")[2]
-            if what in totals:
-                totals[what] += sum(v.get("value", 0) for v in found["values"])
-    return totals["bytes_read"], totals["read"]
+    return access.context() if isinstance(place, Address) else None
 
 
 @functools.cache
