@@ -19,6 +19,7 @@ from nisbjax.errors import InputError
 from nisbjax.evaluate import nodes, paired, tables
 from nisbjax.store import files, records
 from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.fingerprint_versions import difference
 from nisbjax.store.regions import region_of
 from nisbjax.store.schema import anything, list_of, number, optional, table_of, text
 from nisbjax.store.volume import Volume, open_labels
@@ -218,10 +219,9 @@ def _segmentations(
             raise InputError(
                 f"no segmentation at {named}, which {path} scores; decode it again"
             )
-        if fingerprint(named) != facts["segmentation_fingerprint"]:
-            raise InputError(
-                f"{named} has changed since {path} was written; evaluate it again"
-            )
+        said = difference(facts["segmentation_fingerprint"], fingerprint(named))
+        if said:
+            raise InputError(f"{named}, scored in {path}, {said}; evaluate it again")
         found.append(open_labels(named))
     regions = [region_of(labels) for labels in found]
     if regions[0] != regions[1]:

@@ -17,6 +17,7 @@ from nisbjax.geometry import Box
 from nisbjax.keys.checks import optional
 from nisbjax.store import address, axes, partners
 from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.fingerprint_versions import difference
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_affinities
 from nisbjax.typing import Config
@@ -197,9 +198,10 @@ def image_of(config: Config, volume: Volume) -> str:
     if moved is not None:
         return moved.image
     if is_there(named):
+        said = difference(known, fingerprint(named))
         raise InputError(
-            f"{volume.source} was made from {named}, which has changed since; name its "
-            "image with --config.qc.image, or predict it again"
+            f"{volume.source} was made from {named}, which {said}; name its image with "
+            "--config.qc.image, or predict it again"
         )
     return ""
 

@@ -43,7 +43,7 @@ def open_hdf5(
     """
     try:
         with h5py.File(path, "r") as file:
-            found = _choose(path, file, dataset)
+            found = choose(path, file, dataset)
             claims.require_numbers(path, _dtype(found))
             shape, dtype, chunks = _layout(path, found)
             attributes, facts = _attributes(path, found)
@@ -66,7 +66,12 @@ def _dtype(found: h5py.Dataset) -> Any:
         return str(error)
 
 
-def _choose(path: pathlib.Path, file: h5py.File, dataset: str | None) -> h5py.Dataset:
+def choose(path: pathlib.Path, file: h5py.File, dataset: str | None) -> h5py.Dataset:
+    """A dataset by its name; `main`, or the only one, where None.
+
+    Raises:
+      InputError: there is none of that name, or only a link to elsewhere.
+    """
     wanted = dataset
     names: list[str] = []
     if wanted is None:

@@ -31,6 +31,7 @@ from nisbjax.store.comparison import (
     problems_of,
     remove,
 )
+from nisbjax.store.fingerprint_versions import difference, is_earlier
 from nisbjax.store.manifest_lines import State, path_inside, plain, read
 from nisbjax.store.remains import remove_remains, require_own
 from nisbjax.store.stored import Fact, Facts
@@ -282,6 +283,10 @@ def require_equal(
     )
     if differing:
         key = differing[0]
+        if all(is_earlier(found.get(other)) for other in differing):
+            raise InputError(
+                f"{path} {difference(found[key], '')} ({', '.join(differing)}); {advice}"
+            )
         raise InputError(
             f"{path} belongs to a run with other {', '.join(differing)} "
             f"({key}: {found.get(key)!r}, now {wanted.get(key)!r}); {advice}"

@@ -19,6 +19,7 @@ from sqlalchemy import create_engine
 from sqlalchemy import exc as sql_errors
 
 from nisbjax.errors import InputError
+from nisbjax.store.fingerprint_versions import difference, is_earlier
 from nisbjax.tune.database import MADE_FROM, existing_database, open_database
 from nisbjax.tune.journal import existing_journal, open_journal
 from nisbjax.tune.place import (
@@ -260,6 +261,11 @@ def _require_ours(
     )
     if differing:
         key = differing[0]
+        if all(is_earlier(found.get(other)) for other in differing):
+            raise InputError(
+                f"the study {study.study_name} in {storage} names {', '.join(differing)} "
+                f"and {difference(found[key], '')}; {_REMOVE}"
+            )
         raise InputError(
             f"the study {study.study_name} in {storage} scored other "
             f"{', '.join(differing)} ({key}: {found.get(key)!r}, now "

@@ -210,7 +210,10 @@ def _no_json(pair, folder):
     ("broken", "said"),
     [
         (_without_score, "b/eval_b.json has no score by skeletons"),
-        (_changed_segmentation, "b.zarr has changed since .*b/eval_b.json"),
+        (
+            _changed_segmentation,
+            "b.zarr, scored in .*b/eval_b.json, has changed; evaluate it again",
+        ),
         (_moved, "no segmentation at .*b.zarr"),
         (_no_skeleton, "no skeleton at .*skeleton.pkl, by which"),
         (_changed_skeleton, "skeleton.pkl has changed since .*a/eval_a.json"),
