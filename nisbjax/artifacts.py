@@ -34,10 +34,22 @@ def volume_name(path: str | pathlib.Path) -> str:
 def file_name(path: str | pathlib.Path) -> str:
     """What tells a file from its neighbours: `a.h5` -> `a`, `a.h5/two/aff` -> `a_two_aff`."""
     file, inside = _file_of(path)
+    return _joined(file, "", inside)
+
+
+def name_among_kinds(path: str | pathlib.Path) -> str:
+    """What tells it from those of other formats, too: `a.zarr` -> `a`, `a.h5` -> `a_h5`."""
+    file, inside = _file_of(path)
+    of_zarr = file.suffix == ".zarr" or file.suffix not in _CONTAINERS
+    return _joined(file, "" if of_zarr else file.suffix[1:], inside)
+
+
+def _joined(file: pathlib.Path, kind: str, inside: Sequence[str]) -> str:
     stem = file.name
     for ending in _CONTAINERS:
         stem = stem.removesuffix(ending)
-    return "_".join([stem, *(part for part in inside if part != "main")])
+    words = (stem, kind, *(part for part in inside if part != "main"))
+    return "_".join(word for word in words if word)
 
 
 def folder_of(path: str | pathlib.Path) -> pathlib.Path:
@@ -176,11 +188,7 @@ class VolumeDir:
         return self.path / "slices.png"
 
     def _stem(self, segmentation: pathlib.Path) -> str:
-        """What tells a segmentation from others: `a` of `a.zarr`, `a_npy` of `a.npy`."""
-        ending = _file_of(segmentation)[0].suffix
-        of_zarr = ending == ".zarr" or ending not in _CONTAINERS
-        kind = "" if of_zarr else f"_{ending[1:]}"
-        return f"{self.of or file_name(segmentation)}{kind}"
+        return self.of or name_among_kinds(segmentation)
 
 
 @dataclasses.dataclass(frozen=True)

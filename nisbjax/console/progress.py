@@ -5,14 +5,16 @@ here has the share that is done, the rate and the time that is left.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import numpy as np
 from absl import logging
 from tqdm import tqdm
 
 from nisbjax.console import log_lines, quantities
 
 EVERY_SECONDS = 60.0
+_PART = 1 << 24  # elements of `parts`: seconds of work
 
 
 class Progress:
@@ -70,6 +72,13 @@ class Progress:
         if self._clock() - self._told >= EVERY_SECONDS:
             self.told()
             logging.info("%s", self.text)
+
+    def parts(self, array: np.ndarray) -> Iterator[np.ndarray]:
+        """Consecutive parts of an array, each counted once whoever takes them has had it."""
+        for first in range(0, len(array), _PART):
+            part = array[first : first + _PART]
+            yield part
+            self.update(len(part))
 
     def note(self, text: str) -> None:
         """Shows a word behind the bar."""

@@ -23,6 +23,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
+from nisbjax.console.progress import Progress
 from nisbjax.decode.connected_components import edge_range
 from nisbjax.decode.kernels import kernel, part
 from nisbjax.decode.masked_edges import MaskedEdges
@@ -140,6 +141,7 @@ def contested_growth(
     margin: float,
     *,
     edges: MaskedEdges | None = None,
+    progress: str = "",
 ) -> Labels:
     """Labels as before, grown into background down to `low` where they are not contested.
 
@@ -153,6 +155,7 @@ def contested_growth(
       low: a label is taken whose bottleneck exceeds this.
       margin: by which the bottleneck of any other label must be less, at least.
       edges: which of them count; all, stored at their source, where None.
+      progress: what the log calls the work, as it goes on; "" to say nothing.
 
     Returns:
       [x y z] labels, of the same type.
@@ -182,7 +185,10 @@ def contested_growth(
     best = np.full(voxels, -1, np.float32)
     steps = np.array([shape[1] * shape[2], shape[2], 1])
     rule = (steps, bool(edges.edge_offset), taken, float(margin))
-    _grow(ordered, values.reshape(-1), _real(values), rule, label, parent, after, best)
+    flat, real = values.reshape(-1), _real(values)
+    with Progress(progress, len(ordered), "edges") as told:
+        for part_of in told.parts(ordered):
+            _grow(part_of, flat, real, rule, label, parent, after, best)
     label[(best < 0) & (parent != np.iinfo(signed).min)] = 0
     return label.reshape(shape)
 

@@ -16,6 +16,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import UInt
 
+from nisbjax.console.progress import Progress
 from nisbjax.decode import contested_growth, numbering
 from nisbjax.decode.connected_components import edge_range, label_box
 from nisbjax.decode.kernels import kernel
@@ -105,6 +106,18 @@ def _grow(edges, strides, parent, holds):
         holds[root] |= holds[other]
 
 
+def _grow_along(
+    edges: np.ndarray,
+    strides: np.ndarray,
+    parent: np.ndarray,
+    holds: np.ndarray,
+    progress: str,
+) -> None:
+    with Progress(progress, len(edges), "edges") as told:
+        for part in told.parts(edges):
+            _grow(part, strides, parent, holds)
+
+
 @no_type_check
 @kernel
 def _number_trees(parent, labels):
@@ -129,6 +142,7 @@ def grow_affinities(
     margin: float = 0.0,
     edges: MaskedEdges | None = None,
     threads: int | None = None,
+    progress: str = "",
 ) -> UInt[np.ndarray, "x y z"]:
     """Segments at `low` of which none holds two seeds.
 
@@ -144,6 +158,7 @@ def grow_affinities(
       margin: above 0, a voxel that two seeds reach by bottlenecks that differ by less stays
         background, and so does what no seed reaches (`contested_growth`).
       edges: which of them count; all, stored at their source, where None.
+      progress: what the log calls the work, as it goes on; "" to say nothing.
 
     Returns:
       [x y z] labels 1..N in C order of first voxels, 0 = background.
@@ -162,7 +177,7 @@ def grow_affinities(
         return seeds
     if margin:
         found = contested_growth.contested_growth(
-            affinities, seeds, low, margin, edges=edges
+            affinities, seeds, low, margin, edges=edges, progress=progress
         )
         numbering.renumber(found.reshape(-1), np.zeros(count + 1, seeds.dtype))
         return found
@@ -180,7 +195,7 @@ def grow_affinities(
     values = np.ascontiguousarray(affinities[:3]).view(bits)
     ordered = edges_between(values, weakest, strongest, edges)
     del values
-    _grow(ordered, strides, parent, holds)
+    _grow_along(ordered, strides, parent, holds, progress)
     del ordered, holds
     labels, _ = label_box(affinities, low, edges, threads=threads, dtype=wide)
     _number_trees(parent, labels.reshape(-1))

@@ -44,6 +44,7 @@ def mutex_affinities(
     *,
     offsets: Sequence[Triple] = OFFSETS_6,
     edges: MaskedEdges | None = None,
+    progress: str = "",
 ) -> UInt[np.ndarray, "x y z"]:
     """Segments that attraction makes and repulsion keeps apart.
 
@@ -53,6 +54,7 @@ def mutex_affinities(
       low: below it, long channels repel by their distance from it.
       offsets: of the channels, in voxels.
       edges: which of them count; all, stored at their source, where None.
+      progress: what the log calls the work, as it goes on; "" to say nothing.
 
     Returns:
       [x y z] labels 1..N in C order of first voxels, 0 = no attraction at all. Equal
@@ -72,7 +74,10 @@ def mutex_affinities(
 
     repels = [channel >= 3 for channel in range(len(offsets))]
     weights = weights_of(affinities, repels, weigh)
-    return mutex_components.components(weights, repels, offsets, edges or MaskedEdges())
+    edges = edges or MaskedEdges()
+    return mutex_components.components(
+        weights, repels, offsets, edges, progress=progress
+    )
 
 
 def check(shape: tuple[int, ...], offsets: Sequence[Triple]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int32, Integer, UInt
 
+from nisbjax.console.progress import Progress
 from nisbjax.decode import mutex_kernels
 from nisbjax.decode.edge_weights import Weights, ranks, weights_of
 from nisbjax.decode.masked_edges import MaskedEdges
@@ -133,8 +134,15 @@ def components(
     *,
     strides: Triple = (1, 1, 1),
     seeds: Seeds | None = None,
+    progress: str = "",
 ) -> UInt[np.ndarray, "x y z"]:
     """As `mutex_components`, of weights.
+
+    Args:
+      weights: of the edges.
+      repels: whether a channel does.
+      offsets, edges, strides, seeds: as there.
+      progress: what the log calls the work, as it goes on; "" to say nothing.
 
     Raises:
       InputError: as there.
@@ -151,7 +159,7 @@ def components(
     parent = np.full(voxels, np.iinfo(signed).min, signed)
     seeded = _plant(seeds, parent)
     mutex_kernels.mark(graph, parent)
-    labels = _take_all(graph, parent, seeded, wide)
+    labels = _take_all(graph, parent, seeded, wide, progress)
     return labels.reshape(shape).astype(
         np.uint32 if voxels < 2**32 else np.uint64, copy=False
     )
@@ -190,7 +198,7 @@ def graph_of(
 
 
 def _take_all(
-    graph: Graph, parent: np.ndarray, seeded: np.ndarray, wide: type
+    graph: Graph, parent: np.ndarray, seeded: np.ndarray, wide: type, progress: str
 ) -> np.ndarray:
     """Takes the edges of a few ranks at a time; returns the labels, flat."""
     channels, voxels = len(graph.base), parent.size
@@ -208,20 +216,22 @@ def _take_all(
     clusters = Clusters(parent, ring_of, rings, seeded)
     buffer, used = np.empty(min(_ROOM * voxels, counts.sum()), wide), 0
     counts = counts.sum(0)
-    for first, last in _batches(counts, _ROOM * voxels):
-        # One rank may have more: then channel by channel.
-        alone = counts[first : last + 1].sum() > _ROOM * voxels
-        parts = [(c, c + 1) for c in range(channels)] if alone else [every]
-        for part in parts:
-            place = np.zeros((1, last - first + 1), np.int64)
-            if not alone:
-                place[0, 1:] = np.cumsum(counts[first:last])
-            ranks = (first + 1, last + 1)
-            mutex_kernels.collect(graph, parent, part, ranks, place, buffer)
-            size = place[0, -1]
-            used = mutex_kernels.take(
-                buffer[:size], graph.steps, graph.repels, clusters, used
-            )
+    with Progress(progress, int(counts.sum()), "edges") as told:
+        for first, last in _batches(counts, _ROOM * voxels):
+            # One rank may have more: then channel by channel.
+            alone = counts[first : last + 1].sum() > _ROOM * voxels
+            parts = [(c, c + 1) for c in range(channels)] if alone else [every]
+            for part in parts:
+                place = np.zeros((1, last - first + 1), np.int64)
+                if not alone:
+                    place[0, 1:] = np.cumsum(counts[first:last])
+                ranks = (first + 1, last + 1)
+                mutex_kernels.collect(graph, parent, part, ranks, place, buffer)
+                size = place[0, -1]
+                for edges in told.parts(buffer[:size]):
+                    used = mutex_kernels.take(
+                        edges, graph.steps, graph.repels, clusters, used
+                    )
     ring_of[:voxels] = 0
     mutex_kernels.number(parent, ring_of)
     return parent.view(wide)

@@ -79,6 +79,7 @@ def grow_volume(
             min_seed=parameters.min_seed,
             margin=parameters.grow_margin,
             edges=edges.stored_at(edge_offset),
+            progress="grow",
         )
 
     made_from = {
@@ -131,6 +132,7 @@ def mutex_volume(
             parameters.low_threshold,
             offsets=offsets,
             edges=edges,
+            progress="mutex",
         )
 
     made_from = {

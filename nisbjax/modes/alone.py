@@ -13,9 +13,9 @@ from nisbjax.artifacts import (
     OWN_NAMES,
     Run,
     VolumeDir,
-    file_name,
     folder_name,
     folder_of,
+    name_among_kinds,
     volume_name,
 )
 from nisbjax.checkpoint import checkpoint
@@ -175,7 +175,7 @@ def place_of_file(run_dir: Run, named: str) -> VolumeDir:
     There names hold what tells that file from others, so that nothing of one takes the
     place of another's. A run's own file has its folder for itself.
     """
-    name = file_name(named)
+    name = name_among_kinds(named)
     if is_address(named) or folder_of(named).resolve() != run_dir.path.resolve():
         return VolumeDir(run_dir.path, f"{folder_name(named)}_{name}")
     return VolumeDir(run_dir.path, "" if name.startswith(OWN_NAMES) else name)

@@ -11,6 +11,7 @@ from nisbjax.artifacts import (
     file_name,
     folder_name,
     folder_of,
+    name_among_kinds,
     new_run,
     newest_run,
     volume_name,
@@ -94,16 +95,13 @@ def test_what_is_made_of_a_named_file_says_so(tmp_path):
     assert place.evaluation(tmp_path / "main", ".txt").name == "eval_a.txt"
 
 
-def test_segmentations_of_one_name_in_two_formats_are_told_apart(tmp_path):
-    for place in (VolumeDir(tmp_path), VolumeDir(tmp_path, "a")):
-        files = ("a.zarr", "a.h5#zyx", "a.npy", "a.tif")
-        reports = [place.evaluation(tmp_path / name, ".txt").name for name in files]
-        assert reports == [
-            "eval_a.txt",
-            "eval_a_h5.txt",
-            "eval_a_npy.txt",
-            "eval_a_tif.txt",
-        ]
+def test_files_of_one_name_in_two_formats_are_told_apart(tmp_path):
+    files = ("a.zarr", "a.h5#zyx", "a.npy", "a.tif", "a.h5/main")
+    names = ["a", "a_h5", "a_npy", "a_tif", "a_h5"]
+    assert [name_among_kinds(tmp_path / name) for name in files] == names
+    place = VolumeDir(tmp_path)
+    reports = [place.evaluation(tmp_path / name, ".txt").name for name in files]
+    assert reports == [f"eval_{name}.txt" for name in names]
 
 
 def test_affinities_are_found_in_either_format(tmp_path):

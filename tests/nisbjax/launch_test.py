@@ -252,7 +252,7 @@ def test_a_dataset_inside_a_file(tmp_path):
     config = base_config()
     config.qc.input = f"{tmp_path}/raw.h5/second"
     report = launch.run_mode("qc", config)
-    assert report == tmp_path / "raw_second_check_aff_report.md"
+    assert report == tmp_path / "raw_h5_second_check_aff_report.md"
 
 
 def test_an_empty_volume(tmp_path):

@@ -1,10 +1,12 @@
 """Decoders that hold their volume: files in and out, statistics, and what is refused."""
 
 import dataclasses
+import logging
 
 import numpy as np
 import pytest
 
+from nisbjax.console import progress
 from nisbjax.decode import grow, whole
 from nisbjax.decode.grow import GrowParameters, grow_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
@@ -102,6 +104,40 @@ def test_mutex_reads_the_same_edges_in_any_order_and_from_either_end():
     )
     np.testing.assert_array_equal(output, expected)
     assert len(np.unique(output)) > 2
+
+
+@pytest.mark.parametrize(
+    "name, decode, parameters",
+    [
+        ("grow", whole.grow_volume, GROWN),
+        ("grow", whole.grow_volume, dataclasses.replace(GROWN, grow_margin=0.03)),
+        ("mutex", whole.mutex_volume, MUTEX),
+    ],
+)
+def test_the_log_says_how_far_it_is_and_parts_change_nothing(
+    name, decode, parameters, monkeypatch, caplog
+):
+    affinities = random_affinities(6)
+    offsets = {"offsets": [[1, 0, 0], [0, 1, 0], [0, 0, 1], [3, 0, 0], [0, 3, 0]]}
+    offsets["offsets"] += [[0, 0, 3]]
+    caplog.set_level(logging.INFO)
+    made = []
+    for size in (1 << 24, 100):
+        monkeypatch.setattr(progress, "_PART", size)
+        monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+        output = np.zeros(SHAPE, np.uint32)
+        volume = from_array(affinities, "cxyz", offsets)
+        written = from_array(output, "xyz")
+        decode(volume, written, parameters=parameters, memory_gb=1.0)
+        made.append(output)
+    np.testing.assert_array_equal(*made)
+    assert len(np.unique(made[0])) > 2
+    # Of one part alone nothing is said: it is the end. Of 100 edges each, all but the last.
+    lines = [line for line in caplog.messages if line.startswith(f"{name}: ")]
+    total = int(lines[0].split()[3])
+    assert [line.split(" edges")[0] for line in lines] == [
+        f"{name}: {done} of {total}" for done in range(100, total, 100)
+    ]
 
 
 def test_a_finished_file_is_taken_and_another_setting_refused(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import re
 import runpy
 import shutil
 
+import h5py
 import networkx as nx
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from nisbjax.config import base_config
 from nisbjax.errors import InputError
 from nisbjax.keys import determines, ranges
 from nisbjax.modes import alone, segmentation
-from nisbjax.store.volume import create_zarr
+from nisbjax.store.volume import create_zarr, open_affinities
 
 VALUES = pathlib.Path(__file__).parents[1] / "keys" / "values.py"
 OTHER = runpy.run_path(str(VALUES))["OTHER"]
@@ -171,6 +172,12 @@ def test_two_files_in_one_folder_stay_apart(tmp_path, config, monkeypatch):
         assert (tmp_path / f"{name}_affinity_mask.h5").is_file()
     after = bytes_of(tmp_path)
     assert {path: after[path] for path in before} == before
+    # One more of the name, of another format.
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["main"] = open_affinities(tmp_path / "b.zarr").read()
+    config.decode.input = str(tmp_path / "b.h5")
+    assert alone.decode(config, run, "").name == f"decoded_b_h5_{end}_nomask.zarr"
+    config.decode.input = str(tmp_path / "b.zarr")
     # In another folder their own folder's name tells them apart, too.
     elsewhere = alone.decode(config, Run(tmp_path / "run"), "")
     assert elsewhere.name == f"decoded_{tmp_path.name}_b_{end}_nomask.zarr"
