@@ -1,5 +1,5 @@
 # Two commands do all the set-up on a machine with Python, make and git:
-#   make demo    the main job on made data: synth, train, tune, test, about 10 minutes
+#   make demo    the main job on made data: synth, train, tune, test, about 8 minutes
 #   make test    the tests, without torch
 PYTHON ?= python3
 BIN := .venv/bin

@@ -111,8 +111,9 @@ def decode(
             "qc.input names a file, and --mode=decode makes the mask of what it decodes; "
             "name that with --config.decode.input alone"
         )
-    place = _place(config, run_dir, checkpoint_path, config.decode.input)
     named = optional(config.decode.input)
+    checkpoint_path = _found(config, run_dir, checkpoint_path, named)
+    place = _place(config, run_dir, checkpoint_path, named)
     said = optional(config.decode.axes)
     prediction = pathlib.Path(
         axes.with_axes(named, said) or predicted(place, config.predict.channels)
@@ -133,6 +134,7 @@ def decode(
 def evaluate(config: Config, run_dir: Run, checkpoint_path: str) -> dict[str, Any]:
     """Mode evaluate: the segmentation of the keys, the newest, or `evaluate.segmentation`."""
     named = optional(config.evaluate.segmentation)
+    checkpoint_path = _found(config, run_dir, checkpoint_path, named)
     place = _place(config, run_dir, checkpoint_path, named)
     split = split_of(config, "test")
     if named:
@@ -159,6 +161,13 @@ def _decoded(
         raise InputError(f"no segmentation in {place.path}; run --mode=decode")
     logging.info("%s is not there; the newest is scored: %s", own.name, decoded[-1])
     return decoded[-1]
+
+
+def _found(config: Config, run_dir: Run, checkpoint_path: str, named: str) -> str:
+    """The checkpoint of the test volume, looked for once; a file that was named needs none."""
+    if named:
+        return checkpoint_path
+    return str(workflow.find_checkpoint(config, run_dir, checkpoint_path))
 
 
 def _place(config: Config, run_dir: Run, checkpoint_path: str, named: str) -> VolumeDir:

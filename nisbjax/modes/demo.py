@@ -50,9 +50,10 @@ def run(config: Config, run_dir: Run, _: str) -> dict[str, Any]:
 
     _write_data(config, run_dir)
     train.run(config, run_dir, "")
+    found = str(workflow.find_checkpoint(config, run_dir, ""))
     rows, facts = {}, {}
     for method in _methods(config):
-        facts = workflow.tune_test(_decoded_by(config, method), run_dir, "")
+        facts = workflow.tune_test(_decoded_by(config, method), run_dir, found)
         name = "trained" if method == "affinity_cc" else method
         rows[name] = dict(facts["skeletons"])
         if facts["threshold"] is not None:
@@ -60,7 +61,7 @@ def run(config: Config, run_dir: Run, _: str) -> dict[str, Any]:
     network = untrained_network(config.predict, config.model.to_dict(), config.seed)
     rows["untrained"] = _untrained(config, run_dir, network)
     rows |= bounds(config)
-    place = workflow.test_dir(config, run_dir, "")
+    place = workflow.test_dir(config, run_dir, found)
     step = int(place.path.parent.name.split("=")[1])
     paths = {
         "slices": place.slices(pathlib.Path(facts["segmentation"])),

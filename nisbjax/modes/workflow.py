@@ -38,7 +38,6 @@ from nisbjax.typing import Config
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.evaluate.truth import Truth
 
-_said: list[pathlib.Path] = []  # the checkpoint that the log named last
 # What a mode makes itself, so that naming it would mix volumes.
 _OWN = ("qc.input", "mask.report", "decode.input", "evaluate.segmentation")
 
@@ -46,16 +45,17 @@ _OWN = ("qc.input", "mask.report", "decode.input", "evaluate.segmentation")
 def find_checkpoint(config: Config, run_dir: Run, checkpoint_path: str) -> pathlib.Path:
     """The checkpoint that was named, or the newest of the run, if its weights are sound.
 
-    The log says which, once: a mode of several stages asks for each of them.
+    The log says which, unless that is the one that was named: a mode of several stages
+    looks for it once, and names it to each of them.
 
     Raises:
       InputError: none.
     """
     items = checkpoint.weight_items(config.predict.weights)
-    found = checkpoint.find(optional(checkpoint_path) or run_dir.path, items)
-    if _said != [found]:
+    named = optional(checkpoint_path)
+    found = checkpoint.find(named or run_dir.path, items)
+    if not named or found != pathlib.Path(named).absolute():
         logging.info("checkpoint %s", found)
-        _said[:] = [found]
     return found
 
 
@@ -96,11 +96,12 @@ def test(
         before anything is written.
     """
     config = within_box_of_tested(config)
+    found = find_checkpoint(config, run_dir, checkpoint_path)
     if parameters is None:
         parameters, threshold_origin = chosen_parameters(
-            config, run_dir, checkpoint_path, given
+            config, run_dir, str(found), given
         )
-    found, split, place = _check_test(config, run_dir, checkpoint_path, parameters)
+    split, place = _check_test(config, run_dir, found, parameters)
     outputs = NamedOutputs.of(config, redo)
     replaced = replacements.of_prediction(config, place, outputs)
     replaced += replacements.of_segmentation(config, place, outputs, parameters)
@@ -167,23 +168,23 @@ def decode_and_score(
 def _check_test(
     config: Config,
     run_dir: Run,
-    checkpoint_path: str,
+    found: pathlib.Path,
     parameters: Mapping[str, float | int] | None,
-) -> tuple[pathlib.Path, Split, VolumeDir]:
+) -> tuple[Split, VolumeDir]:
     """What mode test works on, if no stage has anything against it.
 
     Args:
-      config, run_dir, checkpoint_path: as `test`.
+      config, run_dir: as `test`.
+      found: the checkpoint.
       parameters: None where a study is to find them.
     """
     refuse_own(config, "test")
     config = within_box_of_tested(config)
-    found = find_checkpoint(config, run_dir, checkpoint_path)
     split = tested(config)
     place = run_dir.test(checkpoint.step_of(found), split.name)
     for ask in questions(config, split, place, parameters):
         ask()
-    return found, split, place
+    return split, place
 
 
 def questions(
@@ -339,13 +340,13 @@ def tune_test(
     Raises:
       InputError: as `tune` and `test`; what testing refuses, before anything is tuned.
     """
-    _, _, place = _check_test(config, run_dir, checkpoint_path, None)
+    found = find_checkpoint(config, run_dir, checkpoint_path)
+    _, place = _check_test(config, run_dir, found, None)
     outputs = NamedOutputs.of(config, redo)
     later = replacements.of_prediction(config, place, outputs)
     if outputs.segmentation:
         later += replacements.of_segmentation(config, place, outputs)
-    best = tune(config, run_dir, checkpoint_path, redo, later)
-    found = find_checkpoint(config, run_dir, checkpoint_path)
+    best = tune(config, run_dir, str(found), redo, later)
     return test(
         config,
         run_dir,
