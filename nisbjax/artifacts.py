@@ -23,25 +23,26 @@ _UNINFORMATIVE = ("img", "image", "raw", "em", "main", "data", "seg", "skeleton"
 
 def volume_name(path: str | pathlib.Path) -> str:
     """`.../seed6/data.zarr/img` -> `seed6`: the last part of a path that tells something."""
-    named, _ = axes.split_path(str(path))
+    named, said = axes.split_path(str(path))
     for part in reversed(pathlib.Path(named).absolute().parts[1:]):
         stem = part.split(".")[0]
         if stem and stem.lower() not in _UNINFORMATIVE and not part.endswith(".zarr"):
-            return stem
-    return "volume"
+            return stem + _channel(said)
+    return "volume" + _channel(said)
 
 
 def file_name(path: str | pathlib.Path) -> str:
     """What tells a file from its neighbours: `a.h5` -> `a`, `a.h5/two/aff` -> `a_two_aff`."""
     file, inside = _file_of(path)
-    return _joined(file, "", inside)
+    return _joined(file, "", inside) + _channel(axes.split_path(str(path))[1])
 
 
 def name_among_kinds(path: str | pathlib.Path) -> str:
     """What tells it from those of other formats, too: `a.zarr` -> `a`, `a.h5` -> `a_h5`."""
     file, inside = _file_of(path)
     of_zarr = file.suffix == ".zarr" or file.suffix not in _CONTAINERS
-    return _joined(file, "" if of_zarr else file.suffix[1:], inside)
+    name = _joined(file, "" if of_zarr else file.suffix[1:], inside)
+    return name + _channel(axes.split_path(str(path))[1])
 
 
 def _joined(file: pathlib.Path, kind: str, inside: Sequence[str]) -> str:
@@ -71,6 +72,11 @@ def folder_name(path: str | pathlib.Path) -> str:
     here = _file_of(path)[0]
     here = here if address.is_address(path) else here.resolve()
     return here.parent.name.replace(":", "_")
+
+
+def _channel(said: str) -> str:
+    """What tells one channel or time point of a file from another: `_c1`."""
+    return "".join(f"_{axis}{n}" for axis, n in sorted(axes.choices_of(said).items()))
 
 
 def _file_of(path: str | pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]]:

@@ -52,7 +52,7 @@ def find(root: str | os.PathLike, pattern: str, said: str = "") -> list[str]:
 
 def _matches(root: str | os.PathLike, pattern: str, said: str) -> list[str]:
     pattern, letters = axes.split_path(pattern)
-    said = letters or said
+    said = axes.merged(letters, said)
     named = address.join(root, pattern)
     if address.is_address(named):
         split_path(named)  # says what is wrong with it

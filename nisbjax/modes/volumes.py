@@ -140,8 +140,10 @@ def voxel_size_nm(config: Config) -> tuple[float, float, float]:
 
 
 def same_file(one: str, other: str) -> bool:
-    """Whether two paths lead to one array, whatever is said of its axes."""
-    first, second = (axes.split_path(path)[0] for path in (one, other))
+    """Whether two paths lead to one array and channel, whatever is said of its axes."""
+    (first, said), (second, other_said) = map(axes.split_path, (one, other))
+    if axes.choices_of(said) != axes.choices_of(other_said):
+        return False
     if address.is_address(first) or address.is_address(second):
         return first == second
     return os.path.realpath(first) == os.path.realpath(second)

@@ -9,7 +9,6 @@ from its length, so that z y x is taken for x y z without a word.
 """
 
 import itertools
-import json
 import os
 import posixpath
 import re
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nisbjax.errors import InputError
+from nisbjax.store import axis_names
 
 WORDS = (
     "axes",
@@ -28,39 +28,60 @@ WORDS = (
     "DIMENSION_LABELS",
     "transform",
 )
-_LETTERS = {
-    "x": ("x", "width", "column", "columns", "col"),
-    "y": ("y", "height", "row", "rows"),
-    "z": ("z", "depth", "plane", "planes", "slice", "slices", "pln"),
-    "c": ("c", "ch", "channel", "channels", "sample", "samples"),
-    "t": ("t", "time", "frame", "frames", "timepoint", "timepoints"),
-}
-_LETTER = {name: letter for letter, names in _LETTERS.items() for name in names}
-# Names that programs give to axes that nobody named.
-_ANONYMOUS = re.compile(r"(phony_)?(dim|axis|d|c|fakedim)_?\d+|unknown|")
-_UNKNOWN = "?"
+_CHOICE = re.compile(r"[ct]=\d{1,9}")  # of a channel or a time point
 _UNNAMED = ("xyz", "xyzc", "cxyz")  # how arrays are read whose axes nothing names
-_LONGEST = 10_000  # text that names axes; ilastik's has some hundred letters for each
 
 
 def split_path(text: str) -> tuple[str, str]:
-    """Separates a path from the axes that are said behind it: `em.h5/raw#zyx`.
+    """Separates a path from what is said behind it of the array: `em.h5/raw#zyx#c=1`.
 
     Returns:
-      The path alone; and one letter for each axis, x y z among them, or "".
+      The path alone; and what is said: the order of the axes, one letter for each, x y z
+      among them, and numbers of a channel and a time point, `#` between them; or "".
     """
-    path, mark, letters = text.rpartition("#")
-    said = mark and set("xyz") <= set(letters) <= set("xyzct")
-    if said and len(letters) == len(set(letters)) and not os.path.lexists(text):
-        return path, letters
-    return text, ""
+    words: list[str] = []
+    rest, mark, word = text.rpartition("#")
+    while mark and not os.path.lexists(text) and _is_said(word, words):
+        words.insert(0, word)
+        text = rest
+        rest, mark, word = text.rpartition("#")
+    return text, "#".join(words)
 
 
-def with_axes(path: str, letters: str) -> str:
-    """A path with axes said behind it, unless it says its own; "" stays as it is."""
-    if not path or not letters or split_path(path)[1]:
+def letters_of(said: str) -> str:
+    """The order of the axes, of what is said behind a path; "" where it says none."""
+    return next((w for w in said.split("#") if w and "=" not in w), "")
+
+
+def choices_of(said: str) -> dict[str, int]:
+    """Axes of which one channel or time point is meant, and its number, from 0."""
+    pairs = [word.split("=") for word in said.split("#") if "=" in word]
+    return {axis: int(number) for axis, number in pairs}
+
+
+def with_axes(path: str, said: str) -> str:
+    """A path with that said behind it which it does not say itself; "" stays as it is."""
+    if not path:
         return path
-    return f"{path}#{letters}"
+    plain, own = split_path(path)
+    both = merged(own, said)
+    return f"{plain}#{both}" if both else plain
+
+
+def merged(own: str, said: str) -> str:
+    """What is said of one file, with what is said of several where that says nothing."""
+    letters = letters_of(own) or letters_of(said)
+    choices = {**choices_of(said), **choices_of(own)}
+    numbers = [f"{axis}={number}" for axis, number in sorted(choices.items())]
+    return "#".join([letters] * bool(letters) + numbers)
+
+
+def _is_said(word: str, others: list[str]) -> bool:
+    """Whether what stands behind a `#` is said of an array, once."""
+    if _CHOICE.fullmatch(word):
+        return not any(other[0] == word[0] and "=" in other for other in others)
+    is_order = set("xyz") <= set(word) <= set("xyzct") and len(word) == len(set(word))
+    return is_order and all("=" in other for other in others)
 
 
 _FOLDED = frozenset(word.lower() for word in WORDS)
@@ -69,10 +90,6 @@ _FOLDED = frozenset(word.lower() for word in WORDS)
 def is_word(key: str) -> bool:
     """Whether an attribute of this name says how the axes are ordered."""
     return key.lower() in _FOLDED
-
-
-class _UnclearError(Exception):
-    """A word says something of the axes that is not understood; the text is the reason."""
 
 
 def named_axes(
@@ -105,11 +122,11 @@ def named_axes(
             del said[key]
     for word, value in {**said, **facts}.items():
         try:
-            letters = _settled(_letters(value), len(shape))
+            letters = _settled(axis_names.letters(value), len(shape))
             _require_one_each(letters, len(shape))
-        except _UnclearError as problem:
+        except axis_names.UnclearError as problem:
             raise InputError(
-                f"{source} has the attribute {word} = {_short(value)}, which {problem}; "
+                f"{source} has the attribute {word} = {axis_names.short(value)}, which {problem}; "
                 f"wanted letters of x y z c t for the {len(shape)} axes of its shape "
                 f"{tuple(shape)}; mend or remove the attribute"
             ) from None
@@ -172,10 +189,14 @@ def order(source: str, shape: Sequence[int], named: str, wanted: str) -> list[in
         what = {"t": "time points", "c": "channels"}
         extra = [f"{n} {what.get(a, f'planes along {a}')}" for a, n in surplus.items()]
         held = f" with {' and '.join(extra)}" if extra else ""
+        one = "".join(f"#{axis}=0" for axis in surplus if axis in what)
+        advice = "save that part as a file of its own, or"
+        if one and not set(wanted) - set(named):
+            advice = f"name one of them behind the path, as {source}{one}, or"
         raise InputError(
             f"{source} has shape {tuple(shape)} and says that its axes are "
-            f"{' '.join(named)}{held}; wanted the axes {' '.join(wanted)}; save that part "
-            "as a file of its own, or mend what the file says of its axes"
+            f"{' '.join(named)}{held}; wanted the axes {' '.join(wanted)}; {advice} "
+            "mend what the file says of its axes"
         )
     return [named.index(letter) for letter in wanted]
 
@@ -220,88 +241,23 @@ def _normal(path: str) -> str:
     return posixpath.normpath(path.strip("/"))
 
 
-def _letters(value: Any) -> str:
-    """Letters from any spelling; "" where it names nothing."""
-    if isinstance(value, str):
-        value = _from_text(value.strip())
-    if isinstance(value, dict):
-        if "axes" not in value:
-            return _nothing_or_unclear(value)
-        if value.get("ordering") == "F" and isinstance(value["axes"], list):
-            return _letters(value["axes"][::-1])  # COSEM's word for the other order
-        inner = value["axes"]
-        return "" if isinstance(inner, dict) else _letters(inner)
-    if not isinstance(value, list):
-        return ""
-    return "".join(map(_letter, value))
-
-
 def _settled(letters: str, rank: int) -> str:
     """The same letters, or "" where those that are named stand as if none were."""
-    if _UNKNOWN not in letters:
+    if axis_names.UNKNOWN not in letters:
         return letters
     usual = [axes for axes in _UNNAMED if len(axes) == rank == len(letters)]
     fits = any(
-        all(a in (_UNKNOWN, b) for a, b in zip(letters, axes, strict=True))
+        all(a in (axis_names.UNKNOWN, b) for a, b in zip(letters, axes, strict=True))
         for axes in usual
     )
     if set(letters) & set("xyz") and not fits:
-        raise _UnclearError("names some axes and leaves others open")
+        raise axis_names.UnclearError("names some axes and leaves others open")
     return ""
-
-
-def _nothing_or_unclear(value: dict) -> str:
-    if any(name.lower() in _LETTER for name in value):
-        raise _UnclearError("names axes in no order")
-    return ""
-
-
-def _from_text(text: str) -> Any:
-    if len(text) > _LONGEST:
-        raise _UnclearError(f"is a text of {len(text)} letters")
-    if text[:1] in ("[", "{"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            pass  # a list as Python prints it
-    parts = re.split(r"[^\w^]+", text.strip("[](){}\"' "))
-    if len(parts) > 1 or parts[0].lower().rstrip("^") in _LETTER:
-        return parts
-    return list(parts[0])
-
-
-def _letter(item: Any) -> str:
-    """The letter of one axis, from its name or from an object with a name and a type."""
-    if isinstance(item, dict):
-        kind = str(item.get("type")).lower()
-        if kind in ("channel", "time"):
-            return kind[0]
-        item = item.get("name", item.get("key", item.get("label")))
-    if item is None:
-        return _UNKNOWN
-    if not isinstance(item, str):
-        raise _UnclearError(f"names an axis {_short(item)}")
-    name = item.strip().strip("\"'").rpartition("/")[2].lower()
-    name, caret, _ = name.partition(
-        "^"
-    )  # funlib's mark of an axis that is not of space
-    if caret and name not in _LETTER:
-        return "c"
-    if name in _LETTER:
-        return _LETTER[name]
-    if _ANONYMOUS.fullmatch(name):
-        return _UNKNOWN
-    raise _UnclearError(f"names an axis {_short(item)}")
 
 
 def _require_one_each(letters: str, rank: int) -> None:
     if letters and len(letters) != rank:
-        raise _UnclearError(f"names {len(letters)} axes")
+        raise axis_names.UnclearError(f"names {len(letters)} axes")
     twice = sorted({a for a in letters if letters.count(a) > 1})
     if twice:
-        raise _UnclearError(f"names {' and '.join(twice)} twice")
-
-
-def _short(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        raise axis_names.UnclearError(f"names {' and '.join(twice)} twice")

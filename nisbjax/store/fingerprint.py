@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from nisbjax.store import (
+    axes,
     files,
     finished,
     formats,
@@ -80,7 +81,10 @@ def fingerprint(path: str | os.PathLike) -> str:
     if isinstance(place, pathlib.Path) and place.is_dir():
         finished.require_finished(place)
     volume = open_volume(path)
-    digest = hashlib.sha256(json.dumps(_facts(place, inner, volume)).encode())
+    _, beside = axes.split_path(str(path))
+    digest = hashlib.sha256(
+        json.dumps(_facts(place, inner, volume, axes.choices_of(beside))).encode()
+    )
     draw = random.Random(0)
     if isinstance(place, Address):
         _add_voxels(digest, volume, draw)
@@ -96,11 +100,14 @@ def fingerprint(path: str | os.PathLike) -> str:
     return numbered(digest.hexdigest())
 
 
-def _facts(place: Place, inner: str | None, volume: Volume) -> dict[str, Any]:
+def _facts(
+    place: Place, inner: str | None, volume: Volume, chosen: dict[str, int]
+) -> dict[str, Any]:
     """How a volume is read, as JSON has it."""
     said = {k: volume.attributes[k] for k in _MEANT if k in volume.attributes}
     return {
         "inside": inner,
+        "chosen": dict(sorted(chosen.items())),
         "shape": list(volume.shape),
         "dtype": volume.dtype.name,
         "axes": volume.stored_axes or _BY_RANK.get(volume.rank, ""),

@@ -40,7 +40,7 @@ def alike(image: str, label: str) -> tuple[str, str]:
     Raises:
       InputError: as `open_image` and `open_labels`.
     """
-    if any(axes.split_path(path)[1] for path in (image, label)):
+    if any(axes.letters_of(axes.split_path(path)[1]) for path in (image, label)):
         return image, label
     opened, known = open_image(image), open_labels(label)
     told, also = _spatial(opened), _spatial(known)
@@ -81,7 +81,7 @@ def _require_alike(image: Volume, labels: Volume) -> None:
             raise InputError(
                 f"{labels.source} has shape {found} and {image.source} has {wanted}: are the "
                 f"axes of one of them {_inverse(letters)}? say so behind its path, as "
-                f"{axes.split_path(labels.source)[0]}#{_inverse(letters)}"
+                f"{_said_anew(labels.source, _inverse(letters))}"
             )
     raise InputError(
         f"{labels.source} has shape {found} but {image.source} has {wanted}; wanted labels "
@@ -92,3 +92,10 @@ def _require_alike(image: Volume, labels: Volume) -> None:
 def _inverse(letters: str) -> str:
     """Stored axes of an array whose turn to `letters` gives x y z: z x y for y z x."""
     return "".join("xyz"[letters.index(a)] for a in "xyz")
+
+
+def _said_anew(path: str, letters: str) -> str:
+    """A path with another order of its axes behind it."""
+    plain, said = axes.split_path(path)
+    choices = [word for word in said.split("#") if "=" in word]
+    return "#".join([plain, letters, *choices])

@@ -18,17 +18,16 @@ import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.store import axes as axes_lib
 from nisbjax.store import (
-    address,
     chunk_headers,
     formats,
-    request_errors,
     stored,
+    turned,
     verified,
     zarr_output,
 )
-from nisbjax.store import axes as axes_lib
-from nisbjax.store.views import unreadable
+from nisbjax.store.reading import Guard, Reading
 from nisbjax.typing import Triple
 
 _MOST_CHANNELS = (
@@ -59,7 +58,7 @@ class Volume:
         attributes: Mapping[str, Any] | None = None,
         source: str = "memory",
         stored_axes: str = "",
-        guard: verified.Guard | chunk_headers.ChunkHeaders | None = None,
+        guard: Guard | None = None,
     ):
         if len(axes) != store.rank:
             raise InputError(
@@ -138,49 +137,20 @@ class Volume:
     def read(self, index: Index = ...) -> np.ndarray:
         return self.start_read(index).result()
 
-    def start_read(self, index: Index = ...) -> "Reading":
+    def start_read(self, index: Index = ...) -> Reading:
         """Begins to read; several may be under way at a time."""
-        return Reading(self, self.at(index))
+        return Reading(self.source, self.at(index), self.guard)
 
     def read_channel(self, box: Box, channel: int) -> np.ndarray:
         """One channel of a box, [x y z]; other channels are read only where their chunks
         hold it too."""
         part = self.at(box)
-        return Reading(self, part[ts.d[self.axes.index("c")][channel]]).result()
+        part = part[ts.d[self.axes.index("c")][channel]]
+        return Reading(self.source, part, self.guard).result()
 
     def write(self, index: Index, array: np.ndarray) -> None:
         """Writes and returns once the data are durable."""
         self.at(index).write(array).result()
-
-
-class Reading:
-    """Values that are on their way from a volume."""
-
-    def __init__(self, volume: Volume, part: ts.TensorStore):
-        self._volume = volume
-        self._part = part
-        if volume.guard is not None:
-            volume.guard.before(part)
-        self._future = part.read()
-
-    def result(self) -> np.ndarray:
-        """The values, once they are here and their chunk files are known to be right.
-
-        Raises:
-          InputError: a chunk is missing or damaged.
-        """
-        guard = self._volume.guard
-        try:
-            values = np.asarray(self._future.result())
-        except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
-            if guard is not None:  # it knows which chunk, and what to do
-                guard.check(self._part)
-            if address.is_address(self._volume.source):
-                raise request_errors.unreachable(self._volume.source, error) from None
-            raise unreadable(error, self._volume.source) from None
-        if guard is not None:
-            guard.check(self._part)
-        return values
 
 
 def from_array(
@@ -204,8 +174,8 @@ def open_volume(
 
     Args:
       path: of a zarr array's folder, or of a file; a dataset inside an HDF5 file may
-        follow it (`raw.h5/main`), and the order of the axes of a file that has no word for
-        it (`raw.h5/main#zyx`). Planes of a TIFF stack, and slices, are z unless that says
+        follow it (`raw.h5/main`), the order of the axes of a file that has no word for it
+        (`raw.h5/main#zyx`), and one of its channels or time points (`em.zarr#c=1#t=0`). Planes of a TIFF stack, and slices, are z unless that says
         otherwise.
       axes: wanted. A file that names them in another order (`zyx`; see `axes.named_axes`
         for the words that are understood) is transposed, lazily. None takes the file's
@@ -256,11 +226,14 @@ def _opened(
         guard = chunk_headers.guard(store)
     if math.prod(shape) == 0:
         raise InputError(f"{place} is empty: its shape is {shape}; write it again")
-    if said:
+    letters = axes_lib.letters_of(said)
+    if letters:
         facts = {k: v for k, v in facts.items() if k != "series"}  # a custom, no word
     named = axes_lib.named_axes(source, shape, attributes, facts)
-    named = axes_lib.settled(source, shape, named, said)
-    source = axes_lib.with_axes(source, said)
+    named = axes_lib.settled(source, shape, named, letters)
+    choices = axes_lib.choices_of(said)
+    store, named, attributes = turned.chosen(source, store, named, attributes, choices)
+    source, shape = axes_lib.with_axes(source, said), tuple(store.shape)
     axes = wanted(named, len(shape)) or {3: "xyz", 4: "cxyz"}.get(len(shape))
     if axes is None:
         raise InputError(f"{place} has shape {shape}; wanted 3 or 4 axes")
@@ -271,16 +244,7 @@ def _opened(
         axes = "".join(a for a in named if a != "t")
         axes = axes if set("xyz") <= set(axes) else "xyz"
     if named and named != axes:
-        order = axes_lib.order(source, shape, named, axes)
-        surplus = tuple(i for i in range(len(shape)) if i not in order)
-        if surplus:
-            store = store[ts.d[surplus][(0,) * len(surplus)]]
-            kept = sorted(order)
-            order = [kept.index(i) for i in order]
-        store = store[ts.d[tuple(order)].transpose[:]]
-        # A copy of this array's attributes must not contradict itself.
-        attributes = {k: v for k, v in attributes.items() if not axes_lib.is_word(k)}
-        attributes["axes"] = list(axes)
+        store, attributes = turned.in_order(source, store, named, attributes, axes)
     return Volume(store, axes, attributes, source, named, guard)
 
 

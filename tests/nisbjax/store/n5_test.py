@@ -199,6 +199,6 @@ def test_a_fingerprint_sees_blocks_and_metadata(tmp_path):
     block = path / "0" / "0" / "1"
     block.write_bytes(block.read_bytes()[:-1] + b"x")
     seen.add(fingerprint(path))
-    edited(path, resolution=[1, 1, 1])
+    edited(path, pixelResolution={"dimensions": [1, 2, 3], "unit": "um"})
     seen.add(fingerprint(path))
     assert len(seen) == 3
