@@ -22,12 +22,12 @@ install-parity: .venv/.parity
 	@touch $@
 
 .venv/.test: pyproject.toml .venv/.core
-	$(BIN)/python -m pip install --quiet --editable '.[cluster,skeletons,waterz,viz,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[cluster,skeletons,waterz,viz,s3,dev]'
 	@touch $@
 
 .venv/.parity: .venv/.test
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --editable '.[parity]'
+	$(BIN)/python -m pip install --quiet --editable '.[parity,servers]'
 	@touch $@
 
 demo: .venv/.core

@@ -1,10 +1,15 @@
-"""A web server of this machine that serves a folder, and fails where a path says so."""
+"""A web server of this machine that serves a folder, and fails where a path says so.
+
+It speaks as much of Google's storage as is read: its folders are buckets.
+"""
 
 import contextlib
 import http.server
+import json
 import pathlib
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 
 
@@ -29,8 +34,35 @@ class _Answers(http.server.SimpleHTTPRequestHandler):
         elif fault == "slow":
             time.sleep(1.5)
             self.close_connection = True
+        elif fault == "storage":
+            self._answer_as_google()
         else:
             super().do_GET()
+
+    def _answer_as_google(self) -> None:
+        """`/storage/v1/b/BUCKET/o/KEY` is an object, `/o?prefix=P&delimiter=/` a list."""
+        url = urllib.parse.urlsplit(self.path)
+        bucket, key = url.path.split("/", 4)[4].split("/o", 1)
+        bucket, key = pathlib.Path(self.directory, bucket), urllib.parse.unquote(key)
+        if key:
+            path = bucket / key[1:]
+            content = path.read_bytes() if path.is_file() else None
+        else:
+            asked = dict(urllib.parse.parse_qsl(url.query))
+            above, _, start = asked["prefix"].rpartition("/")
+            names = sorted(f"{p.name}/" for p in (bucket / above).glob(f"{start}*/"))
+            first = int(asked.get("pageToken", 0))  # pages of two
+            page: dict = {
+                "prefixes": [f"{above}/{n}" for n in names[first : first + 2]]
+            }
+            if names[first + 2 :]:
+                page["nextPageToken"] = str(first + 2)
+            content = json.dumps(page).encode()
+        self.send_response(404 if content is None else 200)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.send_header("x-goog-generation", "1")
+        self.end_headers()
+        self.wfile.write(content or b"")
 
     def list_directory(self, path):
         self.send_error(404)

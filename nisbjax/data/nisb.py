@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
-from nisbjax.store import address, axes, numeric_order, partners
+from nisbjax.store import address, axes, listing, numeric_order, partners
 from nisbjax.store.formats import is_hdf5, is_there, split_path
+from nisbjax.store.places import place_of
 from nisbjax.store.volume import Volume, from_array
 
 
@@ -55,8 +56,10 @@ def _matches(root: str | os.PathLike, pattern: str, said: str) -> list[str]:
     said = axes.merged(letters, said)
     named = address.join(root, pattern)
     if address.is_address(named):
-        split_path(named)  # says what is wrong with it
-        return [axes.with_axes(named, said)]
+        found = _matches_at(named) if listing.is_pattern(named) else [named]
+        for path in found:
+            split_path(path)  # says what is wrong with it
+        return [axes.with_axes(path, said) for path in found]
     found = [named] if is_there(named) else _globbed(pathlib.Path(root), pattern)
     if not found and not os.fspath(root):
         raise InputError(
@@ -66,6 +69,20 @@ def _matches(root: str | os.PathLike, pattern: str, said: str) -> list[str]:
     if not found:
         raise InputError(f"no volume matches {named}; check data.root and the pattern")
     return [axes.with_axes(path, said) for path in sorted(found, key=numeric_order.key)]
+
+
+def _matches_at(named: str) -> list[str]:
+    """The volumes of a bucket that match a glob; other folders that match are none."""
+    folders = listing.matching(named)
+    for path in folders:
+        place_of(path)  # all are asked for before one is waited for
+    found = [path for path in folders if is_there(path)]
+    if not found:
+        said = f"; {folders[0]} is none" if folders else ""
+        raise InputError(
+            f"no volume matches {named}{said}; check data.root and the pattern"
+        )
+    return found
 
 
 def _globbed(root: pathlib.Path, pattern: str) -> list[str]:

@@ -79,7 +79,7 @@ class Address:
         return self
 
     def glob(self, pattern: str) -> Iterator["Address"]:
-        """Nothing: addresses are not listed."""
+        """Nothing: addresses are listed for patterns of volumes alone (`listing`)."""
         del pattern
         return iter(())
 
@@ -181,8 +181,7 @@ def place_of(text: str) -> Place:
             )
     if any(letter in found.key for letter in "*[,"):
         raise InputError(
-            f"{found} is a pattern, and addresses are not listed; name each volume, with "
-            "commas between them"
+            f"{found} is a pattern, and one volume is wanted here; name it"
         )
     for place in (found, *found.parents[:_LEVELS_ABOVE]):
         for name in METADATA:

@@ -12,6 +12,8 @@ _FORBIDDEN = (
     r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[13]|Access ?Denied|[Cc]redential"
     r"|InvalidAccessKey|SignatureDoesNotMatch"
 )
+# S3 repeats in it who asked, and what was signed.
+_UNSAID = re.compile(r" \[(?:http_response_body|x-amzn-requestid)='.*?'\]", re.DOTALL)
 _SAID = (
     (
         _FORBIDDEN,
@@ -22,7 +24,7 @@ _SAID = (
         ),
     ),
     (
-        r"retry attempts failed|UNAVAILABLE|ABORTED|DEADLINE",
+        r"retry attempts failed|UNAVAILABLE|ABORTED|DEADLINE|Could not connect|timed out",
         "it cannot be reached",
         (
             "run it again, what is done is kept; or check the address, "
@@ -35,11 +37,16 @@ _SAID = (
 def unreachable(source: str, error: BaseException) -> InputError:
     """One line for what TensorStore says of an address."""
     said = str(error)
-    text = re.sub(r"\s+", " ", words(error))
+    text = said_of(error)
     for pattern, what, advice in _SAID:
         if re.search(pattern, said):
             return InputError(f"{source}: {what} ({text}); {advice}")
     return InputError(f"{source} cannot be read: {text}; check the address")
+
+
+def said_of(error: BaseException) -> str:
+    """An error's own words on one line, without those that a server repeats of the request."""
+    return re.sub(r"\s+", " ", _UNSAID.sub("", words(error)))
 
 
 def is_forbidden(error: BaseException) -> bool:

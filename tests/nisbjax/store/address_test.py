@@ -37,7 +37,7 @@ def test_what_may_not_stand_in_an_address_is_refused():
             "ftp://h/em",
             "ftp://h/em is none of the addresses that are read, s3:// gs://",
         ),
-        ("s3://b/a.zarr/*", "is a pattern, and addresses are not listed; name each"),
+        ("s3://b/a.zarr/*", "is a pattern, and one volume is wanted here; name it"),
         ("http://h/em.h5/raw", "http://h/em.h5 is a single file, .* download it"),
         ("http://h/em.tif", "http://h/em.tif is a single file"),
     ):

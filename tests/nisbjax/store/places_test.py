@@ -94,7 +94,7 @@ def test_crops_are_drawn_from_a_root_at_an_address(served):
     np.testing.assert_array_equal(pair.image.read()[..., 0], pair.labels.read())
     both = nisb.find(served[0], "zarr3,group")
     assert both == [f"{served[0]}/zarr3", f"{served[0]}/group"]
-    with pytest.raises(InputError, match="is a pattern, and addresses are not listed"):
+    with pytest.raises(InputError, match="is a pattern, and web servers are not li"):
         nisb.find(served[0], "seed*/img")
 
 
