@@ -18,6 +18,7 @@ _CHANNELS = (0, 1, 2)
 _IMPORTED = "imported_"  # begins the folder of weights of another program
 _CONTAINERS = (".zarr", ".h5", ".hdf5", ".n5", ".npy", ".npz", ".tif", ".tiff", ".md")
 OWN_NAMES = ("raw_x1_ch", "decoded_")  # begin what a run writes of a volume
+_OF_A_CHECKPOINT = ("test_step=", "tune_step=", "validate")  # begin a run's folders
 _UNINFORMATIVE = ("img", "image", "raw", "em", "main", "data", "seg", "skeleton")
 
 
@@ -147,6 +148,14 @@ class VolumeDir:
         raise InputError(
             f"no {_raw(channels)}.zarr or .h5 in {self.path}; run --mode=predict"
         )
+
+    @property
+    def grey_values(self) -> pathlib.Path:
+        """Statistics of images: those of the run, in a folder of one."""
+        for above in self.path.parents:
+            if above.name.startswith(_OF_A_CHECKPOINT):
+                return Run(above.parent).grey_values
+        return Run(self.path).grey_values
 
     @property
     def plane_statistics(self) -> pathlib.Path:
@@ -308,6 +317,11 @@ class Run:
     def lock(self) -> pathlib.Path:
         """Held by the process that trains here."""
         return self.path / "train.lock"
+
+    @property
+    def grey_values(self) -> pathlib.Path:
+        """Statistics by which images are scaled."""
+        return self.path / "grey_values"
 
     def not_finite(self, step: int) -> pathlib.Path:
         """What reproduces a step whose loss was NaN or infinite."""

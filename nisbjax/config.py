@@ -120,7 +120,12 @@ def _data() -> Section:
     d.cache_gb = 1.0
     d.voxel_size_nm = (9.0, 9.0, 12.0)  # 27 um / 2250; PyTC's 18, 18, 25 is another's
     d.normalize = "divide_255"
+    d.normalize_per = "volume"
     d.percentiles = (0.0, 100.0)
+    d.grey_range = (0.0, 255.0)
+    d.clahe_tile = 128
+    d.clahe_clip = 0.01  # scikit-image's
+    d.invert = False
     d.patch = (128, 128, 128)
     d.sampling = "uniform"
     d.offsets = OFFSETS_6

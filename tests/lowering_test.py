@@ -33,7 +33,7 @@ def batch_of(recipe, samples):
     return Batch(
         jax.ShapeDtypeStruct((samples, *crop, 1), np.uint8),
         jax.ShapeDtypeStruct((samples, *crop), np.int32),
-        jax.ShapeDtypeStruct((samples, 2), np.float32),
+        jax.ShapeDtypeStruct((samples, 4), np.float32),
         jax.ShapeDtypeStruct((samples,), np.int32),
         jax.ShapeDtypeStruct((samples,), np.bool_),
     )

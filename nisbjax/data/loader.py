@@ -15,7 +15,6 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Integer, Shaped
 
-from nisbjax.data.intensity import intensity_range
 from nisbjax.data.labels import relabel_components
 from nisbjax.data.nisb import Pair
 from nisbjax.errors import InputError, require_choice
@@ -40,7 +39,7 @@ class Batch(NamedTuple):
 
     images: Shaped[Any, "b x y z c"]  # as stored, uint8 as a rule
     labels: Int32[Any, "b x y z"]
-    ranges: Float32[Any, "b 2"]  # grey values that become 0 and 1
+    scales: Float32[Any, "b 4"]  # `intensity.Scale` of each
     samples: Int32[Any, " b"]  # index in the global batch, for the sample's random key
     real: Bool[Any, " b"]  # False: only there to fill the last validation batch
 
@@ -61,15 +60,13 @@ class Loader:
         global_batch: int,
         count: int | None = None,
         sampling: str = "uniform",
-        normalize: str = "divide_255",
-        percentiles: Sequence[float | int] = (0.0, 100.0),
         unlabeled: str = DEFAULT,
         relabel: bool = False,
         sharding: jax.sharding.Sharding | None = None,
         threads: int = 4,
         prefetch: int = 4,
     ):
-        """Sets up; reads nothing but what `normalize` needs.
+        """Sets up; reads nothing.
 
         Args:
           pairs: volumes. One that is smaller than the crop on some axis is extended
@@ -79,7 +76,6 @@ class Loader:
           global_batch: samples of one batch on all hosts together.
           count: of a fixed list of validation crops; None draws new ones at each step.
           sampling: `uniform` over volumes, or `volume`: in proportion to their voxels.
-          normalize, percentiles: see `intensity.intensity_range`.
           unlabeled: label values that are not supervised, see `unlabeled.parse_codes`.
           relabel: gives the pieces into which a crop cuts an object ids of their own.
           sharding: of every field's leading axis; None puts batches on the first device.
@@ -89,8 +85,7 @@ class Loader:
             more, since a thread without one would be idle; 0 for none.
 
         Raises:
-          InputError: no volume, another word for `sampling` or `unlabeled`, or images that do not suit
-            `normalize`.
+          InputError: no volume, or another word for `sampling` or `unlabeled`.
         """
         if not pairs:
             raise InputError("no volume to draw crops from; check data.root")
@@ -110,9 +105,7 @@ class Loader:
         if sampling == "volume":
             voxels = [math.prod(pair.labels.spatial_shape) for pair in self._pairs]
             self._shares = [n / sum(voxels) for n in voxels]
-        self._ranges = [
-            intensity_range(pair.image, normalize, percentiles) for pair in self._pairs
-        ]
+        self._dtype = _common([pair.image.dtype for pair in self._pairs])
         self.steps = None if count is None else -(-count // global_batch)
 
     def batches(self, first: int = 0, last: int | None = None) -> Iterator[Batch]:
@@ -157,9 +150,9 @@ class Loader:
                 labels = relabel_components(labels)
             number = step * self._global_batch + sample
             rows[sample] = Batch(
-                image,
+                image.astype(self._dtype, copy=False),
                 labels,
-                np.asarray(self._ranges[crop.pair], np.float32),
+                np.asarray(self._pairs[crop.pair].scale, np.float32),
                 np.asarray(sample, np.int32),
                 np.asarray(self._count is None or number < self._count),
             )
@@ -266,6 +259,14 @@ class Loader:
             shape = (self._global_batch, *next(iter(values.values())).shape)
             fields.append(jax.make_array_from_callback(shape, self._sharding, shard))
         return Batch(*fields)
+
+
+def _common(dtypes: Sequence[np.dtype]) -> np.dtype:
+    """A type that holds the grey values of all volumes, since they meet in batches."""
+    found = np.result_type(*dtypes)
+    if len(set(dtypes)) > 1 and (found.kind == "f" or found.itemsize > 4):
+        return np.dtype(np.float32)
+    return found
 
 
 def _stacked(name: str, values: list[np.ndarray]) -> np.ndarray:

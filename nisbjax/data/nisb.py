@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nisbjax.data.intensity import Scale
+from nisbjax.data.normalization import Normalization
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.store import address, axes, listing, numeric_order, partners
@@ -20,10 +22,17 @@ from nisbjax.store.volume import Volume, from_array
 
 
 class Pair(NamedTuple):
-    """An image [x y z c] and its labels [x y z], of the same spatial shape."""
+    """An image [x y z c] and its labels [x y z], of the same spatial shape.
+
+    Attributes:
+      image: [x y z c], scaled by slices or places already where that is asked for.
+      labels: [x y z].
+      scale: of its grey values.
+    """
 
     image: Volume
     labels: Volume
+    scale: Scale = Scale()
 
 
 def find(root: str | os.PathLike, pattern: str, said: str = "") -> list[str]:
@@ -98,7 +107,12 @@ def _globbed(root: pathlib.Path, pattern: str) -> list[str]:
 
 
 def open_pairs(
-    root: str | os.PathLike, image: str, label: str, box: str = "", said: str = ""
+    root: str | os.PathLike,
+    image: str,
+    label: str,
+    box: str = "",
+    said: str = "",
+    normalization: Normalization | None = None,
 ) -> list[Pair]:
     """Opens every volume of a split.
 
@@ -109,6 +123,8 @@ def open_pairs(
       box: part of each volume to use, `x0:x1,y0:y1,z0:z1` in voxels; "" for all of it.
       said: order of the axes of all these files, `zyx`; "" where they say it, or an image
         or its labels do; else x y z.
+      normalization: of the images, by what each holds as a whole; None to leave them as they
+        are, to be looked at.
 
     Returns:
       Pairs in numeric order of their paths.
@@ -133,6 +149,10 @@ def open_pairs(
                 f"{pair.image.source} has {pair.image.shape[-1]} channels but "
                 f"{pairs[0].image.source} has {pairs[0].image.shape[-1]}; wanted the same"
             )
+    if normalization is not None:
+        for number, pair in enumerate(pairs):
+            view, scale = normalization.applied(pair.image)
+            pairs[number] = pair._replace(image=view, scale=scale)
     return [_part(pair, Box.parse(box)) for pair in pairs] if box else pairs
 
 
@@ -142,7 +162,7 @@ def _part(pair: Pair, box: Box) -> Pair:
         raise InputError(
             f"{pair.labels.source} has shape {shape}; wanted a box inside it, not {box}"
         )
-    return Pair(*(_cut(volume, box) for volume in pair))
+    return pair._replace(image=_cut(pair.image, box), labels=_cut(pair.labels, box))
 
 
 def _cut(volume: Volume, box: Box) -> Volume:
@@ -153,11 +173,15 @@ def _cut(volume: Volume, box: Box) -> Volume:
 
 def in_memory(pairs: Sequence[Pair], memory_gb: float) -> list[Pair]:
     """The same pairs, read once into memory if all of them fit the budget."""
-    volumes = [volume for pair in pairs for volume in pair]
+    volumes = [volume for pair in pairs for volume in (pair.image, pair.labels)]
     size = sum(v.store.size * v.dtype.itemsize for v in volumes)
     if size > memory_gb * 1e9:
         return list(pairs)
     return [
-        Pair(*(from_array(v.read(), v.axes, v.attributes, v.source) for v in pair))
+        pair._replace(image=_held(pair.image), labels=_held(pair.labels))
         for pair in pairs
     ]
+
+
+def _held(volume: Volume) -> Volume:
+    return from_array(volume.read(), volume.axes, volume.attributes, volume.source)

@@ -31,7 +31,7 @@ class Summary(NamedTuple):
 def extremes(volume: Volume) -> Summary:
     """Smallest and largest finite value, and the number of finite ones."""
     low, high, count = math.inf, -math.inf, 0
-    for values in _finite(volume):
+    for values in boxes_of(volume):
         if values.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
             count += values.size
@@ -66,7 +66,7 @@ def _at_ranks(volume: Volume, ranks: Sequence[int]) -> list[float]:
     left = list(ranks)  # its place among the values with these leading bits
     for shift in range(bits - digit, -1, -digit):
         tables = {prefix: np.zeros(1 << digit, np.int64) for prefix in known}
-        for values in _finite(volume):
+        for values in boxes_of(volume):
             keys = _ordered_bits(values)
             leading = keys >> np.uint64(shift + digit) if shift + digit < bits else None
             for prefix, table in tables.items():
@@ -106,8 +106,8 @@ def _value(key: int, dtype: np.dtype) -> float:
     return float(np.array(key, f"u{size}").view(dtype.newbyteorder("=")))
 
 
-def _finite(volume: Volume) -> Iterator[Shaped[np.ndarray, " n"]]:
-    """Finite values, box by box."""
+def boxes_of(volume: Volume) -> Iterator[Shaped[np.ndarray, " n"]]:
+    """Finite values of a volume, box by box."""
     per_voxel = volume.dtype.itemsize * (volume.store.size / _voxels(volume))
     shape = fit_box(
         volume.spatial_shape, volume.spatial_chunks, per_voxel, float(_BOX_BYTES)

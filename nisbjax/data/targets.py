@@ -156,7 +156,7 @@ def view(
 def _augmented(
     batch: Batch, rule: ExampleRule, seed: Array, step: Array, *, training: bool
 ) -> tuple[Float32[Array, "b x y z c"], Int[Array, "b x y z"]]:
-    images, labels = normalized(batch.images, batch.ranges), batch.labels
+    images, labels = normalized(batch.images, batch.scales), batch.labels
     if not training or rule.augmentation.profile == "none":
         return images, labels
     # One sample after another: under vmap a cond would do both of its branches.

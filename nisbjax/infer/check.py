@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nisbjax.data.normalization import Normalization
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
-from nisbjax.infer.conversion import Normalization
 from nisbjax.infer.device_memory import free_bytes
 from nisbjax.infer.network import Network
 from nisbjax.infer.tiles import Layout, tile_shape
@@ -59,8 +59,9 @@ def check(
     layout = Layout(shape, np.dtype(section.dtype), (x, y, z))
     batch = section.batch_per_device * jax.local_device_count()
     free = free_bytes(jax.local_devices()[0])  # the network is not compiled yet
+    read_as = normalization.dtype(image)
     tile_shape(
-        image,
+        Layout(image.shape, read_as, image.spatial_chunks),
         layout,
         grid,
         batch=batch,
@@ -88,8 +89,8 @@ def check(
                 f"{len(offsets)}; add theirs, or set predict.tta to none"
             )
         tta.require_one_axis_each([offsets[c] for c in section.channels])
-    if normalization.kind == "divide_255":  # others read the volume
-        normalization.range_of(image)
+    if not normalization.reads:  # others read the volume
+        normalization.applied(image)
 
 
 def _bytes(section: Section) -> int:

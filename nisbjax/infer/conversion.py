@@ -17,12 +17,12 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float32, Shaped
 
-from nisbjax.data.intensity import intensity_range, normalized
+from nisbjax.data.intensity import normalized
+from nisbjax.data.normalization import Normalization
 from nisbjax.errors import InputError
 from nisbjax.infer.tta import mean_over_flips
 from nisbjax.parallel import compiler
 from nisbjax.parallel.devices import DATA
-from nisbjax.store.volume import Volume
 from nisbjax.typing import Triple
 
 Apply = Callable[[Any, Any], Any]  # (params, images [b x y z c]) -> logits [b x y z o]
@@ -33,35 +33,6 @@ ACTIVATIONS = {
     "sigmoid": lambda logits, scale: jax.nn.sigmoid(logits),
     "none": lambda logits, scale: logits,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Normalization:
-    """How grey values become network inputs, as in training.
-
-    Attributes:
-      kind: as `data.normalize`, see `intensity_range`; `none` takes values as they are, NaN
-        and Inf as 0.
-      percentiles: as `data.percentiles`.
-    """
-
-    kind: str = "divide_255"
-    percentiles: tuple[float | int, ...] = (0.0, 100.0)
-
-    @property
-    def scales(self) -> bool:
-        """Whether values are scaled, and clipped, at all."""
-        return self.kind != "none"
-
-    def range_of(self, image: Volume) -> tuple[float, float]:
-        """The grey values that become 0 and 1.
-
-        Raises:
-          InputError: as `intensity_range`.
-        """
-        if not self.scales:
-            return 0.0, 1.0
-        return intensity_range(image, self.kind, self.percentiles)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +50,7 @@ class Conversion:
         `tta`); None for one prediction of it.
     """
 
-    normalization: Normalization = Normalization()
+    normalization: Normalization = dataclasses.field(default_factory=Normalization)
     channels: tuple[int, ...] = (0, 1, 2)
     activation: str = "scale_sigmoid"
     scale: float = 0.2
@@ -94,13 +65,13 @@ DEFAULT = Conversion()
 def make_program(
     apply: Apply, conversion: Conversion, mesh: Mesh | None
 ) -> Callable[..., Any]:
-    """Compiled (params, range [2], weights [x y z], images [b x y z c]) -> [b o x y z].
+    """Compiled (params, scale [4], weights [x y z], images [b x y z c]) -> [b o x y z].
 
     That is predictions x weights of their voxels, in float32.
 
     Args:
       apply: the network, `(params, images [b x y z c] float32) -> logits [b x y z o]`.
-      conversion: of its inputs and logits; the range is given to the program.
+      conversion: of its inputs and logits; the `Scale` is given to the program.
       mesh: devices; a batch is split over its axis `data`. None for one device.
 
     Raises:
@@ -115,16 +86,15 @@ def make_program(
 
     def predict(
         params: Any,
-        span: Float32[Array, "2"],
+        scale: Float32[Array, "4"],
         weights: Float32[Array, "x y z"],
         images: Shaped[Array, "b x y z c"],
     ) -> Float32[Array, "b o x y z"]:
-        ranges = jnp.broadcast_to(span[None], (images.shape[0], 2))
+        scales = jnp.broadcast_to(scale[None], (images.shape[0], 4))
         answer = functools.partial(_predict_once, apply, conversion, params)
         if conversion.flips is not None:
             answer = mean_over_flips(answer, conversion.flips)
-        clip = conversion.normalization.scales
-        return answer(normalized(images, ranges, clip=clip)) * weights[None, None]
+        return answer(normalized(images, scales)) * weights[None, None]
 
     options = compiler.network()
     if mesh is None:

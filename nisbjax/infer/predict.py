@@ -20,6 +20,7 @@ from jaxtyping import Array, Float32
 
 from nisbjax.console import quantities
 from nisbjax.console.progress import Progress
+from nisbjax.data.intensity import Scale
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid
 from nisbjax.infer.blend import window_weights
@@ -55,7 +56,7 @@ def predict_volume(
     Args:
       apply: the network, `(params, images [b x y z c] float32) -> logits [b x y z o]`.
       params: its parameters, on the host or on devices.
-      image: [x y z c]; bytes travel to the device as they are.
+      image: [x y z c], all of it; bytes travel to the device as they are.
       output: [c x y z], writable; its type is the one predictions are rounded to (uint8
         stands for value x 255).
       grid: of windows over the whole image.
@@ -71,8 +72,9 @@ def predict_volume(
     """
     region = job.region or Box.whole(grid.shape)
     _check(image, output, grid, conversion.channels, region)
+    image, scale = conversion.normalization.applied(image)
     forward = _forward(
-        apply, params, image, grid, conversion, job.mesh, batch_per_device
+        apply, params, image, scale, grid, conversion, job.mesh, batch_per_device
     )
     slab, tile = tile_shape(
         image,
@@ -129,6 +131,7 @@ def _forward(
     apply: Apply,
     params: Any,
     image: Volume,
+    scale: Scale,
     grid: Grid,
     conversion: Conversion,
     mesh: Mesh | None,
@@ -136,10 +139,10 @@ def _forward(
 ) -> _Forward:
     compilation_cache.announce("the network", "10 s")
     program = make_program(apply, conversion, mesh)
-    span = np.array(conversion.normalization.range_of(image), np.float32)
     weights = window_weights(grid.window, conversion.blend)
     ready = jax.device_put(
-        (params, span, weights), replicated(mesh) if mesh is not None else None
+        (params, np.array(scale, np.float32), weights),
+        replicated(mesh) if mesh is not None else None,
     )
     parts = mesh.shape[DATA] if mesh is not None else 1
     batch = jax.ShapeDtypeStruct(

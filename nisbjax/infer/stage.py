@@ -16,12 +16,13 @@ import numpy as np
 from absl import logging
 
 from nisbjax.console import quantities
+from nisbjax.data.normalization import Normalization
 from nisbjax.errors import InputError, require_choice
 from nisbjax.geometry import Box
 from nisbjax.infer import tta
 from nisbjax.infer.affinity_attributes import EdgeGeometry, attributes
 from nisbjax.infer.check import check as refuse_unfit
-from nisbjax.infer.conversion import Conversion, Normalization
+from nisbjax.infer.conversion import Conversion
 from nisbjax.infer.network import Network
 from nisbjax.infer.predict import predict_volume
 from nisbjax.infer.slabs import Job

@@ -20,21 +20,21 @@ from nisbjax.typing import Triple
 
 
 class Layout(NamedTuple):
-    """Of an output that is not made yet.
+    """Of an output that is not made yet, or of an image as it will be read.
 
     Attributes:
-      shape: c x y z.
+      shape: c x y z, or x y z c.
       dtype: its type.
       spatial_chunks: x y z.
     """
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     dtype: np.dtype
     spatial_chunks: Triple
 
 
 def tile_shape(
-    image: Volume,
+    image: Volume | Layout,
     output: Volume | Layout,
     grid: Grid,
     *,

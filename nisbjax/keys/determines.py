@@ -64,7 +64,12 @@ _KEYS = {
     "data.cache_gb": "",
     "data.voxel_size_nm": "prediction study scores cubes skeletons",
     "data.normalize": "weights prediction",
+    "data.normalize_per": "weights prediction",
     "data.percentiles": "weights prediction",
+    "data.grey_range": "weights prediction",
+    "data.clahe_tile": "weights prediction",
+    "data.clahe_clip": "weights prediction",
+    "data.invert": "weights prediction",
     "data.patch": "weights",
     "data.sampling": "weights",
     "data.offsets": "weights prediction",
@@ -190,7 +195,12 @@ _KEYS = {
 # A key that counts only under some values of another, or of one of its words: what `affinity_cc` does not read of
 # `grow` changes nothing.
 _ONLY: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "data.percentiles": ("data.normalize", ("percentile",)),
+    "data.invert": ("data.invert", (True,)),  # what is older than the key goes on
+    "data.normalize_per": ("data.normalize", ("min_max", "percentile", "zscore")),
+    "data.percentiles": ("data.normalize", ("percentile", "clahe")),
+    "data.grey_range": ("data.normalize", ("range",)),
+    "data.clahe_tile": ("data.normalize", ("clahe",)),
+    "data.clahe_clip": ("data.normalize", ("clahe",)),
     "predict.scale": ("predict.activation", ("scale_sigmoid",)),
     "decode.threshold": ("decode.method", ("affinity_cc", "grow", "mutex", "chain3")),
     "decode.low_threshold": ("decode.method", ("grow", "mutex")),
@@ -251,7 +261,8 @@ def _counts(key: str, flat: Mapping[str, Any]) -> bool:
     other, values = _ONLY[key]
     found = flat.get(other)
     words = found if isinstance(found, list) else [found]
-    return any(word in values for word in words) and _counts(other, flat)
+    here = any(word in values for word in words)
+    return here and (other == key or _counts(other, flat))
 
 
 def _without_empty(value: Any) -> Any:

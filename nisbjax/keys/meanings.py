@@ -35,9 +35,16 @@ test.box  Part of the test volume that is predicted and scored; "" for all.
 test.axes  Order of the axes of image and labels, as train.axes.
 test.skeleton  Its skeletons, as val.skeleton, for NERL and VOI.
 voxel_size_nm  Size of a voxel along x, y and z, in nm.
-normalize  How grey values become 0 to 1: divide_255; min_max of the volume; percentile, by
-  data.percentiles.
-percentiles  Of a volume's grey values, those that become 0 and 1 under percentile.
+normalize  How grey values become 0 to 1: divide_255; range, by data.grey_range; min_max;
+  percentile, by data.percentiles; zscore, by mean and standard deviation, with no bounds; clahe,
+  histograms of tiles of each slice.
+normalize_per  What min_max, percentile and zscore are of: the whole volume, or each slice of z.
+percentiles  Of all grey values, those that become 0 and 1 under percentile, and under clahe
+  where the image is not of bytes.
+grey_range  The grey values that become 0 and 1 under range; nothing is read for it.
+clahe_tile  Edge of a tile of clahe along x and y, in voxels, about.
+clahe_clip  Largest share of a tile's voxels that counts in one of 256 grey levels; 1 for no limit.
+invert  Exchange dark and bright, where membranes are not as the network knows them.
 patch  Voxels of a training crop along x, y and z.
 sampling  Which volume a crop is from: uniform, each as often; volume, by its size.
 offsets  The voxel that each affinity channel's edge leads to, relative to its own.

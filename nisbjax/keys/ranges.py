@@ -75,8 +75,15 @@ RANGES: dict[str, Kind] = {
     "data.test.skeleton": path(),
     "data.cache_gb": number(0.0, 1e6),
     "data.voxel_size_nm": triple(_POSITIVE),
-    "data.normalize": one_of("divide_255", "min_max", "percentile"),
+    "data.normalize": one_of(
+        "divide_255", "range", "min_max", "percentile", "zscore", "clahe"
+    ),
+    "data.normalize_per": one_of("volume", "slice"),
     "data.percentiles": shapes.percentiles(),
+    "data.grey_range": shapes.grey_range(),
+    "data.clahe_tile": whole(8, 65536),
+    "data.clahe_clip": number(0.0, 1.0, above=True),
+    "data.invert": switch(),
     "data.patch": _VOXELS,
     "data.sampling": one_of("uniform", "volume"),
     "data.offsets": shapes.offsets(),

@@ -55,6 +55,19 @@ def percentiles() -> Kind:
     )
 
 
+def grey_range() -> Kind:
+    """Grey values that become 0 and 1."""
+    return kind(
+        "two different numbers, the darkest grey value first",
+        lambda value: (
+            isinstance(value, tuple | list)
+            and len(value) == 2
+            and all(map(_END.holds, value))
+            and value[0] < value[1]
+        ),
+    )
+
+
 def recomputed() -> Kind:
     """What is computed again: a word, or the True or False of older configurations."""
     words = one_of("block", "expansion", "none")

@@ -72,9 +72,7 @@ def _look(config: Config, run_dir: Run, checkpoint_path: str, found: Findings) -
     if training is not None:
         check_stages.training(config, run_dir, training, start, found)
         if "train" in readable:
-            check_crops.check(
-                config, training.recipe, training.batch, run_dir.check.picture, found
-            )
+            check_crops.check(config, training.recipe, training.batch, run_dir, found)
     network = check_stages.network(config, start, found)
     if "test" in readable:
         check_stages.testing(config, run_dir, start, network, found)

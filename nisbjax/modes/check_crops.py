@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
+from nisbjax.artifacts import Run
 from nisbjax.modes.findings import Findings
 from nisbjax.modes.volumes import voxel_size_nm
 from nisbjax.typing import Config, Triple
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # stages are imported when they are asked for
 
 
 def check(
-    config: Config, recipe: Any, batch: int, picture: pathlib.Path, found: Findings
+    config: Config, recipe: Any, batch: int, run_dir: Run, found: Findings
 ) -> None:
     """Reads three crops as training does, judges them and draws them.
 
@@ -28,7 +29,7 @@ def check(
       config: the whole of it.
       recipe: of the training.
       batch: samples of a micro-batch on all devices.
-      picture: path of the PNG.
+      run_dir: of the training; its picture goes into the folder `check`.
       found: takes what is wrong.
     """
     import jax
@@ -41,14 +42,14 @@ def check(
     one = devices.make_mesh((("data", -1),), jax.local_devices()[:1])
     logging.info("making the first 3 crops; what makes them is compiled (about 20 s)")
     with found.asking():
-        loader = training_loader(config, rule.crop, one, batch)
+        loader = training_loader(config, rule.crop, one, batch, run_dir.grey_values)
         crops = first_crops(
             loader, rule, seed=config.seed, batch=batch * config.train.accumulate
         )
     if not crops:
         return
     judge(crops, rule.offsets, rule.erosion, found)
-    path = draw(picture, crops, config)
+    path = draw(run_dir.check.picture, crops, config)
     logging.info("wrote %s", path)
 
 

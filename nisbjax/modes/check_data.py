@@ -67,7 +67,7 @@ def _volumes(config: Config, name: str, crop: Triple | None, found: Findings) ->
     for line in said:
         found.warn(line)
     for pair in pairs:
-        _look_at_sizes(config, pair, found)
+        _look_at_sizes(config, [pair.image, pair.labels], found)
         shape = pair.labels.spatial_shape
         if name == "train" and crop and any(c > s for c, s in zip(crop, shape)):
             found.warn(

@@ -124,8 +124,8 @@ def _asked(
     config: Config, place: VolumeDir, named: NamedOutputs
 ) -> tuple[Section, Any, dict[str, Any]]:
     """What the stage takes: `predict`, where affinities go, and what is said of them."""
+    from nisbjax.data.normalization import Normalization
     from nisbjax.infer.affinity_attributes import EdgeGeometry
-    from nisbjax.infer.conversion import Normalization
     from nisbjax.infer.stage import PredictionFiles
 
     redo = "predict" in named.redo
@@ -134,9 +134,7 @@ def _asked(
     determined_by = determines.facts(config, "prediction")
     determined_by["predict.precision"] = section.precision
     said = {
-        "normalization": Normalization(
-            config.data.normalize, tuple(config.data.percentiles)
-        ),
+        "normalization": Normalization.of(config.data, place.grey_values),
         "edges": EdgeGeometry(
             tuple((int(x), int(y), int(z)) for x, y, z in config.data.offsets),
             config.data.edge_stored_at,

@@ -5,6 +5,7 @@ of training that knows keys, everything below takes values.
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtyping import Array
 from nisbjax.data import description, labels, nisb, orientation, targets
 from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Loader
+from nisbjax.data.normalization import Normalization
 from nisbjax.errors import InputError, require_choice
 from nisbjax.keys.checks import optional
 from nisbjax.models import build
@@ -27,6 +29,7 @@ from nisbjax.parallel import devices
 from nisbjax.train import losses, optimizer, step
 from nisbjax.typing import Config
 
+Kept = str | os.PathLike
 DESCRIBED = 8  # volumes of a split that the log describes
 _IN_MEMORY_GB = 2.0  # volumes that fit are read once
 
@@ -223,28 +226,51 @@ def open_split(config: Config, split: str) -> tuple[list[nisb.Pair], list[str]]:
     return pairs, warnings
 
 
-def training_loader(config: Config, crop: Any, mesh: Mesh, batch: int) -> Loader:
-    """New crops at each step; `batch` samples for each of `train.accumulate` parts."""
-    return _loader(config, "train", crop, mesh, batch * config.train.accumulate, None)
+def training_loader(
+    config: Config, crop: Any, mesh: Mesh, batch: int, kept: Kept = ""
+) -> Loader:
+    """New crops at each step; `batch` samples for each of `train.accumulate` parts.
+
+    Args:
+      config: the whole configuration.
+      crop: shape to read.
+      mesh: devices.
+      batch: samples of a micro-batch on all of them.
+      kept: folder of the statistics that images are scaled by; "" for memory alone.
+    """
+    pairs = _normalized(config, "train", kept)
+    return _loader(config, pairs, crop, mesh, batch * config.train.accumulate, None)
 
 
-def validation_loader(config: Config, crop: Any, mesh: Mesh, batch: int) -> Loader:
-    """The fixed list of `train.val_crops` crops."""
-    return _loader(config, "val", crop, mesh, batch, config.train.val_crops)
+def validation_loader(
+    config: Config, crop: Any, mesh: Mesh, batch: int, kept: Kept = ""
+) -> Loader:
+    """The fixed list of `train.val_crops` crops; arguments as of `training_loader`."""
+    pairs = _normalized(config, "val", kept)
+    return _loader(config, pairs, crop, mesh, batch, config.train.val_crops)
+
+
+def _normalized(config: Config, split: str, kept: Kept) -> list[nisb.Pair]:
+    normalization = Normalization.of(config.data, kept)
+    pairs = _open_pairs(config, split, normalization=normalization)
+    return nisb.in_memory(pairs, _IN_MEMORY_GB)
 
 
 def _loader(
-    config: Config, split: str, crop: Any, mesh: Mesh, batch: int, count: int | None
+    config: Config,
+    pairs: list[nisb.Pair],
+    crop: Any,
+    mesh: Mesh,
+    batch: int,
+    count: int | None,
 ) -> Loader:
     return Loader(
-        nisb.in_memory(_open_pairs(config, split), _IN_MEMORY_GB),
+        pairs,
         crop,
         seed=config.seed,
         global_batch=batch,
         count=count,
         sampling=config.data.sampling,
-        normalize=config.data.normalize,
-        percentiles=config.data.percentiles,
         unlabeled=config.data.unlabeled,
         relabel=config.data.relabel,
         sharding=devices.split_batch(mesh),
@@ -253,7 +279,13 @@ def _loader(
     )
 
 
-def _open_pairs(config: Config, split: str, *, whole: bool = False) -> list[nisb.Pair]:
+def _open_pairs(
+    config: Config,
+    split: str,
+    *,
+    whole: bool = False,
+    normalization: Normalization | None = None,
+) -> list[nisb.Pair]:
     data = config.data[split]
     for key in ("image", "label"):
         if not optional(data[key]):
@@ -263,7 +295,9 @@ def _open_pairs(config: Config, split: str, *, whole: bool = False) -> list[nisb
                 f"--config.data.{split}.{key}=FILE{without}"
             )
     box = "" if whole else data.box
-    pairs = nisb.open_pairs(config.data.root, data.image, data.label, box, data.axes)
+    pairs = nisb.open_pairs(
+        config.data.root, data.image, data.label, box, data.axes, normalization
+    )
     for pair in pairs:
         if pair.image.shape[-1] != config.model.in_channels:
             raise InputError(

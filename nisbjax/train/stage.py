@@ -128,8 +128,9 @@ def _train(
     recorded = on_device.recorded_in(run_dir.environment)
     kernels = choose_kernels(mesh, config, batch, recorded)
     recipe = with_kernels(recipe, mesh, config, kernels)
-    loader = training_loader(config, recipe.examples.crop, mesh, batch)
-    validate = _validation(config, recipe, mesh, batch)
+    kept, crop = run_dir.grey_values, recipe.examples.crop
+    loader = training_loader(config, crop, mesh, batch, kept)
+    validate = _validation(config, recipe, mesh, batch, kept)
     train_step = step.make_train_step(recipe, mesh)
     crops = batch * config.train.accumulate
     logging.info(
@@ -186,12 +187,12 @@ def _open_logs(
 
 
 def _validation(
-    config: Config, recipe: step.Recipe, mesh: Any, batch: int
+    config: Config, recipe: step.Recipe, mesh: Any, batch: int, kept: pathlib.Path
 ) -> Callable[[step.TrainState], loop.Validation]:
     """Means over the fixed validation crops, of the averaged weights if so configured."""
     if not config.train.val_every:
         return lambda state: loop.Validation({})
-    loader = validation_loader(config, recipe.examples.crop, mesh, batch)
+    loader = validation_loader(config, recipe.examples.crop, mesh, batch, kept)
     evaluate = step.make_validation_step(recipe, mesh)
 
     def validate(state: step.TrainState) -> loop.Validation:

@@ -88,8 +88,11 @@ def training(a):
         labels = labels.repeat(16, axis)
     labels = labels[:, : crop[0], : crop[1], : crop[2]]
     images = draw.integers(0, 255, (*labels.shape, 1), dtype=np.uint8)
-    ranges, real = np.array([[0, 255]] * a.batch, np.float32), np.ones(a.batch, bool)
-    batch = Batch(images, labels, ranges, np.arange(a.batch, dtype=np.int32), real)
+    scales, real = (
+        np.array([[0, 255, 0, 1]] * a.batch, np.float32),
+        np.ones(a.batch, bool),
+    )
+    batch = Batch(images, labels, scales, np.arange(a.batch, dtype=np.int32), real)
     batch = jax.device_put(batch, devices.split_batch(mesh))
     compiled, when = compiled_of(step.make_train_step(recipe, mesh), state, batch)
     held = [state]

@@ -116,8 +116,8 @@ def test_training_steps_lower_the_loss(gpu, precision):
     labels = np.ones((2, *crop), np.int32)
     labels[:, crop[0] // 2 :] = 2
     images = np.where(labels == 1, 60, 200).astype(np.uint8)[..., None]
-    ranges, real = np.array([[0, 255]] * 2, np.float32), np.ones(2, bool)
-    batch = Batch(images, labels, ranges, np.arange(2, dtype=np.int32), real)
+    scales, real = np.array([[0, 255, 0, 1]] * 2, np.float32), np.ones(2, bool)
+    batch = Batch(images, labels, scales, np.arange(2, dtype=np.int32), real)
     batch = jax.device_put(batch, devices.split_batch(mesh))
     train_step = step.make_train_step(recipe, mesh)
     losses = []

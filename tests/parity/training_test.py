@@ -67,9 +67,9 @@ def run_ours(config, params):
 
     def batch(number):
         images, labels = crops(number)
-        ranges = np.array([[0, 255]] * BATCH, np.float32)
+        scales = np.array([[0, 255, 0, 1]] * BATCH, np.float32)
         samples = np.arange(BATCH, dtype=np.int32)
-        made = Batch(images, labels, ranges, samples, np.ones(BATCH, bool))
+        made = Batch(images, labels, scales, samples, np.ones(BATCH, bool))
         return jax.device_put(made, devices.split_batch(mesh))
 
     lowered = step.make_train_step(recipe, mesh).lower(state, batch(0))

@@ -43,7 +43,7 @@ labels = labels[:, :138, :26, :26]
 batch = Batch(
     draw.integers(0, 256, (8, *crop, 1), np.uint8),
     labels,
-    np.array([[0, 255]] * 8, np.float32),
+    np.array([[0, 255, 0, 1]] * 8, np.float32),
     np.arange(8, dtype=np.int32),
     np.ones(8, bool),
 )

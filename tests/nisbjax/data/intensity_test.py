@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nisbjax.data.intensity import intensity_range, normalized
+from nisbjax.data.intensity import UNBOUNDED, intensity_range, normalized
 from nisbjax.errors import InputError
 from nisbjax.store.volume import from_array
 
@@ -18,7 +18,7 @@ def image(values, dtype=np.uint8):
 def test_bytes_are_divided_by_255():
     assert intensity_range(image([3, 4, 5, 6]), "divide_255") == (0.0, 255.0)
     grey = jnp.asarray(image([0, 51, 102, 255]).read()[None])
-    got = normalized(grey, jnp.array([[0.0, 255.0]]))
+    got = normalized(grey, jnp.array([[0.0, 255.0, 0, 1]]))
     np.testing.assert_allclose(got.ravel(), [0, 0.2, 0.4, 1], rtol=1e-6)
 
 
@@ -27,7 +27,7 @@ def test_the_whole_range_by_default(normalize):
     ranges = intensity_range(image([300, 400, 700, 500], np.uint16), normalize)
     assert ranges == (300.0, 700.0)
     grey = jnp.array([300, 400, 700, 500], jnp.uint16).reshape(1, 2, 2, 1, 1)
-    got = normalized(grey, jnp.array([ranges]))
+    got = normalized(grey, jnp.array([[*ranges, 0, 1]]))
     np.testing.assert_allclose(got.ravel(), [0, 0.25, 1, 0.5])
 
 
@@ -36,9 +36,9 @@ def test_percentiles_clip_what_lies_beyond():
     low, high = intensity_range(image([90, 10, 0, 20]), "percentile", (0, 50))
     assert (low, high) == (0.0, 15.0)
     grey = jnp.array([0, 7.5, 20, 90]).reshape(1, 2, 2, 1, 1)
-    ranges = jnp.array([[low, high]])
-    np.testing.assert_allclose(normalized(grey, ranges).ravel(), [0, 0.5, 1, 1])
-    free = normalized(grey, ranges, clip=False)
+    within, free = jnp.array([[low, high, 0, 1]]), jnp.array([[low, high, *UNBOUNDED]])
+    np.testing.assert_allclose(normalized(grey, within).ravel(), [0, 0.5, 1, 1])
+    free = normalized(grey, free)
     np.testing.assert_allclose(free.ravel(), [0, 0.5, 20 / 15, 6], rtol=1e-6)
 
 
@@ -48,9 +48,9 @@ def test_finite_voxels_decide_and_the_others_count_as_the_lowest(bad, caplog):
     assert intensity_range(volume, "percentile") == (2.0, 6.0)
     assert "img: 1 of 4 voxels are NaN or Inf; they count as 2" in caplog.text
     assert intensity_range(volume, "percentile", (50, 100)) == (4.0, 6.0)
-    got = normalized(jnp.asarray(volume.read()[None]), jnp.array([[2.0, 6.0]]))
+    got = normalized(jnp.asarray(volume.read()[None]), jnp.array([[2.0, 6, 0, 1]]))
     np.testing.assert_allclose(got.ravel(), [0, 0, 1, 0.5])
-    got = normalized(jnp.asarray(volume.read()[None]), jnp.array([[4.0, 6.0]]))
+    got = normalized(jnp.asarray(volume.read()[None]), jnp.array([[4.0, 6, 0, 1]]))
     np.testing.assert_allclose(got.ravel(), [0, 0, 1, 0])
 
 

@@ -43,11 +43,11 @@ def test_image_and_labels_come_from_the_box_that_was_drawn():
     assert batch.labels.dtype == np.int32
     for sample in range(4):
         crop = batches.draw(5, sample)
-        image, labels = (v.read(crop.box) for v in pairs[crop.pair])
+        image, labels = (v.read(crop.box) for v in pairs[crop.pair][:2])
         np.testing.assert_array_equal(batch.images[sample], image)
         np.testing.assert_array_equal(batch.labels[sample], labels)
     assert batch.samples.tolist() == [0, 1, 2, 3]
-    assert batch.ranges.tolist() == [[0, 255]] * 4
+    assert batch.scales.tolist() == [[0, 255, 0, 1]] * 4
     assert batches.describe(5)[2] == f"cube/img {batches.draw(5, 2).box}"
 
 

@@ -33,9 +33,9 @@ def crops(rule, batch=4):
     x, y, z = rule.crop
     images = draw.integers(0, 256, (batch, x, y, z, 1), np.uint8)
     real = np.arange(batch) != batch - 1
-    ranges = np.tile(np.float32([[0, 255]]), (batch, 1))
+    scales = np.tile(np.float32([[0, 255, 0, 1]]), (batch, 1))
     samples = np.arange(batch, dtype=np.int32)
-    return Batch(images, labels[:, :x, :y, :z], ranges, samples, real)
+    return Batch(images, labels[:, :x, :y, :z], scales, samples, real)
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "training", "mesh"))
@@ -51,7 +51,7 @@ def test_long_edges_may_have_an_erosion_of_their_own():
     batch = Batch(
         np.zeros((1, 1, 1, 10, 1), np.uint8),
         line,
-        np.float32([[0, 255]]),
+        np.float32([[0, 255, 0, 1]]),
         np.zeros(1, np.int32),
         np.ones(1, bool),
     )
@@ -149,8 +149,8 @@ def test_a_view_is_an_example_with_its_labels_before_erosion():
     plain = Augmentation(profile="none")
     rule = ExampleRule((1, 1, 8), TWO, erosion=(0, 0, 1), augmentation=plain)
     images = np.arange(10, dtype=np.uint8).reshape(1, 1, 1, 10, 1)
-    ranges, samples = np.float32([[0, 255]]), np.zeros(1, np.int32)
-    batch = jax.device_put(Batch(images, line, ranges, samples, np.ones(1, bool)))
+    scales, samples = np.float32([[0, 255, 0, 1]]), np.zeros(1, np.int32)
+    batch = jax.device_put(Batch(images, line, scales, samples, np.ones(1, bool)))
     seen = view(batch, rule, seed=3, step=0)
     wanted = examples(batch, rule, seed=3, step=0, training=True)
     assert seen.labels.ravel().tolist() == [1, 1, 1, 1, 2, 2, 2, 2]

@@ -17,7 +17,8 @@ def two_logits(params, images):
 
 def predict(conversion, image, params=1.0, weights=None):
     volume = from_array(image, "xyzc")
-    span = np.array(conversion.normalization.range_of(volume), np.float32)
+    volume, scale = conversion.normalization.applied(volume)
+    span, image = np.array(scale, np.float32), volume.read()
     program = make_program(two_logits, conversion, None)
     if weights is None:
         weights = np.ones(image.shape[:3], np.float32)
@@ -102,4 +103,4 @@ def test_logits_of_another_shape_are_refused():
     asked = jax.ShapeDtypeStruct((1, 4, 4, 4, 1), np.uint8)
     weights = np.ones((4, 4, 4), np.float32)
     with pytest.raises(InputError, match=r"windows of \(4, 4, 4\) with \(2, 4, 4\)"):
-        jax.eval_shape(program, np.float32(0), np.zeros(2, np.float32), weights, asked)
+        jax.eval_shape(program, np.float32(0), np.zeros(4, np.float32), weights, asked)

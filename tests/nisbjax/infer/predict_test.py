@@ -113,7 +113,7 @@ def test_a_volume_equals_the_slow_average(tmp_path, shape, edge):
 def in_order(image, grid, conversion):
     """Averages in float32: products, then sums in the grid's order, each rounded once."""
     program = make_program(network, conversion, None)
-    span, ones = np.array([0, 255], np.float32), np.ones(grid.window, np.float32)
+    span, ones = np.array([0, 255, 0, 1], np.float32), np.ones(grid.window, np.float32)
     weights = window_weights(grid.window, conversion.blend)
     sums = np.zeros((len(conversion.channels), *grid.shape), np.float32)
     total = np.zeros(grid.shape, np.float32)
@@ -263,8 +263,8 @@ def test_float_images_are_taken_as_they_are(tmp_path):
         ({"channels": (0, 1)}, "output .* has axes cxyz and shape .*wanted c x y z of"),
         ({"activation": "relu"}, "predict.activation='relu' is not one of"),
         (
-            {"normalization": Normalization("zscore")},
-            "data.normalize is 'zscore'; wanted one of",
+            {"normalization": Normalization("histogram")},
+            "data.normalize is 'histogram'; wanted one of",
         ),
         ({"blend": "gauss"}, "predict.blend='gauss' is not one of"),
         ({"region": Box((0, 0, 0), (9, 9, 99))}, "roi 0:9,0:9,0:99 is not inside"),

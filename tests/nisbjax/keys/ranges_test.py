@@ -160,7 +160,7 @@ def test_a_long_value_is_cut():
 
 
 def test_the_words_are_those_that_are_implemented():
-    from nisbjax.data import affine, affinities, augment, intensity, labels, loader
+    from nisbjax.data import affine, affinities, augment, labels, loader, normalization
     from nisbjax.decode import masked_edges
     from nisbjax.decode import methods as decoding
     from nisbjax.evaluate import truth
@@ -175,7 +175,8 @@ def test_the_words_are_those_that_are_implemented():
         "data.edge_stored_at": affinities.STORED_AT,
         "augment.profile": augment.PROFILES,
         "augment.order": augment.ORDERS,
-        "data.normalize": intensity.NORMALIZATIONS,
+        "data.normalize": normalization.NORMALIZATIONS,
+        "data.normalize_per": normalization.PER,
         "data.erosion_axes": labels.EROSION_AXES,
         "data.sampling": loader.SAMPLINGS,
         "decode.mask_edges": masked_edges.MASK_EDGES,

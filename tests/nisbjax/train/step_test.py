@@ -40,7 +40,7 @@ def crops():
     return Batch(
         draw.integers(0, 256, (SAMPLES, *CROP, 1), np.uint8),
         draw.choice(np.array([-1, 0, 1, 1, 2, 2], np.int32), (SAMPLES, *CROP)),
-        np.array([[0, 255]] * SAMPLES, np.float32),
+        np.array([[0, 255, 0, 1]] * SAMPLES, np.float32),
         np.arange(SAMPLES, dtype=np.int32),
         np.ones(SAMPLES, bool),
     )
