@@ -14,7 +14,10 @@ from collections.abc import Iterator
 
 
 class _Answers(http.server.SimpleHTTPRequestHandler):
-    """`/403/x` is forbidden, `/503/x` busy, `/cut/x` ends early, `/slow/x` waits; `/x` is x."""
+    """`/403/x` is forbidden, `/503/x` busy, `/cut/x` ends early, `/slow/x` waits.
+
+    All else is the file of that name, or what follows a byte; `/whole/x` is all of x always.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -36,8 +39,26 @@ class _Answers(http.server.SimpleHTTPRequestHandler):
             self.close_connection = True
         elif fault == "storage":
             self._answer_as_google()
+        elif "Range" in self.headers and fault != "whole":
+            self._answer_in_part()
         else:
+            self.path = self.path.removeprefix("/whole")
             super().do_GET()
+
+    def _answer_in_part(self) -> None:
+        """What follows the first byte that is asked for."""
+        path = pathlib.Path(self.translate_path(self.path))
+        content = path.read_bytes() if path.is_file() else None
+        first = int(self.headers["Range"].removeprefix("bytes=").partition("-")[0])
+        found = content is not None and first < len(content)
+        part = content[first:] if found else b""
+        self.send_response(404 if content is None else 206 if found else 416)
+        if found:
+            said = f"bytes {first}-{len(content) - 1}/{len(content)}"
+            self.send_header("Content-Range", said)
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
 
     def _answer_as_google(self) -> None:
         """`/storage/v1/b/BUCKET/o/KEY` is an object, `/o?prefix=P&delimiter=/` a list."""

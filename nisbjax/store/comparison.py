@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from nisbjax.store import files, stored
+from nisbjax.store.places import Address, Place
 from nisbjax.store.stored import Fact, Facts
 
 CHUNK = re.compile(r"\d+(\.\d+)*")
@@ -86,7 +87,7 @@ def metadata_of(artifact: pathlib.Path) -> dict[str, Words | Fact]:
 
 
 def metadata_problems(
-    artifact: pathlib.Path, known: Mapping[str, Words | Fact]
+    artifact: Place, known: Mapping[str, Words | Fact]
 ) -> dict[str, str]:
     """A phrase for each metadata file of a finished artifact that does not say what it said.
 
@@ -99,7 +100,7 @@ def metadata_problems(
     """
     problems = {}
     for name, wanted in known.items():
-        found = stored.of_file(artifact / name)
+        found = _fact_of(artifact / name)
         size = (0, 0) if isinstance(wanted, Mapping) else wanted
         if found is None or found[0] < 0:
             problem = problem_of(name, size, found)
@@ -184,13 +185,21 @@ def _are_objects(value: Any) -> bool:
     )
 
 
-def _object_in(path: pathlib.Path) -> dict[str, Any] | None:
+def _fact_of(path: Place) -> Fact:
+    if isinstance(path, Address):
+        content = path.read()
+        return None if content is None else stored.of_bytes(content)
+    return stored.of_file(path)
+
+
+def _object_in(path: Place) -> dict[str, Any] | None:
     """The JSON object in a metadata file; None where there is none."""
-    fact = stored.of_file(path)
+    fact = _fact_of(path)
     if fact is None or fact[0] < 0:
         return None
     try:
-        found = json.loads(path.read_bytes())
+        at_address = isinstance(path, Address)
+        found = json.loads((path.read() or b"") if at_address else path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -12,6 +12,7 @@ from nisbjax.errors import InputError
 from nisbjax.store import software
 from nisbjax.store.comparison import Words, metadata_problems, problems_of
 from nisbjax.store.manifest_lines import NAME, State, path_inside, read, state_of
+from nisbjax.store.places import Address
 from nisbjax.store.stored import Fact
 
 # What the fingerprint of one mode alone names: that mode.
@@ -35,6 +36,14 @@ def locate(path: str | os.PathLike) -> tuple[pathlib.Path, str] | None:
     for artifact, prefix in ((path, ""), (path.parent, f"{path.name}/")):
         if path_inside(artifact).is_file():
             return artifact, prefix
+    return None
+
+
+def artifact_of(place: Address) -> Address | None:
+    """The artifact of ours that an array at an address belongs to; None without a manifest."""
+    for artifact in (place, place.parent):
+        if path_inside(artifact).exists():
+            return artifact
     return None
 
 
@@ -69,7 +78,9 @@ def finished_files(
     Raises:
       InputError: its manifest is damaged, or it is unfinished.
     """
-    state = state_of(pathlib.Path(artifact))
+    state = state_of(
+        artifact if isinstance(artifact, Address) else pathlib.Path(artifact)
+    )
     if state is None:
         return None
     if state.finish is None:
@@ -88,7 +99,8 @@ def require_known(folder: str | os.PathLike, attributes: Mapping[str, Any]) -> N
       InputError: it says that it is ours.
     """
     ours = software.is_ours(attributes.get("software"))
-    if (ours or "made_of" in attributes) and os.path.isdir(folder):
+    there = isinstance(folder, Address) or os.path.isdir(folder)
+    if (ours or "made_of" in attributes) and there:
         raise InputError(
             f"{folder} says that nisbjax wrote it and has no {NAME}, so that nobody knows "
             "whether it is whole; remove it and run the stage that writes it again, or copy "
@@ -110,6 +122,8 @@ def _unfinished_line(artifact: str | os.PathLike, state: State) -> str:
 
 def _run_again(path: str | os.PathLike) -> str:
     """The advice to run what wrote an artifact, with its mode where the manifest tells it."""
+    if isinstance(path, Address):
+        return "copy it there again, or run the stage that writes it"
     located = locate(path)
     lines = read(located[0])[0] if located else []
     made_from = lines[0]["fingerprint"] if lines else {}

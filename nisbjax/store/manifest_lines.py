@@ -7,10 +7,12 @@ that a manifest has lost are noticed by the number of parts that its last line n
 import json
 import os
 import pathlib
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 from nisbjax.store import records, schema
+from nisbjax.store.places import Address, Place
 from nisbjax.store.stored import Fact
 
 NAME = ".manifest.jsonl"
@@ -30,8 +32,18 @@ _LINE = schema.either(
 )
 
 
-def path_inside(artifact: str | os.PathLike) -> pathlib.Path:
+@typing.overload
+def path_inside(artifact: Address) -> Address: ...
+@typing.overload
+def path_inside(artifact: str | pathlib.Path) -> pathlib.Path: ...
+@typing.overload
+def path_inside(artifact: str | os.PathLike) -> Place: ...
+
+
+def path_inside(artifact: str | os.PathLike) -> Place:
     """Where the manifest of an artifact lies."""
+    if isinstance(artifact, Address):
+        return artifact / NAME
     return pathlib.Path(artifact) / NAME
 
 
@@ -74,7 +86,7 @@ class State:
             self.parts[key] = {k: v for k, v in line.items() if k != "files"}
 
 
-def state_of(artifact: pathlib.Path) -> State | None:
+def state_of(artifact: Place) -> State | None:
     """What an artifact's manifest says; None without one. One cut to nothing says nothing."""
     lines, _ = read(artifact)
     if not lines and not path_inside(artifact).exists():
@@ -85,13 +97,17 @@ def state_of(artifact: pathlib.Path) -> State | None:
     return state
 
 
-def read(artifact: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
+def read(artifact: Place) -> tuple[list[dict[str, Any]], int]:
     """The whole lines of an artifact's manifest, and their length in bytes."""
     path = path_inside(artifact)
     if not path.exists():
         return [], 0
     advice = f"remove {artifact} and run the stage again"
-    lines, length = records.read_json_lines(path, _LINE, advice)
+    if isinstance(path, Address):
+        content = path.read() or b""
+        lines, length = records.parse_json_lines(content, _LINE, str(path), advice)
+    else:
+        lines, length = records.read_json_lines(path, _LINE, advice)
     if lines:
         records.check(lines[0], _FIRST, f"{path}, line 1", advice)
     return lines, length

@@ -114,9 +114,16 @@ def read_json_lines(
       InputError: it cannot be read, or a line holds something else.
     """
     content = _content(path, most_bytes, advice)
+    return parse_json_lines(content, schema, str(path), advice)
+
+
+def parse_json_lines(
+    content: bytes, schema: Schema, where: str, advice: str = ""
+) -> tuple[list[Any], int]:
+    """As `read_json_lines`, of what is at hand (an object at an address)."""
     length = content.rfind(b"\n") + 1
     values = [
-        parse_json(line, schema, f"{path}, line {number}", advice)
+        parse_json(line, schema, f"{where}, line {number}", advice)
         for number, line in enumerate(content[:length].split(b"\n")[:-1], 1)
     ]
     return values, length

@@ -19,9 +19,12 @@ import numpy as np
 import tensorstore as ts
 from isal import isal_zlib
 
+from nisbjax.store.places import Address, Place
+
 Fact = tuple[int, int] | None  # bytes and CRC-32 of a file; None where there is none
 _NO_FILE_ERRORS = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
 NO_FILE = (-1, 0)  # of a folder, a pipe or a link to itself in its place
+_DRIVERS = ("zarr", "zarr3", "n5", "neuroglancer_precomputed")  # of what we write
 Facts = Mapping[str, Fact]  # by the file's name, relative to its artifact
 
 
@@ -77,9 +80,11 @@ def of_box(
     """
     if files is None:
         return {}
-    prefix = files.folder.relative_to(pathlib.Path(artifact).resolve())
+    folder = files.folder
+    assert isinstance(folder, pathlib.Path)
+    prefix = folder.relative_to(pathlib.Path(artifact).resolve())
     return {
-        (prefix / name).as_posix(): of_file(files.folder / name)
+        (prefix / name).as_posix(): of_file(folder / name)
         for name in map(files.name, itertools.product(*files.within(part)))
     }
 
@@ -94,7 +99,7 @@ def specification(store: ts.TensorStore) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class ChunkFiles:
-    """How the chunks of a local zarr array are cut and named.
+    """How the chunks of an array are cut and named.
 
     Attributes:
       folder: of the array.
@@ -105,7 +110,7 @@ class ChunkFiles:
       origin: the first voxel of precomputed, whose chunks are named by their voxels: `0-64`.
     """
 
-    folder: pathlib.Path
+    folder: Place
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     separator: str
@@ -115,26 +120,7 @@ class ChunkFiles:
     @classmethod
     def of_written(cls, store: ts.TensorStore) -> "ChunkFiles | None":
         """Those behind a store that we wrote: zarr v2 or v3, N5, precomputed; else None."""
-        spec = specification(store)
-        driver, kvstore = spec.get("driver"), spec.get("kvstore")
-        if not isinstance(kvstore, dict) or kvstore.get("driver") != "file":
-            return None
-        folder = pathlib.Path(kvstore["path"]).resolve()
-        if driver == "n5":
-            metadata = spec["metadata"]
-            shape, chunks = metadata["dimensions"], metadata["blockSize"]
-            return cls(folder, tuple(shape), tuple(chunks), "/")
-        if driver == "neuroglancer_precomputed":
-            scale = spec["scale_metadata"]
-            count = spec["multiscale_metadata"]["num_channels"]
-            return cls(
-                folder / scale["key"],
-                (*scale["size"], count),
-                (*scale["chunk_size"], count),
-                "_",
-                origin=(*scale["voxel_offset"], 0),
-            )
-        return cls.of(store) if driver == "zarr" else cls.of_v3(store)
+        return cls._local(store, _DRIVERS)
 
     @classmethod
     def of(cls, store: ts.TensorStore) -> "ChunkFiles | None":
@@ -143,40 +129,66 @@ class ChunkFiles:
         Each call costs 3.5 kB for ever: `Spec.to_json` of TensorStore 0.1.86 does not free
         what it returns. So it is called once for an array, not for each of its boxes.
         """
-        spec = specification(store)
-        kvstore = spec.get("kvstore")
-        if spec.get("driver") != "zarr" or not isinstance(kvstore, dict):
-            return None
-        if kvstore.get("driver") != "file":
-            return None
-        metadata = spec["metadata"]
-        return cls(
-            pathlib.Path(kvstore["path"]).resolve(),
-            tuple(metadata["shape"]),
-            tuple(metadata["chunks"]),
-            metadata.get("dimension_separator", "."),
-        )
+        return cls._local(store, ("zarr",))
 
     @classmethod
     def of_v3(cls, store: ts.TensorStore) -> "ChunkFiles | None":
         """Those behind a store or a view of one; None where it is no local zarr v3."""
+        return cls._local(store, ("zarr3",))
+
+    @classmethod
+    def at(cls, store: ts.TensorStore, place: Address) -> "ChunkFiles | None":
+        """Those of an array, or a precomputed volume, at an address; None where nobody
+        knows their names."""
+        return cls._of(specification(store), place)
+
+    @classmethod
+    def _local(
+        cls, store: ts.TensorStore, drivers: tuple[str, ...]
+    ) -> "ChunkFiles | None":
         spec = specification(store)
         kvstore = spec.get("kvstore")
-        if spec.get("driver") != "zarr3" or not isinstance(kvstore, dict):
+        if spec.get("driver") not in drivers or not isinstance(kvstore, dict):
             return None
         if kvstore.get("driver") != "file":
             return None
-        metadata, encoding = spec["metadata"], spec["metadata"]["chunk_key_encoding"]
-        is_default = encoding["name"] == "default"
-        separator = encoding.get("configuration", {}).get(
-            "separator", "/" if is_default else "."
+        return cls._of(spec, pathlib.Path(kvstore["path"]).resolve())
+
+    @classmethod
+    def _of(cls, spec: dict[str, Any], folder: Place) -> "ChunkFiles | None":
+        driver, metadata = spec.get("driver"), spec.get("metadata", {})
+        if driver == "zarr":
+            shape, chunks = metadata["shape"], metadata["chunks"]
+            separator = metadata.get("dimension_separator", ".")
+            return cls(folder, tuple(shape), tuple(chunks), separator)
+        if driver == "zarr3":
+            encoding = metadata["chunk_key_encoding"]
+            is_default = encoding["name"] == "default"
+            separator = encoding.get("configuration", {}).get(
+                "separator", "/" if is_default else "."
+            )
+            chunks = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+            first = f"c{separator}" if is_default else ""
+            return cls(
+                folder, tuple(metadata["shape"]), tuple(chunks), separator, first
+            )
+        if driver == "n5":
+            shape, chunks = metadata["dimensions"], metadata["blockSize"]
+            return cls(folder, tuple(shape), tuple(chunks), "/")
+        if driver != "neuroglancer_precomputed":
+            return None
+        scale, count = (
+            spec["scale_metadata"],
+            spec["multiscale_metadata"]["num_channels"],
         )
+        if scale.get("sharding") is not None:
+            return None
         return cls(
-            pathlib.Path(kvstore["path"]).resolve(),
-            tuple(metadata["shape"]),
-            tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
-            separator,
-            f"c{separator}" if is_default else "",
+            folder / scale["key"],
+            (*scale["size"], count),
+            (*scale["chunk_size"], count),
+            "_",
+            origin=(*scale["voxel_offset"], 0),
         )
 
     @property
@@ -200,6 +212,8 @@ class ChunkFiles:
         if not name.startswith(self.first):
             return -1
         numbers = name.removeprefix(self.first).split(self.separator)
+        if self.origin is not None:
+            return self._index_of_voxels(numbers)
         if len(numbers) != len(self.grid) or not all(n.isdecimal() for n in numbers):
             return -1
         position = [int(n) for n in numbers]
@@ -207,15 +221,32 @@ class ChunkFiles:
             return -1
         return int(np.ravel_multi_index(position, self.grid))
 
+    def _index_of_voxels(self, spans: list[str]) -> int:
+        """The same by `0-64`, `64-128`, ... of x, y and z; all channels lie in one chunk."""
+        firsts = [span.partition("-")[0] for span in spans]
+        if len(firsts) != 3 or not all(n.lstrip("-").isdecimal() for n in firsts):
+            return -1
+        position = [
+            (int(n) - o) // c
+            for n, o, c in zip(firsts, self.origin or (), self.chunks, strict=False)
+        ]
+        if any(not 0 <= p < g for p, g in zip(position, self.grid, strict=False)):
+            return -1
+        return int(np.ravel_multi_index([*position, 0], self.grid))
+
     def touched(self, part: ts.TensorStore) -> list[np.ndarray]:
         """Along each axis, the chunks from which a part takes voxels, ascending."""
         found = []
-        for voxels, chunk in zip(_voxels(part), self.chunks, strict=True):
+        origin = self.origin or (0,) * len(self.shape)
+        for voxels, chunk, first in zip(
+            _voxels(part), self.chunks, origin, strict=True
+        ):
             if isinstance(voxels, range) and len(voxels):
-                low, high = sorted((voxels[0], voxels[-1]))
+                low, high = sorted((voxels[0] - first, voxels[-1] - first))
                 found.append(np.arange(low // chunk, high // chunk + 1))
             else:
-                found.append(np.unique(np.asarray(voxels, np.int64) // chunk))
+                at = np.asarray(voxels, np.int64) - first
+                found.append(np.unique(at // chunk))
         return found
 
     def within(self, part: ts.TensorStore) -> list[range]:

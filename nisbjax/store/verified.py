@@ -16,9 +16,10 @@ import tensorstore as ts
 
 from nisbjax.errors import InputError
 from nisbjax.store import comparison, finished, manifest_lines, stored
+from nisbjax.store.places import Place
 from nisbjax.store.stored import ChunkFiles, Fact
 
-_UNNAMED, _WRITTEN, _ABSENT, _COMPARED = range(4)
+UNNAMED, WRITTEN, ABSENT, COMPARED = range(4)
 
 
 def guard(
@@ -59,14 +60,14 @@ class Guard:
     Safe to use from several threads. In another process it begins again.
     """
 
-    def __init__(self, folder: pathlib.Path, files: ChunkFiles, table: "_Table"):
-        self._folder = folder
+    def __init__(self, folder: pathlib.Path, files: ChunkFiles, table: "Table"):
+        self._folder: Place = folder
         self._files = files
         self._table = table
         self._state = table.state.copy()
 
     def __reduce__(self):
-        return _reopened, (str(self._folder.absolute()), self._files)
+        return _reopened, (os.path.abspath(self._folder), self._files)
 
     def before(self, part: ts.TensorStore) -> None:
         """Nothing is compared before a part is read: its bytes are in memory then."""
@@ -77,12 +78,18 @@ class Guard:
         Raises:
           InputError: one of them is missing or damaged.
         """
-        axes = self._files.touched(part)
-        states = self._state[np.ix_(*axes)]
-        for at in np.argwhere((states == _WRITTEN) | (states == _ABSENT)):
-            index = tuple(int(a[i]) for a, i in zip(axes, at, strict=True))
+        for index in self._uncompared(part):
             name = self._files.name(index)
             self._compare(index, name, stored.of_file(self._files.folder / name))
+
+    def _uncompared(self, part: ts.TensorStore) -> list[tuple[int, ...]]:
+        """The chunks of a part that the manifest names, and nobody compared yet."""
+        axes = self._files.touched(part)
+        states = self._state[np.ix_(*axes)]
+        return [
+            tuple(int(a[i]) for a, i in zip(axes, at, strict=True))
+            for at in np.argwhere((states == WRITTEN) | (states == ABSENT))
+        ]
 
     def check_file(self, name: str, content: bytes) -> None:
         """Compares a chunk file that was read whole, by its name in the array's folder.
@@ -94,17 +101,17 @@ class Guard:
         if number < 0:
             return
         index = tuple(int(i) for i in np.unravel_index(number, self._files.grid))
-        if self._state[index] in (_WRITTEN, _ABSENT):
+        if self._state[index] in (WRITTEN, ABSENT):
             self._compare(index, name, stored.of_bytes(content))
 
     def _compare(self, index: tuple[int, ...], name: str, found: Fact) -> None:
         problem = comparison.problem_of(name, self._table.fact(index), found)
         if problem is not None:
             raise InputError(finished.damage_line(self._folder, problem))
-        self._state[index] = _COMPARED
+        self._state[index] = COMPARED
 
 
-class _Table:
+class Table:
     """Facts on an array's chunks, by their place in its grid: 13 bytes for each."""
 
     def __init__(self, files: ChunkFiles, known: dict[str, Fact]):
@@ -115,12 +122,12 @@ class _Table:
             number = files.index(name)
             if number < 0:
                 continue
-            self.state.flat[number] = _ABSENT if fact is None else _WRITTEN
+            self.state.flat[number] = ABSENT if fact is None else WRITTEN
             if fact is not None:
                 self._size.flat[number], self._crc.flat[number] = fact
 
     def fact(self, index: tuple[int, ...]) -> Fact:
-        if self.state[index] == _ABSENT:
+        if self.state[index] == ABSENT:
             return None
         return int(self._size[index]), int(self._crc[index])
 
@@ -128,7 +135,7 @@ class _Table:
 @functools.lru_cache(maxsize=16)
 def _table(
     artifact: str, prefix: str, files: ChunkFiles, state: tuple[int, ...]
-) -> tuple[_Table | None, Mapping[str, comparison.Words | Fact]]:
+) -> tuple[Table | None, Mapping[str, comparison.Words | Fact]]:
     """`state` tells a manifest from one that was there before under the same name."""
     del state
     found = finished.finished_files(artifact)
@@ -136,7 +143,7 @@ def _table(
         return None, {}
     known, metadata = found
     own = {n.removeprefix(prefix): f for n, f in known.items() if n.startswith(prefix)}
-    return (_Table(files, own) if own else None), metadata
+    return (Table(files, own) if own else None), metadata
 
 
 @functools.lru_cache(maxsize=16)

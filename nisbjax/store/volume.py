@@ -22,11 +22,13 @@ from nisbjax.store import axes as axes_lib
 from nisbjax.store import (
     chunk_headers,
     formats,
+    sent_chunks,
     stored,
     turned,
     verified,
     zarr_output,
 )
+from nisbjax.store.places import Address
 from nisbjax.store.reading import Guard, Reading
 from nisbjax.typing import Triple
 
@@ -222,6 +224,8 @@ def _opened(
     # Whoever writes changes what the manifest knows.
     local = isinstance(place, pathlib.Path) and not writable
     guard = verified.guard(place, store, attributes) if local else None
+    if isinstance(place, Address):
+        guard = sent_chunks.guard(place, store, attributes)
     if guard is None and local and place.is_dir():
         guard = chunk_headers.guard(store)
     if math.prod(shape) == 0:
