@@ -116,6 +116,8 @@ def _data() -> Section:
             part.skeleton = f"{split}/{seed}/skeleton.pkl"
         part.axes = ""
         part.box = ""
+        if split == "train":
+            part.sources = ()  # see `source`
         d[split] = part
     d.cache_gb = 1.0
     d.voxel_size_nm = (9.0, 9.0, 12.0)  # 27 um / 2250; PyTC's 18, 18, 25 is another's
@@ -303,6 +305,24 @@ def _convert() -> Section:
     v.compression = "auto"
     v.memory_gb = 1.0
     return v
+
+
+def source(name: str, **keys: Any) -> tuple:
+    """One of `data.train.sources`, in a configuration.
+
+        c.data.train.sources = (
+            source("liconn", image="liconn/*/img", label="liconn/*/seg", weight=2.0),
+            source("cremi", image="cremi_*.h5/volumes/raw", label="...", erosion=(1, 1, 0)),
+        )
+
+    A tuple, as other keys of several parts are: a flag can give it whole, and every key has
+    one place. What a source does not say it has from `data.train` and `data`.
+
+    Args:
+      name: of the source, for the log.
+      keys: `weight`, and keys of `data.train` and `data` that hold for it alone.
+    """
+    return (name, *keys.items())
 
 
 def flatten(config: Config | Mapping, prefix: str = "") -> dict[str, Any]:

@@ -19,7 +19,7 @@ from nisbjax.data.labels import relabel_components
 from nisbjax.data.nisb import Pair
 from nisbjax.errors import InputError, require_choice
 from nisbjax.geometry import Box
-from nisbjax.store.unlabeled import DEFAULT, parse_codes, to_int32
+from nisbjax.store.unlabeled import parse_codes, to_int32
 from nisbjax.typing import Triple
 
 SAMPLINGS = ("uniform", "volume")
@@ -42,6 +42,8 @@ class Batch(NamedTuple):
     scales: Float32[Any, "b 4"]  # `intensity.Scale` of each
     samples: Int32[Any, " b"]  # index in the global batch, for the sample's random key
     real: Bool[Any, " b"]  # False: only there to fill the last validation batch
+    # Which of the rule's radii; None where all volumes have the first.
+    erosion: Int32[Any, " b"] | None = None
 
 
 class Loader:
@@ -60,7 +62,7 @@ class Loader:
         global_batch: int,
         count: int | None = None,
         sampling: str = "uniform",
-        unlabeled: str = DEFAULT,
+        shares: Sequence[float] = (),
         relabel: bool = False,
         sharding: jax.sharding.Sharding | None = None,
         threads: int = 4,
@@ -76,7 +78,7 @@ class Loader:
           global_batch: samples of one batch on all hosts together.
           count: of a fixed list of validation crops; None draws new ones at each step.
           sampling: `uniform` over volumes, or `volume`: in proportion to their voxels.
-          unlabeled: label values that are not supervised, see `unlabeled.parse_codes`.
+          shares: probability of each volume instead; () for that of `sampling`.
           relabel: gives the pieces into which a crop cuts an object ids of their own.
           sharding: of every field's leading axis; None puts batches on the first device.
             A host reads only the samples of its own devices.
@@ -85,26 +87,27 @@ class Loader:
             more, since a thread without one would be idle; 0 for none.
 
         Raises:
-          InputError: no volume, or another word for `sampling` or `unlabeled`.
+          InputError: no volume, or another word for `sampling`, or for `unlabeled` of one.
         """
         if not pairs:
             raise InputError("no volume to draw crops from; check data.root")
         require_choice("data.sampling", sampling, SAMPLINGS)
-        parse_codes(unlabeled)
+        for pair in pairs:
+            parse_codes(pair.unlabeled)
         self._pairs = list(pairs)
         self._crop = crop
         self._seed = seed
         self._global_batch = global_batch
         self._count = count
-        self._unlabeled = unlabeled
         self._relabel = relabel
         self._sharding = sharding
         self._threads = threads
         self._ahead = max(prefetch, threads) if prefetch and threads else 0
-        self._shares: list[float] | None = None
-        if sampling == "volume":
+        self._shares: list[float] | None = list(shares) or None
+        if not shares and sampling == "volume":
             voxels = [math.prod(pair.labels.spatial_shape) for pair in self._pairs]
             self._shares = [n / sum(voxels) for n in voxels]
+        self._erosions = any(pair.erosion for pair in self._pairs)
         self._dtype = _common([pair.image.dtype for pair in self._pairs])
         self.steps = None if count is None else -(-count // global_batch)
 
@@ -149,12 +152,14 @@ class Loader:
             if self._relabel:
                 labels = relabel_components(labels)
             number = step * self._global_batch + sample
+            pair = self._pairs[crop.pair]
             rows[sample] = Batch(
                 image.astype(self._dtype, copy=False),
                 labels,
-                np.asarray(self._pairs[crop.pair].scale, np.float32),
+                np.asarray(pair.scale, np.float32),
                 np.asarray(sample, np.int32),
                 np.asarray(self._count is None or number < self._count),
+                np.asarray(pair.erosion, np.int32) if self._erosions else None,
             )
         return rows
 
@@ -216,7 +221,7 @@ class Loader:
         self, reads: tuple[Any, Any], crop: Crop
     ) -> tuple[Shaped[np.ndarray, "x y z c"], Integer[np.ndarray, "x y z"]]:
         image, labels = np.asarray(reads[0].result()), np.asarray(reads[1].result())
-        labels = to_int32(labels, self._unlabeled)
+        labels = to_int32(labels, self._pairs[crop.pair].unlabeled)
         inside = crop.box.clip(self._pairs[crop.pair].labels.spatial_shape)
         if inside != crop.box:
             padding = [
@@ -247,6 +252,9 @@ class Loader:
         fields = []
         for name in Batch._fields:
             values = {sample: getattr(row, name) for sample, row in rows.items()}
+            if next(iter(values.values())) is None:
+                fields.append(None)
+                continue
             if self._sharding is None:
                 fields.append(jax.device_put(_stacked(name, list(values.values()))))
                 continue
@@ -269,8 +277,10 @@ def _common(dtypes: Sequence[np.dtype]) -> np.dtype:
     return found
 
 
-def _stacked(name: str, values: list[np.ndarray]) -> np.ndarray:
+def _stacked(name: str, values: list[Any]) -> Any:
     """Samples side by side; labels become int32 in the same pass over memory."""
+    if values[0] is None:
+        return None
     dtype = np.int32 if name == "labels" else values[0].dtype
     out = np.empty((len(values), *values[0].shape), dtype)
     for place, value in enumerate(values):

@@ -18,6 +18,7 @@ from nisbjax.geometry import Box
 from nisbjax.store import address, axes, listing, numeric_order, partners
 from nisbjax.store.formats import is_hdf5, is_there, split_path
 from nisbjax.store.places import place_of
+from nisbjax.store.unlabeled import DEFAULT
 from nisbjax.store.volume import Volume, from_array
 
 
@@ -28,11 +29,15 @@ class Pair(NamedTuple):
       image: [x y z c], scaled by slices or places already where that is asked for.
       labels: [x y z].
       scale: of its grey values.
+      unlabeled: label values that are not supervised, see `unlabeled.parse_codes`.
+      erosion: number of the radii by which its labels are eroded, see `targets.ExampleRule`.
     """
 
     image: Volume
     labels: Volume
     scale: Scale = Scale()
+    unlabeled: str = DEFAULT
+    erosion: int = 0
 
 
 def find(root: str | os.PathLike, pattern: str, said: str = "") -> list[str]:

@@ -35,6 +35,7 @@ class ExampleRule:
       offsets: of the affinity channels.
       stored_at: the end of an edge at which it stands, `source` or `destination`.
       erosion: radii of label erosion (x, y, z), see `labels.erosion_triple`.
+      erosions: other radii, of samples whose number in `Batch.erosion` is 1, 2, ...
       long_erosion: of the labels that the long-range channels are made from; None for the
         same. A long edge between two thin processes says more than their surface.
       augmentation: of training crops.
@@ -45,6 +46,7 @@ class ExampleRule:
     offsets: tuple[Triple, ...] = OFFSETS_6
     stored_at: str = "source"
     erosion: Triple = (0, 0, 0)
+    erosions: tuple[Triple, ...] = ()
     long_erosion: Triple | None = None
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     calibre_max: float = 1.0
@@ -78,12 +80,19 @@ class View(NamedTuple):
 
 
 def _targets(
-    labels: Int[Array, "b x y z"], rule: ExampleRule
+    batch: Batch, labels: Int[Array, "b x y z"], rule: ExampleRule
 ) -> tuple[Int[Array, "b x y z"], Bool[Array, "b x y z o"], Bool[Array, "b x y z o"]]:
     """Labels as the short edges see them, and targets of all edges with their validity."""
     short = label_fields.erode(labels, rule.erosion)
+    for number, radii in enumerate(rule.erosions, start=1):
+        if batch.erosion is not None:
+            own = (batch.erosion == number)[:, None, None, None]
+            short = jnp.where(own, label_fields.erode(labels, radii), short)
     targets, valid = affinity_targets(short, rule.offsets, stored_at=rule.stored_at)
-    if rule.long_erosion in (None, rule.erosion):
+    if rule.long_erosion is None or {rule.long_erosion} == {
+        rule.erosion,
+        *rule.erosions,
+    }:
         return short, targets, valid
     long = label_fields.erode(labels, rule.long_erosion)
     # Erosion touches no unlabeled voxel: what is known stays so.
@@ -118,7 +127,7 @@ def examples(
 
     def local(batch: Batch, seed: Array, step: Array) -> Examples:
         images, labels = _augmented(batch, rule, seed, step, training=training)
-        labels, targets, valid = _targets(labels, rule)
+        labels, targets, valid = _targets(batch, labels, rule)
         valid = valid & batch.real[:, None, None, None, None]
         weights = None
         if rule.calibre_max != 1.0:
@@ -149,7 +158,7 @@ def view(
     """
     seed, step = jnp.asarray(seed, jnp.uint32), jnp.asarray(step, jnp.uint32)
     images, labels = _augmented(batch, rule, seed, step, training=True)
-    made = View(images, labels, *_targets(labels, rule))
+    made = View(images, labels, *_targets(batch, labels, rule))
     return jax.tree.map(lambda field: field[:, *_patch(rule)], made)
 
 

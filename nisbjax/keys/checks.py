@@ -49,7 +49,10 @@ def require(key: str, value: Any, wanted: Kind) -> None:
     Raises:
       InputError: naming the key, the value and what was wanted.
     """
-    if not wanted.holds(value):
+    found = wanted.problem(value)
+    if found is not None and found.at:  # a part of it
+        raise InputError(f"{key}: {found.at} {found.came}; wanted {found.wanted}")
+    if found is not None:
         raise InputError(f"{key} is {shown(value)}; wanted {wanted.wanted}")
 
 

@@ -51,6 +51,7 @@ _KEYS = {
     "data.train.label": "weights",
     "data.train.axes": "weights",
     "data.train.box": "weights",
+    "data.train.sources": "weights",
     "data.val.image": "checkpoints",
     "data.val.label": "checkpoints",
     "data.val.axes": "checkpoints",

@@ -23,6 +23,8 @@ train.label  Their labels, in the same order.
 train.axes  Order of the axes of both files, as zyx; "" where they say it themselves, or one
   of them does, which then holds for both; else x y z.
 train.box  Part of each training volume to use, x0:x1,y0:y1,z0:z1 in voxels; "" for all.
+train.sources  Several sources in place of image and label, each (name, (key, value), ...) by
+  nisbjax.config.source: image, label, weight, and what else holds for it alone.
 val.image  The validation image, for the validation loss, tune and validate.
 val.label  Its labels, for the validation loss.
 val.skeleton  Its skeletons (pkl, npz, SWC or precomputed), for tune and validate.
@@ -35,9 +37,8 @@ test.box  Part of the test volume that is predicted and scored; "" for all.
 test.axes  Order of the axes of image and labels, as train.axes.
 test.skeleton  Its skeletons, as val.skeleton, for NERL and VOI.
 voxel_size_nm  Size of a voxel along x, y and z, in nm.
-normalize  How grey values become 0 to 1: divide_255; range, by data.grey_range; min_max;
-  percentile, by data.percentiles; zscore, by mean and standard deviation, with no bounds; clahe,
-  histograms of tiles of each slice.
+normalize  How grey values become 0 to 1: divide_255; by data.grey_range (range), min_max or
+  data.percentiles (percentile); zscore, unbounded; clahe, of tiles of slices.
 normalize_per  What min_max, percentile and zscore are of: the whole volume, or each slice of z.
 percentiles  Of all grey values, those that become 0 and 1 under percentile, and under clahe
   where the image is not of bytes.

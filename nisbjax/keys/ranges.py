@@ -287,6 +287,23 @@ RANGES: dict[str, Kind] = {
 }
 
 
+RANGES["data.train.sources"] = shapes.sources(
+    {
+        "image": path(),
+        "label": path(),
+        "weight": _POSITIVE,
+        **{key: RANGES[f"data.train.{key}"] for key in ("axes", "box")},
+        **{
+            key: RANGES[f"data.{key}"]
+            for key in (
+                *("normalize", "normalize_per", "percentiles", "grey_range"),
+                *("clahe_tile", "clahe_clip", "invert", "voxel_size_nm"),
+                *("unlabeled", "erosion", "erosion_axes"),
+            )
+        },
+    }
+)
+
 # Keys that take another's value unless they are set: whoever set that other one is told of it.
 _FOLLOWERS = ("schedule.steps", "predict.window")
 

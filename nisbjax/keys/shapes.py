@@ -4,11 +4,12 @@ PyTC describes these by nested sections of its YAML, each a dataclass; here they
 tuples, which a flag can give whole, so that their form has to be looked at.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import LARGEST, several, triple, whole
-from nisbjax.store.schema import Kind, either, kind, number, one_of
+from nisbjax.store.schema import Kind, Problem, either, kind, number, one_of, shown
 from nisbjax.store.unlabeled import parse_codes
 
 _SIZE = whole(-1)
@@ -90,6 +91,55 @@ def space() -> Kind:
     """Keys of `decode` that a study varies, and their ends."""
     form = "(name, low, high) or (name, low, high, how many), low at most high"
     return several(kind(form, _is_range), least=0)
+
+
+def sources(keys: Mapping[str, Kind]) -> Kind:
+    """Sources of training data.
+
+    Args:
+      keys: that each of them may say, with what they hold; image and label it must.
+    """
+    wanted = (
+        '() or sources such as ("liconn", ("image", FILE), ("label", FILE), ("weight", 2.0))'
+        ", whose names are words, none twice"
+    )
+
+    def problem(value: Any) -> Problem | None:
+        if not isinstance(value, tuple | list) or not all(map(_is_source, value)):
+            return Problem("", f"is {shown(value)}", wanted)
+        names = [each[0] for each in value]
+        if len(set(names)) < len(names):
+            return Problem("", f"has the names {', '.join(names)}", wanted)
+        for name, *said in value:
+            own = {key: each for key, each in said}
+            for key, each in own.items():
+                if key not in keys:
+                    known = f"one of {', '.join(keys)}"
+                    return Problem(name, f"has the key {shown(key)}", known)
+                found = keys[key].problem(each)
+                if found is not None:
+                    at = f"{name}.{key}"
+                    return Problem(at, f"is {shown(each)}", keys[key].wanted)
+            for key in ("image", "label"):
+                if not own.get(key):
+                    return Problem(
+                        name, f"has no {key}", "image and label of each source"
+                    )
+        return None
+
+    return Kind(wanted, problem)
+
+
+def _is_source(value: Any) -> bool:
+    if not isinstance(value, tuple | list) or not value:
+        return False
+    name, *said = value
+    pairs = [each for each in said if isinstance(each, tuple | list) and len(each) == 2]
+    if len(pairs) < len(said) or not all(isinstance(key, str) for key, _ in pairs):
+        return False
+    if not isinstance(name, str) or not name.isidentifier():
+        return False
+    return len({key for key, _ in pairs}) == len(pairs)
 
 
 def _is_mesh(value: Any) -> bool:

@@ -5,6 +5,7 @@ and no work should begin with, is said besides.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -19,7 +20,7 @@ from nisbjax.modes.volumes import Split, split_of, voxel_size_nm
 from nisbjax.skeletons import Skeletons
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_image, open_labels
-from nisbjax.typing import Config, Triple
+from nisbjax.typing import Config, Section, Triple
 
 SPLITS = ("train", "val", "test")
 _SAME = 0.01  # of a voxel's size
@@ -61,13 +62,30 @@ def _volumes(config: Config, name: str, crop: Triple | None, found: Findings) ->
         if is_there(split.image) and not _has_labels(split):
             image = open_image(split.image)  # scored by skeletons, or not at all
             logging.info("%s: %s", name, description.file_lines(image))
-            _look_at_sizes(config, [image], found)
+            _look_at_sizes(config.data, [image], found)
             return
-    pairs, said = recipe.open_split(config, name)
+    every, opened = recipe.sources_of(config, name), []
+    for source in every:
+        with found.asking():
+            opened.append(_look_at_source(config, name, source, crop, found))
+    if len(opened) == len(every) and every[0].name:
+        for line in recipe.describe_sources(every, opened):
+            logging.info("%s: %s", name, line)
+
+
+def _look_at_source(
+    config: Config, name: str, source: Any, crop: Triple | None, found: Findings
+) -> list[Any]:
+    """Opens the volumes of a source, and returns them."""
+    from nisbjax.data import description
+    from nisbjax.train import recipe
+
+    pairs, said = recipe.open_source(config, name, source)
     for line in said:
         found.warn(line)
+    whose = f"source {source.name} of data.train.sources" if source.name else ""
     for pair in pairs:
-        _look_at_sizes(config, [pair.image, pair.labels], found)
+        _look_at_sizes(source.data, [pair.image, pair.labels], found)
         shape = pair.labels.spatial_shape
         if name == "train" and crop and any(c > s for c, s in zip(crop, shape)):
             found.warn(
@@ -76,28 +94,29 @@ def _volumes(config: Config, name: str, crop: Triple | None, found: Findings) ->
                 "filled by reflection and not labeled; choose a smaller data.patch"
             )
     for pair in pairs[: recipe.DESCRIBED]:
-        seen = description.look(pair, config.data.unlabeled)
+        seen = description.look(pair, source.data.unlabeled)
         if seen.low == seen.high:
             found.refuse(
                 f"{pair.image.source} holds the grey value {seen.low:g} alone in 3 crops; "
-                f"wanted an image, check data.{name}.image"
+                f"wanted an image, check {whose or f'data.{name}.image'}"
             )
         if not seen.objects:
             found.warn(
                 f"{pair.labels.source} holds no labeled object in 3 crops; check "
-                f"data.{name}.label"
+                f"{whose or f'data.{name}.label'}"
             )
+    return pairs
 
 
 def _has_labels(split: Split) -> bool:
     return bool(split.label) and is_there(split.label)
 
 
-def _look_at_sizes(config: Config, volumes: Sequence[Volume], found: Findings) -> None:
+def _look_at_sizes(data: Section, volumes: Sequence[Volume], found: Findings) -> None:
     """Notes voxels of another size than `data.voxel_size_nm` says."""
     from nisbjax.data import description
 
-    wanted = voxel_size_nm(config)
+    wanted = tuple(map(float, data.voxel_size_nm))
     for volume in volumes:
         said = description.voxel_size_nm(volume)
         if said and not np.allclose(said, wanted, rtol=_SAME):

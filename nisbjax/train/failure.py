@@ -57,7 +57,8 @@ def keep(
         "config": dict(config),
         "software": f"{software.NAME}, jax {jax.__version__}",
     }
-    arrays = {f"batch/{name}": value for name, value in batch._asdict().items()}
+    fields = batch._asdict().items()
+    arrays = {f"batch/{name}": value for name, value in fields if value is not None}
     for tree_path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
         name = "/".join(key.key for key in tree_path)
         arrays[f"params/{name}"] = np.asarray(leaf)
@@ -132,7 +133,7 @@ def _load(
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no kept step ({error})") from None
     names = loss_scale.LossScale._fields
-    wanted = ["facts", *(f"batch/{n}" for n in Batch._fields)]
+    wanted = ["facts", *(f"batch/{n}" for n in Batch._fields if n != "erosion")]
     wanted += [f"scale/{n}" for n in names]
     missing = [name for name in wanted if name not in arrays]
     if missing:
@@ -147,7 +148,8 @@ def _load(
             for parent in parents:
                 place = place.setdefault(parent, {})
             place[leaf] = value
-    batch = Batch(*(arrays[f"batch/{name}"] for name in Batch._fields))
+    named = {f"batch/{name}": name for name in Batch._fields}
+    batch = Batch(**{named[key]: arrays[key] for key in named if key in arrays})
     scale = loss_scale.LossScale(*(jnp.asarray(arrays[f"scale/{n}"]) for n in names))
     return facts, batch, params, scale
 

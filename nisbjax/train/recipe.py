@@ -18,15 +18,14 @@ from jaxtyping import Array
 from nisbjax.data import description, labels, nisb, orientation, targets
 from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Loader
-from nisbjax.data.normalization import Normalization
 from nisbjax.errors import InputError, require_choice
-from nisbjax.keys.checks import optional
 from nisbjax.models import build
 from nisbjax.models.halo import SplitAxis
 from nisbjax.models.kernels import on_device
 from nisbjax.models.kernels.choice import Kernels, Recorder
 from nisbjax.parallel import devices
-from nisbjax.train import losses, optimizer, step
+from nisbjax.train import losses, optimizer, sources, step
+from nisbjax.train.sources import Source, describe_sources, sources_of
 from nisbjax.typing import Config
 
 Kept = str | os.PathLike
@@ -51,11 +50,13 @@ def make_recipe(config: Config) -> step.Recipe:
     require_choice("train.precision", config.train.precision, build.COMPUTE)
     decay = {k: v for k, v in config.optimizer.to_dict().items() if k != "lr"}
     axes, far = config.data.erosion_axes, config.data.long_erosion
+    radii = sources.erosions(config)
     examples = targets.ExampleRule(
         patch=tuple(config.data.patch),
         offsets=tuple(tuple(o) for o in config.data.offsets),
         stored_at=config.data.edge_stored_at,
-        erosion=labels.erosion_triple(config.data.erosion, axes),
+        erosion=radii[0],
+        erosions=tuple(radii[1:]),
         long_erosion=labels.erosion_triple(far, axes) if far else None,
         augmentation=Augmentation(**config.augment),
         calibre_max=config.loss.calibre_max,
@@ -200,13 +201,26 @@ def open_training_data(config: Config) -> None:
       InputError: data are missing, or do not fit one another or the model.
     """
     for split in ("train", "val") if config.train.val_every else ("train",):
-        open_split(config, split)
+        every, found = sources_of(config, split), []
+        for source in every:
+            pairs, _ = open_source(config, split, source)
+            found.append(pairs)
+        if every[0].name:
+            for line in describe_sources(every, found):
+                logging.info("%s: %s", split, line)
 
 
-def open_split(config: Config, split: str) -> tuple[list[nisb.Pair], list[str]]:
-    """Opens the pairs of one split as training would read them.
+def open_source(
+    config: Config, split: str, source: Source
+) -> tuple[list[nisb.Pair], list[str]]:
+    """Opens the pairs of one source as training would read them.
 
     The log says what was read, and warns where labels seem to lie across their image.
+
+    Args:
+      config: keys `model`.
+      split: `train` or `val`.
+      source: of `sources_of`.
 
     Returns:
       The pairs, and the warnings.
@@ -214,12 +228,13 @@ def open_split(config: Config, split: str) -> tuple[list[nisb.Pair], list[str]]:
     Raises:
       InputError: data are missing, or do not fit one another or the model.
     """
-    pairs = _open_pairs(config, split)
+    channels = config.model.in_channels
+    pairs = sources.open_source(source, split, channels)
     for pair in pairs[:DESCRIBED]:
-        for line in description.lines(pair, config.data.unlabeled):
+        for line in description.lines(pair, source.data.unlabeled):
             logging.info("%s: %s", split, line)
     # A box of labels that lie across their image is a box of other tissue.
-    whole = _open_pairs(config, split, whole=True)[:DESCRIBED]
+    whole = sources.open_source(source, split, channels, box=False)[:DESCRIBED]
     warnings = [said for said in map(orientation.warn, whole) if said]
     if pairs[DESCRIBED:]:
         logging.info("%s: and %d volumes more", split, len(pairs[DESCRIBED:]))
@@ -238,70 +253,37 @@ def training_loader(
       batch: samples of a micro-batch on all of them.
       kept: folder of the statistics that images are scaled by; "" for memory alone.
     """
-    pairs = _normalized(config, "train", kept)
-    return _loader(config, pairs, crop, mesh, batch * config.train.accumulate, None)
+    count = batch * config.train.accumulate
+    return _loader(config, "train", crop, mesh, count, None, kept)
 
 
 def validation_loader(
     config: Config, crop: Any, mesh: Mesh, batch: int, kept: Kept = ""
 ) -> Loader:
     """The fixed list of `train.val_crops` crops; arguments as of `training_loader`."""
-    pairs = _normalized(config, "val", kept)
-    return _loader(config, pairs, crop, mesh, batch, config.train.val_crops)
-
-
-def _normalized(config: Config, split: str, kept: Kept) -> list[nisb.Pair]:
-    normalization = Normalization.of(config.data, kept)
-    pairs = _open_pairs(config, split, normalization=normalization)
-    return nisb.in_memory(pairs, _IN_MEMORY_GB)
+    return _loader(config, "val", crop, mesh, batch, config.train.val_crops, kept)
 
 
 def _loader(
     config: Config,
-    pairs: list[nisb.Pair],
+    split: str,
     crop: Any,
     mesh: Mesh,
     batch: int,
     count: int | None,
+    kept: Kept,
 ) -> Loader:
+    pairs, shares = sources.open_normalized(config, split, kept)
     return Loader(
-        pairs,
+        nisb.in_memory(pairs, _IN_MEMORY_GB),
         crop,
         seed=config.seed,
         global_batch=batch,
         count=count,
         sampling=config.data.sampling,
-        unlabeled=config.data.unlabeled,
+        shares=shares,
         relabel=config.data.relabel,
         sharding=devices.split_batch(mesh),
         threads=config.train.loader_threads,
         prefetch=config.train.prefetch,
     )
-
-
-def _open_pairs(
-    config: Config,
-    split: str,
-    *,
-    whole: bool = False,
-    normalization: Normalization | None = None,
-) -> list[nisb.Pair]:
-    data = config.data[split]
-    for key in ("image", "label"):
-        if not optional(data[key]):
-            without = ", or set --config.train.val_every=0" * (split == "val")
-            raise InputError(
-                f"data.{split}.{key} is empty; name the volumes with "
-                f"--config.data.{split}.{key}=FILE{without}"
-            )
-    box = "" if whole else data.box
-    pairs = nisb.open_pairs(
-        config.data.root, data.image, data.label, box, data.axes, normalization
-    )
-    for pair in pairs:
-        if pair.image.shape[-1] != config.model.in_channels:
-            raise InputError(
-                f"{pair.image.source} has {pair.image.shape[-1]} channels, "
-                f"model.in_channels is {config.model.in_channels}; wanted the same"
-            )
-    return pairs

@@ -143,6 +143,23 @@ def test_calibre_weights_are_cut_like_the_targets_they_weigh():
     assert float(weights.max()) > 1.0
 
 
+def test_samples_of_other_volumes_may_have_another_erosion():
+    # Along z 1 1 1 1 2 2 2 2: radius 1 takes one voxel on either side, radius 2 two.
+    line = np.array([1, 1, 1, 1, 2, 2, 2, 2, 0, 0], np.int32)
+    rule = ExampleRule((1, 1, 8), TWO, erosion=(0, 0, 1), erosions=((0, 0, 2),))
+    batch = Batch(
+        np.zeros((2, 1, 1, 10, 1), np.uint8),
+        np.stack([line, line]).reshape(2, 1, 1, 10),
+        np.float32([[0, 255, 0, 1]] * 2),
+        np.arange(2, dtype=np.int32),
+        np.ones(2, bool),
+        np.int32([1, 0]),
+    )
+    got = made(jax.device_put(batch), jnp.uint32(0), rule, training=False)
+    assert got.labels[0].ravel().tolist() == [1, 1, 0, 0, 0, 0, 2, 2]
+    assert got.labels[1].ravel().tolist() == [1, 1, 1, 0, 0, 2, 2, 2]
+
+
 def test_a_view_is_an_example_with_its_labels_before_erosion():
     # Along z: 1 1 1 1 2 2 2 2 0 0, eroded by one voxel where they meet.
     line = np.array([1, 1, 1, 1, 2, 2, 2, 2, 0, 0], np.int32).reshape(1, 1, 1, 10)

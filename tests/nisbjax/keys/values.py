@@ -9,6 +9,7 @@ OTHER = {
     "data.train.label": "b",
     "data.train.axes": "zyx",
     "data.train.box": "0:8,0:8,0:8",
+    "data.train.sources": (("one", ("image", "a"), ("label", "b"), ("weight", 2.0)),),
     "data.val.image": "c",
     "data.val.label": "d",
     "data.val.skeleton": "e",
