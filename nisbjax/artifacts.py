@@ -58,12 +58,12 @@ def folder_of(path: str | pathlib.Path) -> pathlib.Path:
     """Where a file lies that a key names, which may name a dataset inside it.
 
     Raises:
-      InputError: at an address, where nothing is written.
+      InputError: at an address, where only convert writes.
     """
     if address.is_address(path):
         raise InputError(
-            f"{path} is an address, where nothing is written; name the folder for what is "
-            "made of it with --workdir=DIR"
+            f"{path} is an address, where only --mode=convert writes; name the folder for "
+            "what is made of it with --workdir=DIR"
         )
     return _file_of(path)[0].parent
 

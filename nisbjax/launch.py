@@ -108,7 +108,7 @@ PATH_MODES = {
     "summarize": "nisbjax.modes.summarize:run",
     "compare": "nisbjax.modes.compare:run",
 }
-# Modes that take paths, and keys that all have a default, as (paths, config).
+# Modes that take paths, and keys that all have a default, as (paths, config, workdir).
 CONFIGURED_PATH_MODES = {"convert": "nisbjax.modes.convert:run"}
 _ENDING = "nisbjax.modes.ending:text"
 _SHOW = "config"  # the mode that works on the configuration alone
@@ -171,7 +171,8 @@ def _run(paths: list[str]) -> None:
         run_paths(FLAGS.mode, paths, FLAGS.workdir)
         return
     if FLAGS.mode in CONFIGURED_PATH_MODES:
-        _function(CONFIGURED_PATH_MODES[FLAGS.mode])(paths, FLAGS.config)
+        run = _function(CONFIGURED_PATH_MODES[FLAGS.mode])
+        run(paths, FLAGS.config, FLAGS.workdir)
         return
     if FLAGS.mode == _SHOW and FLAGS.config is not None:
         from nisbjax.modes import show_config

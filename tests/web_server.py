@@ -1,6 +1,6 @@
 """A web server of this machine that serves a folder, and fails where a path says so.
 
-It speaks as much of Google's storage as is read: its folders are buckets.
+It speaks as much of S3 and of Google's storage as is asked of them: its folders are buckets.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
+from typing import Any
 
 
 class _Answers(http.server.SimpleHTTPRequestHandler):
@@ -39,11 +40,53 @@ class _Answers(http.server.SimpleHTTPRequestHandler):
             self.close_connection = True
         elif fault == "storage":
             self._answer_as_google()
+        elif "list-type=2" in self.path:
+            self._list_as_s3()
         elif "Range" in self.headers and fault != "whole":
             self._answer_in_part()
         else:
             self.path = self.path.removeprefix("/whole")
             super().do_GET()
+
+    def do_PUT(self) -> None:
+        """Writes an object of S3; says 503 or 403 where `faults` says it of its number."""
+        server: Any = self.server
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        server.written.append(self.path)
+        fault = server.faults.get(len(server.written), 0)
+        if not fault:
+            path = pathlib.Path(self.translate_path(self.path))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        self.send_response(fault or 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def end_headers(self) -> None:
+        self.send_header("ETag", '"1"')
+        super().end_headers()
+
+    def _list_as_s3(self) -> None:
+        """All objects of a bucket that begin with a prefix."""
+        url = urllib.parse.urlsplit(self.path)
+        bucket = pathlib.Path(self.directory, url.path.strip("/"))
+        prefix = dict(urllib.parse.parse_qsl(url.query))["prefix"]
+        keys = sorted(
+            p.relative_to(bucket).as_posix() for p in bucket.rglob("*") if p.is_file()
+        )
+        listed = "".join(
+            f"<Contents><Key>{key}</Key><Size>1</Size></Contents>"
+            for key in keys
+            if key.startswith(prefix)
+        )
+        content = (
+            "<ListBucketResult><IsTruncated>false</IsTruncated>"
+            f"<KeyCount>{len(keys)}</KeyCount>{listed}</ListBucketResult>"
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _answer_in_part(self) -> None:
         """What follows the first byte that is asked for."""
@@ -96,20 +139,37 @@ class _Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
     daemon_threads = True
 
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.asked: list[str] = []
+        self.written: list[str] = []
+        self.faults: dict[int, int] = {}
+
+
+@contextlib.contextmanager
+def serving_s3(folder: pathlib.Path) -> Iterator[tuple[str, dict[int, int]]]:
+    """As `serving`; what to answer to the objects of some numbers, from 1, as they come."""
+    with _started(folder) as server:
+        yield f"http://127.0.0.1:{server.server_port}", server.faults
+
 
 @contextlib.contextmanager
 def serving(folder: pathlib.Path) -> Iterator[tuple[str, list[str]]]:
     """Its address, and the paths that were asked for so far."""
+    with _started(folder) as server:
+        yield f"http://127.0.0.1:{server.server_port}", server.asked
 
+
+@contextlib.contextmanager
+def _started(folder: pathlib.Path) -> Iterator[_Server]:
     def answers(*arguments):
         return _Answers(*arguments, directory=str(folder))
 
     server = _Server(("127.0.0.1", 0), answers)
-    server.asked = []  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", server.asked
+        yield server
     finally:
         server.shutdown()
         server.server_close()

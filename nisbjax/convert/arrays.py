@@ -14,7 +14,7 @@ import tensorstore as ts
 from nisbjax.convert.attributes import ORIGIN
 from nisbjax.convert.plan import Plan, in_order
 from nisbjax.convert.pyramid import Level
-from nisbjax.store import files, n5, voxel_size
+from nisbjax.store import access, files, n5, places, voxel_size
 from nisbjax.store.attributes import read_json_object
 from nisbjax.store.comparison import with_words
 from nisbjax.store.formats import zarr_spec
@@ -46,6 +46,26 @@ def open_level(plan: Plan, level: Level) -> Volume:
     spec = _spec(plan, level)
     store = ts.open(spec, open=True, create=True, read=True, write=True).result()
     _write_words(plan, level)
+    return _volume(plan, level, store)
+
+
+def open_sent(plan: Plan, level: Level) -> Volume:
+    """The array of a scale whose chunks were sent to an address, to read."""
+    target = plan.sent_to
+    assert target is not None
+    inner = path_of(plan, level).relative_to(plan.path)
+    folder = target / str(inner)
+    if plan.format.name == "precomputed":  # whose scales have one folder
+        folder = target
+    spec = _spec(plan, level) | {"kvstore": places.kvstore_of(folder)}
+    store = ts.open(
+        spec, open=True, read=True, assume_metadata=True, context=access.context()
+    ).result()
+    return _volume(plan, level, store)
+
+
+def _volume(plan: Plan, level: Level, store: ts.TensorStore) -> Volume:
+    """An array with the axes of the input."""
     store = store[ts.d[:].translate_to[0]]
     axes = plan.order
     if store.rank > len(axes):  # precomputed always has channels

@@ -14,6 +14,7 @@ from nisbjax.console.progress import Progress
 from nisbjax.convert import arrays
 from nisbjax.convert.plan import Plan, bytes_a_voxel
 from nisbjax.convert.pyramid import Level
+from nisbjax.convert.sending import Sending
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box, box_grid, fit_box
 from nisbjax.store import stored
@@ -22,8 +23,14 @@ from nisbjax.store.volume import Reading, Volume
 from nisbjax.typing import Triple
 
 
-def copy(plan: Plan, manifest: Manifest) -> None:
-    """Writes what the manifest does not know of yet; all is durable when this returns."""
+def copy(plan: Plan, manifest: Manifest, sent: Sending | None) -> None:
+    """Writes what the manifest does not know of yet; all is durable when this returns.
+
+    Args:
+      plan: what is to be done.
+      manifest: of the output.
+      sent: what moves chunks to an address; None where they stay.
+    """
     boxes = [boxes_of(plan, level) for level in plan.levels]
     count = sum(map(len, boxes))
     done = sum(
@@ -41,9 +48,11 @@ def copy(plan: Plan, manifest: Manifest) -> None:
             ):
                 output.write(box, of_type(plan, box, values))
                 known = stored.of_box(files, output.at(box), manifest.artifact)
+                if sent is not None:
+                    sent.move(known)
                 manifest.record(key_of(level, box), known)
                 progress.update()
-            before = output
+            before = arrays.open_sent(plan, level) if sent else output
 
 
 def key_of(level: Level, box: Box) -> str:

@@ -4,11 +4,11 @@ Neither PyTC nor BANIS writes anything but HDF5 and zarr v2.
 """
 
 import dataclasses
-import pathlib
 
 import numpy as np
 
 from nisbjax.errors import InputError, require_choice
+from nisbjax.store.places import Place
 
 _INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 _FLOATS = ("float32", "float64")
@@ -113,7 +113,7 @@ _BY_SUFFIX = {
 }
 
 
-def format_of(path: pathlib.Path, named: str, scales: int) -> Format:
+def format_of(path: Place, named: str, scales: int) -> Format:
     """The format that is named, or that of an output's name.
 
     Args:
@@ -143,7 +143,7 @@ def format_of(path: pathlib.Path, named: str, scales: int) -> Format:
     return found
 
 
-def _by_name(path: pathlib.Path, scales: int) -> str:
+def _by_name(path: Place, scales: int) -> str:
     suffix = path.suffix.lower()
     if suffix == ".zarr":
         is_ome = scales or path.name.lower().endswith(".ome.zarr")

@@ -12,15 +12,16 @@ from typing import Any, Literal
 import numpy as np
 import tensorstore as ts
 
-from nisbjax.convert import attributes
+from nisbjax.convert import attributes, sending
 from nisbjax.convert.formats import Format, format_of, require_type
 from nisbjax.convert.pyramid import Level, levels
 from nisbjax.errors import InputError, require_choice
 from nisbjax.store import axes as axes_lib
-from nisbjax.store import software, voxel_size
+from nisbjax.store import places, software, voxel_size
 from nisbjax.store.address import is_address, local_path
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.fingerprint import fingerprint
+from nisbjax.store.places import Address, Place
 from nisbjax.store.volume import (
     Volume,
     open_affinities,
@@ -41,7 +42,8 @@ class Plan:
 
     Attributes:
       source: the input, x y z, x y z c or c x y z.
-      path: of the output.
+      path: of the output, or where it lies while it is made.
+      sent_to: the address that it is sent to; None for an output of this machine.
       format: of the output.
       order: of its axes, as they are stored.
       kind: `image`, `labels` or `affinities`.
@@ -58,6 +60,7 @@ class Plan:
 
     source: Volume
     path: pathlib.Path
+    sent_to: Address | None
     format: Format
     order: str
     kind: str
@@ -70,6 +73,11 @@ class Plan:
     attributes: dict[str, Any]
     made_from: dict[str, Any]
     memory_bytes: float
+
+    @property
+    def output(self) -> Place:
+        """Where it is in the end."""
+        return self.sent_to or self.path
 
     @property
     def channels(self) -> int:
@@ -112,21 +120,28 @@ class Plan:
         }
 
 
-def plan(section: Section, source: str, path: str) -> Plan:
+def plan(section: Section, source: str, path: str, records: str = ".") -> Plan:
     """Looks at the input and at what is asked for; writes nothing.
 
     Args:
       section: `convert`.
       source: path of a volume.
       path: of the output.
+      records: the folder for what lies here of an output at an address.
 
     Raises:
       InputError: an input that cannot be read, or a key without meaning for the format.
     """
     require_choice("convert.kind", section.kind, KINDS)
-    target = local_path(path)
-    _require_elsewhere(source, target)
-    form = format_of(target, section.format, section.downsample)
+    sent_to = sending.address_of(path) if is_address(path) else None
+    target = sending.folder_of(sent_to, records) if sent_to else local_path(path)
+    _require_elsewhere(source, sent_to or target)
+    form = format_of(sent_to or target, section.format, section.downsample)
+    if sent_to and form.is_file:
+        raise InputError(
+            f"{sent_to} is to be {form.title}, a single file, and at an address only chunks "
+            "are written; wanted zarr, N5 or precomputed, or a path of this machine"
+        )
     volume, kind = _opened(axes_lib.with_axes(source, section.axes), section.kind)
     require_chunks_fit(volume, section.memory_gb)
     if section.downsample:
@@ -152,6 +167,7 @@ def plan(section: Section, source: str, path: str) -> Plan:
     return Plan(
         volume,
         target,
+        sent_to,
         form,
         order,
         kind,
@@ -167,12 +183,15 @@ def plan(section: Section, source: str, path: str) -> Plan:
     )
 
 
-def _require_elsewhere(source: str, target: pathlib.Path) -> None:
+def _require_elsewhere(source: str, target: Place) -> None:
     """Refuses to write over the input, or into it."""
-    if is_address(source):
+    if is_address(source) != isinstance(target, Address):
         return
-    read = os.path.realpath(axes_lib.split_path(source)[0])
-    write = os.path.realpath(target)
+    read, write = axes_lib.split_path(source)[0], str(target)
+    if isinstance(target, Address):
+        read = str(places.parse(read))
+    else:
+        read, write = os.path.realpath(read), os.path.realpath(write)
     if read == write or write.startswith(f"{read}/") or read.startswith(f"{write}/"):
         raise InputError(f"{target} is the input, {source}; name another output")
 

@@ -5,66 +5,80 @@ killed goes on, one of another input or other keys is refused, and what is unfin
 read. cloud-volume and ome-zarr's tools know neither.
 """
 
-import pathlib
 import time
 
 from absl import logging
 
 from nisbjax.convert import arrays, copying, whole_files
 from nisbjax.convert.plan import Plan, plan
+from nisbjax.convert.sending import Sending
 from nisbjax.store import absent_chunks, lock
 from nisbjax.store.manifest import Manifest, require_same
+from nisbjax.store.places import Place
 from nisbjax.typing import Section
 
 
-def run(section: Section, source: str, path: str) -> pathlib.Path:
+def run(section: Section, source: str, path: str, records: str = ".") -> Place:
     """Converts one volume.
 
     Args:
       section: `convert`.
       source: path of what is read.
       path: of what is written.
+      records: the folder for what lies here of an output at an address; see `sending`.
 
     Returns:
-      The path of the output, complete.
+      The path or address of the output, complete.
 
     Raises:
       InputError: an input that cannot be read, an output that is something else's, or keys
         that mean nothing for it.
     """
-    chosen = plan(section, source, path)
+    chosen = plan(section, source, path, records)
+    sent = Sending(chosen.sent_to, chosen.path) if chosen.sent_to else None
     if chosen.format.is_file:
         whole_files.require_ours(chosen)
     else:
         require_same(chosen.path, chosen.made_from)
     began = time.monotonic()
-    with lock.writing(chosen.path):
-        if chosen.format.is_file:
-            written = whole_files.write(chosen)
-        else:
-            written = _write_chunks(chosen)
+    if sent is not None and sent.is_there(chosen.made_from):
+        written = False
+    else:
+        with lock.writing(chosen.path):
+            if chosen.format.is_file:
+                written = whole_files.write(chosen)
+            else:
+                written = _write_chunks(chosen, sent)
+    if sent is not None:
+        sent.remove_empty(records)
     if not written:
-        logging.info("%s is there already", chosen.path)
-        return chosen.path
+        logging.info("%s is there already", chosen.output)
+        return chosen.output
     logging.info(
         "wrote %s: %s, %s voxels of %s%s, %.1f s",
-        chosen.path,
+        chosen.output,
         chosen.format.title,
         " x ".join(map(str, chosen.levels[0].shape)),
         chosen.dtype,
         f", {len(chosen.levels)} scales" if len(chosen.levels) > 1 else "",
         time.monotonic() - began,
     )
-    return chosen.path
+    return chosen.output
 
 
-def _write_chunks(chosen: Plan) -> bool:
+def _write_chunks(chosen: Plan, sent: Sending | None) -> bool:
     absent_chunks.say(chosen.source)
-    with Manifest(chosen.path, chosen.made_from) as manifest:
+    moved = sent is not None
+    with Manifest(chosen.path, chosen.made_from, moved=moved) as manifest:
         manifest.verify()
-        if manifest.finished:
+        if sent is not None:
+            sent.forget_lost(manifest)
+        elif manifest.finished:
             return False
-        arrays.write_group(chosen)
-        copying.copy(chosen, manifest)
-        manifest.finish()
+        if not manifest.finished:
+            arrays.write_group(chosen)
+            copying.copy(chosen, manifest, sent)
+            manifest.finish()
+        if sent is not None:
+            sent.finish()
     return True

@@ -4,24 +4,26 @@
 configuration needs to be named.
 """
 
-import pathlib
 from collections.abc import Sequence
 
 from nisbjax.errors import InputError
 from nisbjax.keys import ranges
 from nisbjax.modes import remote
+from nisbjax.store.places import Place
 from nisbjax.typing import Config
 
 
-def run(paths: Sequence[str], config: Config) -> pathlib.Path:
+def run(paths: Sequence[str], config: Config, workdir: str = "") -> Place:
     """Converts a volume.
 
     Args:
       paths: of the input and the output.
-      config: keys `convert`.
+      config: keys `convert` and `remote`.
+      workdir: the folder for what lies here of an output at an address while it is
+        made; "" for this one.
 
     Returns:
-      The path of the output.
+      The path or address of the output.
 
     Raises:
       InputError: not two paths, or as `convert.stage.run`.
@@ -34,6 +36,6 @@ def run(paths: Sequence[str], config: Config) -> pathlib.Path:
         )
     ranges.check(config)
     remote.settle(config)
-    written = stage.run(config.convert, paths[0], paths[1])
+    written = stage.run(config.convert, paths[0], paths[1], workdir or ".")
     remote.say_fetched()
     return written

@@ -33,11 +33,11 @@ def settle(config: Config) -> None:
 
 
 def say_fetched() -> None:
-    """Says in the log how much this process has read from addresses, if it has."""
-    size, requests = access.fetched()
-    if requests:
-        logging.info(
-            "%s fetched from addresses in %s requests",
-            quantities.size(size),
-            f"{requests:,}",
-        )
+    """Says in the log how much this process has read from addresses, and written there."""
+    for what, (size, requests) in (
+        ("fetched from", access.fetched()),
+        ("sent to", access.sent()),
+    ):
+        if requests:
+            said = quantities.size(size), what, f"{requests:,}"
+            logging.info("%s %s addresses in %s requests", *said)

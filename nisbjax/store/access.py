@@ -72,6 +72,11 @@ def settle(access: Access) -> None:
     os.environ["TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES"] = "1"
     if access != WAY.access:
         WAY.access, WAY.context = access, None
+    forget_reads()
+
+
+def forget_reads() -> None:
+    """Small objects are asked for again: they may say something else by now."""
     WAY.reads.clear()
     WAY.forbidden.clear()
 
@@ -101,7 +106,16 @@ def context() -> ts.Context:
 
 def fetched() -> tuple[int, int]:
     """Bytes and requests that this process has read from addresses so far."""
-    totals = {"bytes_read": 0, "read": 0}
+    return _totals("bytes_read", "read")
+
+
+def sent() -> tuple[int, int]:
+    """Bytes and requests that this process has written to addresses so far."""
+    return _totals("bytes_written", "write")
+
+
+def _totals(size: str, count: str) -> tuple[int, int]:
+    totals = {size: 0, count: 0}
     for driver in ("http", "s3", "gcs"):
         for found in ts.experimental_collect_matching_metrics(
             f"/tensorstore/kvstore/{driver}/"
@@ -109,4 +123,4 @@ def fetched() -> tuple[int, int]:
             what = found["name"].rpartition("/")[2]
             if what in totals:
                 totals[what] += sum(v.get("value", 0) for v in found["values"])
-    return totals["bytes_read"], totals["read"]
+    return totals[size], totals[count]

@@ -29,8 +29,8 @@ def local_path(text: str) -> pathlib.Path:
     """
     if is_address(text):
         raise InputError(
-            f"{text} is not a local path, and addresses are read alone; name a path of this "
-            "machine, and copy what it holds there afterwards"
+            f"{text} is not a local path, and only --mode=convert writes to addresses; name a "
+            "path of this machine, and convert what it holds to there afterwards"
         )
     return pathlib.Path(text)
 

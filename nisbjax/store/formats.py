@@ -92,7 +92,7 @@ def _open_remote(
 ) -> tuple[ts.TensorStore, dict[str, Any], dict[str, Any]]:
     if writable:
         raise InputError(
-            f"{path} is an address, which is not written; name a path here"
+            f"{path} is an address, which is not written in place; name a path here"
         )
     if dataset is not None:
         return precomputed.open_precomputed(path, dataset)

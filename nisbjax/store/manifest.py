@@ -44,6 +44,8 @@ class Manifest:
       artifact: a folder; made if missing. An empty one, or an array without a voxel
         written, begins again, and so do chunks that outlived their array's removal.
       fingerprint: of the inputs and settings that determine the artifact's content.
+      moved: whether the files of a part lie elsewhere once it is recorded, so that only
+        metadata are compared here.
 
     Raises:
       InputError: the artifact was made from something else, or not by this program; or its
@@ -51,7 +53,14 @@ class Manifest:
         and is dropped).
     """
 
-    def __init__(self, artifact: str | os.PathLike, fingerprint: Mapping[str, Any]):
+    def __init__(
+        self,
+        artifact: str | os.PathLike,
+        fingerprint: Mapping[str, Any],
+        *,
+        moved: bool = False,
+    ):
+        self._moved = moved
         self.artifact = pathlib.Path(artifact)
         self.path = path_inside(artifact)
         self._lock = threading.Lock()
@@ -174,7 +183,7 @@ class Manifest:
         Args:
           contents: whether checksums are compared too, and not sizes alone.
         """
-        names = list(self._state.files)
+        names = [] if self._moved else list(self._state.files)
         problems = problems_of(
             self.artifact, self._state.files, names, contents=contents
         )

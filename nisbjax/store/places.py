@@ -61,6 +61,10 @@ class Address:
         return posixpath.basename(self.key)
 
     @property
+    def suffix(self) -> str:
+        return posixpath.splitext(self.name)[1]
+
+    @property
     def parent(self) -> "Address":
         return Address(self.server, posixpath.dirname(self.key))
 

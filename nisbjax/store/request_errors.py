@@ -17,7 +17,7 @@ _UNSAID = re.compile(r" \[(?:http_response_body|x-amzn-requestid)='.*?'\]", re.D
 _SAID = (
     (
         _FORBIDDEN,
-        "it may not be read",
+        "it may not be {act}",
         (
             "name the account by --config.remote.profile, or ask without one, "
             "--config.remote.anonymous"
@@ -34,14 +34,20 @@ _SAID = (
 )
 
 
-def unreachable(source: str, error: BaseException) -> InputError:
-    """One line for what TensorStore says of an address."""
+def unreachable(source: str, error: BaseException, act: str = "read") -> InputError:
+    """One line for what TensorStore says of an address.
+
+    Args:
+      source: the address.
+      error: what was raised.
+      act: what it was to be, `read` or `written`.
+    """
     said = str(error)
     text = said_of(error)
     for pattern, what, advice in _SAID:
         if re.search(pattern, said):
-            return InputError(f"{source}: {what} ({text}); {advice}")
-    return InputError(f"{source} cannot be read: {text}; check the address")
+            return InputError(f"{source}: {what.format(act=act)} ({text}); {advice}")
+    return InputError(f"{source} cannot be {act}: {text}; check the address")
 
 
 def said_of(error: BaseException) -> str:

@@ -54,13 +54,13 @@ def test_a_password_is_refused_and_not_repeated(text):
     assert "secret" not in str(caught.value)
 
 
-def test_nothing_is_written_to_an_address():
+def test_other_outputs_than_those_of_convert_stay_here():
     with pytest.raises(
-        InputError, match="s3://b/seg.zarr is not a local path, and addr"
+        InputError, match="s3://b/seg.zarr is not a local path, and only"
     ):
         address.local_path("s3://b/seg.zarr")
     with pytest.raises(
-        InputError, match="is an address, where nothing is written; name"
+        InputError, match="is an address, where only --mode=convert writes; na"
     ):
         artifacts.folder_of(pathlib.Path("s3://b/raw.zarr"))
     for key in ("predict.output", "decode.output"):
