@@ -22,7 +22,7 @@ install-parity: .venv/.parity
 	@touch $@
 
 .venv/.test: pyproject.toml .venv/.core
-	$(BIN)/python -m pip install --quiet --editable '.[cluster,skeletons,waterz,viz,s3,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[cluster,skeletons,waterz,viz,s3,nifti,blosc2,dev]'
 	@touch $@
 
 .venv/.parity: .venv/.test

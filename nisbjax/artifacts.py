@@ -16,7 +16,21 @@ from nisbjax.store import address, axes
 
 _CHANNELS = (0, 1, 2)
 _IMPORTED = "imported_"  # begins the folder of weights of another program
-_CONTAINERS = (".zarr", ".h5", ".hdf5", ".n5", ".npy", ".npz", ".tif", ".tiff", ".md")
+_CONTAINERS = (
+    ".zarr",
+    ".h5",
+    ".hdf5",
+    ".n5",
+    ".npy",
+    ".npz",
+    ".tif",
+    ".tiff",
+    ".md",
+    ".b2nd",
+    ".nii.gz",
+    ".nii",
+    ".gz",
+)
 OWN_NAMES = ("raw_x1_ch", "decoded_")  # begin what a run writes of a volume
 _OF_A_CHECKPOINT = ("test_step=", "tune_step=", "validate")  # begin a run's folders
 _UNINFORMATIVE = ("img", "image", "raw", "em", "main", "data", "seg", "skeleton")

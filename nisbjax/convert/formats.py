@@ -27,6 +27,7 @@ class Format:
       is_file: one file, written whole, not a folder of chunks.
       has_scales: whether a pyramid can be written.
       has_shards: whether chunks can lie together in one file.
+      extra: library that it needs, and the name by which it is installed; "" for none.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Format:
     is_file: bool = False
     has_scales: bool = False
     has_shards: bool = False
+    extra: tuple[str, str] = ("", "")
 
     @property
     def is_ome(self) -> bool:
@@ -101,6 +103,26 @@ FORMATS = {
             order=("czyx", "zyx"),
             is_file=True,
         ),
+        *(
+            Format(
+                name,
+                "NIfTI",
+                (*_INTEGERS, *_FLOATS),
+                (compression,),
+                order=("xyzc", "xyz"),
+                is_file=True,
+                extra=("nibabel", "nifti"),
+            )
+            for name, compression in (("nifti", "none"), ("nifti-gz", "gzip"))
+        ),
+        Format(
+            "blosc2",
+            "Blosc2",
+            _ZARR,
+            ("zstd", "none"),
+            is_file=True,
+            extra=("blosc2", "blosc2"),
+        ),
     )
 }
 _BY_SUFFIX = {
@@ -110,6 +132,8 @@ _BY_SUFFIX = {
     ".tif": "tiff",
     ".tiff": "tiff",
     ".n5": "n5",
+    ".nii": "nifti",
+    ".b2nd": "blosc2",
 }
 
 
@@ -131,7 +155,7 @@ def format_of(path: Place, named: str, scales: int) -> Format:
         if by_name:
             return FORMATS[by_name]
         raise InputError(
-            f"{path} does not say its format; end it in .zarr, .n5, .h5 or .tif, or name one "
+            f"{path} does not say its format; end it in .zarr, .n5, .h5, .tif, .nii.gz or .b2nd, or name one "
             "with --config.convert.format=precomputed"
         )
     found = FORMATS[named]
@@ -145,6 +169,8 @@ def format_of(path: Place, named: str, scales: int) -> Format:
 
 def _by_name(path: Place, scales: int) -> str:
     suffix = path.suffix.lower()
+    if path.name.lower().endswith(".nii.gz"):
+        return "nifti-gz"
     if suffix == ".zarr":
         is_ome = scales or path.name.lower().endswith(".ome.zarr")
         return "ome-zarr-0.4" if is_ome else "zarr2"

@@ -17,7 +17,7 @@ from nisbjax.convert.formats import Format, format_of, require_type
 from nisbjax.convert.pyramid import Level, levels
 from nisbjax.errors import InputError, require_choice
 from nisbjax.store import axes as axes_lib
-from nisbjax.store import places, software, voxel_size
+from nisbjax.store import extras, places, software, voxel_size
 from nisbjax.store.address import is_address, local_path
 from nisbjax.store.claims import require_chunks_fit
 from nisbjax.store.fingerprint import fingerprint
@@ -142,6 +142,8 @@ def plan(section: Section, source: str, path: str, records: str = ".") -> Plan:
             f"{sent_to} is to be {form.title}, a single file, and at an address only chunks "
             "are written; wanted zarr, N5 or precomputed, or a path of this machine"
         )
+    if form.extra[0]:
+        extras.imported(*form.extra, target)
     volume, kind = _opened(axes_lib.with_axes(source, section.axes), section.kind)
     require_chunks_fit(volume, section.memory_gb)
     if section.downsample:

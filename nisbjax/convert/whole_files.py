@@ -1,30 +1,28 @@
-"""Outputs that are one file: HDF5 as PyTC reads it, and TIFF stacks.
+"""Outputs that are one file: HDF5 as PyTC reads it, TIFF stacks, NIfTI and Blosc2.
 
 They are written beside and renamed when they are complete, so one that is there is whole; a
-conversion that was killed writes them from the beginning. A TIFF says in its description what
-it was made from, as HDF5 does in its attributes.
+conversion that was killed writes them from the beginning. Each says what it was made from: HDF5
+in its attributes, TIFF in its description, NIfTI in a comment, Blosc2 in its metadata.
 """
 
 import functools
-import json
-import math
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import tifffile
-
-from nisbjax.convert import copying
+from nisbjax.convert import blosc2_output, copying, nifti_output, tiff_output
 from nisbjax.convert.plan import Plan, in_order
 from nisbjax.errors import InputError
-from nisbjax.geometry import Box
 from nisbjax.store import exported, files, manifest
 from nisbjax.store.volume import Volume
 
 _ADVICE = "remove it or name another output"
 _MADE_FROM = "made_from"
-_COMPRESSIONS = {"zlib": "zlib", "none": None}
+_WRITERS: dict[str, Any] = {
+    "tiff": tiff_output,
+    "nifti": nifti_output,
+    "nifti-gz": nifti_output,
+    "blosc2": blosc2_output,
+}
 
 
 def require_ours(plan: Plan) -> None:
@@ -39,7 +37,7 @@ def require_ours(plan: Plan) -> None:
     if not plan.path.exists():
         return
     files.require_regular(plan.path)
-    found = _description(plan.path).get(_MADE_FROM)
+    found = _WRITERS[plan.format.name].words(plan.path).get(_MADE_FROM)
     if not isinstance(found, dict):
         raise InputError(
             f"{plan.path} is in the way and says not that it is ours; remove it or name "
@@ -69,7 +67,9 @@ def write(plan: Plan) -> bool:
         return True
     if plan.path.exists():
         return False
-    _write_tiff(plan, source)
+    said = {**source.attributes, _MADE_FROM: plan.made_from}
+    with files.replacing(plan.path) as temporary:
+        _WRITERS[plan.format.name].write(plan, source, said, pathlib.Path(temporary))
     return True
 
 
@@ -85,60 +85,3 @@ def _as_stored(plan: Plan) -> Volume:
         source.stored_axes,
         source.guard,
     )
-
-
-def _write_tiff(plan: Plan, source: Volume) -> None:
-    """Planes of z one after another, channel by channel."""
-    words = {**source.attributes, _MADE_FROM: plan.made_from}
-    described = {
-        "axes": plan.order.upper(),
-        **{k: v for k, v in words.items() if k != "axes"},
-    }
-    size = plan.voxel_size_nm
-    # Pixels along x and y in a centimetre, of 1e7 nm.
-    density = (1e7 / size[0], 1e7 / size[1]) if size else None
-    with files.replacing(plan.path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            _planes(plan, source),
-            shape=source.shape,
-            dtype=plan.dtype,
-            bigtiff=True,
-            photometric="minisblack",
-            compression=_COMPRESSIONS[plan.compression],
-            metadata=files.plain(described),
-            resolution=density,
-            resolutionunit="CENTIMETER" if density else None,
-        )
-
-
-def _planes(plan: Plan, source: Volume) -> Iterator[np.ndarray]:
-    """Planes [y x], read in slabs that memory holds, the next while one is written."""
-    leading = source.shape[:-2]
-    itemsize = max(plan.dtype.itemsize, source.dtype.itemsize)
-    plane = math.prod(source.shape[-2:]) * itemsize
-    many = max(1, int(plan.memory_bytes / 4 / plane))
-    chunk = max(source.spatial_chunks[2], 1)
-    many = max(many // chunk * chunk, min(many, chunk))
-    pending: Any = None
-    for at in np.ndindex(*leading[:-1]):
-        for start in range(0, leading[-1], many):
-            stop = min(start + many, leading[-1])
-            index = (*at, slice(start, stop), slice(None), slice(None))
-            box = Box((0, 0, start), (source.shape[-1], source.shape[-2], stop))
-            ahead = box, source.start_read(index)
-            if pending is not None:
-                yield from copying.of_type(plan, pending[0], pending[1].result())
-            pending = ahead
-    if pending is not None:
-        yield from copying.of_type(plan, pending[0], pending[1].result())
-
-
-def _description(path: pathlib.Path) -> dict[str, Any]:
-    """The JSON of a TIFF's description; nothing of another program's."""
-    try:
-        with tifffile.TiffFile(path, _multifile=False) as file:
-            found = json.loads(file.pages.first.description)
-    except Exception:  # noqa: BLE001 (tifffile has many for what is no TIFF)
-        return {}
-    return found if isinstance(found, dict) else {}

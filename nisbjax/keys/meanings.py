@@ -256,12 +256,12 @@ shape  Voxels of a cube along x, y and z.
 volumes  Names of the cubes, each a tissue of its own.
 
 [convert]
-format  Of the output: zarr2, zarr3, ome-zarr-0.4, ome-zarr-0.5, precomputed, n5, hdf5, tiff;
-  auto, by its name.
+format  Of the output: zarr2, zarr3, ome-zarr-0.4, ome-zarr-0.5, precomputed, n5, hdf5, tiff,
+  nifti, nifti-gz, blosc2; auto, by its name.
 kind  What the input holds: image, labels, affinities; auto, by its type and axes. Labels
   are reduced by majority, all else by the mean.
 axes  Order of the axes of an input that does not say it, as zyx; "" for its own.
-order  Of the axes of zarr and HDF5 outputs, as zyx; "" for x y z, with channels last, or first
+order  Of the axes of zarr, HDF5 and Blosc2 outputs, as zyx; "" for x y z, with channels last, or first
   of affinities. Other formats have their own.
 dtype  Of the output, a type that holds every value of the input's; "" for the input's. Labels:
   any integer type, refused where one does not fit.

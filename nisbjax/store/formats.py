@@ -1,4 +1,4 @@
-"""Which reader opens a file: zarr, precomputed, N5, HDF5, npy, TIFF or slices, by the path.
+"""Which reader opens a file, by its path and what lies there.
 
 Nothing is opened before it is known to be a folder or a regular file, since a pipe or
 device under such a name would hold the reader for ever. PyTC goes by the suffix alone.
@@ -12,8 +12,10 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import address, axes, n5, places, precomputed, scales, slices
+from nisbjax.store import address, axes, n5, nifti, places, precomputed, scales, slices
 from nisbjax.store.address import local_path
+from nisbjax.store.blosc2_file import SUFFIX as BLOSC2
+from nisbjax.store.blosc2_file import open_blosc2
 from nisbjax.store.hdf5 import open_hdf5
 from nisbjax.store.npy import open_npy
 from nisbjax.store.places import Address, Place
@@ -41,7 +43,7 @@ def open_array(
 
     Args:
       path: of a zarr or N5 array's folder, of a precomputed volume, of a folder of slices,
-        or of an HDF5, npy or TIFF file.
+        or of an HDF5, npy, TIFF, NIfTI or Blosc2 file.
       dataset: inside an HDF5 file; `main`, or the only one, where None. Of a precomputed
         volume, the key of a scale.
       writable: only zarr.
@@ -69,8 +71,8 @@ def open_array(
     if path.is_dir() and dataset is not None:
         return precomputed.open_precomputed(path, dataset)
     suffix = path.suffix.lower()
-    readers = (*HDF5, ".npy", ".tif", ".tiff")
-    if suffix in readers:
+    readers = (*HDF5, ".npy", ".tif", ".tiff", BLOSC2)
+    if suffix in readers or nifti.is_nifti(path):
         _require_readable(path)
     if is_hdf5(path):
         return open_hdf5(path, dataset)
@@ -79,11 +81,15 @@ def open_array(
     if suffix in (".tif", ".tiff"):
         store, letters = open_tiff(path)
         return store, {}, {"series": letters}
+    if nifti.is_nifti(path):
+        return nifti.open_nifti(path)
+    if suffix == BLOSC2:
+        return *open_blosc2(path), {}
     if slices.is_slice(path):
         raise InputError(f"{path} is one slice; name the folder that holds them all")
     raise InputError(
-        f"{path} is not a zarr or N5 array, a precomputed volume, an HDF5, npy or TIFF "
-        "file, or a folder of slices"
+        f"{path} is not a zarr or N5 array, a precomputed volume, an HDF5, npy, TIFF, NIfTI "
+        "or Blosc2 file, or a folder of slices"
     )
 
 

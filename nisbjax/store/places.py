@@ -22,7 +22,20 @@ from nisbjax.store.access import WAY
 from nisbjax.store.request_errors import is_forbidden, unreachable
 
 METADATA = (".zarray", ".zattrs", "zarr.json", "attributes.json", "info")
-_WHOLE = (".h5", ".hdf5", ".hdf", ".npy", ".tif", ".tiff", ".pkl", ".npz", ".swc")
+_WHOLE = (
+    ".h5",
+    ".hdf5",
+    ".hdf",
+    ".npy",
+    ".tif",
+    ".tiff",
+    ".pkl",
+    ".npz",
+    ".swc",
+    ".nii",
+    ".nii.gz",
+    ".b2nd",
+)
 _LEVELS_ABOVE = 4  # whose metadata are asked for beforehand
 
 

@@ -21,6 +21,9 @@ from nisbjax.keys import ranges
         ("a.H5", 0, "hdf5"),
         ("a.hdf5", 0, "hdf5"),
         ("a.tif", 0, "tiff"),
+        ("a.nii", 0, "nifti"),
+        ("a.nii.gz", 0, "nifti-gz"),
+        ("a.b2nd", 0, "blosc2"),
     ],
 )
 def test_the_name_says_it(path, scales, name):

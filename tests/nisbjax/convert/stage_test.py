@@ -590,3 +590,30 @@ def test_axes_that_are_said(tmp_path):
     shutil.rmtree(path)
     path = convert(f"{source}#zyx", path)
     np.testing.assert_array_equal(open_labels(path).read(), LABELS.T)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.b2nd"])
+def test_single_files_of_other_libraries(stored, tmp_path, name):
+    """Labels there and back, and affinities with their offsets; again writes nothing."""
+    path = convert(stored / NAMES["zarr2"], tmp_path / name)
+    volume = open_labels(path)
+    np.testing.assert_array_equal(volume.read(), LABELS)
+    assert voxel_size(volume) == SIZE
+    written = path.stat().st_mtime_ns
+    convert(stored / NAMES["zarr2"], path)
+    assert path.stat().st_mtime_ns == written
+    refused(
+        "belongs to a run with other convert.dtype",
+        stored / NAMES["zarr2"],
+        path,
+        dtype="uint64",
+    )
+    source = affinities_in(tmp_path / "c.zarr", "cxyz")
+    path = convert(source, tmp_path / f"c{name}")
+    volume = open_affinities(path)
+    np.testing.assert_array_equal(volume.read(), AFFINITIES)
+    assert words(volume, "offsets") == OFFSETS
+    if name == "a.nii":  # by the format's own definition: x the fastest, c the slowest
+        start = int(struct.unpack_from("<f", path.read_bytes(), 108)[0])
+        raw = np.frombuffer(path.read_bytes()[start:], "<f4")
+        np.testing.assert_array_equal(raw, AFFINITIES.transpose(0, 3, 2, 1).ravel())
