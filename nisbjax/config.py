@@ -116,6 +116,9 @@ def _data() -> Section:
             part.skeleton = f"{split}/{seed}/skeleton.pkl"
         part.axes = ""
         part.box = ""
+        if split != "test":
+            part.label_offset = ""
+            part.mask = ""
         if split == "train":
             part.sources = ()  # see `source`
         d[split] = part

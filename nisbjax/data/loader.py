@@ -72,7 +72,8 @@ class Loader:
 
         Args:
           pairs: volumes. One that is smaller than the crop on some axis is extended
-            there: the image by reflection, the labels by -1 (unlabeled).
+            there: the image by reflection, the labels by -1 (unlabeled). Beyond labels of
+            a part the image is read on. A mask makes labels -1 where it is 0.
           crop: shape to read: the patch and its target context.
           seed: of the run.
           global_batch: samples of one batch on all hosts together.
@@ -191,11 +192,12 @@ class Loader:
         for sample in range(self._global_batch) if samples is None else samples:
             crop = self.draw(step, sample)
             crop, _, _ = self._with_object(step, sample, crop, self._read(crop))
-            lines.append(f"{self._pairs[crop.pair].image.source} {crop.box}")
+            pair = self._pairs[crop.pair]
+            lines.append(f"{pair.image.source} {crop.box.shift(pair.offset)}")
         return lines
 
     def _with_object(
-        self, step: int, sample: int, crop: Crop, reads: tuple[Any, Any]
+        self, step: int, sample: int, crop: Crop, reads: tuple[Any, ...]
     ) -> tuple[Crop, np.ndarray, np.ndarray]:
         """The crop if it holds a labeled object, or the next one drawn that does."""
         for attempt in range(1, _ATTEMPTS + 1):
@@ -211,31 +213,28 @@ class Loader:
             "the labels"
         )
 
-    def _read(self, crop: Crop) -> tuple[Any, Any]:
-        """Starts reading image and labels; both futures."""
+    def _read(self, crop: Crop) -> tuple[Any, ...]:
+        """Starts reading image, labels and mask; futures, of the mask where there is one."""
         pair = self._pairs[crop.pair]
         box = crop.box.clip(pair.labels.spatial_shape)
-        return pair.image.start_read(box), pair.labels.start_read(box)
+        seen = crop.box.shift(pair.offset).clip(pair.image.spatial_shape)
+        reads = pair.image.start_read(seen), pair.labels.start_read(box)
+        return reads if pair.mask is None else (*reads, pair.mask.start_read(box))
 
     def _finish(
-        self, reads: tuple[Any, Any], crop: Crop
+        self, reads: tuple[Any, ...], crop: Crop
     ) -> tuple[Shaped[np.ndarray, "x y z c"], Integer[np.ndarray, "x y z"]]:
+        pair = self._pairs[crop.pair]
         image, labels = np.asarray(reads[0].result()), np.asarray(reads[1].result())
-        labels = to_int32(labels, self._pairs[crop.pair].unlabeled)
-        inside = crop.box.clip(self._pairs[crop.pair].labels.spatial_shape)
-        if inside != crop.box:
-            padding = [
-                (low - want, stop - high)
-                for want, low, high, stop in zip(
-                    crop.box.start,
-                    inside.start,
-                    inside.stop,
-                    crop.box.stop,
-                    strict=True,
-                )
-            ]
-            image = np.pad(image, [*padding, (0, 0)], mode="reflect")
-            labels = np.pad(labels.astype(np.int32), padding, constant_values=-1)
+        labels = to_int32(labels, pair.unlabeled)
+        if len(reads) > 2:
+            labels = np.where(reads[2].result(), labels.astype(np.int32), np.int32(-1))
+        beyond = _beyond(crop.box.shift(pair.offset), pair.image.spatial_shape)
+        if beyond:
+            image = np.pad(image, [*beyond, (0, 0)], mode="reflect")
+        unknown = _beyond(crop.box, pair.labels.spatial_shape)
+        if unknown:
+            labels = np.pad(labels.astype(np.int32), unknown, constant_values=-1)
         return image, labels
 
     def _local_samples(self) -> list[int]:
@@ -267,6 +266,16 @@ class Loader:
             shape = (self._global_batch, *next(iter(values.values())).shape)
             fields.append(jax.make_array_from_callback(shape, self._sharding, shard))
         return Batch(*fields)
+
+
+def _beyond(box: Box, shape: Triple) -> list[tuple[int, int]]:
+    """Voxels of a box before and behind a volume on each axis; [] where there are none."""
+    inside = box.clip(shape)
+    if inside == box:
+        return []
+    lows = [low - want for want, low in zip(box.start, inside.start, strict=True)]
+    highs = [stop - high for high, stop in zip(inside.stop, box.stop, strict=True)]
+    return list(zip(lows, highs, strict=True))
 
 
 def _common(dtypes: Sequence[np.dtype]) -> np.dtype:

@@ -19,17 +19,20 @@ from nisbjax.store import address, axes, listing, numeric_order, partners
 from nisbjax.store.formats import is_hdf5, is_there, split_path
 from nisbjax.store.places import place_of
 from nisbjax.store.unlabeled import DEFAULT
-from nisbjax.store.volume import Volume, from_array
+from nisbjax.store.volume import Volume, from_array, open_volume
+from nisbjax.typing import Triple
 
 
 class Pair(NamedTuple):
-    """An image [x y z c] and its labels [x y z], of the same spatial shape.
+    """An image [x y z c] and its labels [x y z], of all or of a part of it.
 
     Attributes:
       image: [x y z c], scaled by slices or places already where that is asked for.
       labels: [x y z].
       scale: of its grey values.
       unlabeled: label values that are not supervised, see `unlabeled.parse_codes`.
+      offset: voxel of the image at which the labels begin.
+      mask: [x y z], of the labels' voxels; 0 where they do not count. None for everywhere.
       erosion: number of the radii by which its labels are eroded, see `targets.ExampleRule`.
     """
 
@@ -38,6 +41,15 @@ class Pair(NamedTuple):
     scale: Scale = Scale()
     unlabeled: str = DEFAULT
     erosion: int = 0
+    offset: Triple = (0, 0, 0)
+    mask: Volume | None = None
+
+    def over_labels(self) -> "Pair":
+        """The image where there are labels, to look at both together."""
+        box = Box.whole(self.labels.spatial_shape).shift(self.offset)
+        if box == Box.whole(self.image.spatial_shape):
+            return self
+        return self._replace(image=_cut(self.image, box), offset=(0, 0, 0))
 
 
 def find(root: str | os.PathLike, pattern: str, said: str = "") -> list[str]:
@@ -118,6 +130,8 @@ def open_pairs(
     box: str = "",
     said: str = "",
     normalization: Normalization | None = None,
+    mask: str = "",
+    label_offset: str = "",
 ) -> list[Pair]:
     """Opens every volume of a split.
 
@@ -130,6 +144,9 @@ def open_pairs(
         or its labels do; else x y z.
       normalization: of the images, by what each holds as a whole; None to leave them as they
         are, to be looked at.
+      mask: glob of volumes of the images' shapes that are 0 where labels do not count; ""
+        for none.
+      label_offset: where labels of a part begin, see `origin.offset_of`.
 
     Returns:
       Pairs in numeric order of their paths.
@@ -145,9 +162,14 @@ def open_pairs(
             f"{len(images)} volumes match {image} but {len(labels)} match {label}; wanted "
             "labels for every image"
         )
-    pairs = [
-        Pair(*partners.open_both(i, s)) for i, s in zip(images, labels, strict=True)
-    ]
+    pairs = []
+    for i, s in zip(images, labels, strict=True):
+        opened, known, offset = partners.open_both(i, s, label_offset)
+        pairs.append(Pair(opened, known, offset=offset))
+    if mask:
+        pairs = _masked(
+            pairs, find(root, mask, "".join(a for a in said if a != "c")), mask
+        )
     for pair in pairs:
         if pair.image.shape[-1] != pairs[0].image.shape[-1]:
             raise InputError(
@@ -161,13 +183,49 @@ def open_pairs(
     return [_part(pair, Box.parse(box)) for pair in pairs] if box else pairs
 
 
+def _masked(pairs: Sequence[Pair], paths: Sequence[str], pattern: str) -> list[Pair]:
+    """The pairs with their masks, of the labels' voxels."""
+    if len(paths) != len(pairs):
+        raise InputError(
+            f"{len(pairs)} volumes have labels but {len(paths)} match {pattern}; wanted a "
+            "mask for each"
+        )
+    found = []
+    for pair, path in zip(pairs, paths, strict=True):
+        mask = open_volume(path, axes="xyz")
+        if (
+            mask.spatial_shape != pair.image.spatial_shape
+            or mask.dtype.kind not in "biu"
+        ):
+            raise InputError(
+                f"{mask.source} holds {mask.dtype} of shape {mask.spatial_shape}; wanted a "
+                f"mask of whole numbers of the shape of {pair.image.source}, "
+                f"{pair.image.spatial_shape}"
+            )
+        own = Box.whole(pair.labels.spatial_shape).shift(pair.offset)
+        found.append(pair._replace(mask=_cut(mask, own)))
+    return found
+
+
 def _part(pair: Pair, box: Box) -> Pair:
-    shape = pair.labels.spatial_shape
+    shape = pair.image.spatial_shape
     if box.empty or not Box.whole(shape).contains(box):
         raise InputError(
             f"{pair.labels.source} has shape {shape}; wanted a box inside it, not {box}"
         )
-    return pair._replace(image=_cut(pair.image, box), labels=_cut(pair.labels, box))
+    known = box.relative_to(pair.offset).clip(pair.labels.spatial_shape)
+    if known.empty:
+        raise InputError(
+            f"{pair.labels.source} begins at voxel {','.join(map(str, pair.offset))} and has "
+            f"shape {pair.labels.spatial_shape}; wanted a box with some of it, not {box}"
+        )
+    offset = known.shift(pair.offset).relative_to(box.start).start
+    return pair._replace(
+        image=_cut(pair.image, box),
+        labels=_cut(pair.labels, known),
+        mask=None if pair.mask is None else _cut(pair.mask, known),
+        offset=offset,
+    )
 
 
 def _cut(volume: Volume, box: Box) -> Volume:
@@ -178,12 +236,17 @@ def _cut(volume: Volume, box: Box) -> Volume:
 
 def in_memory(pairs: Sequence[Pair], memory_gb: float) -> list[Pair]:
     """The same pairs, read once into memory if all of them fit the budget."""
-    volumes = [volume for pair in pairs for volume in (pair.image, pair.labels)]
+    together = [(pair.image, pair.labels, pair.mask) for pair in pairs]
+    volumes = [v for each in together for v in each if v is not None]
     size = sum(v.store.size * v.dtype.itemsize for v in volumes)
     if size > memory_gb * 1e9:
         return list(pairs)
     return [
-        pair._replace(image=_held(pair.image), labels=_held(pair.labels))
+        pair._replace(
+            image=_held(pair.image),
+            labels=_held(pair.labels),
+            mask=None if pair.mask is None else _held(pair.mask),
+        )
         for pair in pairs
     ]
 

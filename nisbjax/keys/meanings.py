@@ -25,10 +25,15 @@ train.axes  Order of the axes of both files, as zyx; "" where they say it themse
 train.box  Part of each training volume to use, x0:x1,y0:y1,z0:z1 in voxels; "" for all.
 train.sources  Several sources in place of image and label, each (name, (key, value), ...) by
   nisbjax.config.source: image, label, weight, and what else holds for it alone.
+train.label_offset  Where labels of a part of the image begin in it: x,y,z in voxels, centre; ""
+  for what the files say. The rest is unlabeled.
+train.mask  Volumes of the images' shapes that are 0 where there is no loss; "" for none.
 val.image  The validation image, for the validation loss, tune and validate.
 val.label  Its labels, for the validation loss.
 val.skeleton  Its skeletons (pkl, npz, SWC or precomputed), for tune and validate.
 val.axes  Order of the axes of image and labels, as train.axes.
+val.label_offset  As train.label_offset.
+val.mask  As train.mask, for the validation loss.
 val.box  Part of the validation volume, for the validation loss and for what is predicted,
   tuned on and scored of it; "" for all.
 test.image  The image that test and predict work on.

@@ -63,11 +63,15 @@ RANGES: dict[str, Kind] = {
     "data.train.label": path(),
     "data.train.axes": axes(),
     "data.train.box": box(),
+    "data.train.label_offset": shapes.label_offset(),
+    "data.train.mask": path(),
     "data.val.image": path(),
     "data.val.label": path(),
     "data.val.skeleton": path(),
     "data.val.axes": axes(),
     "data.val.box": box(),
+    "data.val.label_offset": shapes.label_offset(),
+    "data.val.mask": path(),
     "data.test.image": path(),
     "data.test.label": path(),
     "data.test.axes": axes(),
@@ -290,12 +294,13 @@ RANGES: dict[str, Kind] = {
 }
 
 
+_OF_VOLUMES = ("axes", "box", "label_offset", "mask")
 RANGES["data.train.sources"] = shapes.sources(
     {
         "image": path(),
         "label": path(),
         "weight": _POSITIVE,
-        **{key: RANGES[f"data.train.{key}"] for key in ("axes", "box")},
+        **{key: RANGES[f"data.train.{key}"] for key in _OF_VOLUMES},
         **{
             key: RANGES[f"data.{key}"]
             for key in (

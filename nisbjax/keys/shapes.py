@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nisbjax.errors import InputError
-from nisbjax.keys.checks import LARGEST, several, triple, whole
+from nisbjax.keys.checks import LARGEST, NONE_WORDS, several, triple, whole
+from nisbjax.store.origin import CENTRE, parse
 from nisbjax.store.schema import Kind, Problem, either, kind, number, one_of, shown
 from nisbjax.store.unlabeled import parse_codes
 
@@ -54,6 +55,22 @@ def percentiles() -> Kind:
             and value[0] < value[1]
         ),
     )
+
+
+def label_offset() -> Kind:
+    """Where labels of a part of an image begin."""
+
+    def holds(value: Any) -> bool:
+        try:
+            return isinstance(value, str) and (value in NONE_WORDS or _place(value))
+        except (InputError, ValueError):
+            return False
+
+    return kind('x,y,z in voxels of the image, centre, or ""', holds)
+
+
+def _place(text: str) -> bool:
+    return text == CENTRE or min(parse(text) or (0,)) >= 0
 
 
 def grey_range() -> Kind:

@@ -91,7 +91,8 @@ def _look_at_source(
             found.warn(
                 f"{pair.labels.source} has shape {shape}, and training reads crops of "
                 f"{crop} (data.patch and the reach of data.offsets): what is missing is "
-                "filled by reflection and not labeled; choose a smaller data.patch"
+                "not labeled, and beyond the image filled by reflection; choose a smaller "
+                "data.patch"
             )
     for pair in pairs[: recipe.DESCRIBED]:
         seen = description.look(pair, source.data.unlabeled)

@@ -12,23 +12,28 @@ import itertools
 from absl import logging
 
 from nisbjax.errors import InputError
-from nisbjax.store import axes
+from nisbjax.store import axes, origin
 from nisbjax.store.volume import Volume, open_image, open_labels, open_volume
+from nisbjax.typing import Triple
 
 
-def open_both(image: str, label: str) -> tuple[Volume, Volume]:
-    """An image [x y z c] and its labels [x y z].
+def open_both(image: str, label: str, said: str = "") -> tuple[Volume, Volume, Triple]:
+    """An image [x y z c], its labels [x y z], and the voxel of the image where they begin.
 
     Args:
       image, label: their paths; axes may be said behind either (`em.h5#zyx`).
+      said: where labels of a part begin, see `origin.offset_of`.
 
     Raises:
-      InputError: as `open_image` and `open_labels`, or they differ in shape.
+      InputError: as `open_image` and `open_labels`, or they differ in shape and nobody says
+        where the labels lie.
     """
     image, label = alike(image, label)
     opened, known = open_image(image), open_labels(label)
-    _require_alike(opened, known)
-    return opened, known
+    differ = opened.spatial_shape != known.spatial_shape
+    if not said and differ and not (origin.origin(opened) or origin.origin(known)):
+        _require_alike(opened, known)
+    return opened, known, origin.offset_of(opened, known, said)
 
 
 def alike(image: str, label: str) -> tuple[str, str]:
@@ -85,7 +90,7 @@ def _require_alike(image: Volume, labels: Volume) -> None:
             )
     raise InputError(
         f"{labels.source} has shape {found} but {image.source} has {wanted}; wanted labels "
-        "for every voxel of the image"
+        "for every voxel of the image, or where they begin in it (label_offset)"
     )
 
 

@@ -229,13 +229,14 @@ def open_source(
       InputError: data are missing, or do not fit one another or the model.
     """
     channels = config.model.in_channels
-    pairs = sources.open_source(source, split, channels)
+    pairs = [p.over_labels() for p in sources.open_source(source, split, channels)]
     for pair in pairs[:DESCRIBED]:
         for line in description.lines(pair, source.data.unlabeled):
             logging.info("%s: %s", split, line)
     # A box of labels that lie across their image is a box of other tissue.
     whole = sources.open_source(source, split, channels, box=False)[:DESCRIBED]
-    warnings = [said for said in map(orientation.warn, whole) if said]
+    seen = (orientation.warn(pair.over_labels()) for pair in whole)
+    warnings = [said for said in seen if said]
     if pairs[DESCRIBED:]:
         logging.info("%s: and %d volumes more", split, len(pairs[DESCRIBED:]))
     return pairs, warnings

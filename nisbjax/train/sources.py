@@ -19,7 +19,7 @@ from nisbjax.keys.checks import optional
 from nisbjax.typing import Config, Section, Triple
 
 # Of one volume and its place, which `data.train` says where there are no sources.
-_OF_TRAIN = ("image", "label", "axes", "box")
+_OF_TRAIN = ("image", "label", "axes", "box", "mask", "label_offset")
 
 
 class Source(NamedTuple):
@@ -152,9 +152,7 @@ def _opened(
                 f"data.{split}.{key} is empty; name the volumes with "
                 f"--config.data.{split}.{key}=FILE{without}"
             )
-    pairs = nisb.open_pairs(
-        source.data.root, data.image, data.label, box, data.axes, normalization
-    )
+    pairs = _pairs(data, source.data.root, box, normalization)
     for pair in pairs:
         if pair.image.shape[-1] != in_channels:
             raise InputError(
@@ -162,6 +160,23 @@ def _opened(
                 f"model.in_channels is {in_channels}; wanted the same"
             )
     return pairs
+
+
+def _pairs(
+    section: Section, root: str, box: str, normalization: Normalization | None
+) -> list[Pair]:
+    """What the keys of a split name."""
+    trained_on = "mask" in section  # the test volume has neither it nor the next
+    return nisb.open_pairs(
+        root,
+        section.image,
+        section.label,
+        box,
+        section.axes,
+        normalization,
+        optional(section.mask) if trained_on else "",
+        optional(section.label_offset) if trained_on else "",
+    )
 
 
 def describe_sources(

@@ -228,6 +228,32 @@ def test_relabelling_splits_what_the_crop_cut_apart():
     assert cut[:, 0, 0].tolist() == [1, 1, 1] and cut[:, 2, 0].tolist() == [2, 2, 2]
 
 
+def test_beyond_labels_of_a_part_the_image_is_read_and_a_mask_hides_labels():
+    # Labels 2^3 begin at voxel (3, 2, 1) of 7 x 6 x 5; a crop of 4^3 lies around their middle.
+    cube = pair()
+    part = Pair(
+        cube.image,
+        from_array(np.full((2, 2, 2), 9, np.uint8), "xyz", source="part"),
+        offset=(3, 2, 1),
+        mask=from_array(np.arange(8, dtype=np.uint8).reshape(2, 2, 2), "xyz"),
+    )
+    batches = loader([part], (4, 4, 4), global_batch=1)
+    batch = batches.on_host(0)
+    whole = cube.image.read()
+    np.testing.assert_array_equal(batch.images[0], whole[2:6, 1:5, 0:4])
+    want = np.full((4, 4, 4), -1)
+    want[1:3, 1:3, 1:3] = 9
+    want[1, 1, 1] = -1  # the mask's only 0
+    np.testing.assert_array_equal(batch.labels[0], want)
+    assert batches.describe(0) == ["cube/img 2:6,1:5,0:4"]
+    # Of a larger crop, x ends where the image does: 1 voxel before it, 6 of 7 and so on.
+    wide = loader([part], (8, 4, 4), global_batch=1).on_host(0)
+    np.testing.assert_array_equal(
+        wide.images[0],
+        np.pad(whole[:, 1:5, 0:4], [(0, 1), (0, 0), (0, 0), (0, 0)], "reflect"),
+    )
+
+
 @pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.uint64])
 def test_large_ids_stay_distinct(dtype):
     labels = np.zeros((2, 2, 2), dtype)

@@ -79,6 +79,37 @@ def test_labels_of_another_shape(tmp_path):
         open_pairs(tmp_path, IMAGE, LABEL)
 
 
+def test_a_box_of_labels_of_a_part_and_their_mask(tmp_path):
+    write(tmp_path, 0, label_shape=(3, 4, 2))
+    mask = np.ones((5, 4, 3), bool)
+    mask[2] = False
+    np.save(tmp_path / "mask.npy", mask)
+    more = {"mask": "mask.npy", "label_offset": "1,0,1"}
+    (pair,) = open_pairs(tmp_path, IMAGE, LABEL, **more)
+    assert pair.offset == (1, 0, 1) and pair.image.spatial_shape == (5, 4, 3)
+    # Plane x 2 of the image is plane 1 of the labels.
+    assert pair.mask.read().all(axis=(1, 2)).tolist() == [True, False, True]
+    assert pair.over_labels().image.spatial_shape == (3, 4, 2)
+    # Of x 0 to 3 the labels have 1 and 2; they begin a voxel behind the box.
+    (pair,) = open_pairs(tmp_path, IMAGE, LABEL, box="0:3,1:4,0:3", **more)
+    assert pair.offset == (1, 0, 1) and pair.labels.shape == (2, 3, 2)
+    assert pair.mask.shape == (2, 3, 2) and pair.image.spatial_shape == (3, 3, 3)
+    with pytest.raises(
+        InputError, match="begins at voxel 1,0,1 .* wanted a box with some"
+    ):
+        open_pairs(tmp_path, IMAGE, LABEL, box="0:1,0:4,0:3", **more)
+    np.save(tmp_path / "mask.npy", mask[1:])
+    with pytest.raises(
+        InputError, match="bool of shape .*; wanted a mask of whole num"
+    ):
+        open_pairs(tmp_path, IMAGE, LABEL, **more)
+    np.save(tmp_path / "mask2.npy", mask)
+    with pytest.raises(
+        InputError, match=r"1 volumes have labels but 2 match mask\*.npy"
+    ):
+        open_pairs(tmp_path, IMAGE, LABEL, label_offset="0,0,0", mask="mask*.npy")
+
+
 def test_an_image_without_labels(tmp_path):
     write(tmp_path, 0)
     write(tmp_path, 1)

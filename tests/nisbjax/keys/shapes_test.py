@@ -14,6 +14,7 @@ from nisbjax.keys import shapes
             [((0, 0, 0),), ((1, 0),), ((1.5, 0, 0),), (1, 0, 0), ()],
         ),
         (shapes.unlabeled(), ["", "default", "0,65535"], ["a", 5, None]),
+        (shapes.label_offset(), ["", "centre", "0,1,2"], ["1,2", "-1,0,0", "a", 5]),
         (shapes.grey_range(), [(0, 255.5), [-3, 0]], [(5, 5), (9, 1), 5, (0, 1, 2)]),
         (shapes.percentiles(), [(0, 100), [0.5, 99.5]], [(5, 5), (9, 1), (0, 101), 5]),
         (

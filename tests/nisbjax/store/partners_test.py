@@ -28,7 +28,7 @@ def write_tiff(path, array):
 
 
 def require_right(image, label):
-    opened, known = partners.open_both(image, label)
+    opened, known, _ = partners.open_both(image, label)
     np.testing.assert_array_equal(opened.read()[..., 0], IMAGE)
     np.testing.assert_array_equal(known.read(), LABELS)
 
@@ -49,7 +49,7 @@ def test_an_image_with_channels_has_them_last(tmp_path):
     """[z y x c] beside labels that say z y x."""
     image = write_hdf5(tmp_path / "em.h5", np.stack([IMAGE.T] * 2, -1))
     label = write_hdf5(tmp_path / "labels.h5", LABELS.T, axes="zyx")
-    opened, _ = partners.open_both(image, label)
+    opened, *_ = partners.open_both(image, label)
     assert opened.shape == (*SHAPE, 2)
     np.testing.assert_array_equal(opened.read()[..., 1], IMAGE)
 
