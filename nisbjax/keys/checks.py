@@ -92,7 +92,9 @@ def path_here(*endings: str) -> Kind:
     def holds(value: Any) -> bool:
         return wanted.problem(value) is None and not is_address(value)
 
-    return kind(f"{wanted.wanted}, of this machine and no address", holds)
+    converted = " (--mode=convert copies it to one)" if ".zarr" in endings else ""
+    said = f"{wanted.wanted}, of this machine and no address{converted}"
+    return kind(said, holds)
 
 
 def name() -> Kind:

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nisbjax import skeletons
 from nisbjax.artifacts import Run, TuneDir, VolumeDir
 from nisbjax.checkpoint import checkpoint
 from nisbjax.console import quantities
@@ -201,7 +202,9 @@ def _scores(name: str, facts: Mapping[str, Any]) -> str:
 
 
 def _has_truth(split: Split) -> bool:
-    return any(path and is_there(path) for path in (split.skeleton, split.label))
+    if split.skeleton and skeletons.is_there(split.skeleton):
+        return True
+    return bool(split.label) and is_there(split.label)
 
 
 _ENDINGS: dict[str, Callable[..., Ending]] = {

@@ -9,7 +9,9 @@ from nisbjax.artifacts import Run
 from nisbjax.config import base_config
 from nisbjax.modes import ending
 from nisbjax.modes.next_command import Start
+from nisbjax.modes.volumes import Split
 from nisbjax.store.volume import create_zarr
+from tests.web_server import serving
 
 START = Start(["python", "-m", "nisbjax"], [])
 
@@ -168,3 +170,10 @@ def test_after_a_test_of_a_region_nothing_is_tuned(config, run, tmp_path):
 
 def test_other_modes_say_for_themselves_what_they_made(config, run):
     assert said("demo", config, run, None) == [""]
+
+
+def test_a_skeleton_at_an_address_is_a_truth(tmp_path):
+    (tmp_path / "skeleton.pkl").write_bytes(b"x")
+    with serving(tmp_path) as (server, _):
+        assert ending._has_truth(Split("", "", f"{server}/skeleton.pkl"))
+        assert not ending._has_truth(Split("", "", f"{server}/no.pkl"))
