@@ -49,11 +49,18 @@ class _Answers(http.server.SimpleHTTPRequestHandler):
             super().do_GET()
 
     def do_PUT(self) -> None:
-        """Writes an object of S3; says 503 or 403 where `faults` says it of its number."""
+        """Writes an object of S3; says 503 or 403 where `faults` says it of its number.
+
+        -1 says nothing, for longer than a test's time-out.
+        """
         server: Any = self.server
         content = self.rfile.read(int(self.headers["Content-Length"]))
         server.written.append(self.path)
         fault = server.faults.get(len(server.written), 0)
+        if fault < 0:
+            time.sleep(3)
+            self.close_connection = True
+            return
         if not fault:
             path = pathlib.Path(self.translate_path(self.path))
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -70,7 +70,7 @@ class SentGuard(Guard):
         self._chunks = ts.KvStore.open(spec, context=access.context()).result()
 
     def __reduce__(self):
-        return _reopened, (self._folder, self._files)
+        return _reopened, (self._folder, self._files, access.WAY.access)
 
     def before(self, part: ts.TensorStore) -> None:
         """Asks for what `check` compares, while the part itself is on its way."""
@@ -129,7 +129,9 @@ def _table(
     return Table(files, own), metadata
 
 
-def _reopened(place: Address, files: ChunkFiles) -> SentGuard:
+def _reopened(place: Address, files: ChunkFiles, asked: access.Access) -> SentGuard:
+    if asked != access.WAY.access:  # a worker knows no keys of the configuration
+        access.settle(asked)
     artifact = finished.artifact_of(place)
     if artifact is None:
         raise InputError(f"{place} was removed or replaced while it was read")

@@ -55,7 +55,10 @@ def test_a_chunk_that_was_lost_on_the_way_is_refused(served, form):
     volume = open_labels(f"{server}/{form}")
     for _ in range(2):  # also as another process has it
         np.testing.assert_array_equal(volume.read(), LABELS)
-        volume.guard = pickle.loads(pickle.dumps(volume.guard))
+        kept = pickle.dumps(volume.guard)
+        access.settle(access.Access())
+        volume.guard = pickle.loads(kept)
+        assert access.WAY.access.timeout_s == 1
     copy = folder / f"copy_{form}"
     shutil.copytree(folder / form, copy)
     (copy / there).unlink()
