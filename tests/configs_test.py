@@ -5,11 +5,15 @@ import fnmatch
 import pathlib
 import runpy
 
+import numpy as np
 import pytest
 
 from nisbjax.config import base_config, flatten
+from nisbjax.convert import stage
+from nisbjax.data import nisb
 from nisbjax.evaluate import published
 from nisbjax.keys import ranges
+from nisbjax.store import address
 
 ROOT = pathlib.Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "configs").glob("*.py"))
@@ -214,3 +218,23 @@ def test_a_key_that_nothing_reads_is_found(tmp_path):
     assert "*.min_seed" in found
     assert "data.root" not in found and "predict.overlap" not in found
     assert not any(fnmatch.fnmatchcase("decode.input", p) for p in found)
+
+
+def test_published_volumes_are_read_from_a_folder_of_their_layout(tmp_path):
+    """`info` of scales with offsets, image as raw and labels as compressed_segmentation."""
+    config = load(ROOT / "configs" / "liconn_public.py")
+    values = np.arange(8 * 8 * 8).reshape(8, 8, 8)
+    train = config.data.train
+    for name, dtype in ((train.image, np.uint8), (train.label, np.uint64)):
+        np.save(tmp_path / "a.npy", values.astype(dtype))
+        keys = base_config().convert
+        keys.update(format="precomputed", downsample=1, voxel_size_nm=(9, 9, 12))
+        keys.kind = "image" if dtype == np.uint8 else "labels"
+        stage.run(keys, str(tmp_path / "a.npy"), str(tmp_path / "data" / name))
+    box = "0:8,2:6,0:8"
+    (pair,) = nisb.open_pairs(tmp_path / "data", train.image, train.label, box)
+    wanted = values[:, 2:6]
+    np.testing.assert_array_equal(pair.labels.read(), wanted)
+    np.testing.assert_array_equal(pair.image.read()[..., 0], wanted.astype(np.uint8))
+    assert pair.labels.attributes["voxel_size_nm"] == list(config.data.voxel_size_nm)
+    assert address.join(config.data.root, train.image).startswith("gs://liconn-public/")

@@ -23,6 +23,10 @@ from nisbjax.store.volume import Reading, Volume
 from nisbjax.typing import Triple
 
 
+class UnfitLabelError(InputError):
+    """A label that the type of the output does not hold."""
+
+
 def copy(plan: Plan, manifest: Manifest, sent: Sending | None) -> None:
     """Writes what the manifest does not know of yet; all is durable when this returns.
 
@@ -42,7 +46,7 @@ def copy(plan: Plan, manifest: Manifest, sent: Sending | None) -> None:
         before = plan.source
         for level, parts in zip(plan.levels, boxes, strict=True):
             output = arrays.open_level(plan, level)
-            files = stored.ChunkFiles.of_written(output.store)
+            files = stored.ChunkFiles.of_any(output.store)
             for box, values in _values(
                 plan, level, before, _left(parts, level, manifest)
             ):
@@ -70,10 +74,10 @@ def of_type(plan: Plan, box: Box, values: np.ndarray) -> np.ndarray:
         info = np.iinfo(plan.dtype)
         for label in (int(values.min()), int(values.max())):
             if not info.min <= label <= info.max:
-                raise InputError(
+                raise UnfitLabelError(
                     f"{plan.source.source} holds {label} in the box {box}, which "
-                    f"{plan.dtype} does not hold; wanted a convert.dtype that does, and "
-                    "another output, or labels without it"
+                    f"{plan.dtype} does not hold; wanted a convert.dtype that does, or "
+                    "labels without it"
                 )
     return values.astype(plan.dtype, copy=False)
 

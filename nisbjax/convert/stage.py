@@ -5,6 +5,7 @@ killed goes on, one of another input or other keys is refused, and what is unfin
 read. cloud-volume and ome-zarr's tools know neither.
 """
 
+import shutil
 import time
 
 from absl import logging
@@ -12,6 +13,7 @@ from absl import logging
 from nisbjax.convert import arrays, copying, whole_files
 from nisbjax.convert.plan import Plan, plan
 from nisbjax.convert.sending import Sending
+from nisbjax.errors import InputError
 from nisbjax.store import absent_chunks, lock
 from nisbjax.store.manifest import Manifest, require_same
 from nisbjax.store.places import Place
@@ -48,7 +50,7 @@ def run(section: Section, source: str, path: str, records: str = ".") -> Place:
             if chosen.format.is_file:
                 written = whole_files.write(chosen)
             else:
-                written = _write_chunks(chosen, sent)
+                written = _write_or_remove(chosen, sent)
     if sent is not None:
         sent.remove_empty(records)
     if not written:
@@ -64,6 +66,21 @@ def run(section: Section, source: str, path: str, records: str = ".") -> Place:
         time.monotonic() - began,
     )
     return chosen.output
+
+
+def _write_or_remove(chosen: Plan, sent: Sending | None) -> bool:
+    """An output whose type cannot hold the labels is of no use, and in the way of another."""
+    try:
+        return _write_chunks(chosen, sent)
+    except copying.UnfitLabelError as problem:
+        if sent is not None:
+            raise InputError(
+                f"{problem}; remove {chosen.output} and {chosen.path} first"
+            ) from None
+        shutil.rmtree(chosen.path)
+        raise InputError(
+            f"{problem}; what was written of {chosen.path} is removed"
+        ) from None
 
 
 def _write_chunks(chosen: Plan, sent: Sending | None) -> bool:

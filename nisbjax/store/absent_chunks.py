@@ -1,4 +1,4 @@
-"""Chunk files that another program's zarr array does not have: counted before it is read.
+"""Chunk files that another program's array does not have: counted before it is read.
 
 Writers may leave out chunks that equal the fill value, so a chunk that was lost looks like
 one that is empty, to zarr and TensorStore and to PyTC. Nobody can tell the two apart but the
@@ -36,7 +36,7 @@ def say(volume: Volume) -> str:
     folder = pathlib.Path(axes.split_path(volume.source)[0])
     if isinstance(volume.guard, verified.Guard) or not folder.is_dir():
         return ""
-    files = volume.chunk_files or ChunkFiles.of_v3(volume.store)
+    files = volume.chunk_files or ChunkFiles.of_any(volume.store)
     if files is None:
         return ""
     count = math.prod(files.grid)

@@ -12,14 +12,23 @@ from typing import Any
 import tensorstore as ts
 
 from nisbjax.errors import InputError
-from nisbjax.store import address, axes, n5, nifti, places, precomputed, scales, slices
+from nisbjax.store import (
+    address,
+    axes,
+    n5,
+    nifti,
+    places,
+    precomputed,
+    scales,
+    slices,
+    tiff,
+)
 from nisbjax.store.address import local_path
 from nisbjax.store.blosc2_file import SUFFIX as BLOSC2
 from nisbjax.store.blosc2_file import open_blosc2
 from nisbjax.store.hdf5 import open_hdf5
 from nisbjax.store.npy import open_npy
 from nisbjax.store.places import Address, Place
-from nisbjax.store.tiff import open_tiff
 from nisbjax.store.zarr_folder import open_zarr, zarr_spec
 
 __all__ = [
@@ -79,8 +88,8 @@ def open_array(
     if suffix == ".npy":
         return open_npy(path), {}, {}
     if suffix in (".tif", ".tiff"):
-        store, letters = open_tiff(path)
-        return store, {}, {"series": letters}
+        store, letters = tiff.open_tiff(path)
+        return store, tiff.attributes_of(path), {"series": letters}
     if nifti.is_nifti(path):
         return nifti.open_nifti(path)
     if suffix == BLOSC2:

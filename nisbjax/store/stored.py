@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import pathlib
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -118,8 +119,8 @@ class ChunkFiles:
     origin: tuple[int, ...] | None = None
 
     @classmethod
-    def of_written(cls, store: ts.TensorStore) -> "ChunkFiles | None":
-        """Those behind a store that we wrote: zarr v2 or v3, N5, precomputed; else None."""
+    def of_any(cls, store: ts.TensorStore) -> "ChunkFiles | None":
+        """Those behind a local store: zarr v2 or v3, N5, precomputed; else None."""
         return cls._local(store, _DRIVERS)
 
     @classmethod
@@ -209,6 +210,8 @@ class ChunkFiles:
 
     def index(self, name: str) -> int:
         """Number of a chunk in C order, by its name; -1 where it is no name of a chunk."""
+        if self.origin is not None:
+            return self._index_by_voxels(name, self.origin)
         if not name.startswith(self.first):
             return -1
         numbers = name.removeprefix(self.first).split(self.separator)
@@ -233,6 +236,20 @@ class ChunkFiles:
         if any(not 0 <= p < g for p, g in zip(position, self.grid, strict=False)):
             return -1
         return int(np.ravel_multi_index([*position, 0], self.grid))
+
+    def _index_by_voxels(self, name: str, origin: tuple[int, ...]) -> int:
+        starts = re.findall(r"(?:^|_)(-?\d+)-", name)
+        if len(starts) != 3:
+            return -1
+        index = [
+            (int(start) - first) // chunk
+            for start, first, chunk in zip(starts, origin, self.chunks, strict=False)
+        ]
+        position = (*index, 0)
+        inside = all(0 <= p < g for p, g in zip(position, self.grid, strict=True))
+        if not inside or self.name(position) != name:
+            return -1
+        return int(np.ravel_multi_index(position, self.grid))
 
     def touched(self, part: ts.TensorStore) -> list[np.ndarray]:
         """Along each axis, the chunks from which a part takes voxels, ascending."""

@@ -19,7 +19,7 @@ import tensorstore as ts
 import tifffile
 
 from nisbjax.errors import InputError
-from nisbjax.store import claims
+from nisbjax.store import claims, tiff_sizes, voxel_size
 from nisbjax.store.views import damage, view
 
 _MOST_TAGS = 4096  # of a page, for tifffile too
@@ -89,6 +89,16 @@ def open_tiff(path: pathlib.Path) -> tuple[ts.TensorStore, str]:
     if "z" not in letters:  # one plane
         store, letters = store[ts.newaxis, ...], "z" + letters
     return store, letters
+
+
+def attributes_of(path: pathlib.Path) -> dict[str, Any]:
+    """The voxel size of an open stack, as ImageJ, OME-TIFF or our own description says it.
+
+    A plain TIFF has none along z, and so none that is believed.
+    """
+    file = _at(str(path.absolute()), os.stat(path).st_mtime_ns).file
+    size = tiff_sizes.of_file(file)
+    return {} if size is None else {voxel_size.KEY: size}
 
 
 def _letters(path: pathlib.Path, series: Any) -> str:

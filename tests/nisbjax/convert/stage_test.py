@@ -380,6 +380,7 @@ def test_labels_that_the_type_does_not_hold(tmp_path, to, label, dtype):
     keys = {**PRECOMPUTED, "format": to, "dtype": dtype, "kind": "labels"}
     message = rf"a.npy holds {label} in the box .*:5,.*:6,.*:7, which {dtype} does not"
     refused(message, source, tmp_path / NAMES[to], **keys)
+    assert not (tmp_path / NAMES[to]).exists()  # nothing to be removed by hand
 
 
 @pytest.mark.parametrize("held", ["int64", "uint64"])

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorstore as ts
 import zarr
 
 from nisbjax.errors import InputError
@@ -46,6 +47,33 @@ def test_what_is_not_there_is_counted(array, caplog):
         said = "1 of 8 chunks are not there and read as the fill value 0.5"
         assert absent_chunks.say(open_volume(path)) == said
     assert caplog.messages == [f"{path}: {said}"]
+
+
+@pytest.mark.parametrize("driver", ["n5", "neuroglancer_precomputed"])
+def test_of_n5_and_precomputed_too(tmp_path, driver):
+    path = tmp_path / "a"
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{path}/"}}
+    missing, shape = path / "1" / "0" / "1", (3, 4, 4)
+    if driver != "n5":
+        spec["scale_metadata"] = {
+            "resolution": [8, 8, 8],
+            "chunk_size": [2, 2, 2],
+            "encoding": "raw",
+            "voxel_offset": [-2, 0, 100],
+        }
+        spec["multiscale_metadata"] = {"type": "image", "data_type": "uint8"}
+        spec["scale_metadata"]["size"] = shape
+        spec["multiscale_metadata"]["num_channels"] = 1
+        missing = path / "8_8_8" / "0-1_0-2_102-104"
+        store = ts.open(spec, create=True).result()
+    else:
+        spec["metadata"] = {"blockSize": [2, 2, 2]}
+        store = ts.open(spec, create=True, dtype=ts.uint8, shape=shape).result()
+    store[...] = 1
+    assert absent_chunks.say(open_volume(path)) == ""
+    missing.unlink()
+    said = "1 of 8 chunks are not there and read as the fill value 0"
+    assert absent_chunks.say(open_volume(path)) == said
 
 
 def test_a_pipe_that_opening_did_not_see_is_refused(array, monkeypatch):

@@ -239,3 +239,33 @@ def test_many_threads_read_one_stack(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda z: volume.read(np.s_[:, :, z]), range(60)))
     np.testing.assert_array_equal(np.stack(read, -1), planes.T)
+
+
+def size_of(path):
+    return open_volume(path).attributes.get("voxel_size_nm")
+
+
+def test_voxel_sizes_in_the_words_of_each_program(tmp_path):
+    path = tmp_path / "a.tif"
+    planes = np.zeros((3, 4, 5), np.uint8)
+    # ImageJ: pixels in a unit along x and y, spacing of planes: 8, 16 and 40 nm.
+    words = {"axes": "ZYX", "spacing": 0.04, "unit": "um"}
+    dots = {"resolution": (125, 62.5)}
+    tifffile.imwrite(path, planes, imagej=True, metadata=words, **dots)
+    assert size_of(path) == [8, 16, 40]
+    words["unit"] = "\\u00B5m"  # as ImageJ writes a micrometre
+    tifffile.imwrite(path, planes, imagej=True, metadata=words, **dots)
+    assert size_of(path) == [8, 16, 40]
+    words["unit"] = "pixel"
+    tifffile.imwrite(path, planes, imagej=True, metadata=words, **dots)
+    assert size_of(path) is None
+    path = tmp_path / "a.ome.tif"
+    words = {"axes": "ZYX", "PhysicalSizeX": 0.008, "PhysicalSizeY": 9}
+    words |= {"PhysicalSizeYUnit": "nm", "PhysicalSizeZ": 0.03}
+    tifffile.imwrite(path, planes, ome=True, metadata=words)
+    assert size_of(path) == [8, 9, 30]
+    tifffile.imwrite(path, planes, ome=True, metadata={"axes": "ZYX"})
+    assert size_of(path) is None
+    path = tmp_path / "plain.tif"
+    tifffile.imwrite(path, planes[:2], resolution=(1e6, 1e6), resolutionunit=3)
+    assert size_of(path) is None  # nothing along z
