@@ -17,6 +17,13 @@ def test_a_process_is_told_by_its_id_and_its_start():
     assert not processes.runs(own, began - 1)  # an earlier one of that id
 
 
+def test_a_process_that_proc_hides_runs(monkeypatch):
+    """As under hidepid: its id is taken, and nothing says when it began."""
+    monkeypatch.setattr(processes, "_state", lambda process: [])
+    assert processes.runs(os.getpid(), 12345)
+    assert not processes.runs(1 << 40, 12345)
+
+
 def test_a_process_that_has_ended():
     with subprocess.Popen(["true"]) as child:
         pass
