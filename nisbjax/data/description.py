@@ -3,7 +3,7 @@
 PyTC prints shapes, BANIS nothing. Counts are of three crops, which a start can wait for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ from nisbjax.data.nisb import Pair
 from nisbjax.data.orientation import crops
 from nisbjax.store.unlabeled import to_int32
 from nisbjax.store.volume import Volume
+
+_SAME = 0.01  # of a voxel's size
 
 
 def lines(pair: Pair, unlabeled: str) -> Iterator[str]:
@@ -73,6 +75,27 @@ def file_lines(volume: Volume) -> str:
 def _voxel_size(volume: Volume) -> str:
     size = voxel_size_nm(volume)
     return f", {' x '.join(f'{each:g}' for each in size)} nm" if size else ""
+
+
+def other_size(volume: Volume, wanted: Sequence[float | int]) -> str:
+    """A line on a file whose voxels are of another size than is said; "" where they agree.
+
+    Args:
+      volume: as it was opened.
+      wanted: `data.voxel_size_nm`, or that of a source.
+    """
+    said = voxel_size_nm(volume)
+    if not said or np.allclose(said, wanted, rtol=_SAME):
+        return ""
+    return (
+        f"{volume.source} says that its voxels are of {_by(said)} nm, and "
+        f"data.voxel_size_nm is {_by(wanted)}; say which with "
+        f"--config.data.voxel_size_nm='({', '.join(map(str, said))})'"
+    )
+
+
+def _by(size: Sequence[float | int]) -> str:
+    return " x ".join(f"{each:g}" for each in size)
 
 
 def voxel_size_nm(volume: Volume) -> tuple[float, ...]:

@@ -4,10 +4,8 @@ What training, tuning and testing read is opened as they open it; what none of t
 and no work should begin with, is said besides.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from absl import logging
 
 from nisbjax import skeletons
@@ -20,10 +18,9 @@ from nisbjax.modes.volumes import Split, split_of, voxel_size_nm
 from nisbjax.skeletons import Skeletons
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_image, open_labels
-from nisbjax.typing import Config, Section, Triple
+from nisbjax.typing import Config, Triple
 
 SPLITS = ("train", "val", "test")
-_SAME = 0.01  # of a voxel's size
 
 
 def check(config: Config, crop: Triple | None, found: Findings) -> list[str]:
@@ -62,7 +59,9 @@ def _volumes(config: Config, name: str, crop: Triple | None, found: Findings) ->
         if is_there(split.image) and not _has_labels(split):
             image = open_image(split.image)  # scored by skeletons, or not at all
             logging.info("%s: %s", name, description.file_lines(image))
-            _look_at_sizes(config.data, [image], found)
+            said = description.other_size(image, voxel_size_nm(config))
+            if said:
+                found.warn(said)
             return
     every, opened = recipe.sources_of(config, name), []
     for source in every:
@@ -85,7 +84,6 @@ def _look_at_source(
         found.warn(line)
     whose = f"source {source.name} of data.train.sources" if source.name else ""
     for pair in pairs:
-        _look_at_sizes(source.data, [pair.image, pair.labels], found)
         shape = pair.labels.spatial_shape
         if name == "train" and crop and any(c > s for c, s in zip(crop, shape)):
             found.warn(
@@ -111,21 +109,6 @@ def _look_at_source(
 
 def _has_labels(split: Split) -> bool:
     return bool(split.label) and is_there(split.label)
-
-
-def _look_at_sizes(data: Section, volumes: Sequence[Volume], found: Findings) -> None:
-    """Notes voxels of another size than `data.voxel_size_nm` says."""
-    from nisbjax.data import description
-
-    wanted = tuple(map(float, data.voxel_size_nm))
-    for volume in volumes:
-        said = description.voxel_size_nm(volume)
-        if said and not np.allclose(said, wanted, rtol=_SAME):
-            found.warn(
-                f"{volume.source} says that its voxels are of {_by(said)} nm, and "
-                f"data.voxel_size_nm is {_by(wanted)}; say which with "
-                f"--config.data.voxel_size_nm='({', '.join(map(str, said))})'"
-            )
 
 
 def _skeletons(config: Config, name: str, found: Findings, *, compare: bool) -> None:
@@ -187,7 +170,3 @@ def _compare(
         )
     else:
         found.warn(f"{said}; is it of another volume?")
-
-
-def _by(size: Sequence[float]) -> str:
-    return " x ".join(f"{each:g}" for each in size)

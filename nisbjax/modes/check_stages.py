@@ -137,6 +137,10 @@ def testing(
         if loaded is not None:
             with found.asking():
                 prediction.check(config, loaded, split.image, place)
+                for line in (
+                    prediction.notes(config, start, split.image) if start else ()
+                ):
+                    found.warn(line)
         with contextlib.suppress(InputError):  # there is no study yet, as a rule
             parameters, _ = workflow.chosen_parameters(config, run_dir, str(start))
             config = segmentation.with_parameters(config, parameters)

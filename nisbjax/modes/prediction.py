@@ -12,11 +12,13 @@ from typing import Any
 from absl import logging
 
 from nisbjax.artifacts import VolumeDir
+from nisbjax.checkpoint import checkpoint
 from nisbjax.errors import InputError
 from nisbjax.keys import determines, ranges
-from nisbjax.modes import cpu_hours
+from nisbjax.modes import cpu_hours, trained_on
 from nisbjax.modes.outputs import OWN, NamedOutputs
 from nisbjax.store import exported, finished
+from nisbjax.store.volume import open_image
 from nisbjax.typing import Config, Section
 
 
@@ -65,7 +67,27 @@ def predict(
         cpu_hours.require_prediction(config, image)
     section = _settled(config.predict, work, final, redo="predict" in named.redo)
     network = load_network(section, config.model.to_dict(), found)
+    for line in notes(config, found, image):
+        logging.warning(line)
     return predict_by(config, network, image, place, named)
+
+
+def notes(config: Config, found: pathlib.Path, image: str | pathlib.Path) -> list[str]:
+    """Lines on an image of another resolution, or scaled otherwise, than was trained on.
+
+    Args:
+      config: keys `data`.
+      found: the checkpoint.
+      image: that is to be predicted.
+    """
+    from nisbjax.data import description
+
+    volume = open_image(image)
+    said = description.voxel_size_nm(volume)
+    used = checkpoint.fact(found, "config")
+    lines = trained_on.differences(used, config, volume.source, said)
+    other = description.other_size(volume, config.data.voxel_size_nm)
+    return [*lines, other] if other else lines
 
 
 def predict_by(

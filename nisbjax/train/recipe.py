@@ -237,6 +237,12 @@ def open_source(
     whole = sources.open_source(source, split, channels, box=False)[:DESCRIBED]
     seen = (orientation.warn(pair.over_labels()) for pair in whole)
     warnings = [said for said in seen if said]
+    for pair in pairs:
+        for volume in (pair.image, pair.labels):
+            said = description.other_size(volume, source.data.voxel_size_nm)
+            if said:
+                logging.warning(said)
+                warnings.append(said)
     if pairs[DESCRIBED:]:
         logging.info("%s: and %d volumes more", split, len(pairs[DESCRIBED:]))
     return pairs, warnings
