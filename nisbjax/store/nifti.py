@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import weakref
 from typing import Any
 
 import numpy as np
@@ -102,18 +103,26 @@ def _at(path: str, stamp: int) -> Any:
     del stamp
     nibabel = extras.imported("nibabel", EXTRA, path)
     try:
-        image = nibabel.load(path, keep_file_open=True)
+        image = nibabel.load(path, keep_file_open=_is_packed(path))
         if not isinstance(image, nibabel.Nifti1Image):
             raise TypeError(f"it is {type(image).__name__}")
     except Exception as error:  # noqa: BLE001 (nibabel has many for what is no NIfTI)
         raise InputError(f"{path} cannot be read as NIfTI: {error}") from None
     if _is_packed(path):
+        weakref.finalize(image, _close, image.dataobj)
         logging.info(
             "%s is compressed as a whole, so that reading begins at its first voxel each "
             "time; convert it to zarr for crops",
             path,
         )
     return image
+
+
+def _close(proxy: Any) -> None:
+    """The stream that nibabel leaves open, so that slabs are read one behind the other."""
+    opener = getattr(proxy, "_opener", None)
+    if opener is not None:
+        opener.close()
 
 
 def _read(path: str, stamp: int, domain: Any, chunk: np.ndarray, _: Any) -> None:
