@@ -12,6 +12,7 @@ Host volumes are `[x y z]`, images `[x y z c]`, affinities `[c x y z]`, device b
 one writer. Voxel sizes and skeleton positions are in nm.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jaxtyping import Bool, Float32, Integer, Shaped, UInt64
@@ -27,6 +28,9 @@ if TYPE_CHECKING:  # to pyright a key is of any of the types that values have
     Section: TypeAlias = Any
 else:
     Config = Section = ConfigDict
+
+# Names of keys of `decode`, and values that count instead of the configuration's.
+DecodeValues = Mapping[str, float | int | Sequence[str]]
 
 Image = Shaped[ndarray, "x y z c"]
 Labels = Integer[ndarray, "x y z"]

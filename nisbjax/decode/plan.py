@@ -35,6 +35,7 @@ class Decoding:
       determined_by: the keys that determine the segments, with their values: an output
         that others made is refused.
       redo: an output that this stage made is replaced, whatever it was made with.
+      told: whether the log says what is read and written; warnings are said anyhow.
     """
 
     section: Section
@@ -44,6 +45,7 @@ class Decoding:
     edge_stored_at: str
     determined_by: Mapping[str, Any]
     redo: bool = False
+    told: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from absl import logging
 
 from nisbjax.console import quantities
+from nisbjax.decode.channels import offsets_of
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.decode.methods import check_keys
 from nisbjax.decode.plan import Decoding, Plan
@@ -18,7 +19,9 @@ from nisbjax.decode.streamed.schedule import Schedule
 from nisbjax.errors import InputError, require_choice
 from nisbjax.keys import determines, ranges
 from nisbjax.mask import mask_facts, open_mask_for
+from nisbjax.offsets import OFFSETS_6
 from nisbjax.store import absent_chunks, redo
+from nisbjax.store.description import file_lines
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.finished import require_finished
 from nisbjax.store.lock import writing
@@ -60,7 +63,8 @@ def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
         if decoding.redo:
             redo.remove(path, _MADE_OF)
         output = create_zarr(path, **plan.array, axes="xyz", attributes=attributes)
-        logging.info("decoding %s by %s", plan.source, plan.section.method)
+        said = file_lines(plan.affinities)
+        logging.info("decoding by %s: %s\n%s", plan.section.method, said, _edges(plan))
         counts = plan.method.decode(
             plan.affinities,
             output,
@@ -72,7 +76,15 @@ def run(decoding: Decoding, mask: str | pathlib.Path = "") -> pathlib.Path:
             **options,
         )
     seconds = time.monotonic() - started
-    logging.info("%s in %s\nwrote %s", *(counts, quantities.duration(seconds), path))
+    if not counts.segments:
+        logging.warning(
+            "%s has no segment: no edge counts for one; look at the affinities (--mode=qc), "
+            "or choose lower keys of decode",
+            path,
+        )
+    if decoding.told:
+        took = quantities.duration(seconds)
+        logging.info("%s in %s\nwrote %s", counts, took, path)
     return path
 
 
@@ -150,6 +162,19 @@ def _masked(plan: Plan, path: str | pathlib.Path) -> tuple[MaskedEdges, dict[str
     edges = MaskedEdges(plan.edge_offset, mask, image, plan.section.mask_edges)
     edges.require_shape(plan.affinities.spatial_shape)
     return edges, facts
+
+
+def _edges(plan: Plan) -> str:
+    """Which edges the channels are taken for, and who says so."""
+    named = offsets_of(plan.affinities)
+    offsets = named or OFFSETS_6[: plan.affinities.shape[0]]
+    said = "as the file says" if named else "no word for its offsets, taken as BANIS's"
+    each = " ".join(
+        f"({','.join(f'{o:+d}' if o else '0' for o in offset)})" if offset else "none"
+        for offset in offsets
+    )
+    where = "destination" if plan.edge_offset else "source"
+    return f"edges to {each}, {said},\nstored at their {where}"
 
 
 def _stored_at(edge_stored_at: str, affinities: Volume) -> str:

@@ -8,6 +8,8 @@ skeletons lies on background, without which a NERL cannot be judged.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nisbjax.typing import DecodeValues
+
 RULE = "=" * 80
 THIN = "-" * 80
 
@@ -45,9 +47,14 @@ def coverage(score: Mapping[str, float]) -> str:
     )
 
 
-def parameters(found: Mapping[str, float | int]) -> str:
-    """Parameters of a decoder in a sentence."""
-    return ", ".join(f"{name} {value:g}" for name, value in found.items())
+def parameters(found: DecodeValues) -> str:
+    """Parameters of a decoder in a sentence: `anchor 20, joins average+absorb`."""
+    return ", ".join(
+        f"{name} {value:g}"
+        if isinstance(value, int | float)
+        else f"{name} {'+'.join(value)}"
+        for name, value in found.items()
+    )
 
 
 def summary(score: Mapping[str, float]) -> str:

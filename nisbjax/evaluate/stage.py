@@ -35,6 +35,7 @@ from nisbjax.evaluate.ceiling import Components, ceiling
 from nisbjax.evaluate.truth import Truth, require_metrics, settled
 from nisbjax.store import files, finished, records, regions
 from nisbjax.store.claims import require_chunks_fit
+from nisbjax.store.description import file_lines
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.lock import held
 from nisbjax.store.schema import shown, text
@@ -100,6 +101,7 @@ def run(
     truth = truth.of_use_to(metrics)
     finished.require_finished(path)
     labels = open_labels(path)
+    logging.info("scoring %s", file_lines(labels))
     require_chunks_fit(labels, memory_gb)
     made = fingerprint(path)
     check_outputs(out, path)

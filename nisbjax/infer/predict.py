@@ -137,7 +137,6 @@ def _forward(
     mesh: Mesh | None,
     batch_per_device: int,
 ) -> _Forward:
-    compilation_cache.announce("the network", "10 s")
     program = make_program(apply, conversion, mesh)
     weights = window_weights(grid.window, conversion.blend)
     ready = jax.device_put(
@@ -151,7 +150,8 @@ def _forward(
         sharding=split_batch(mesh) if mesh is not None else None,
     )
     adding = ready[-1].addressable_shards[0]
-    left = device_bytes(program, (*ready, batch), adding.device, parts)
+    with compilation_cache.compiling("the network", "10 s"):
+        left = device_bytes(program, (*ready, batch), adding.device, parts)
     return _Forward(functools.partial(program, *ready), batch, adding.data, left)
 
 

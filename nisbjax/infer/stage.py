@@ -31,6 +31,7 @@ from nisbjax.keys.checks import optional
 from nisbjax.parallel import devices
 from nisbjax.store import absent_chunks, exported, lock, redo
 from nisbjax.store.claims import require_chunks_fit
+from nisbjax.store.description import file_lines
 from nisbjax.store.fingerprint import fingerprint
 from nisbjax.store.manifest import Manifest, require_same
 from nisbjax.store.manifest_lines import noted, path_inside
@@ -278,8 +279,8 @@ def _predict(
     # A process predicts on its own devices; several hosts take a volume or a region each.
     mesh = devices.make_mesh(((devices.DATA, -1),), jax.local_devices())
     batch = plan.section.batch_per_device
-    said = devices.describe()
-    logging.info("predicting %s\non %s", plan.image.source, said)
+    said = file_lines(plan.image)
+    logging.info("predicting %s\non %s", said, devices.describe())
     predict_volume(
         plan.network.apply_to(batch, plan.grid.window),
         plan.network.params,

@@ -9,7 +9,7 @@ from typing import Any
 
 from nisbjax.errors import InputError
 from nisbjax.keys.checks import LARGEST, NONE_WORDS, several, triple, whole
-from nisbjax.store.origin import CENTRE, parse
+from nisbjax.store.label_offset import CENTRE, parse
 from nisbjax.store.schema import Kind, Problem, either, kind, number, one_of, shown
 from nisbjax.store.unlabeled import parse_codes
 

@@ -16,6 +16,7 @@ from nisbjax.keys.checks import optional
 from nisbjax.modes.findings import Findings
 from nisbjax.modes.volumes import Split, split_of, voxel_size_nm
 from nisbjax.skeletons import Skeletons
+from nisbjax.store.description import file_lines, other_size
 from nisbjax.store.formats import is_there
 from nisbjax.store.volume import Volume, open_image, open_labels
 from nisbjax.typing import Config, Triple
@@ -51,15 +52,14 @@ def check(config: Config, crop: Triple | None, found: Findings) -> list[str]:
 
 
 def _volumes(config: Config, name: str, crop: Triple | None, found: Findings) -> None:
-    from nisbjax.data import description
     from nisbjax.train import recipe
 
     if name == "test" or (name == "val" and not config.train.val_every):
         split = split_of(config, name)
         if is_there(split.image) and not _has_labels(split):
             image = open_image(split.image)  # scored by skeletons, or not at all
-            logging.info("%s: %s", name, description.file_lines(image))
-            said = description.other_size(image, voxel_size_nm(config))
+            logging.info("%s: %s", name, file_lines(image))
+            said = other_size(image, voxel_size_nm(config))
             if said:
                 found.warn(said)
             return
@@ -79,19 +79,10 @@ def _look_at_source(
     from nisbjax.data import description
     from nisbjax.train import recipe
 
-    pairs, said = recipe.open_source(config, name, source)
+    pairs, said = recipe.open_source(config, name, source, crop)
     for line in said:
         found.warn(line)
     whose = f"source {source.name} of data.train.sources" if source.name else ""
-    for pair in pairs:
-        shape = pair.labels.spatial_shape
-        if name == "train" and crop and any(c > s for c, s in zip(crop, shape)):
-            found.warn(
-                f"{pair.labels.source} has shape {shape}, and training reads crops of "
-                f"{crop} (data.patch and the reach of data.offsets): what is missing is "
-                "not labeled, and beyond the image filled by reflection; choose a smaller "
-                "data.patch"
-            )
     for pair in pairs[: recipe.DESCRIBED]:
         seen = description.look(pair, source.data.unlabeled)
         if seen.low == seen.high:

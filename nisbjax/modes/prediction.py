@@ -80,13 +80,13 @@ def notes(config: Config, found: pathlib.Path, image: str | pathlib.Path) -> lis
       found: the checkpoint.
       image: that is to be predicted.
     """
-    from nisbjax.data import description
+    from nisbjax.store.description import named_voxel_size, other_size
 
     volume = open_image(image)
-    said = description.voxel_size_nm(volume)
+    said = named_voxel_size(volume)
     used = checkpoint.fact(found, "config")
     lines = trained_on.differences(used, config, volume.source, said)
-    other = description.other_size(volume, config.data.voxel_size_nm)
+    other = other_size(volume, config.data.voxel_size_nm)
     return [*lines, other] if other else lines
 
 

@@ -4,7 +4,7 @@ A stage that removes says so again where it does it, which may be hours later.
 """
 
 import pathlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from absl import logging
 
@@ -12,7 +12,7 @@ from nisbjax.artifacts import TuneDir, VolumeDir
 from nisbjax.modes import segmentation
 from nisbjax.modes.outputs import NamedOutputs
 from nisbjax.modes.prediction import output_paths
-from nisbjax.typing import Config
+from nisbjax.typing import Config, DecodeValues
 
 
 def say(
@@ -51,7 +51,7 @@ def of_segmentation(
     config: Config,
     place: VolumeDir,
     named: NamedOutputs,
-    parameters: Mapping[str, float | int] | None = None,
+    parameters: DecodeValues | None = None,
 ) -> list[pathlib.Path]:
     """A volume's segmentation by some parameters, if `--redo` names it."""
     if "decode" not in named.redo:

@@ -4,22 +4,20 @@ Which of a key, an artifact of the run or a tuned value counts is decided here, 
 decides again below.
 """
 
+import dataclasses
 import pathlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nisbjax.artifacts import VolumeDir, file_name
 from nisbjax.keys import determines
 from nisbjax.keys.checks import optional
-from nisbjax.typing import Config
+from nisbjax.typing import Config, DecodeValues
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.decode.plan import Decoding
 
 
-def with_parameters(
-    config: Config, parameters: Mapping[str, float | int] | None
-) -> Config:
+def with_parameters(config: Config, parameters: DecodeValues | None) -> Config:
     """The configuration with tuned values instead of some keys of `decode`."""
     if not parameters:
         return config
@@ -118,12 +116,14 @@ def decode(
     mask: str | pathlib.Path = "",
     *,
     redo: bool = False,
+    told: bool = True,
 ) -> pathlib.Path:
     """Decodes one prediction under its mask; what is there already is taken.
 
     Args:
       config, path, prediction, redo: as `check`.
       mask: its path; "" for none.
+      told: whether the log says what is read and written.
 
     Returns:
       `path`, finished.
@@ -133,7 +133,8 @@ def decode(
     """
     from nisbjax.decode import stage
 
-    return stage.run(_decoding(config, path, prediction, redo), mask)
+    decoding = _decoding(config, path, prediction, redo)
+    return stage.run(dataclasses.replace(decoding, told=told), mask)
 
 
 def _decoding(

@@ -71,7 +71,7 @@ def run(
         begun = checkpoint.numbered(run_dir.checkpoints)
         hosts.first_decides(lambda: "" if begun else str(checkpoint.find(origin.path)))
     recipe = make_recipe_on(devices.make_mesh(config.train.mesh), config)
-    open_training_data(config)
+    open_training_data(config, recipe.examples.crop)
     cpu_hours.require_training(config, _newest_step(run_dir))
     stage.run(
         config,

@@ -90,7 +90,7 @@ def run(
             shutil.rmtree(folder, ignore_errors=True)
             chosen = segmentation.with_parameters(config, parameters)
             path = segmentation.path_in(chosen, VolumeDir(folder))
-            return segmentation.decode(chosen, path, prediction, mask)
+            return segmentation.decode(chosen, path, prediction, mask, told=False)
 
         return stage.run(
             config.tune,

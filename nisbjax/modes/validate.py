@@ -208,7 +208,7 @@ def _own_copy(
         for source in folder.iterdir():
             if source.is_file():
                 shutil.copyfile(source, partial / source.name)
-        for item in checkpoint.weight_items(config.predict.weights):
+        for item in (*checkpoint.weight_items(config.predict.weights), "config"):
             shutil.copytree(folder / item, partial / item)
     except (FileNotFoundError, shutil.Error):
         shutil.rmtree(partial)

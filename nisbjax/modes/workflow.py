@@ -33,7 +33,7 @@ from nisbjax.store import files
 from nisbjax.store.formats import is_there
 from nisbjax.store.regions import part_like
 from nisbjax.store.volume import open_affinities, open_image, open_labels
-from nisbjax.typing import Config
+from nisbjax.typing import Config, DecodeValues
 
 if TYPE_CHECKING:  # stages are imported when they are asked for
     from nisbjax.evaluate.truth import Truth
@@ -70,7 +70,7 @@ def test(
     run_dir: Run,
     checkpoint_path: str,
     *,
-    parameters: Mapping[str, float | int] | None = None,
+    parameters: DecodeValues | None = None,
     threshold_origin: str = "",
     given: Collection[str] = (),
     redo: Sequence[str] = (),
@@ -95,6 +95,7 @@ def test(
       InputError: whatever one of the stages refuses; what it can be known by beforehand,
         before anything is written.
     """
+    refuse_own(config, "test")
     config = within_box_of_tested(config)
     found = find_checkpoint(config, run_dir, checkpoint_path)
     if parameters is None:
@@ -128,7 +129,7 @@ def decode_and_score(
     threshold_origin: str,
     outputs: NamedOutputs = OWN,
     metrics: Sequence[str] = (),
-    parameters: Mapping[str, float | int] | None = None,
+    parameters: DecodeValues | None = None,
 ) -> dict[str, Any]:
     """Decodes one prediction under its mask, scores it and draws its slices.
 
@@ -169,7 +170,7 @@ def _check_test(
     config: Config,
     run_dir: Run,
     found: pathlib.Path,
-    parameters: Mapping[str, float | int] | None,
+    parameters: DecodeValues | None,
 ) -> tuple[Split, VolumeDir]:
     """What mode test works on, if no stage has anything against it.
 
@@ -178,7 +179,6 @@ def _check_test(
       found: the checkpoint.
       parameters: None where a study is to find them.
     """
-    refuse_own(config, "test")
     config = within_box_of_tested(config)
     split = tested(config)
     place = run_dir.test(checkpoint.step_of(found), split.name)
@@ -191,7 +191,7 @@ def questions(
     config: Config,
     split: Split,
     place: VolumeDir,
-    parameters: Mapping[str, float | int] | None = None,
+    parameters: DecodeValues | None = None,
 ) -> Iterator[Callable[[], Any]]:
     """What mode test asks before it works, each raises InputError where it refuses.
 
@@ -253,7 +253,7 @@ def draw_slices(
 
 def chosen_parameters(
     config: Config, run_dir: Run, checkpoint_path: str, given: Collection[str] = ()
-) -> tuple[dict[str, float | int], str]:
+) -> tuple[DecodeValues, str]:
     """What decoding takes instead of its keys, and where its threshold comes from.
 
     Args:
@@ -340,6 +340,7 @@ def tune_test(
     Raises:
       InputError: as `tune` and `test`; what testing refuses, before anything is tuned.
     """
+    refuse_own(config, "test")
     found = find_checkpoint(config, run_dir, checkpoint_path)
     _, place = _check_test(config, run_dir, found, None)
     outputs = NamedOutputs.of(config, redo)

@@ -18,6 +18,7 @@ import pathlib
 import platform
 import threading
 import time
+from collections.abc import Iterator
 
 from absl import logging
 
@@ -90,8 +91,9 @@ def _default() -> pathlib.Path:
     return folder
 
 
-def announce(what: str, seconds: str) -> None:
-    """Says that something is being compiled, and whether that is for this start alone.
+@contextlib.contextmanager
+def compiling(what: str, seconds: str) -> Iterator[None]:
+    """Says that something is being compiled, and each minute that it still is.
 
     Args:
       what: `the training step`.
@@ -99,8 +101,29 @@ def announce(what: str, seconds: str) -> None:
     """
     import jax
 
-    kept = "kept" if getattr(jax.config, _FOLDER) else "not kept"
-    logging.info("compiling %s: about %s, %s for next time", what, seconds, kept)
+    from nisbjax.console import progress, quantities
+
+    folder = getattr(jax.config, _FOLDER)
+    kept = (
+        "kept for next time"
+        if folder
+        else "not kept (--compilation_cache=DIR keeps it)"
+    )
+    logging.info("compiling %s: about %s, %s", what, seconds, kept)
+    began, done = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not done.wait(progress.EVERY_SECONDS):
+            passed = quantities.duration(time.monotonic() - began)
+            logging.info("still compiling %s, since %s", what, passed)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 def _machine() -> str:

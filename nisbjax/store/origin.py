@@ -11,29 +11,11 @@ from typing import Any, TypeGuard
 
 from nisbjax.errors import InputError
 from nisbjax.store import axes, formats, scales
+from nisbjax.store.label_offset import CENTRE, parse
 from nisbjax.store.volume import Volume
 from nisbjax.typing import FloatTriple, Triple
 
-CENTRE = "centre"
 _OFF = 0.1  # of a voxel, by which an offset may miss a whole number of them
-
-
-def parse(text: str) -> Triple | None:
-    """Three whole numbers with commas between; None for `centre` and "".
-
-    Raises:
-      InputError: anything else.
-    """
-    if text in ("", CENTRE):
-        return None
-    try:
-        x, y, z = map(int, text.split(","))
-    except ValueError:
-        raise InputError(
-            f"label_offset is {text!r}; wanted x,y,z in voxels of the image, {CENTRE}, or "
-            '""'
-        ) from None
-    return x, y, z
 
 
 def offset_of(image: Volume, labels: Volume, said: str = "") -> Triple:

@@ -6,7 +6,7 @@ of training that knows keys, everything below takes values.
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from nisbjax.console import quantities
 from nisbjax.data import description, labels, nisb, orientation, targets
 from nisbjax.data.augment import Augmentation
 from nisbjax.data.loader import Loader
@@ -24,9 +25,10 @@ from nisbjax.models.halo import SplitAxis
 from nisbjax.models.kernels import on_device
 from nisbjax.models.kernels.choice import Kernels, Recorder
 from nisbjax.parallel import devices
+from nisbjax.store.description import other_size
 from nisbjax.train import losses, optimizer, sources, step
 from nisbjax.train.sources import Source, describe_sources, sources_of
-from nisbjax.typing import Config
+from nisbjax.typing import Config, Triple
 
 Kept = str | os.PathLike
 DESCRIBED = 8  # volumes of a split that the log describes
@@ -192,10 +194,15 @@ def _objective(config: Config) -> step.Objective:
     )
 
 
-def open_training_data(config: Config) -> None:
+def open_training_data(config: Config, crop: Triple | None = None) -> None:
     """Opens what training would read, so that a wrong path ends before a folder is made.
 
-    The log says what was read, and warns where labels seem to lie across their image.
+    The log says what was read, and warns where labels seem to lie across their image, or
+    are smaller than the crops.
+
+    Args:
+      config: the whole configuration.
+      crop: shape that is read for a sample; None where that is not known.
 
     Raises:
       InputError: data are missing, or do not fit one another or the model.
@@ -203,7 +210,7 @@ def open_training_data(config: Config) -> None:
     for split in ("train", "val") if config.train.val_every else ("train",):
         every, found = sources_of(config, split), []
         for source in every:
-            pairs, _ = open_source(config, split, source)
+            pairs, _ = open_source(config, split, source, crop)
             found.append(pairs)
         if every[0].name:
             for line in describe_sources(every, found):
@@ -211,16 +218,18 @@ def open_training_data(config: Config) -> None:
 
 
 def open_source(
-    config: Config, split: str, source: Source
+    config: Config, split: str, source: Source, crop: Triple | None
 ) -> tuple[list[nisb.Pair], list[str]]:
     """Opens the pairs of one source as training would read them.
 
-    The log says what was read, and warns where labels seem to lie across their image.
+    The log says what was read, and warns where labels seem to lie across their image, or
+    are smaller than the crops.
 
     Args:
       config: keys `model`.
       split: `train` or `val`.
       source: of `sources_of`.
+      crop: shape that training reads for a sample; None where that is not known.
 
     Returns:
       The pairs, and the warnings.
@@ -239,13 +248,32 @@ def open_source(
     warnings = [said for said in seen if said]
     for pair in pairs:
         for volume in (pair.image, pair.labels):
-            said = description.other_size(volume, source.data.voxel_size_nm)
+            said = other_size(volume, source.data.voxel_size_nm)
             if said:
                 logging.warning(said)
                 warnings.append(said)
+    if split == "train" and crop:
+        warnings += _too_small(pairs, crop)
     if pairs[DESCRIBED:]:
         logging.info("%s: and %d volumes more", split, len(pairs[DESCRIBED:]))
     return pairs, warnings
+
+
+def _too_small(pairs: Sequence[nisb.Pair], crop: Triple) -> list[str]:
+    """What the log says of labels that are smaller than a crop."""
+    found = []
+    for pair in pairs:
+        shape = pair.labels.spatial_shape
+        if all(size >= side for size, side in zip(shape, crop, strict=True)):
+            continue
+        found.append(
+            f"{pair.labels.source} has {quantities.shape(shape)} voxels (x y z), and training "
+            f"reads crops of {quantities.shape(crop)} (data.patch and the reach of "
+            "data.offsets): what is missing is not labeled, and beyond the image filled "
+            "by reflection; choose a smaller data.patch"
+        )
+        logging.warning(found[-1])
+    return found
 
 
 def training_loader(

@@ -143,9 +143,9 @@ def _train(
         crops * (config.train.steps - first),
     )
     # Compiled before the first batch is waited for; a warm cache makes this short.
-    compilation_cache.announce("the training step", "a minute")
     started = time.monotonic()
-    train_step.lower(state, loader.batch(first)).compile()
+    with compilation_cache.compiling("the training step", "a minute"):
+        train_step.lower(state, loader.batch(first)).compile()
     seconds = time.monotonic() - started
     logging.info("compiled it in %s", quantities.duration(seconds))
     described = {"model": build.describe(arguments), "config": flatten(config)}

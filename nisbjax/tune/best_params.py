@@ -24,7 +24,7 @@ from nisbjax.keys.ranges import RANGES
 from nisbjax.store import files, records, schema
 from nisbjax.tune import figure, study, trial_table, trials
 from nisbjax.tune.objective import objective_of, score_of
-from nisbjax.typing import Section
+from nisbjax.typing import DecodeValues, Section
 
 # PyTC's files have more, and not all of these.
 _SCHEMA = {
@@ -62,7 +62,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def parameters(
     section: Section, best: Mapping[str, Any], path: str | os.PathLike[str]
-) -> dict[str, float | int]:
+) -> DecodeValues:
     """The keys of `decode` that a study chose, for the method of the configuration.
 
     Args:

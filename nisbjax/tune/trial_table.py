@@ -9,6 +9,7 @@ from nisbjax.evaluate import score_table
 from nisbjax.tune.grid_search import SAME
 from nisbjax.tune.objective import value_of
 from nisbjax.tune.trials import Point
+from nisbjax.typing import DecodeValues
 
 _MOST = 10
 _SHOWN = ("nerl", "nerl_mean", "adapted_rand_error", "voi_sum", "coverage")
@@ -19,7 +20,7 @@ def text(
     tuned: Sequence[str],
     objective: str,
     *,
-    chosen: Point,
+    chosen: DecodeValues,
     default: Point,
 ) -> str:
     """The ten best trials, and below them the chosen and the default one where they are not.
@@ -52,6 +53,12 @@ def text(
     return score_table.aligned(cells) + (f"\n{more} more" if more else "")
 
 
-def _is_at(row: Mapping[str, float | int], at: Point, tuned: Sequence[str]) -> bool:
+def _is_at(
+    row: Mapping[str, float | int], at: DecodeValues, tuned: Sequence[str]
+) -> bool:
     """Whether a row is of these parameters, as near as a study tells them apart."""
-    return all(name in at and abs(row[name] - at[name]) <= SAME for name in tuned)
+    values = [at.get(name) for name in tuned]
+    return all(
+        isinstance(value, int | float) and abs(row[name] - value) <= SAME
+        for name, value in zip(tuned, values, strict=True)
+    )

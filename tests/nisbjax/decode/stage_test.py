@@ -107,7 +107,12 @@ def test_chunks_that_are_not_there_are_counted(config, raw, tmp_path, caplog):
         run(config, tmp_path / "labels.zarr", raw)
     said = f"{raw}: 1 of 24 chunks are not there and read as the fill value 0"
     assert caplog.messages.count(said) == 1
-    assert f"decoding {raw} by affinity_cc" in caplog.messages
+    assert any(
+        line.startswith(f"decoding by affinity_cc: {raw}\n")
+        and "edges to (+1,0,0) (0,+1,0) (0,0,+1), " in line
+        and line.endswith("\nstored at their source")
+        for line in caplog.messages
+    )
 
 
 def test_a_second_run_finds_it_finished(config, raw, tmp_path):

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.usefixtures("linear_network")
 @pytest.fixture
 def stack(settings, folder):
     """val in the first 8 planes of x, test in the last 4, of the same files."""
-    settings.data.test = settings.data.val.copy_and_resolve_references()
+    for key in settings.data.test:
+        settings.data.test[key] = settings.data.val[key]
     settings.data.val.box = "0:8,0:9,0:8"
     settings.data.test.box = "8:12,0:9,0:8"
     settings.predict.window = (4, 8, 8)

@@ -334,7 +334,7 @@ WARNINGS = {
     ),
     "a patch larger than the volume": (
         keys(data__patch=(12, 6, 4)),
-        r"has shape \(8, 12, 12\), and training reads crops of \(13, 7, 7\)",
+        r"has 8 x 12 x 12 voxels \(x y z\), and training reads crops of 13 x 7 x 7 ",
     ),
     "skeletons of another volume": (
         # y of all nodes becomes x: 10 nodes each at x = 1, 6, 10 over all y.

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from nisbjax.artifacts import ValidationDir
@@ -14,8 +15,8 @@ from nisbjax.modes.volumes import Split
 
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
-    for name in ("image.npy", "skeleton.pkl"):
-        (tmp_path / name).write_bytes(name.encode())
+    np.save(tmp_path / "image.npy", np.arange(8).reshape(2, 2, 2))
+    (tmp_path / "skeleton.pkl").write_bytes(b"skeleton")
     split = Split(str(tmp_path / "image.npy"), "", str(tmp_path / "skeleton.pkl"))
     monkeypatch.setattr(checkpoint_scores, "split_of", lambda config, name: split)
     place = ValidationDir(tmp_path / "validate")

@@ -13,7 +13,7 @@ from nisbjax.config import base_config
 from nisbjax.decode.connected_components import label_affinities
 from nisbjax.decode.masked_edges import MaskedEdges
 from nisbjax.errors import InputError
-from nisbjax.evaluate import nerl, nodes
+from nisbjax.evaluate import nerl, nodes, score_text
 from nisbjax.evaluate.truth import Truth
 from nisbjax.keys import determines
 from nisbjax.mask import MaskSpec
@@ -337,6 +337,22 @@ def test_growing_is_tuned_over_all_of_its_parameters(config, masked, out, decode
         match="best_params.yaml is of decode.method=grow, and .* is affinity_cc; set",
     ):
         best_params.parameters(config.decode, kept, out.best_params)
+
+
+def test_joins_stay_as_they_are_from_a_study_to_a_score(
+    config, masked, out, decode_file, tmp_path
+):
+    config.decode.update(
+        {"method": "chain3", "joins": ("average", "absorb"), "faces": 3}
+    )
+    config.tune.thresholds = (0.6, 0.7)
+    best = run(config, out, **masked, decode=decode_file)
+    assert best["decoding_params"]["joins"] == ("average", "absorb")
+    kept = best_params.read(out.best_params)
+    chosen = best_params.parameters(config.decode, kept, out.best_params)
+    assert chosen == best["decoding_params"]
+    decode_file(chosen)
+    assert "joins average+absorb, faces 3" in score_text.parameters(chosen)
 
 
 def test_a_grid_of_several_parameters(config, masked, out, decode_file):
