@@ -27,6 +27,8 @@ def text(
     title: str,
     rows: Mapping[str, Mapping[str, Any]],
     columns: Sequence[str] = (),
+    *,
+    first: Mapping[str, str] | None = None,
 ) -> str:
     """The rows' scores in columns, not wider than they need to be.
 
@@ -34,17 +36,20 @@ def text(
       title: above the rows' names.
       rows: scores by the name of their row.
       columns: keys of scores; those that a row has where empty.
+      first: what all rows have in common before their scores, by the names of its columns.
     """
+    first = first or {}
     shown = columns or [
         k for k in COLUMNS if any(row.get(k) is not None for row in rows.values())
     ]
-    cells = [[title, *(COLUMNS[key][0] for key in shown)]]
+    shown = [key for key in shown if key not in first]
+    cells = [[title, *first, *(COLUMNS[key][0] for key in shown)]]
     for name, row in rows.items():
         found = (
             COLUMNS[key][1].format(row[key] + 0) if row.get(key) is not None else "-"
             for key in shown
         )
-        cells.append([name, *found])
+        cells.append([name, *first.values(), *found])
     return aligned(cells)
 
 

@@ -49,12 +49,12 @@ def coverage(score: Mapping[str, float]) -> str:
 
 def parameters(found: DecodeValues) -> str:
     """Parameters of a decoder in a sentence: `anchor 20, joins average+absorb`."""
-    return ", ".join(
-        f"{name} {value:g}"
-        if isinstance(value, int | float)
-        else f"{name} {'+'.join(value)}"
-        for name, value in found.items()
-    )
+    return ", ".join(f"{name} {parameter(value)}" for name, value in found.items())
+
+
+def parameter(value: Any) -> str:
+    """One of them: a number, or words as `average+absorb`."""
+    return f"{value:g}" if isinstance(value, int | float) else "+".join(value)
 
 
 def summary(score: Mapping[str, float]) -> str:

@@ -122,17 +122,17 @@ def _training(
 
 
 def _prediction(
-    config: Config, shape: Triple, timed: estimates.Network
+    config: Config, image: str, timed: estimates.Network
 ) -> estimates.Estimate:
     from nisbjax.infer.compute_dtype import settled
 
     section = config.predict
     word = settled(section.precision, section.activation, section.scale)
     x, y, z = section.window
-    affinities = len(section.channels) * math.prod(shape)
+    affinities = len(section.channels) * math.prod(_shape(config, image))
     return estimates.prediction(
         timed,
-        windows=cpu_hours.windows(config, shape) * cpu_hours.flips(config),
+        windows=cpu_hours.windows(config, image) * cpu_hours.flips(config),
         window=(x, y, z),
         flop=_flop(config, (x, y, z)),
         batch=section.batch_per_device,
@@ -147,23 +147,23 @@ def _study(config: Config, timed: estimates.Network) -> estimates.Estimate:
     from nisbjax.tune import stage
 
     config = within_box(config, "val")
-    shape = _shape(config, split_of(config, "val").image)
+    image = split_of(config, "val").image
     space = stage.check(config.tune, config.decode)
     return estimates.study(
         method=config.decode.method,
-        voxels=math.prod(shape),
+        voxels=math.prod(_shape(config, image)),
         cores=_cores(config),
         trials=len(space.points) or space.trials,
-        predicted=_prediction(config, shape, timed),
+        predicted=_prediction(config, image, timed),
     )
 
 
 def _testing(config: Config, timed: estimates.Network) -> list[estimates.Estimate]:
     config = within_box(config, "test")
-    image = open_image(split_of(config, "test").image)
-    shape = _shape(config, split_of(config, "test").image)
+    path = split_of(config, "test").image
+    image, shape = open_image(path), _shape(config, path)
     voxels, rate = math.prod(shape), _bytes_per_second(image)
-    rows = [_prediction(config, shape, timed)]
+    rows = [_prediction(config, path, timed)]
     if config.decode.affinity_mask == "auto":
         size = voxels * image.dtype.itemsize * image.shape[-1]
         rows.append(estimates.mask(image_bytes=size, bytes_per_second=rate))

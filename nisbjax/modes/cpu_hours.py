@@ -9,9 +9,10 @@ import os
 
 from nisbjax.errors import InputError
 from nisbjax.geometry import Box
+from nisbjax.infer.windows import Grid
 from nisbjax.keys.checks import optional
 from nisbjax.store.volume import open_image
-from nisbjax.typing import Config, Triple
+from nisbjax.typing import Config
 
 # Of a training step with blocks computed again (docs/performance.md); small networks, which
 # wait for memory, do a third of it.
@@ -55,10 +56,8 @@ def require_prediction(config: Config, image: str | os.PathLike) -> None:
       InputError: saying how long it would take, or the image cannot be read.
     """
     section = config.predict
-    roi = optional(section.roi)
-    shape = Box.parse(roi).shape if roi else open_image(image).spatial_shape
     window = tuple(section.window)
-    count = windows(config, shape)
+    count = windows(config, image)
     flop = count * flips(config) * _forward_flop(config, window)
     what = f"{count} windows of {_by(window)} voxels"
     _require(
@@ -69,19 +68,24 @@ def require_prediction(config: Config, image: str | os.PathLike) -> None:
     )
 
 
-def windows(config: Config, shape: Triple) -> int:
+def windows(config: Config, image: str | os.PathLike) -> int:
     """Windows that a prediction computes, each in every flip.
+
+    Of a region those of the whole image's grid that reach into it.
 
     Args:
       config: keys `predict`.
-      shape: of the volume.
+      image: its path.
+
+    Raises:
+      InputError: the image cannot be read.
     """
     section = config.predict
-    stride = [max(1, int(w * (1 - section.overlap))) for w in section.window]
-    return math.prod(
-        1 + math.ceil(max(0, size - w) / s)
-        for size, w, s in zip(shape, section.window, stride, strict=True)
-    )
+    roi, whole = optional(section.roi), open_image(image).spatial_shape
+    x, y, z = section.window
+    grid = Grid(whole, (x, y, z), section.overlap, section.edge_windows)
+    region = Box.parse(roi) if roi else Box.whole(whole)
+    return math.prod(len(starts) for starts in grid.reaching(region))
 
 
 def flips(config: Config) -> int:

@@ -12,7 +12,7 @@ from nisbjax import skeletons
 from nisbjax.artifacts import Run, TuneDir, VolumeDir
 from nisbjax.checkpoint import checkpoint
 from nisbjax.console import quantities
-from nisbjax.evaluate import score_table
+from nisbjax.evaluate import score_table, score_text
 from nisbjax.keys.checks import optional
 from nisbjax.modes import next_command
 from nisbjax.modes.alone import place_of_file
@@ -114,10 +114,10 @@ def _losses(run: Run) -> str:
 
 def _tune(config: Config, run: Run, best: Mapping[str, Any]) -> Ending:
     chosen = {
-        name: f"{value:g}" for name, value in sorted(best["decoding_params"].items())
+        name: score_text.parameter(value)
+        for name, value in sorted(best["decoding_params"].items())
     }
-    row = {" ".join(chosen.values()): best["scores"]}
-    table = score_table.text(" ".join(chosen), row)
+    table = score_table.text("chosen", {"": best["scores"]}, first=chosen)
     written = run.path.glob("tune_step=*/best_params.yaml")
     newest = max(written, key=lambda path: path.stat().st_mtime)
     place = TuneDir(newest.parent)

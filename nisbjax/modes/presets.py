@@ -112,7 +112,9 @@ def _of_python(path: pathlib.Path, arguments: Sequence[str]) -> Config:
         config = runpy.run_path(str(path))["get_config"](*arguments)
     except SyntaxError as error:
         where = f"{error.filename or path}, line {error.lineno}"
-        raise InputError(f"{where}: {error.msg}; {_WANTED}") from None
+        raise InputError(
+            f"{where}: {error.msg}; wanted a Python file that defines get_config()"
+        ) from None
     except Exception as error:  # noqa: BLE001 (whatever a file of the user's does)
         raise InputError(f"{_place(path)}: {_said(error)}; {_WANTED}") from None
     if not isinstance(config, ConfigDict):

@@ -65,7 +65,11 @@ def test_a_prediction(image):
         InputError, match="7 windows of 128 x 128 x 128 voxels, takes ab"
     ):
         cpu_hours.require_prediction(config, image)
+    # A region has the windows that reach into it: along x at 0 and 64, 193 s; at 0, 96 s.
     config.predict.roi = "0:128,0:128,0:128"
+    with pytest.raises(InputError, match="2 windows of 128 x 128 x 128 voxels"):
+        cpu_hours.require_prediction(config, image)
+    config.predict.roi = "0:64,0:128,0:128"
     cpu_hours.require_prediction(config, image)
 
 

@@ -67,11 +67,12 @@ def test_training_shows_its_last_losses_and_the_study_is_next(config, run, tmp_p
 def test_a_study_ends_with_what_it_chose_and_testing_by_it(config, run):
     place = run.tune(20)
     file(place.best_params)
-    best = {"decoding_params": {"repel": 0.4, "attract": 0.25}, "scores": {"nerl": 0.5}}
+    chosen = {"repel": 0.4, "attract": 0.25, "joins": ("average", "absorb")}
+    best = {"decoding_params": chosen, "scores": {"nerl": 0.5}}
     lines = said("tune", config, run, best)
     assert [line.split() for line in lines[:2]] == [
-        ["attract", "repel", "NERL"],
-        ["0.25", "0.4", "0.500"],
+        ["chosen", "attract", "joins", "repel", "NERL"],
+        ["0.25", "average+absorb", "0.4", "0.500"],
     ]
     assert f"parameters  {place.best_params}" in lines
     assert lines[-1].endswith("--config.decode.threshold_from=study")
