@@ -15,7 +15,7 @@ see them without it, in the hours of one.
 
 Ablated on synthetic LICONN, 500 steps, judged by the chain's mean over skeletons on val, best of 15
 pairs of biases, mean +- standard deviation over training seeds (`docs/training.md`):
-`loss.calibre_max` 1: .790 +- .013 (three seeds); 4: .809 +- .004 (two of them), which is what this
+`loss.calibre_max` 1: .790 +- .013 (three seeds); 4: .814 +- .009 (the same), which is what this
 file sets; 4 with `loss.scnp=3`: .226 (one). Not ablated, so as `liconn.py` has them: erosion and
 `data.long_erosion`, offsets, `predict.scale`, augmentation, accumulation. Nothing on real tissue.
 """
