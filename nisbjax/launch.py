@@ -288,8 +288,12 @@ def run_mode(
         seconds = time.monotonic() - started
         logging.info("%s took %s", mode, quantities.duration(seconds))
     if start and _is_first():
-        said = _function(_ENDING)(mode, config, run_dir, result, start)
-        print(said, end="\n" * bool(said))
+        try:
+            said = _function(_ENDING)(mode, config, run_dir, result, start)
+        except InputError as error:  # what is asked for is done, and stays so
+            logging.warning("%s is done; what is next cannot be told: %s", mode, error)
+        else:
+            print(said, end="\n" * bool(said))
     return result
 
 

@@ -74,15 +74,19 @@ def text(
             remembered=mode == "train",
         )
     width = max(map(len, said))
-    lines = [f"{name:>{width}}  {value}" for name, value in said.items()]
+    below = "\n" + " " * (width + 2)
+    lines = [
+        f"{name:>{width}}  {str(value).replace(chr(10), below)}"
+        for name, value in said.items()
+    ]
     return "\n".join([ending.table, *lines] if ending.table else lines)
 
 
 def _disk(folder: pathlib.Path) -> str:
-    """`1.2 GB of outputs/a: 0.9 GB raw.h5, 0.3 GB raw.zarr`."""
+    """`1.2 GB in outputs/a`, and below it `0.9 GB raw.h5`, `0.3 GB raw.zarr`."""
     total, largest = disk_use.largest(folder)
     parts = [f"{quantities.size(size)} {path.name}" for size, path in largest if size]
-    return f"{quantities.size(total)} in {folder}: {', '.join(parts)}"
+    return "\n".join([f"{quantities.size(total)} in {folder}", *parts])
 
 
 def _train(config: Config, run: Run, _: None) -> Ending:

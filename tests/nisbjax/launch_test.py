@@ -242,6 +242,28 @@ def test_decoding_a_file_of_another_program(tmp_path):
     assert path.name == "decoded_raw_x1_ch0-1-2_affinity_cc_0.75_nomask.zarr"
 
 
+def test_what_is_done_stays_so_where_the_next_step_cannot_be_told(
+    tmp_path, monkeypatch, caplog
+):
+    """The server of a skeleton's address goes away while a mode ends."""
+    from nisbjax.modes import ending
+    from nisbjax.modes.next_command import Start
+
+    def gone(*_):
+        raise InputError("there is no answer")
+
+    monkeypatch.setattr(ending, "text", gone)
+    write(tmp_path / "raw.zarr", np.ones((3, 4, 4, 4), np.float16), "cxyz")
+    config = base_config()
+    config.decode.input = str(tmp_path / "raw.zarr")
+    config.decode.affinity_mask = ""
+    path = launch.run_mode("decode", config, start=Start(["nisbjax"], []))
+    assert open_labels(path).attributes["segments"] == 1
+    assert (
+        "decode is done; what is next cannot be told: there is no answer" in caplog.text
+    )
+
+
 def test_a_dataset_inside_a_file(tmp_path):
     """The report lies beside the file, not in it."""
     import h5py

@@ -97,10 +97,12 @@ def test_a_test_ends_with_its_scores_and_tuning_where_nothing_is_tuned(
         ["skeletons", "0.500", "-"],
         ["labels", "-", "2.00"],
     ]
-    words = [line.split()[0] for line in lines[3:]]
+    words = [line.split()[0] for line in lines[3:] if line.strip()[0].isalpha()]
     assert words == ["slices", "scores", "disk", *["next"] * (not tuned)]
     assert f"scores  {scores}" in lines[4]
-    assert "2.0 MB in " in lines[5] and f"2.0 MB {scores.name}, " in lines[5]
+    assert lines[5].split()[:4] == ["disk", "2.0", "MB", "in"]
+    assert lines[6].split() == ["2.0", "MB", scores.name]
+    assert lines[6].index("2.0") == lines[5].index("2.0")
     assert tuned or "--mode=tune-test" in lines[-1]
 
 
@@ -130,11 +132,11 @@ def test_a_segmentation_is_scored_next_where_there_is_a_truth(config, run, tmp_p
     create_zarr(path, **array, axes="xyz", attributes=facts)
     lines = said("decode", config, run, path)
     assert lines[0] == ("1,234 segments, 25.0 % background, the largest of 9 voxels")
-    assert len(lines) == 3 and "disk" in lines[2]
+    assert len(lines) == 4 and "disk" in lines[2] and "a.zarr" in lines[3]
     np.save(tmp_path / "labels.npy", np.zeros((4, 4, 4), np.uint8))
     assert "--mode=evaluate" in said("decode", config, run, path)[-1]
     config.decode.input = "foreign.zarr"
-    assert len(said("decode", config, run, path)) == 3
+    assert "next" not in said("decode", config, run, path)[-1]
     config.evaluate.skeleton = "skeleton.pkl"
     last = said("decode", config, run, path)[-1]
     assert last.endswith(f"--config.evaluate.segmentation={path}")
@@ -151,7 +153,7 @@ def test_scores_of_a_file_that_was_named_are_found(config, run, tmp_path):
         facts = {"segmentation": str(segmentation), "files": {}}
         facts["dense"] = {"voi_sum": 2.0, "voi_split": 1.0, "voi_merge": 1.0}
         lines = said("evaluate", config, run, facts)
-        assert f"scores  {run.path / report}" in lines[-2]
+        assert any(f"scores  {run.path / report}" in line for line in lines)
 
 
 def test_after_a_test_of_a_region_nothing_is_tuned(config, run, tmp_path):
