@@ -337,7 +337,9 @@ def start() -> None:
             app.run(main, flags_parser=parse_flags)
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
-            background.end_process(ended.code or 0)
+            code = ended.code or 0
+            stopped = code in (signals.STOPPED, signals.INTERRUPTED)
+            background.end_process(code, stopped=stopped)
         raise
     except InputError as error:
         fail(str(error))

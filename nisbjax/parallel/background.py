@@ -66,12 +66,17 @@ class Job:
 _running: set[Job] = set()
 
 
-def end_process(status: int) -> None:
+def end_process(status: int, *, stopped: bool = False) -> None:
     """Ends the process with a status if a job is still running; returns if there is none.
 
     What was registered to be done at the end is done.
+
+    Args:
+      status: of the process.
+      stopped: whether a signal ends it: at once, then, running job or not, for XLA lets
+        nobody tidy up before it has compiled what it was compiling.
     """
-    if not _running:
+    if not (_running or stopped):
         return
     atexit.unregister(_wait)
     atexit._run_exitfuncs()

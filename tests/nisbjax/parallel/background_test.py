@@ -35,6 +35,28 @@ background.end_process(3)
     assert (done.returncode, done.stdout) == (3, "bye\n"), done.stderr
 
 
+def test_a_process_that_a_signal_stops_waits_for_nobody_to_tidy_up():
+    """As XLA's client, which waits for a compilation when the interpreter ends."""
+    program = """
+import atexit, time
+from nisbjax.parallel import background
+class Client:
+    def __del__(self):
+        time.sleep(60)
+client = Client()
+atexit.register(print, "bye")
+background.end_process(130, stopped=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "bye\n"), done.stderr
+
+
 def test_a_program_that_does_not_know_waits_a_little_for_what_is_running():
     program = """
 import threading, time
