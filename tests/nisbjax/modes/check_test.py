@@ -412,9 +412,10 @@ def test_what_the_stages_will_take(config, tmp_path):
     text = " ".join(text.split())
     words = [line.split()[0] for line in table]
     assert words == ["stage", "train", "tune", "predict", "decode", "evaluate"]
-    # 4 devices of 1 crop; 8 of 16 planes are tested, a window of 4 each 2: (1 + 2) x 3 x 5.
+    # 4 devices of 1 crop; of x 8:16 is tested, into which windows of 4 at 6, 8, 10 and 12
+    # of the whole image's reach: 4 x 3 x 5.
     assert "1,000 steps of 4 crops, each as long as 7 forward passes" in text
-    assert "predict: 45 windows, one forward pass of 4 x 6 x 4 took" in text
+    assert "predict: 60 windows, one forward pass of 4 x 6 x 4 took" in text
     assert "decode: 0.05 CPU-seconds a megavoxel (docs/decoding.md)" in text
 
 
