@@ -12,6 +12,7 @@ installed package has them too. PyTC takes paths of YAML files alone.
 import ast
 import os
 import pathlib
+import re
 import runpy
 import sys
 import traceback
@@ -32,6 +33,13 @@ _PACKAGE = pathlib.Path(__file__).parents[1]
 # The second where a checkout was copied without its links.
 _FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
 _WANTED = "wanted a preset such as liconn, or a file such as configs/liconn.py"
+
+# ml_collections' words for a value that is none of a key's type.
+_OTHER_TYPE = re.compile(
+    r"override field '(\w+)'.*?\. (.*) is of original type <class '(\w+)'> and .* "
+    r"<class '(\w+)'>",
+    re.DOTALL,
+)
 
 
 def folder() -> pathlib.Path:
@@ -116,7 +124,7 @@ def _of_python(path: pathlib.Path, arguments: Sequence[str]) -> Config:
             f"{where}: {error.msg}; wanted a Python file that defines get_config()"
         ) from None
     except Exception as error:  # noqa: BLE001 (whatever a file of the user's does)
-        raise InputError(f"{_place(path)}: {_said(error)}; {_WANTED}") from None
+        raise InputError(f"{_place(path)}: {_said(error)}") from None
     if not isinstance(config, ConfigDict):
         raise InputError(
             f"{path}: its get_config gives a {type(config).__name__}; wanted that of "
@@ -135,10 +143,18 @@ def _place(path: pathlib.Path) -> str:
 def _said(error: Exception) -> str:
     """An exception in few words: ml_collections adds all fields to a misspelt one."""
     if isinstance(error, KeyError) and error.args == ("get_config",):
-        return "it has no get_config()"
+        return (
+            "it has no get_config(); wanted a function of that name, which returns "
+            "base_config(), changed"
+        )
     text = str(error.args[0]) if error.args else str(error)
     if isinstance(error, AttributeError | KeyError) and "config is locked" in text:
         return nearest.refusal(text.split('"')[1])
+    other = _OTHER_TYPE.search(text)
+    if other:
+        name, value, given, wanted = other.groups()
+        as_three = f", as ({value}, {value}, {value})" if wanted == "tuple" else ""
+        return f"{name} is {value}, of type {given}; wanted a {wanted}{as_three}"
     return f"{type(error).__name__}: {text.partition(chr(10))[0][:200]}"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import pytest
 from setuptools import find_namespace_packages
@@ -120,3 +121,29 @@ def test_a_run_from_before_recomputation_was_a_word(tmp_path, kept, counted):
 def test_a_whole_number_where_a_fraction_is_wanted(tmp_path):
     (tmp_path / "config.json").write_text('{"decode.memory_gb": 3}')
     assert presets.load(str(tmp_path / "config.json")).decode.memory_gb == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("c.data.patch = 8", "patch is 8, of type int; wanted a tuple, as (8, 8, 8)"),
+        ("c.data.root = 3", "root is 3, of type int; wanted a str"),
+        ("c.train.stepz = 3", "stepz is no key"),
+        ("raise ValueError('no')", "ValueError: no"),
+        ("c.train.steps = = 3", "invalid syntax; wanted a Python file that defines"),
+    ],
+)
+def test_a_file_that_cannot_be_run_is_named_with_its_line(tmp_path, line, said):
+    path = tmp_path / "my.py"
+    head = "from nisbjax.config import base_config\ndef get_config():\n    c = base_config()"
+    path.write_text(f"{head}\n    {line}\n    return c\n")
+    with pytest.raises(InputError, match=re.escape(f"{path}, line 4: {said}")):
+        presets.load(str(path))
+
+
+def test_a_file_without_a_configuration_says_what_is_wanted(tmp_path):
+    path = tmp_path / "my.py"
+    path.write_text("")
+    wanted = r"my.py: it has no get_config\(\); wanted a function of that name"
+    with pytest.raises(InputError, match=wanted):
+        presets.load(str(path))
