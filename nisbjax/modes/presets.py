@@ -155,7 +155,8 @@ def _said(error: Exception) -> str:
         name, value, given, wanted = other.groups()
         as_three = f", as ({value}, {value}, {value})" if wanted == "tuple" else ""
         return f"{name} is {value}, of type {given}; wanted a {wanted}{as_three}"
-    return f"{type(error).__name__}: {text.partition(chr(10))[0][:200]}"
+    said = f"{type(error).__name__}: {text.partition(chr(10))[0][:200]}"
+    return f"{said}; wanted a get_config() that returns base_config(), changed"
 
 
 def of_run(path: str | os.PathLike) -> Config:
