@@ -21,6 +21,7 @@ from nisbjax.models.halo import SplitAxis, levels
 from nisbjax.models.kernels.choice import Kernels, Recorder
 from nisbjax.models.mednext import MedNeXt
 from nisbjax.models.recomputation import recomputation
+from nisbjax.typing import Triple
 
 DESCRIPTION = ("size", "kernel_size", "in_channels", "out_channels", "channels")
 DESCRIPTION += ("deep_supervision",)
@@ -90,6 +91,19 @@ def _make_apply(
             return network.pyramid(images) if deep_supervision else network(images)
 
     return apply
+
+
+def require_shape(arguments: Mapping[str, Any], shape: Triple) -> None:
+    """Refuses crops that the network does not take; nothing is traced.
+
+    Args:
+      arguments: of `MedNeXt`.
+      shape: of an image, x y z.
+
+    Raises:
+      InputError: as `MedNeXt.require_shape`.
+    """
+    _abstract_model(**describe(arguments)).require_shape(shape)
 
 
 def require_parts(arguments: Mapping[str, Any], planes: int, parts: int) -> None:

@@ -229,9 +229,16 @@ class MedNeXt(nnx.Module):
                 f"MedNeXt got an image of shape {images.shape}, wanted "
                 f"[b x y z {self.in_channels}]; set model.in_channels to the image's"
             )
-        factors = tuple(math.prod(axis) for axis in zip(*self.strides))
         x, y, z = images.shape[1:4]
-        shape = (x * (self.space.size if self.space else 1), y, z)
+        self.require_shape((x * (self.space.size if self.space else 1), y, z))
+
+    def require_shape(self, shape: Triple) -> None:
+        """Refuses images of a shape x y z that the levels do not divide.
+
+        Raises:
+          InputError: naming what they divide.
+        """
+        factors = tuple(math.prod(axis) for axis in zip(*self.strides))
         if any(size % f or not size for size, f in zip(shape, factors)):
             raise InputError(
                 f"MedNeXt got an image of {shape} voxels, wanted multiples "

@@ -53,10 +53,14 @@ def run(
             *(run_dir.path, config.train.steps),
         )
         return
+    from nisbjax.models import build
     from nisbjax.parallel import compilation_cache, devices, hosts
     from nisbjax.train import stage
     from nisbjax.train.agreement import Origin
-    from nisbjax.train.recipe import make_recipe_on, open_training_data
+    from nisbjax.train.recipe import (
+        make_recipe_on,
+        open_training_data,
+    )
 
     origin = Origin.parse(optional(checkpoint_path), reset)
     hosts.join(hosts.Place(*coordinator) if coordinator else None)
@@ -71,6 +75,7 @@ def run(
         begun = checkpoint.numbered(run_dir.checkpoints)
         hosts.first_decides(lambda: "" if begun else str(checkpoint.find(origin.path)))
     recipe = make_recipe_on(devices.make_mesh(config.train.mesh), config)
+    build.require_shape(config.model.to_dict(), recipe.examples.patch)
     open_training_data(config, recipe.examples.crop)
     cpu_hours.require_training(config, _newest_step(run_dir))
     stage.run(

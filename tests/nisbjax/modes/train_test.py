@@ -7,9 +7,11 @@ import os
 import pytest
 from small_checkpoints import SAID, small
 
+from nisbjax import launch
 from nisbjax.artifacts import Run
 from nisbjax.checkpoint.series import Checkpoints
 from nisbjax.config import base_config, flatten
+from nisbjax.errors import InputError
 from nisbjax.modes import presets, train
 
 
@@ -68,3 +70,16 @@ def test_data_that_the_run_made_move_with_it(tmp_path):
     config.data.root = str(run.synthetic)
     train.describe_run(config, run)
     assert json.loads(run.config.read_text())["data.root"] == ""
+
+
+def test_a_patch_that_the_network_does_not_take_is_refused_beforehand(tmp_path):
+    """MedNeXt halves four times: multiples of 16."""
+    config = base_config()
+    config.train.cpu_hours = 1e9
+    config.data.root = str(tmp_path)
+    config.data.patch = (8, 16, 16)
+    with pytest.raises(
+        InputError, match=r"got an image of \(8, 16, 16\) voxels, wanted mu"
+    ):
+        launch.run_mode("train", config, str(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
